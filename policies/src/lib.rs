@@ -1,0 +1,1 @@
+//! The judge: taxonomy, Cedar policies, destinations and cases.

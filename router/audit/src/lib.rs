@@ -1,0 +1,1 @@
+//! The record: every message of every stream in one redb file.

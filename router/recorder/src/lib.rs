@@ -1,0 +1,1 @@
+//! The recorder: streams into the record, deadlines, trimming and queries.

@@ -1,0 +1,1 @@
+//! The hub: tasks, steps and verdicts become work, reviews and rejections.

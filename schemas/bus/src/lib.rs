@@ -1,0 +1,1 @@
+//! The bus: streams, consumers, the pull loop and publishing.

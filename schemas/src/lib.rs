@@ -1,0 +1,1 @@
+//! The words and the wire: types, subjects, limits and JSON Schemas.

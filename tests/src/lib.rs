@@ -1,0 +1,1 @@
+//! The proof: a harness for real cells, and the stories told with it.

@@ -1,0 +1,1 @@
+//! The cloud worker: verifies the ticket and calls a provider.

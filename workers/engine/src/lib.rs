@@ -1,0 +1,1 @@
+//! The engine: open models in process.

@@ -1,0 +1,1 @@
+//! The local worker: runs work on open models in process.

@@ -1,0 +1,1 @@
+//! The providers: cloud model APIs over HTTP.
