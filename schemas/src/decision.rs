@@ -1,0 +1,265 @@
+//! A decision: what the judge concluded about one task, why, and from which facts. A pure function of bundle, task,
+//! directory and facts; the same four give the same decision, bit for bit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::code::Code;
+use crate::digest::Digest;
+use crate::ids::Name;
+use crate::labels::{Labels, Sensitivity, Stakes};
+use crate::subject::Lane;
+
+/// What was concluded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// Version of this form; 1.
+    pub schema_version: u32,
+    /// Its id, one of the facts.
+    pub id: Uuid,
+    /// What happens to the task.
+    pub outcome: Outcome,
+    /// Where it runs; given when it is dispatched, and when it is held: where it would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Destination>,
+    /// Every destination of the bundle, and why or why not, by name.
+    pub considered: Vec<Considered>,
+    /// Policies that determined the outcome, sorted.
+    pub determining: Vec<String>,
+    /// Labels after detection.
+    pub labels: Labels,
+    /// What the recognisers found: finding → count. Never the text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<Name, u32>,
+    /// What looked for personal data.
+    pub scan: Scan,
+    /// What was known from outside the task.
+    pub facts: Facts,
+    /// What must happen beside the outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<Obligation>,
+    /// Why it was held or rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The same in one plain sentence that quotes nothing of the task.
+    pub sentence: String,
+    /// The bundle that judged.
+    pub bundle: Digest,
+    /// Owner of the bundle, whom alerts name.
+    pub owner: String,
+    /// Salted digest of the exact bytes that were judged and are sent on; absent until they are rendered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
+}
+
+/// What happens to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It runs on the local lane.
+    Local,
+    /// It runs on the cloud lane.
+    Cloud,
+    /// A person decides first.
+    Hold,
+    /// It does not run.
+    Reject,
+}
+
+impl Outcome {
+    /// The outcome as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Cloud => "cloud",
+            Self::Hold => "hold",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// Where work runs, as chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Destination {
+    /// Its name in the bundle.
+    pub name: Name,
+    /// Inside or outside the boundary.
+    pub lane: Lane,
+    /// The pool (local) or provider (cloud) whose queue it is.
+    pub target: Name,
+    /// The model there.
+    pub model: String,
+    /// The region it runs in.
+    pub region: Name,
+}
+
+/// One destination that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Considered {
+    /// Its name in the bundle.
+    pub destination: Name,
+    /// What came of it.
+    pub verdict: Considering,
+    /// Policies behind that, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+}
+
+/// What came of looking at a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Considering {
+    /// Permitted and taken.
+    Chosen,
+    /// Permitted; another was better.
+    Permitted,
+    /// Permitted only after a person agrees.
+    NeedsReview,
+    /// A policy forbids it.
+    Forbidden,
+    /// No policy permits it.
+    NotPermitted,
+    /// Evaluation failed, which permits nothing.
+    Errored,
+    /// It cannot do this kind of work, or not with these inputs.
+    Incapable,
+    /// Its lane, provider or model is switched off.
+    Off,
+    /// Wider than what an earlier decision of this task allowed.
+    Wider,
+    /// It was tried before and failed.
+    Tried,
+    /// Its queue is longer than the task's deadline.
+    Overloaded,
+}
+
+/// What looked for personal data in a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scan {
+    /// Nothing.
+    None,
+    /// Patterns with checksums and key words.
+    Recognisers,
+    /// A model, named by its hash.
+    Model(Digest),
+}
+
+/// What is known from outside the task. Values, so that a decision can be made again from its record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Facts {
+    /// Id of the decision to be made (UUIDv7).
+    pub decision_id: Uuid,
+    /// The time.
+    pub now: Timestamp,
+    /// The directory that was asked.
+    pub directory: Digest,
+    /// Decisions of this task before this one.
+    #[serde(default)]
+    pub hop: u32,
+    /// The widest lane that an earlier decision leaves open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane_max: Option<Lane>,
+    /// Destinations tried before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tried: BTreeSet<Name>,
+    /// What is switched off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub off: Vec<Switch>,
+    /// Revision of the switches.
+    #[serde(default)]
+    pub flags_revision: u64,
+    /// A person's agreement, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// Expected waiting time by queue (pool or provider), milliseconds; absent means unknown, taken as none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wait_ms: BTreeMap<Name, u64>,
+    /// Tasks of the tenant that wait or run.
+    #[serde(default)]
+    pub tenant_in_flight: u64,
+    /// Whether this cell may send to the cloud at all (clock, signer and record are well).
+    pub egress_ready: bool,
+}
+
+/// A person's agreement to one exact payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Who, from the authorised subject.
+    pub reviewer: Name,
+    /// Position of the verdict.
+    pub verdict: String,
+    /// Salted digest of what was agreed to.
+    pub content: Digest,
+}
+
+/// Something that is switched off; each field that is absent matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// Lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Lane>,
+    /// Tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Pool or provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Name>,
+    /// Model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl Switch {
+    /// Whether it covers this tenant's work at this destination.
+    #[must_use]
+    pub fn covers(&self, tenant: &Name, destination: &Destination) -> bool {
+        self.lane.is_none_or(|lane| lane == destination.lane)
+            && self.tenant.as_ref().is_none_or(|name| name == tenant)
+            && self.target.as_ref().is_none_or(|target| *target == destination.target)
+            && self.model.as_ref().is_none_or(|model| *model == destination.model)
+    }
+}
+
+/// What must happen beside the outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "obligation")]
+pub enum Obligation {
+    /// A person decides first.
+    Review {
+        /// Queue whose reviewers decide.
+        queue: Name,
+    },
+    /// The provider call may cost at most this, millionths of a US dollar.
+    CostCap {
+        /// Millionths of a US dollar.
+        usd_micros_max: u64,
+    },
+}
+
+impl Decision {
+    /// The effective sensitivity.
+    #[must_use]
+    pub fn sensitivity(&self) -> Sensitivity {
+        self.labels.sensitivity
+    }
+
+    /// What is at stake.
+    #[must_use]
+    pub fn stakes(&self) -> Stakes {
+        self.labels.stakes
+    }
+
+    /// The decision bound to the exact bytes that were judged.
+    #[must_use]
+    pub fn bound_to(mut self, content: Digest) -> Self {
+        self.content = Some(content);
+        self
+    }
+}

@@ -1,0 +1,117 @@
+//! Digests of content. A plain hash of a short prompt is personal data (EDPB 02/2025), so every digest of what a producer
+//! or a model wrote is salted, and the salt travels with the content only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::ids::BadId;
+
+/// 32 bytes of SHA-256, written as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// SHA-256 of bytes that are no secret: bundles, directories, model files.
+    #[must_use]
+    pub fn plain(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| BadId { what: "a digest", rule: "64 hexadecimal digits" })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = BadId;
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// 32 random bytes that make a digest of content unguessable; kept only beside the content.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Salt([u8; 32]);
+
+impl Salt {
+    /// A salt from random bytes.
+    #[must_use]
+    pub fn new(random: [u8; 32]) -> Self {
+        Self(random)
+    }
+
+    /// `SHA-256(salt ‖ bytes)`.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> Digest {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(bytes);
+        Digest(hash.finalize().into())
+    }
+}
+
+impl TryFrom<String> for Salt {
+    type Error = BadId;
+    fn try_from(text: String) -> Result<Self, BadId> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(&text, &mut bytes)
+            .map_err(|_| BadId { what: "a salt", rule: "64 hexadecimal digits" })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Salt> for String {
+    fn from(salt: Salt) -> String {
+        hex::encode(salt.0)
+    }
+}
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt(..)")
+    }
+}

@@ -1,0 +1,26 @@
+//! Names of metrics, once. Labels are closed words: roles, lanes, outcomes, codes; never ids or content.
+
+/// Decisions made; labels `outcome`, `lane`.
+pub const DECISIONS: &str = "tidegate_decisions_total";
+/// Time to decide, seconds.
+pub const DECISION_SECONDS: &str = "tidegate_decision_seconds";
+/// Results published; labels `state`, `code`.
+pub const RESULTS: &str = "tidegate_results_total";
+/// Attempts begun; label `lane`.
+pub const ATTEMPTS: &str = "tidegate_attempts_total";
+/// Bytes that left to providers; label `provider`.
+pub const EGRESS_BYTES: &str = "tidegate_egress_bytes_total";
+/// Tickets refused; label `reason`.
+pub const TICKETS_REFUSED: &str = "tidegate_tickets_refused_total";
+/// Dead letters; labels `role`, `code`.
+pub const DEAD_LETTERS: &str = "tidegate_dead_letters_total";
+/// Messages handled; labels `role`, `verdict`.
+pub const MESSAGES: &str = "tidegate_messages_total";
+/// Records written.
+pub const RECORDS: &str = "tidegate_records_total";
+/// Records behind the streams.
+pub const RECORD_LAG: &str = "tidegate_record_lag";
+/// Anomalies recorded; label `kind`.
+pub const ANOMALIES: &str = "tidegate_anomalies_total";
+/// Tokens generated locally.
+pub const TOKENS: &str = "tidegate_tokens_total";

@@ -1,0 +1,94 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::task::{Embed, Kind};
+
+fn chat() -> Input {
+    serde_json::from_value::<Chat>(json!({
+        "messages": [
+            { "role": "system", "content": "be brief" },
+            { "role": "user", "content": "weather?" },
+            { "role": "assistant", "content": "", "tool_calls": [
+                { "id": "c1", "type": "function", "function": { "name": "weather", "arguments": "{\"city\":\"Bern\"}" } }
+            ] },
+            { "role": "tool", "content": "sunny", "tool_call_id": "c1" },
+            { "role": "user", "content": "thanks" }
+        ],
+        "tools": [{ "type": "function", "function": { "name": "weather", "parameters": { "type": "object" } } }],
+        "sampling": { "max_tokens": 9, "temperature": 1.5, "stop": ["END"] },
+        "stream": true
+    }))
+    .map(Input::Chat)
+    .unwrap()
+}
+
+fn rendered(protocol: Protocol, input: &Input) -> Value {
+    serde_json::from_slice(&render(protocol, "m-1", input).unwrap().bytes).unwrap()
+}
+
+#[test]
+fn openai_gets_the_conversation_as_it_stands() {
+    assert_eq!(
+        rendered(Protocol::OpenaiChat, &chat()),
+        json!({
+            "model": "m-1", "max_tokens": 9, "temperature": 1.5, "stop": ["END"], "stream": true,
+            "stream_options": { "include_usage": true },
+            "messages": [
+                { "role": "system", "content": "be brief" },
+                { "role": "user", "content": "weather?" },
+                { "role": "assistant", "content": "", "tool_calls": [
+                    { "id": "c1", "type": "function",
+                      "function": { "name": "weather", "arguments": "{\"city\":\"Bern\"}" } } ] },
+                { "role": "tool", "content": "sunny", "tool_call_id": "c1" },
+                { "role": "user", "content": "thanks" }
+            ],
+            "tools": [{ "type": "function", "function": { "name": "weather", "parameters": { "type": "object" } } }]
+        })
+    );
+}
+
+#[test]
+fn anthropic_gets_blocks_and_merged_turns() {
+    assert_eq!(
+        rendered(Protocol::AnthropicMessages, &chat()),
+        json!({
+            "model": "m-1", "max_tokens": 9, "temperature": 1.0, "stop_sequences": ["END"], "stream": true,
+            "system": "be brief",
+            "messages": [
+                { "role": "user", "content": [{ "type": "text", "text": "weather?" }] },
+                { "role": "assistant", "content": [
+                    { "type": "tool_use", "id": "c1", "name": "weather", "input": { "city": "Bern" } }] },
+                { "role": "user", "content": [
+                    { "type": "tool_result", "tool_use_id": "c1", "content": "sunny" },
+                    { "type": "text", "text": "thanks" }] }
+            ],
+            "tools": [{ "name": "weather", "input_schema": { "type": "object" } }]
+        })
+    );
+}
+
+#[test]
+fn a_schema_reaches_both_providers_in_their_form() {
+    let input = Input::Classify(Classify {
+        text: "x".to_owned().into(),
+        classes: vec!["a".to_owned().into(), "b".to_owned().into()],
+    });
+    let openai = rendered(Protocol::OpenaiChat, &input);
+    assert_eq!(
+        openai["response_format"]["json_schema"]["schema"]["properties"]["class"]["enum"],
+        json!(["a", "b"])
+    );
+    let anthropic = rendered(Protocol::AnthropicMessages, &input);
+    assert_eq!(anthropic["tool_choice"], json!({ "type": "tool", "name": "answer" }));
+}
+
+#[test]
+fn rendering_is_the_same_each_time_and_embeddings_stay_local() {
+    let (a, b) = (render(Protocol::OpenaiChat, "m", &chat()), render(Protocol::OpenaiChat, "m", &chat()));
+    assert_eq!(a.unwrap().bytes, b.unwrap().bytes);
+    let embed = Input::Embed(Embed { texts: vec!["x".to_owned().into()] });
+    assert_eq!(embed.kind(), Kind::Embed);
+    assert_eq!(render(Protocol::OpenaiChat, "m", &embed).unwrap_err().code, Code::NoCapableDestination);
+}

@@ -1,0 +1,329 @@
+//! A task: one unit of agent work, read from its message.
+//!
+//! [`Task::read`] is the only way to make one. Tenant, agent and kind come from the subject, which the server has
+//! authorised; a body that says otherwise is refused.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::cloudevent;
+use crate::code::{Code, Refused};
+use crate::header::{self, Headers};
+use crate::ids::{Identifier, Name, Position, ReplyToken, TaskId};
+use crate::json;
+use crate::labels::Labels;
+use crate::limits::{
+    DATA_SUBJECTS_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, OUTPUT_TOKENS_MAX, TASK_BYTES_MAX,
+};
+use crate::subject::Class;
+use crate::trace::TraceParent;
+
+pub use input::{Chat, ChatMessage, Classify, Embed, Extract, Input, Kind, Role, Sampling};
+
+mod input;
+#[cfg(test)]
+mod tests;
+
+/// A valid task. Only [`Task::read`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Task {
+    /// Its id: the producer's UUID, or derived.
+    pub id: TaskId,
+    /// The producer's own id where that is no UUID.
+    pub external_id: Option<Identifier>,
+    /// Who owns it.
+    pub tenant: Name,
+    /// Who asks.
+    pub agent: Name,
+    /// How soon somebody waits.
+    pub class: Class,
+    /// What is to be done.
+    pub input: Input,
+    /// What the producer says of the data.
+    pub labels: Labels,
+    /// What it may take.
+    pub limits: Limits,
+    /// The workflow it belongs to.
+    pub workflow: Option<Identifier>,
+    /// The task that caused it.
+    pub parent_task: Option<TaskId>,
+    /// The conversation it belongs to.
+    pub session: Option<Identifier>,
+    /// Whose data it holds; erasing one of them erases its content.
+    pub data_subjects: Vec<Identifier>,
+    /// Where the producer also wants the result.
+    pub reply: Option<ReplyToken>,
+    /// Trace context of the producer.
+    pub trace: Option<TraceParent>,
+    /// Where its message stands.
+    pub position: Position,
+    /// When the server stored it.
+    pub submitted: Timestamp,
+}
+
+/// What a task may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// When it must have ended.
+    pub deadline: Timestamp,
+    /// The most it may cost, millionths of a US dollar.
+    pub cost_usd_micros_max: Option<u64>,
+    /// How long a destination may take, milliseconds.
+    pub latency_ms_max: Option<u64>,
+}
+
+/// A task's message as the server stored it.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Tenant of the subject.
+    pub tenant: &'a Name,
+    /// Agent of the subject.
+    pub agent: &'a Name,
+    /// Kind of the subject.
+    pub kind: &'a Name,
+    /// Its headers.
+    pub headers: &'a Headers,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// Where it stands.
+    pub position: &'a Position,
+    /// When the server stored it.
+    pub submitted: Timestamp,
+}
+
+/// Task envelope as producers write it: `task.<tenant>.<agent>.<kind>`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskWire {
+    /// Version of this envelope; 1.
+    #[serde(default = "one")]
+    pub schema_version: u32,
+    /// The producer's id: a UUID (UUIDv7 is best), or any identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Must be the subject's where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Must be the subject's where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Must be the subject's where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What is to be done; its form depends on the kind.
+    #[schemars(with = "Input")]
+    pub input: Box<RawValue>,
+    /// What the producer says of the data. Required here or by `ce-dataclassification`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// What the task may take.
+    #[serde(default)]
+    pub limits: LimitsWire,
+    /// The workflow it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Identifier>,
+    /// The task that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_task: Option<TaskId>,
+    /// The conversation it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Identifier>,
+    /// Whose data it holds, at most 8; default: the task itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_subjects: Vec<Identifier>,
+    /// How soon somebody waits.
+    #[serde(default)]
+    pub class: Class,
+    /// Last token of `reply.<agent>.<token>`, where the producer also wants the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyToken>,
+}
+
+/// Limits as producers write them.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsWire {
+    /// Milliseconds from submission; at most one hour, 5 minutes where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The most it may cost, millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd_micros_max: Option<u64>,
+    /// How long a destination may take, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms_max: Option<u64>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Why a message is no task, and the id under which its producer is told so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected {
+    /// The id: the producer's where it could be read, else from the position.
+    pub id: TaskId,
+    /// The producer's own id where it could be read.
+    pub external_id: Option<Identifier>,
+    /// Where the producer also wants the result.
+    pub reply: Option<ReplyToken>,
+    /// Why.
+    pub refused: Refused,
+}
+
+impl Task {
+    /// Reads a task's message.
+    ///
+    /// # Errors
+    /// [`Rejected`] with the code and sentence for the producer, and the id to answer under.
+    pub fn read(message: &Message<'_>) -> Result<Self, Rejected> {
+        let told = cloudevent::read(message.headers);
+        let mut reply = message.headers.get(header::REPLY).and_then(|t| ReplyToken::new(t).ok());
+        let mut named = told.as_ref().ok().and_then(|t| t.id.clone());
+        let result = told.and_then(|told| {
+            let wire: TaskWire = json::read(message.payload, TASK_BYTES_MAX)?;
+            reply = wire.reply.clone().or(reply.take());
+            named = agree(wire.id.clone(), named.take(), "id")?;
+            Self::assemble(message, wire, told, named.as_deref(), reply.clone())
+        });
+        result.map_err(|refused| {
+            let (id, external_id) = identify(message, named.as_deref())
+                .unwrap_or((TaskId::from_position(message.position), None));
+            Rejected { id, external_id, reply, refused }
+        })
+    }
+
+    fn assemble(
+        message: &Message<'_>,
+        wire: TaskWire,
+        told: cloudevent::Told,
+        named: Option<&str>,
+        reply: Option<ReplyToken>,
+    ) -> Result<Self, Refused> {
+        if wire.schema_version != 1 {
+            return Err(field("`schema_version` must be 1"));
+        }
+        same(wire.tenant.as_deref(), message.tenant, "tenant")?;
+        same(wire.agent.as_deref(), message.agent, "agent")?;
+        same(wire.kind.as_deref(), message.kind, "kind")?;
+        let kind = Kind::parse(message.kind.as_str())?;
+        let input = Input::read(kind, wire.input.get())?;
+        let labels = told.labels(wire.labels)?;
+        labels.check()?;
+        if wire.data_subjects.len() > DATA_SUBJECTS_MAX {
+            return Err(field(format!("`data_subjects` has more than {DATA_SUBJECTS_MAX} entries")));
+        }
+        let (id, external_id) = identify(message, named)?;
+        let data_subjects = match wire.data_subjects {
+            subjects if subjects.is_empty() => vec![subject_of(id)?],
+            subjects => subjects,
+        };
+        let limits = limits(&wire.limits, told.expiry, message.submitted)?;
+        let workflow = agree(wire.workflow, told.workflow, "workflow")?;
+        let trace = told.trace;
+        Ok(Self {
+            id,
+            external_id,
+            tenant: message.tenant.clone(),
+            agent: message.agent.clone(),
+            class: wire.class,
+            input,
+            labels,
+            limits,
+            workflow,
+            parent_task: wire.parent_task,
+            session: wire.session,
+            data_subjects,
+            reply,
+            trace,
+            position: message.position.clone(),
+            submitted: message.submitted,
+        })
+    }
+
+    /// What kind of work it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.input.kind()
+    }
+}
+
+fn field(sentence: impl Into<String>) -> Refused {
+    Refused::new(Code::InvalidField, sentence)
+}
+
+fn subject_of(id: TaskId) -> Result<Identifier, Refused> {
+    Identifier::new(format!("task:{id}")).map_err(|error| field(error.to_string()))
+}
+
+/// A UUID is the task's id; another identifier is kept, and the id derived from it.
+fn identify(message: &Message<'_>, named: Option<&str>) -> Result<(TaskId, Option<Identifier>), Refused> {
+    match named {
+        None => Ok((TaskId::from_position(message.position), None)),
+        Some(text) => match text.parse() {
+            Ok(id) => Ok((id, None)),
+            Err(_) => {
+                let external = Identifier::new(text).map_err(|error| field(format!("`id`: {error}")))?;
+                Ok((TaskId::from_external(message.tenant, message.agent, &external), Some(external)))
+            }
+        },
+    }
+}
+
+fn same(said: Option<&str>, authorised: &Name, what: &str) -> Result<(), Refused> {
+    match said {
+        Some(said) if said != authorised.as_str() => Err(Refused::new(
+            Code::IdentityMismatch,
+            format!("the body's `{what}` is not the subject's; leave it out"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A value given in the body, in a header, or alike in both.
+fn agree<T: PartialEq>(body: Option<T>, header: Option<T>, what: &str) -> Result<Option<T>, Refused> {
+    match (body, header) {
+        (Some(body), Some(header)) if body != header => {
+            Err(field(format!("the body's `{what}` and the header's differ; send one")))
+        }
+        (body, header) => Ok(body.or(header)),
+    }
+}
+
+fn limits(wire: &LimitsWire, expiry: Option<Timestamp>, submitted: Timestamp) -> Result<Limits, Refused> {
+    let ms = wire.deadline_ms.unwrap_or(DEADLINE_MS_DEFAULT);
+    if ms == 0 || ms > DEADLINE_MS_MAX {
+        return Err(field(format!("`deadline_ms` must be 1 to {DEADLINE_MS_MAX}")));
+    }
+    let from_body = after(submitted, ms)?;
+    let latest = after(submitted, DEADLINE_MS_MAX)?;
+    let deadline = match expiry {
+        Some(expiry) if wire.deadline_ms.is_some() => expiry.min(from_body),
+        Some(expiry) => expiry.min(latest),
+        None => from_body,
+    };
+    Ok(Limits {
+        deadline,
+        cost_usd_micros_max: wire.cost_usd_micros_max,
+        latency_ms_max: wire.latency_ms_max,
+    })
+}
+
+fn after(time: Timestamp, ms: u64) -> Result<Timestamp, Refused> {
+    let span = jiff::SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    time.checked_add(span).map_err(|_| field("the deadline is out of range"))
+}
+
+/// Checks that a task's output limit is one that can be asked for.
+pub(crate) fn output_tokens(asked: Option<u32>) -> Result<(), Refused> {
+    match asked {
+        Some(tokens) if tokens == 0 || tokens > OUTPUT_TOKENS_MAX => {
+            Err(field(format!("`max_tokens` must be 1 to {OUTPUT_TOKENS_MAX}")))
+        }
+        _ => Ok(()),
+    }
+}

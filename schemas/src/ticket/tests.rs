@@ -1,0 +1,115 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn claims(now: Timestamp, content: &[u8], salt: &Salt) -> Claims {
+    let name = |text: &str| Name::new(text).unwrap();
+    Claims {
+        version: 1,
+        key_id: "k1".into(),
+        id: Uuid::from_u128(7),
+        audience: "cell-a".into(),
+        tenant: name("acme"),
+        agent: name("support"),
+        task: TaskId(Uuid::from_u128(8)),
+        decision: Uuid::from_u128(9),
+        bundle: Digest::plain(b"bundle"),
+        directory: Digest::plain(b"directory"),
+        content: salt.digest(content),
+        content_bytes: content.len() as u64,
+        provider: name("openai"),
+        model: "m".into(),
+        region: name("eu"),
+        base_url: name("openai"),
+        attempts_max: 3,
+        output_tokens_max: 64,
+        cost_usd_micros_max: None,
+        not_before: now,
+        expires: now + SignedDuration::from_secs(120),
+        deadline: now + SignedDuration::from_secs(300),
+    }
+}
+
+struct Case {
+    signer: Signer,
+    verifier: Verifier,
+    salt: Salt,
+    now: Timestamp,
+}
+
+fn case() -> Case {
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let verifier = Verifier::new("cell-a", vec![("k1".into(), key.verifying_key())]);
+    Case {
+        signer: Signer::new("k1", key),
+        verifier,
+        salt: Salt::new([5; 32]),
+        now: "2026-11-01T12:00:00Z".parse().unwrap(),
+    }
+}
+
+const BYTES: &[u8] = b"{\"model\":\"m\"}";
+
+#[test]
+fn ticket_verifies_for_its_payload_now() {
+    let Case { signer, verifier, salt, now } = case();
+    let ticket = signer.sign(&claims(now, BYTES, &salt));
+    let cleared = verifier.verify(&ticket, &salt, BYTES.into(), now).unwrap();
+    assert_eq!(cleared.bytes().as_ref(), BYTES);
+    assert_eq!(cleared.claims().audience, "cell-a");
+}
+
+#[test]
+fn ticket_is_refused_with_the_reason() {
+    let Case { signer, verifier, salt, now } = case();
+    let good = claims(now, BYTES, &salt);
+    let later = |seconds| now + SignedDuration::from_secs(seconds);
+    let other_key = Signer::new("k1", SigningKey::from_bytes(&[4; 32]));
+    let renamed = Claims { key_id: "k2".into(), ..good.clone() };
+    let elsewhere = Claims { audience: "cell-b".into(), ..good.clone() };
+    let long = Claims { expires: later(121), ..good.clone() };
+    let backwards = Claims { expires: later(-1), ..good.clone() };
+    let done = Claims { deadline: later(10), ..good.clone() };
+    let table = [
+        ("another key", other_key.sign(&good), BYTES, now, TicketError::Signature),
+        ("another key id", signer.sign(&renamed), BYTES, now, TicketError::Signature),
+        ("another cell", signer.sign(&elsewhere), BYTES, now, TicketError::Audience),
+        ("another payload", signer.sign(&good), b"{}".as_slice(), now, TicketError::Content),
+        ("too early", signer.sign(&good), BYTES, later(-6), TicketError::TooEarly),
+        ("too late", signer.sign(&good), BYTES, later(126), TicketError::Expired),
+        ("too long a life", signer.sign(&long), BYTES, now, TicketError::Expired),
+        ("ends before it begins", signer.sign(&backwards), BYTES, now, TicketError::Expired),
+        ("past the task's deadline", signer.sign(&done), BYTES, later(11), TicketError::Expired),
+        ("no ticket", String::new(), BYTES, now, TicketError::Malformed),
+        ("cut", signer.sign(&good)[..40].to_owned(), BYTES, now, TicketError::Malformed),
+        ("too long", "tg1.".to_owned() + &"A".repeat(7_000), BYTES, now, TicketError::Malformed),
+    ];
+    for (what, ticket, bytes, at, error) in table {
+        assert_eq!(verifier.verify(&ticket, &salt, bytes.into(), at).unwrap_err(), error, "{what}");
+    }
+}
+
+#[test]
+fn ticket_with_any_bit_changed_is_refused() {
+    let Case { signer, verifier, salt, now } = case();
+    let ticket = signer.sign(&claims(now, BYTES, &salt)).into_bytes();
+    let mut refused = 0;
+    for at in 0..ticket.len() {
+        let mut changed = ticket.clone();
+        changed[at] ^= 1;
+        let Ok(changed) = String::from_utf8(changed) else { continue };
+        assert!(verifier.verify(&changed, &salt, BYTES.into(), now).is_err(), "byte {at}");
+        refused += 1;
+    }
+    assert!(refused > 500);
+}
+
+#[test]
+fn clock_difference_of_five_seconds_is_forgiven() {
+    let Case { signer, verifier, salt, now } = case();
+    let ticket = signer.sign(&claims(now, BYTES, &salt));
+    for seconds in [-5, 124] {
+        let at = now + SignedDuration::from_secs(seconds);
+        assert!(verifier.verify(&ticket, &salt, BYTES.into(), at).is_ok(), "{seconds}");
+    }
+}
