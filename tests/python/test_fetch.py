@@ -6,6 +6,7 @@ import io
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import threading
 import unittest
@@ -136,7 +137,7 @@ class Models(FetchCase):
     def test_package_without_pip(self):
         no_pip = self.folder / "bin"
         no_pip.mkdir()
-        (no_pip / "python3").write_text('#!/bin/sh\n[ "$1" = -m ] && exit 1\nexec /usr/bin/env -S false\n')
+        (no_pip / "python3").write_text(f'#!/bin/sh\n[ "$2" = pip ] && exit 1\nexec {sys.executable} "$@"\n')
         (no_pip / "python3").chmod(0o755)
         run = self.fetch(self.offer_wheel(wheel(CONTENT)), path=no_pip)
         self.assertEqual(run.returncode, 0, run.stderr)
