@@ -1,1 +1,32 @@
-//! The engine: open models in process.
+//! The engine: open models in process, behind one thread.
+//!
+//! [`Engine::start`] verifies and loads the models and starts the one thread that may call candle; [`Engine::submit`]
+//! queues a [`Job`], whose events arrive on the engine's thread: any number of [`JobEvent::Token`], then exactly
+//! one [`JobEvent::Done`] or [`JobEvent::Failed`]. Many jobs may be under way at once ([`EngineConfig::max_sequences`]).
+//!
+//! What it does not do: no network, no async runtime, no downloads, no opinion on what may be asked.
+
+mod chat;
+mod constraint;
+mod embed;
+mod engine;
+mod error;
+mod gguf;
+mod job;
+mod load;
+mod model;
+mod queue;
+mod sampling;
+mod schedule;
+mod template;
+mod text;
+mod tokenizer;
+mod verify;
+
+pub use engine::{Engine, EngineConfig, EngineThread, ModelInfo, launch_environment};
+pub use error::{EngineError, LoadError, RefusedModel, SubmitError};
+pub use job::{
+    CancelFlag, ChatMessage, ChatRequest, FinishReason, Job, JobEvent, JobInput, Output, OutputContent,
+    SamplingParams, Timings, Usage, limits,
+};
+pub use verify::{GgufInfo, inspect_gguf, verify_file};

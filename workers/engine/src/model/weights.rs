@@ -1,0 +1,198 @@
+//! Matrices as candle's kernels like them best.
+//!
+//! The stored type decides the speed: 4- and 5-bit types of the first generation run on scalar kernels, and the fast
+//! integer kernels want rows of a multiple of 256. Such matrices are dequantised at load, rows padded with
+//! zeros and requantised; padding changes no sum.
+
+use std::borrow::Cow;
+use std::fs::File;
+
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{Device, Module, Tensor};
+
+use crate::gguf::{GgufError, Header, TensorInfo};
+
+const BLOCK: usize = 256;
+
+/// Why weights are not brought into memory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WeightsError {
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("reading `{name}` failed: {source}")]
+    Read { name: String, source: std::io::Error },
+    #[error("`{name}` has shape {found:?} where {expected:?} was expected")]
+    Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("the file holds `{0}`, which the architecture does not have")]
+    Unexpected(String),
+    #[error("arithmetic: {0}")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// What to do with a stored matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repack {
+    /// Compute with it as it is stored.
+    Keep,
+    /// Requantise to Q8_0; rows padded to 256 where `padded`.
+    Q8_0 { padded: bool },
+    /// Requantise to Q6_K, rows padded to 256.
+    Q6K,
+    /// Requantise to Q4_K, rows padded to 256.
+    Q4K,
+}
+
+/// The instruction set that decides candle's integer kernels.
+pub(crate) fn kernels() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vnni") {
+            return "avx512-vnni";
+        }
+        if std::is_x86_feature_detected!("avxvnni") {
+            return "avx-vnni";
+        }
+        if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+            return "avx2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "generic" }
+}
+
+impl Repack {
+    /// The choice for a matrix of `dtype` with rows of `k` weights on `kernels`.
+    pub(crate) fn choose(dtype: GgmlDType, k: usize, kernels: &str) -> Self {
+        let aligned = k.is_multiple_of(BLOCK);
+        match dtype {
+            GgmlDType::Q4_0 | GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 => {
+                Self::Q8_0 { padded: kernels.ends_with("vnni") && !aligned }
+            }
+            GgmlDType::Q8_0 if kernels.ends_with("vnni") && !aligned => Self::Q8_0 { padded: true },
+            _ => Self::Keep,
+        }
+    }
+
+    const fn target(self, stored: GgmlDType) -> GgmlDType {
+        match self {
+            Self::Keep => stored,
+            Self::Q8_0 { .. } => GgmlDType::Q8_0,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q4K => GgmlDType::Q4K,
+        }
+    }
+
+    const fn pads(self) -> bool {
+        matches!(self, Self::Q8_0 { padded: true } | Self::Q6K | Self::Q4K)
+    }
+}
+
+/// Reads tensors by name and knows which were taken.
+pub(crate) struct Weights<'a> {
+    pub(crate) header: &'a Header,
+    pub(crate) file: &'a mut File,
+    /// Overrides [`Repack::choose`]; measurements and tests.
+    pub(crate) forced: Option<Repack>,
+    taken: usize,
+    /// The types computed with, in the order met.
+    pub(crate) computed: Vec<GgmlDType>,
+}
+
+impl<'a> Weights<'a> {
+    pub(crate) fn new(header: &'a Header, file: &'a mut File, forced: Option<Repack>) -> Self {
+        Self { header, file, forced, taken: 0, computed: Vec::new() }
+    }
+
+    fn find(&mut self, name: &str, expected: &[usize]) -> Result<&'a TensorInfo, WeightsError> {
+        let info = self.header.tensors.get(name).ok_or_else(|| GgufError::Missing(name.to_owned()))?;
+        if info.shape != expected {
+            return Err(WeightsError::Shape {
+                name: name.to_owned(),
+                found: info.shape.clone(),
+                expected: expected.to_vec(),
+            });
+        }
+        self.taken += 1;
+        Ok(info)
+    }
+
+    fn load(&mut self, name: &str, info: &TensorInfo) -> Result<QTensor, WeightsError> {
+        let data =
+            info.data(self.file).map_err(|source| WeightsError::Read { name: name.to_owned(), source })?;
+        let storage = QStorage::from_data(Cow::Owned(data), &Device::Cpu, info.dtype)?;
+        Ok(QTensor::new(storage, info.shape.as_slice())?)
+    }
+
+    /// A small tensor, dequantised.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
+        let info = self.find(name, &[len])?;
+        Ok(self.load(name, info)?.dequantize(&Device::Cpu)?.to_vec1()?)
+    }
+
+    /// A matrix of `n` rows of `k` weights, repacked where that is faster.
+    pub(crate) fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix, WeightsError> {
+        let info = self.find(name, &[n, k])?;
+        let stored = self.load(name, info)?;
+        let repack = self.forced.unwrap_or_else(|| Repack::choose(info.dtype, k, kernels()));
+        let padded_k = if repack.pads() { k.next_multiple_of(BLOCK) } else { k };
+        let target = repack.target(info.dtype);
+        let weights = if target == info.dtype && padded_k == k {
+            stored
+        } else {
+            let mut dense = stored.dequantize(&Device::Cpu)?;
+            if padded_k > k {
+                dense = dense.pad_with_zeros(1, 0, padded_k - k)?;
+            }
+            QTensor::quantize(&dense, target)?
+        };
+        if !self.computed.contains(&target) {
+            self.computed.push(target);
+        }
+        Ok(Matrix { product: QMatMul::from_qtensor(weights)?, n, k, padded_k })
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.header.tensors.contains_key(name)
+    }
+
+    /// Refuses a file with tensors that nobody asked for: the forward pass would silently leave them out.
+    pub(crate) fn finish(self, known: impl Fn(&str) -> bool) -> Result<Vec<GgmlDType>, WeightsError> {
+        if self.taken != self.header.tensors.len() {
+            let stray = self.header.tensors.keys().find(|name| !known(name));
+            return Err(WeightsError::Unexpected(stray.cloned().unwrap_or_default()));
+        }
+        Ok(self.computed)
+    }
+}
+
+/// A weight matrix: `n` outputs from `k` inputs.
+pub(crate) struct Matrix {
+    product: QMatMul,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    padded_k: usize,
+}
+
+impl Matrix {
+    /// `rows` inputs of `k` each to `rows` outputs of `n` each.
+    pub(crate) fn multiply(&self, input: &[f32]) -> Result<Vec<f32>, candle_core::Error> {
+        let rows = input.len() / self.k;
+        let data = if self.padded_k == self.k {
+            input.to_vec()
+        } else {
+            let mut padded = vec![0f32; rows * self.padded_k];
+            for (to, from) in padded.chunks_exact_mut(self.padded_k).zip(input.chunks_exact(self.k)) {
+                to[..self.k].copy_from_slice(from);
+            }
+            padded
+        };
+        let input = Tensor::from_vec(data, (rows, self.padded_k), &Device::Cpu)?;
+        self.product.forward(&input)?.flatten_all()?.to_vec1()
+    }
+
+    /// The matrix's rows `ids`, dequantised: the token embeddings.
+    pub(crate) fn rows(&self, ids: &[u32]) -> Result<Vec<f32>, candle_core::Error> {
+        let ids = Tensor::new(ids, &Device::Cpu)?;
+        let rows = self.product.embedding(&ids)?;
+        rows.narrow(1, 0, self.k)?.flatten_all()?.to_vec1()
+    }
+}

@@ -1,0 +1,300 @@
+//! The step loop's state: jobs under way, and one step of all of them.
+//!
+//! A step sweeps out what is withdrawn or late, embeds some texts for each embedding job, and feeds the decoder one
+//! batch: a row for each conversation that is writing, and chunks of the prompts of those that are not. A panic fails
+//! the jobs it touches and no other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::chat::{ChatModel, Conversation, Progress};
+use crate::embed::{EmbedModel, Embedding};
+use crate::error::EngineError;
+use crate::job::{CancelFlag, FinishReason, Job, JobEvent, JobInput, Output, OutputContent, Timings, Usage};
+use crate::queue::Waiting;
+
+/// Prompt rows in one step: enough to keep the kernels busy, few enough that cancel and deadline are seen soon.
+const PROMPT_ROWS: usize = 64;
+/// Panics of the model one after the other that end the engine: its thread pool is then beyond repair.
+const MAX_PANICS: u32 = 3;
+
+/// The loaded models.
+pub(crate) struct Models {
+    pub(crate) chat: Option<ChatModel>,
+    pub(crate) embed: Option<EmbedModel>,
+}
+
+/// All jobs under way.
+pub(crate) struct Scheduler {
+    models: Models,
+    max_sequences: usize,
+    running: Vec<Running>,
+    panics: u32,
+}
+
+struct Running {
+    job: Under,
+    work: Work,
+    /// Set when the job has come to its end; the sweep after the step tells the caller.
+    ended: Option<Result<FinishReason, EngineError>>,
+}
+
+/// What remains of a job once its input is taken.
+struct Under {
+    id: u64,
+    deadline: Option<Instant>,
+    cancel: CancelFlag,
+    events: Box<dyn FnMut(JobEvent) + Send>,
+    queued: Duration,
+    started: Instant,
+    first_choice: Option<Instant>,
+    pieces: u32,
+}
+
+enum Work {
+    Chat(Box<Conversation>),
+    Embed(Embedding),
+}
+
+// === impl Scheduler ===
+
+impl Scheduler {
+    pub(crate) const fn new(models: Models, max_sequences: usize) -> Self {
+        Self { models, max_sequences, running: Vec::new(), panics: 0 }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.running.len() < self.max_sequences.max(1)
+    }
+
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether the model panics again and again.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.panics >= MAX_PANICS
+    }
+
+    /// Begins a job, or ends it where it can't begin.
+    pub(crate) fn admit(&mut self, waiting: Waiting) {
+        let now = Instant::now();
+        if let Some(error) = waiting.job.is_over(now) {
+            return fail_waiting(waiting.job, error);
+        }
+        let Job { id, input, deadline, cancel, events } = waiting.job;
+        let mut job = Under {
+            id,
+            deadline,
+            cancel,
+            events,
+            queued: now.duration_since(waiting.since),
+            started: now,
+            first_choice: None,
+            pieces: 0,
+        };
+        let begun = catch_unwind(AssertUnwindSafe(|| self.models.begin(input)));
+        match begun.unwrap_or(Err(EngineError::Panicked)) {
+            Ok(work) => self.running.push(Running { job, work, ended: None }),
+            Err(error) => job.emit_last(JobEvent::Failed(error)),
+        }
+    }
+
+    /// One step of all jobs under way.
+    pub(crate) fn step(&mut self) {
+        let now = Instant::now();
+        for running in &mut self.running {
+            running.ended = running.job.is_over(now).map(Err);
+        }
+        self.sweep();
+        self.embed();
+        self.decode();
+        self.sweep();
+    }
+
+    /// Ends all jobs under way.
+    pub(crate) fn fail_all(&mut self, error: &EngineError) {
+        for running in &mut self.running {
+            running.ended = Some(Err(error.clone()));
+        }
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
+        let mut index = 0;
+        while let Some(running) = self.running.get_mut(index) {
+            match running.ended.take() {
+                Some(outcome) => self.running.remove(index).end(&self.models, outcome),
+                None => index += 1,
+            }
+        }
+    }
+
+    fn embed(&mut self) {
+        let Some(model) = &self.models.embed else { return };
+        for running in &mut self.running {
+            let Work::Embed(embedding) = &mut running.work else { continue };
+            let stepped = catch_unwind(AssertUnwindSafe(|| model.step(embedding)));
+            running.ended = match stepped {
+                Ok(Ok(true)) => Some(Ok(FinishReason::Stop)),
+                Ok(Ok(false)) => None,
+                Ok(Err(error)) => Some(Err(error)),
+                Err(_) => Some(Err(EngineError::Panicked)),
+            };
+        }
+    }
+
+    fn decode(&mut self) {
+        let Some(chat) = &self.models.chat else { return };
+        let mut batch = Vec::new();
+        let mut rows = Vec::new();
+        let mut budget = PROMPT_ROWS;
+        for Running { job, work, ended } in &mut self.running {
+            let Work::Chat(conversation) = work else { continue };
+            let wanted = conversation.waiting_rows();
+            // Whoever writes gets its row in each step; prompts share the rest.
+            let granted = if wanted == 1 { 1 } else { wanted.min(budget) };
+            budget = budget.saturating_sub(granted);
+            if granted > 0 {
+                batch.push((job, conversation, granted, ended));
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        for (_, conversation, granted, _) in &mut batch {
+            rows.push(conversation.rows(*granted));
+        }
+        let stepped = catch_unwind(AssertUnwindSafe(|| chat.decoder.step(&mut rows)));
+        drop(rows);
+        let logits = outcome_of(stepped, &mut self.panics);
+        for (index, (job, conversation, _, ended)) in batch.into_iter().enumerate() {
+            let advanced = match &logits {
+                Ok(logits) => {
+                    let logits = logits.get(index).and_then(Option::as_deref);
+                    catch_unwind(AssertUnwindSafe(|| job.advance(chat, conversation, logits)))
+                        .unwrap_or(Err(EngineError::Panicked))
+                }
+                Err(error) => Err(error.clone()),
+            };
+            *ended = advanced.map_err(Some).map_or_else(|error| error.map(Err), |finish| finish.map(Ok));
+        }
+    }
+}
+
+/// The logits of each conversation in the batch, where wanted.
+type Logits = Vec<Option<Vec<f32>>>;
+
+fn outcome_of(
+    stepped: std::thread::Result<Result<Logits, candle_core::Error>>,
+    panics: &mut u32,
+) -> Result<Logits, EngineError> {
+    match stepped {
+        Ok(Ok(logits)) => {
+            *panics = 0;
+            Ok(logits)
+        }
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "A step of the model failed.");
+            Err(EngineError::Model { doing: "computing a step" })
+        }
+        Err(_) => {
+            *panics += 1;
+            tracing::error!(panics = *panics, "The model panicked; the jobs of this step failed.");
+            Err(EngineError::Panicked)
+        }
+    }
+}
+
+/// Ends a job that never began.
+pub(crate) fn fail_waiting(mut job: Job, error: EngineError) {
+    drop(catch_unwind(AssertUnwindSafe(|| (job.events)(JobEvent::Failed(error)))));
+}
+
+// === impl Models ===
+
+impl Models {
+    fn begin(&self, input: JobInput) -> Result<Work, EngineError> {
+        input.validate()?;
+        match input {
+            JobInput::Chat(request) => {
+                let chat = self.chat.as_ref().ok_or(EngineError::UnsupportedKind { kind: "chat" })?;
+                Ok(Work::Chat(Box::new(chat.begin(&request)?)))
+            }
+            JobInput::Embed { texts } => {
+                let embed = self.embed.as_ref().ok_or(EngineError::UnsupportedKind { kind: "embed" })?;
+                Ok(Work::Embed(embed.begin(texts)?))
+            }
+        }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    fn end(mut self, models: &Models, outcome: Result<FinishReason, EngineError>) {
+        let event = match outcome {
+            Ok(finish) => self.job.output(self.work, models, finish),
+            Err(error) => JobEvent::Failed(error),
+        };
+        self.job.emit_last(event);
+    }
+}
+
+// === impl Under ===
+
+impl Under {
+    fn is_over(&self, now: Instant) -> Option<EngineError> {
+        crate::job::is_over(&self.cancel, self.deadline, now)
+    }
+
+    /// Lets the conversation choose and sends what became certain. A panic in the caller's function leaves as one.
+    fn advance(
+        &mut self,
+        chat: &ChatModel,
+        conversation: &mut Conversation,
+        logits: Option<&[f32]>,
+    ) -> Result<Option<FinishReason>, EngineError> {
+        let Progress { pieces, chose, finish } = conversation.advance(&chat.tokenizer, logits)?;
+        if chose && self.first_choice.is_none() {
+            self.first_choice = Some(Instant::now());
+        }
+        for text in pieces {
+            (self.events)(JobEvent::Token { index: self.pieces, text });
+            self.pieces += 1;
+        }
+        Ok(finish)
+    }
+
+    fn output(&self, work: Work, models: &Models, finish: FinishReason) -> JobEvent {
+        let now = Instant::now();
+        let first_choice = self.first_choice.unwrap_or(now);
+        let timings = Timings {
+            queued: self.queued,
+            prompt: first_choice.duration_since(self.started),
+            decode: now.duration_since(first_choice),
+        };
+        let (content, usage, info) = match work {
+            Work::Chat(conversation) => {
+                let usage = conversation.usage();
+                let info = models.chat.as_ref().map(|chat| &chat.info);
+                (OutputContent::Text(conversation.into_text()), usage, info)
+            }
+            Work::Embed(embedding) => {
+                let usage = Usage { input_tokens: embedding.input_tokens, output_tokens: 0 };
+                let info = models.embed.as_ref().map(|embed| &embed.info);
+                (OutputContent::Embeddings(embedding.into_vectors()), usage, info)
+            }
+        };
+        match info {
+            Some(model) => JobEvent::Done(Output { content, finish, usage, timings, model: model.clone() }),
+            None => JobEvent::Failed(EngineError::Model { doing: "finishing" }),
+        }
+    }
+
+    fn emit_last(&mut self, event: JobEvent) {
+        if catch_unwind(AssertUnwindSafe(|| (self.events)(event))).is_err() {
+            tracing::error!(job = self.id, "The function that takes a job's events panicked.");
+        }
+    }
+}
