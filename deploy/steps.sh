@@ -31,20 +31,20 @@ install_packages() {
     die "this machine lacks: $*; run \`sudo $line\` and then this again"
   fi
   say "this machine lacks: $*; running as root, so installing them system-wide: $line"
-  { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >&2 ||
+  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; } >&2 ||
     die "\`$line\` failed; install the packages by hand and run this again"
 }
 
-# need_rust ROOT — cargo of at least the workspace's rust-version, and a C compiler for ring and the linker.
-need_rust() {
-  local want have
+# need_ground ROOT [COMMAND:PACKAGE...] — cargo of at least the workspace's rust-version, what building and fetching use, and what else is named.
+need_ground() {
+  local want have root=$1 && shift
   if ! command -v cargo >/dev/null 2>&1; then
     die "no cargo on PATH; install a Rust toolchain (https://rustup.rs) and run this again"
   fi
-  need 'cc:gcc' 'cc:libc6-dev'
-  want=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$1/Cargo.toml")
+  want=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml")
   have=$(cargo --version | cut -d' ' -f2)
   at_least "$have" "$want" || die "cargo $have is too old, the workspace needs $want; run \`rustup update stable\` and then this again"
+  need 'cc:gcc' 'cc:libc6-dev' 'curl:curl' 'curl:ca-certificates' 'unzip|python3:unzip' "$@"
 }
 
 # at_least HAVE WANT — version order.
