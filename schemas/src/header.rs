@@ -17,6 +17,8 @@ pub const AGENT: &str = "tidegate-agent";
 pub const DECISION: &str = "tidegate-decision";
 /// The signed ticket of cloud work.
 pub const TICKET: &str = "tidegate-ticket";
+/// Form of a cloud answer: `text`, `json` (by a schema) or `class` (one of given labels).
+pub const OUTPUT: &str = "tidegate-output";
 /// Salt of the payload's digest, hexadecimal.
 pub const SALT: &str = "tidegate-salt";
 /// Reply token that the producer chose.

@@ -24,3 +24,17 @@ pub const RECORD_LAG: &str = "tidegate_record_lag";
 pub const ANOMALIES: &str = "tidegate_anomalies_total";
 /// Tokens generated locally.
 pub const TOKENS: &str = "tidegate_tokens_total";
+/// Messages published and acknowledged; label `how`: `single` or `batch`.
+pub const BUS_PUBLISHED: &str = "tidegate_bus_published_total";
+/// Publishes that failed; label `error`.
+pub const BUS_PUBLISH_ERRORS: &str = "tidegate_bus_publish_errors_total";
+/// Time from handing a message to the publisher to its acknowledgement, seconds.
+pub const BUS_PUBLISH_SECONDS: &str = "tidegate_bus_publish_seconds";
+/// Subjects the server denied.
+pub const BUS_DENIALS: &str = "tidegate_bus_denials_total";
+/// Messages delivered again; label `role`.
+pub const BUS_REDELIVERIES: &str = "tidegate_bus_redeliveries_total";
+/// Handlers that panicked; label `role`.
+pub const BUS_PANICS: &str = "tidegate_bus_handler_panics_total";
+/// Messages a role holds; label `role`.
+pub const BUS_IN_FLIGHT: &str = "tidegate_bus_in_flight";
