@@ -19,7 +19,7 @@ async def main():
     nc = await nats.connect(
         os.environ["NATS_URL"],
         nkeys_seed=os.environ["NKEY_SEED_FILE"],
-        inbox_prefix=os.environ.get("INBOX_PREFIX", f"_INBOX_{AGENT}").encode(),
+        inbox_prefix=os.environ.get("INBOX_PREFIX", f"_INBOX.agent.{AGENT}").encode(),
     )
 
     task, token = str(uuid.uuid4()), uuid.uuid4().hex
