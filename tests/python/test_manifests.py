@@ -1,0 +1,39 @@
+"""Every manifest under deploy/ is TOML that says what deploy/fetch and the binary need, and nothing that they don't know."""
+
+import pathlib
+import re
+import tomllib
+import unittest
+
+DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
+PYPI = {"kind", "package", "version", "wheel", "sha256", "bytes_max", "folder"}
+ITEM = {"name", "licence", "origin", "files", "sources"}
+TABLE = [
+    # file, head, keys of an item, keys that say which machine
+    ("models.toml", "model", ITEM | {"kind", "architecture"}, set()),
+    ("tools.toml", "tool", ITEM | {"version", "version_min"}, {"machine"}),
+]
+
+
+class Manifests(unittest.TestCase):
+    def test_forms(self):
+        for file, head, keys, machine in TABLE:
+            manifest = tomllib.loads((DEPLOY / file).read_text())
+            self.assertEqual(set(manifest), {head}, file)
+            for item in manifest[head]:
+                with self.subTest(file=file, item=item["name"]):
+                    self.assertEqual(set(item), keys)
+                    for entry in item["files"]:
+                        self.assertEqual(set(entry), {"path", "remote", "sha256", "bytes_max"} | machine)
+                        self.assertNotIn("/", entry["path"])
+                    for source in item["sources"]:
+                        want = {"kind", "base"} if source["kind"] == "https" else PYPI | machine
+                        self.assertEqual(set(source), want)
+                        self.assertRegex(source.get("base", "https://"), r"^https://")
+                    for pinned in [*item["files"], *(s for s in item["sources"] if "sha256" in s)]:
+                        self.assertTrue(re.fullmatch(r"[0-9a-f]{64}", pinned["sha256"]))
+                        self.assertLess(pinned["bytes_max"], 1 << 30)
+
+
+if __name__ == "__main__":
+    unittest.main()
