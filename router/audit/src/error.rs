@@ -1,0 +1,155 @@
+//! One error an operation. They name files, streams and sequences; never content, never keys.
+
+use std::path::PathBuf;
+
+use crate::keys::KeyError;
+
+/// Why the record could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another recorder has it.
+    #[error("another recorder holds the record in `{}`; stop it first, or let this one stand by", dir.display())]
+    Locked {
+        /// The record's directory.
+        dir: PathBuf,
+    },
+    /// There is none.
+    #[error("there is no record in `{}`; start the recorder once to make one", dir.display())]
+    Absent {
+        /// The record's directory.
+        dir: PathBuf,
+    },
+    /// A writer crashed and none has opened it since.
+    #[error("the record was not closed cleanly; start the recorder once, which repairs it in milliseconds")]
+    NeedsRepair,
+    /// The master key is another one.
+    #[error("the master key is not this record's; name the key file it was made with")]
+    WrongKey,
+    /// The master key could not be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key file is missing rows or is another record's.
+    #[error("the key file `{}` does not fit the record: {source}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was written by another version.
+    #[error("the record has form {found}, this program reads form {known}; use the program that wrote it")]
+    Version {
+        /// Its form.
+        found: u64,
+        /// Ours.
+        known: u64,
+    },
+    /// It is damaged.
+    #[error("the record is damaged ({what}); keep the file as it is and restore a copy")]
+    Corrupt {
+        /// What is wrong.
+        what: String,
+    },
+    /// The file system failed.
+    #[error("cannot open the record in `{}`: {source}", dir.display())]
+    Io {
+        /// The record's directory.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Why nothing was recorded. After [`AppendError::DiskFull`] and [`AppendError::Broken`] the store must be opened anew.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// No room.
+    #[error("the disk is full; free space, the recorder goes on by itself")]
+    DiskFull,
+    /// A message that does not follow the last one of its stream, and no gap record between.
+    #[error("stream {stream}: expected sequence {expected}, got {got}; record the gap between first")]
+    Gap {
+        /// The stream.
+        stream: String,
+        /// The sequence that comes next.
+        expected: u64,
+        /// The sequence that came.
+        got: u64,
+    },
+    /// The file system failed; what was not acknowledged is not recorded.
+    #[error("the record cannot be written: {what}; check the disk")]
+    Broken {
+        /// Why.
+        what: String,
+    },
+}
+
+/// Why the record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system failed.
+    #[error("the record cannot be read: {what}; check the disk")]
+    Broken {
+        /// Why.
+        what: String,
+    },
+    /// Something in it is not what this program writes.
+    #[error("record {index} cannot be read; run a full verify")]
+    Damaged {
+        /// Its place.
+        index: u64,
+    },
+    /// Names cannot be looked up without the master key.
+    #[error("a workflow is looked up by a keyed digest; name the master key file")]
+    KeyNeeded,
+    /// A cursor that no page gave.
+    #[error("`after` must be the `next` of an earlier page")]
+    BadCursor,
+}
+
+/// Any failure of the store, before it is said to whom.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) redb::Error);
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<Failure> for AppendError {
+    fn from(Failure(error): Failure) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            other => Self::Broken { what: other.to_string() },
+        }
+    }
+}
+
+impl From<std::io::Error> for AppendError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            _ => Self::Broken { what: error.to_string() },
+        }
+    }
+}
+
+impl From<Failure> for ReadError {
+    fn from(Failure(error): Failure) -> Self {
+        Self::Broken { what: error.to_string() }
+    }
+}
+
+impl OpenError {
+    pub(crate) fn from_redb(error: redb::Error, dir: &std::path::Path) -> Self {
+        let dir = dir.to_owned();
+        match error {
+            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked { dir },
+            redb::Error::RepairAborted => Self::NeedsRepair,
+            redb::Error::Io(source) if source.kind() == std::io::ErrorKind::NotFound => Self::Absent { dir },
+            redb::Error::Io(source) => Self::Io { dir, source },
+            other => Self::Corrupt { what: other.to_string() },
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The leaf: what the record says of a message in the open, as exact JSON bytes in fixed field order.
+//!
+//! An allow-list: ids, enums, hashes, numbers and names that bundles and the directory give. Nothing that a producer, a
+//! model, a reviewer or an operator wrote stands in a leaf; that is in the sealed body. An exported line equals the leaf,
+//! so `sha256(0x00 ‖ line)` (RFC 6962 §2.1) checks it with nothing but coreutils.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::{Outcome, Scan};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::result::{State, Timings, Usage};
+use tidegate_schemas::subject::{Class, Lane};
+use tidegate_schemas::task::Kind;
+use uuid::Uuid;
+
+use crate::entry::GapReason;
+
+/// Longest leaf, bytes: an entry of a C2SP tile bundle has a 16-bit length.
+pub const LEAF_BYTES_MAX: usize = 65_535;
+
+/// What the record says of one message or gap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// Version of this form; 1.
+    pub v: u32,
+    /// The record's id: a UUIDv7 made from the message's time, stream and sequence, the same each time.
+    pub id: Uuid,
+    /// Its place in the record, from 0.
+    pub index: u64,
+    /// When the server stored the message.
+    pub time: Timestamp,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Name>,
+    /// The task it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// Keyed digest of the workflow's name, 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The task that caused the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// Data subjects, each an HMAC under the subject's own key, 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<String>,
+    /// W3C trace id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// Where the message stands.
+    pub source: Source,
+    /// Where the message that caused it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Position>,
+    /// What is odd about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
+    /// State of the task after a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Code of a result, attempt, step or dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// The decision behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionLeaf>,
+    /// What only this kind of record has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Detail>,
+    /// The sealed message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Commitment>,
+}
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// A task was submitted.
+    Task,
+    /// A task was withdrawn.
+    Cancel,
+    /// Work came back to the router.
+    Step,
+    /// Work was dispatched.
+    Work,
+    /// A task ended.
+    Result,
+    /// An attempt began or ended.
+    Attempt,
+    /// A task waits for a person.
+    Review,
+    /// A person decided.
+    Verdict,
+    /// A message was given up.
+    Dead,
+    /// An operator acted.
+    Control,
+    /// A signed tree head.
+    Checkpoint,
+    /// Sequences of a stream are missing.
+    Gap,
+    /// A message on no subject of the cell, or whose payload is not what its subject says.
+    Unparsable,
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its stream.
+    pub stream: String,
+    /// Its sequence, or the first missing one.
+    pub sequence: u64,
+    /// Its subject, where each token is a name of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+}
+
+/// What is odd about a record. Each is an anomaly but [`Flag::Repeat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// Its cause is not in the record.
+    CauseMissing,
+    /// A task's second terminal result.
+    SecondTerminal,
+    /// A task id that the record knows.
+    Repeat,
+    /// It names a task that the record does not know.
+    Orphan,
+    /// Sequences are missing and nobody knows why.
+    Unexplained,
+    /// A part of it is not what its subject says.
+    Malformed,
+}
+
+impl Flag {
+    /// Whether somebody must look at it.
+    #[must_use]
+    pub fn is_anomaly(self) -> bool {
+        self != Self::Repeat
+    }
+
+    /// The flag as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CauseMissing => "cause_missing",
+            Self::SecondTerminal => "second_terminal",
+            Self::Repeat => "repeat",
+            Self::Orphan => "orphan",
+            Self::Unexplained => "unexplained",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// A decision, without what explains it in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionLeaf {
+    /// Its id.
+    pub id: Uuid,
+    /// What happens to the task.
+    pub outcome: Outcome,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Name>,
+    /// The model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The region it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
+    /// Effective sensitivity.
+    pub sensitivity: Sensitivity,
+    /// What is at stake.
+    pub stakes: Stakes,
+    /// Policies that determined it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// What looked for personal data.
+    pub scan: Scan,
+    /// Decisions of the task before it.
+    pub hop: u32,
+    /// The bundle that judged.
+    pub bundle: Digest,
+    /// The directory that was asked.
+    pub directory: Digest,
+    /// Salted digest of what was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
+}
+
+/// What only one kind of record has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// Of a task.
+    Task {
+        /// Kind of work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<Kind>,
+        /// How soon somebody waits.
+        class: Class,
+        /// Declared sensitivity.
+        sensitivity: Sensitivity,
+        /// Declared stakes.
+        stakes: Stakes,
+        /// When it must have ended.
+        deadline: Timestamp,
+    },
+    /// Of work.
+    Work {
+        /// Where it runs.
+        lane: Lane,
+        /// The pool or provider.
+        target: Name,
+        /// The ticket, on the cloud lane.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<Uuid>,
+    },
+    /// Of a step.
+    Step {
+        /// Why it came back.
+        reason: StepWord,
+        /// The destination.
+        destination: Name,
+        /// Times it was sent or run there.
+        attempts: u32,
+    },
+    /// Of a result.
+    Result {
+        /// Destination that made it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        destination: Option<Name>,
+        /// The model that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// SHA-256 of the model file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model_sha256: Option<Digest>,
+        /// Tokens.
+        usage: Usage,
+        /// Millionths of a US dollar.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd_micros: Option<u64>,
+        /// How long it took.
+        timings: Timings,
+        /// Id of the decision behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Uuid>,
+        /// Times it was sent or run.
+        attempts: u32,
+    },
+    /// Of an attempt.
+    Attempt {
+        /// Which, from 1.
+        attempt: u32,
+        /// What happened.
+        phase: PhaseWord,
+        /// Where it runs.
+        lane: Lane,
+        /// The pool or provider.
+        target: Name,
+        /// The ticket that permits it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<Uuid>,
+        /// Salted digest of the bytes that leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Digest>,
+        /// Bytes that leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content_bytes: Option<u64>,
+        /// HTTP status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Tokens that were paid for and not used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// What they cost, millionths of a US dollar.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd_micros: Option<u64>,
+    },
+    /// Of a review.
+    Review {
+        /// Queue whose reviewers decide.
+        queue: Name,
+        /// When it is rejected if nobody decides.
+        review_by: Timestamp,
+        /// Salted digest of what is held.
+        content: Digest,
+    },
+    /// Of a verdict.
+    Verdict {
+        /// Queue whose reviewers decide.
+        queue: Name,
+        /// Who decided.
+        reviewer: Name,
+        /// What.
+        action: VerdictWord,
+        /// The review.
+        review: Position,
+        /// Salted digest of what the reviewer saw.
+        content: Digest,
+    },
+    /// Of a dead letter.
+    Dead {
+        /// The role that gave up.
+        role: Name,
+        /// The message that was given up.
+        message: Position,
+        /// Times it was delivered.
+        delivered: u64,
+    },
+    /// Of an operator's act.
+    Control {
+        /// Who.
+        operator: Name,
+        /// What.
+        act: ActWord,
+        /// The bundle, or the replay's plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
+        /// The dead letter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        letter: Option<Position>,
+        /// The lane that is switched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lane: Option<Lane>,
+        /// The tenant that it is switched for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<Name>,
+        /// The pool or provider that is switched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Name>,
+        /// Records of a replay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        records: Option<u64>,
+    },
+    /// Of a gap.
+    Gap {
+        /// Last missing sequence.
+        to: u64,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+/// Why work came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepWord {
+    /// The ticket expired.
+    Expired,
+    /// Something was switched off after the decision.
+    Off,
+    /// The destination did not answer.
+    Fallback,
+}
+
+/// What happened to an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseWord {
+    /// It is about to begin.
+    Started,
+    /// It ended, and another follows.
+    Retried,
+    /// It ended too late.
+    Late,
+    /// It ended, and the work went back.
+    Returned,
+}
+
+/// What a reviewer decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictWord {
+    /// It may run.
+    Approve,
+    /// It may run with another input.
+    Edit,
+    /// It must not run.
+    Reject,
+}
+
+/// What an operator did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActWord {
+    /// Switched something off.
+    LaneOff,
+    /// Switched it on.
+    LaneOn,
+    /// Made a bundle active.
+    BundleActivate,
+    /// Made a directory active.
+    DirectoryActivate,
+    /// Took a dead letter up again.
+    DeadRequeue,
+    /// Left a dead letter for good.
+    DeadDiscard,
+    /// Began a replay.
+    ReplayStart,
+    /// Ended a replay.
+    ReplayEnd,
+    /// Something that this version has no word for.
+    #[serde(other)]
+    Other,
+}
+
+/// What the leaf says of the sealed body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment {
+    /// How it is sealed.
+    pub alg: Seal,
+    /// Which key, by its number in the record.
+    pub key: u64,
+    /// Length of what is sealed, bytes.
+    pub length: u64,
+    /// SHA-256 of nonce and ciphertext.
+    pub sha256: Digest,
+}
+
+/// How a body is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seal {
+    /// XChaCha20-Poly1305 with a random nonce (draft-irtf-cfrg-xchacha).
+    #[serde(rename = "xc20p")]
+    XChaCha20Poly1305,
+}
+
+/// `SHA-256(0x00 ‖ leaf)`, the leaf hash of RFC 6962 §2.1.
+#[must_use]
+pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([0]);
+    hash.update(leaf);
+    hash.finalize().into()
+}

@@ -1,0 +1,237 @@
+//! Projection: from a stored message to what its leaf may say and what it does to its task. Pure; knows no key, no table.
+
+use jiff::{SignedDuration, Timestamp};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
+use tidegate_schemas::limits::DEADLINE_MS_DEFAULT;
+use tidegate_schemas::result::State;
+use tidegate_schemas::subject::{Lane, Subject, tenant_of_stream};
+use tidegate_schemas::task::{Kind, Message, Task};
+use tidegate_schemas::trace::TraceParent;
+use tidegate_schemas::work::Hop;
+
+use crate::entry::Entry;
+use crate::leaf::{DecisionLeaf, Detail, RecordKind};
+
+mod payload;
+pub(crate) mod word;
+
+/// What a message says, as far as a leaf may say it, and what it does.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    pub(crate) kind: RecordKind,
+    pub(crate) tenant: Option<Name>,
+    pub(crate) agent: Option<Name>,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) workflow: Option<Identifier>,
+    pub(crate) parent: Option<TaskId>,
+    /// Whose data it holds; empty where it does not say, then the task's are taken.
+    pub(crate) subjects: Vec<Identifier>,
+    pub(crate) trace: Option<String>,
+    /// Its subject, where each token is a name of ours.
+    pub(crate) subject: Option<String>,
+    pub(crate) cause: Option<Position>,
+    pub(crate) malformed: bool,
+    pub(crate) state: Option<State>,
+    pub(crate) code: Option<Code>,
+    pub(crate) decision: Option<DecisionLeaf>,
+    pub(crate) detail: Option<Detail>,
+    /// The message that says whose it is, where this one does not.
+    pub(crate) link: Option<Position>,
+    pub(crate) effect: Effect,
+}
+
+/// What a message does to its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// It is there, and must have ended by then.
+    Submitted(Timestamp),
+    /// It was dispatched; its deadline may have moved.
+    Working(Option<Timestamp>),
+    /// It waits for a person until then; this much of its deadline is left, milliseconds.
+    Held(Timestamp, u64),
+    /// A person decided at this time; its deadline runs on.
+    Resumed(Timestamp),
+    /// It ended.
+    Ended(State),
+}
+
+/// Reads one message.
+pub(crate) fn project(entry: &Entry) -> Projection {
+    let headers = entry.trusted_headers();
+    let mut told = Projection {
+        kind: RecordKind::Unparsable,
+        tenant: tenant_of_stream(&entry.stream),
+        agent: None,
+        task: None,
+        workflow: None,
+        parent: None,
+        subjects: Vec::new(),
+        trace: trace(&headers),
+        subject: None,
+        cause: None,
+        malformed: false,
+        state: None,
+        code: None,
+        decision: None,
+        detail: None,
+        link: None,
+        effect: Effect::None,
+    };
+    let Ok(subject) = Subject::parse(&entry.subject) else {
+        told.malformed = true;
+        return told;
+    };
+    told.tenant = subject.tenant().cloned();
+    told.subject = Some(subject.to_string());
+    // A producer may write any header; what it claims as a cause is body.
+    if !matches!(subject, Subject::Task { .. } | Subject::Cancel { .. }) {
+        told.cause = headers.get(header::CAUSE).and_then(|text| text.parse().ok());
+    }
+    told.fill(entry, &headers, subject);
+    told
+}
+
+fn trace(headers: &Headers) -> Option<String> {
+    let parent: TraceParent = headers.get(header::TRACEPARENT)?.parse().ok()?;
+    Some(parent.trace_id())
+}
+
+// === impl Projection ===
+
+impl Projection {
+    fn fill(&mut self, entry: &Entry, headers: &Headers, subject: Subject) {
+        match subject {
+            Subject::Task { tenant, agent, kind } => self.task_message(entry, &tenant, &agent, &kind),
+            Subject::Cancel { agent, task, .. } => {
+                self.kind = RecordKind::Cancel;
+                self.agent = Some(agent);
+                self.task = Some(task);
+            }
+            Subject::Step(_, _) => {
+                self.kind = RecordKind::Step;
+                self.hop(headers);
+                self.step(&entry.payload);
+            }
+            Subject::WorkLocal { pool, .. } => self.work(headers, Lane::Local, pool),
+            Subject::WorkCloud { provider, .. } => self.work(headers, Lane::Cloud, provider),
+            Subject::Result { agent, task, .. } => {
+                self.kind = RecordKind::Result;
+                self.hop(headers);
+                self.agent = Some(agent);
+                self.task = Some(task);
+                self.result(headers, &entry.payload);
+            }
+            Subject::Attempt(lane, _) => {
+                self.kind = RecordKind::Attempt;
+                self.hop(headers);
+                self.attempt(lane, &entry.payload);
+            }
+            Subject::Review { queue, .. } => {
+                self.kind = RecordKind::Review;
+                self.hop(headers);
+                self.review(headers, queue, &entry.payload);
+            }
+            Subject::Verdict { queue, reviewer, .. } => {
+                self.kind = RecordKind::Verdict;
+                self.verdict(queue, reviewer, &entry.payload);
+                self.effect = Effect::Resumed(entry.time);
+            }
+            Subject::Dead { role, .. } => {
+                self.kind = RecordKind::Dead;
+                self.dead(role, &entry.payload);
+            }
+            Subject::Control { operator, .. } => {
+                self.kind = RecordKind::Control;
+                self.control(operator, &entry.payload);
+            }
+            Subject::Checkpoint => self.kind = RecordKind::Checkpoint,
+        }
+    }
+
+    /// A task's message. One that cannot be read is still a task: its producer gets a result, under the same id.
+    fn task_message(&mut self, entry: &Entry, tenant: &Name, agent: &Name, kind: &Name) {
+        self.kind = RecordKind::Task;
+        self.agent = Some(agent.clone());
+        // The kind token is the producer's word; only one that we know may stand in a leaf.
+        if Kind::parse(kind.as_str()).is_err() {
+            self.subject = None;
+        }
+        let position = entry.position();
+        let pairs = entry.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let read = Headers::read(pairs).map_err(|refused| (TaskId::from_position(&position), refused.code));
+        let read = read.and_then(|headers| {
+            let message = Message {
+                tenant,
+                agent,
+                kind,
+                headers: &headers,
+                payload: &entry.payload,
+                position: &position,
+                submitted: entry.time,
+            };
+            Task::read(&message).map_err(|rejected| (rejected.id, rejected.refused.code))
+        });
+        match read {
+            Ok(task) => self.task_read(task),
+            Err((id, code)) => {
+                self.task = Some(id);
+                self.code = Some(code);
+                self.effect = Effect::Submitted(later(entry.time, DEADLINE_MS_DEFAULT));
+            }
+        }
+    }
+
+    fn task_read(&mut self, task: Task) {
+        self.task = Some(task.id);
+        self.effect = Effect::Submitted(task.limits.deadline);
+        self.detail = Some(Detail::Task {
+            kind: Some(task.kind()),
+            class: task.class,
+            sensitivity: task.labels.sensitivity,
+            stakes: task.labels.stakes,
+            deadline: task.limits.deadline,
+        });
+        self.workflow = task.workflow;
+        self.parent = task.parent_task;
+        self.subjects = task.data_subjects;
+    }
+
+    /// What every hop after the task says in its headers.
+    fn hop(&mut self, headers: &Headers) -> Option<Timestamp> {
+        match Hop::read(headers) {
+            Ok(hop) => {
+                self.agent = Some(hop.agent);
+                self.task = Some(hop.id);
+                self.workflow = hop.workflow;
+                self.subjects = hop.data_subjects;
+                Some(hop.deadline)
+            }
+            Err(_) => {
+                self.malformed = true;
+                self.agent = headers.get(header::AGENT).and_then(|text| Name::new(text).ok());
+                self.task = headers.get(header::TASK_ID).and_then(|text| text.parse().ok());
+                None
+            }
+        }
+    }
+
+    fn work(&mut self, headers: &Headers, lane: Lane, target: Name) {
+        self.kind = RecordKind::Work;
+        let deadline = self.hop(headers);
+        self.decided(headers);
+        self.malformed |= self.decision.is_none();
+        let ticket = headers.get(header::TICKET).and_then(word::ticket_id);
+        self.detail = Some(Detail::Work { lane, target, ticket });
+        self.effect = Effect::Working(deadline);
+    }
+}
+
+/// `time` and so many milliseconds; `time` itself where that is out of range.
+pub(crate) fn later(time: Timestamp, ms: u64) -> Timestamp {
+    let span = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
+    time.checked_add(span).unwrap_or(time)
+}
