@@ -66,9 +66,9 @@ impl Bus {
     pub async fn connect(config: BusConfig) -> Result<Self, ConnectError> {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let client = open(&config, events.clone()).await?;
-        let publisher = Publisher::start(&client, &config, events.subscribe()).await.map_err(|reason| {
-            ConnectError::Unreachable { url: config.url.clone(), reason }
-        })?;
+        let publisher = Publisher::start(&client, &config, events.subscribe())
+            .await
+            .map_err(|reason| ConnectError::Unreachable { url: config.url.clone(), reason })?;
         Ok(Self { inner: Arc::new(Inner { client, config, events, publisher }) })
     }
 
@@ -107,7 +107,12 @@ impl Bus {
     ///
     /// # Errors
     /// [`PublishError::BadSubject`], [`PublishError::TooLarge`] or [`PublishError::Closed`].
-    pub async fn publish_core(&self, subject: &str, headers: &Headers, payload: Bytes) -> Result<(), PublishError> {
+    pub async fn publish_core(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
         check_subject(subject)?;
         let bytes = payload.len();
         let sent = if headers.is_empty() {
@@ -145,7 +150,12 @@ impl Bus {
     ///
     /// # Errors
     /// [`ApiError`]; a denial fails at once and names the subject.
-    pub async fn request(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<CoreMessage, ApiError> {
+    pub async fn request(
+        &self,
+        subject: &str,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<CoreMessage, ApiError> {
         let message = self.request_raw(subject, payload, timeout).await?;
         Ok(CoreMessage::from(message))
     }
@@ -155,7 +165,12 @@ impl Bus {
     /// # Errors
     /// [`PublishError::BadSubject`] when the message asks for no answer, or for one outside of the inboxes: no role publishes
     /// to a subject of somebody else's choosing.
-    pub async fn respond(&self, to: &CoreMessage, headers: &Headers, payload: Bytes) -> Result<(), PublishError> {
+    pub async fn respond(
+        &self,
+        to: &CoreMessage,
+        headers: &Headers,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
         let reply = to.reply.as_deref().unwrap_or_default();
         if !(reply.starts_with("_INBOX.") || reply.starts_with("_R_.")) {
             return Err(PublishError::BadSubject { subject: reply.to_owned() });
@@ -240,7 +255,8 @@ fn request_error(subject: &str, error: &async_nats::RequestError) -> ApiError {
 
 fn check_subject(subject: &str) -> Result<(), PublishError> {
     let token = |token: &str| {
-        !token.is_empty() && !token.bytes().any(|b| b.is_ascii_whitespace() || b == b'*' || b == b'>' || b < 0x20)
+        !token.is_empty()
+            && !token.bytes().any(|b| b.is_ascii_whitespace() || b == b'*' || b == b'>' || b < 0x20)
     };
     if subject.split('.').all(token) {
         Ok(())

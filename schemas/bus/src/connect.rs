@@ -29,7 +29,9 @@ pub enum ConnectError {
         reason: String,
     },
     /// The server does not know the identity, or its key is not the one in the accounts file.
-    #[error("nats-server at `{url}` refused `{identity}`; is its nkey in the accounts file, and was the server reloaded?")]
+    #[error(
+        "nats-server at `{url}` refused `{identity}`; is its nkey in the accounts file, and was the server reloaded?"
+    )]
     Refused {
         /// Where.
         url: String,
@@ -66,7 +68,10 @@ pub enum ConnectError {
 }
 
 /// Connects and checks the server's version.
-pub(crate) async fn open(config: &BusConfig, events: broadcast::Sender<BusEvent>) -> Result<Client, ConnectError> {
+pub(crate) async fn open(
+    config: &BusConfig,
+    events: broadcast::Sender<BusEvent>,
+) -> Result<Client, ConnectError> {
     let mut options = ConnectOptions::new()
         .name(format!("tidegate {}", config.identity))
         .custom_inbox_prefix(config.identity.inbox_prefix())
@@ -143,7 +148,8 @@ fn explain(config: &BusConfig, error: &async_nats::ConnectError) -> ConnectError
 
 /// Whether a version like `2.15.1` or `2.16.0-RC.2` is at least `min`.
 pub(crate) fn at_least(version: &str, min: (i64, i64, i64)) -> bool {
-    let mut parts = version.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse::<i64>().unwrap_or(0));
+    let mut parts =
+        version.trim_start_matches('v').split(['.', '-', '+']).map(|part| part.parse::<i64>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
     (next(), next(), next()) >= min
 }

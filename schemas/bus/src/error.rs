@@ -83,7 +83,9 @@ impl PublishError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::NoStream { .. } | Self::Timeout { .. } | Self::Interrupted { .. } => true,
+            Self::Full { .. } | Self::NoStream { .. } | Self::Timeout { .. } | Self::Interrupted { .. } => {
+                true
+            }
             Self::Server { err_code, .. } => *err_code == 0 || *err_code == wire_code::UNAVAILABLE,
             Self::Refused { .. }
             | Self::Conflict { .. }

@@ -71,7 +71,10 @@ mod tests {
     fn reads_the_servers_words() {
         let rows = [
             ("Permissions Violation for Publish to \"Work.x\"", Some((DeniedAction::Publish, "Work.x"))),
-            ("nats: permissions violation for Subscription to \"a.>\"", Some((DeniedAction::Subscribe, "a.>"))),
+            (
+                "nats: permissions violation for Subscription to \"a.>\"",
+                Some((DeniedAction::Subscribe, "a.>")),
+            ),
             (
                 "Permissions Violation for Publish with Reply of \"$JS.ACK.a\"",
                 Some((DeniedAction::Reply, "$JS.ACK.a")),

@@ -32,7 +32,8 @@ pub(crate) fn header_map(message: &Outbound, batch: Option<InBatch<'_>>) -> Head
                 map.insert(MSG_ID_CANONICAL, HeaderValue::from(value));
             }
         } else {
-            map.insert(name, HeaderValue::from(value));
+            // Other clients read this one in its own spelling too.
+            map.insert(if name == "kv-operation" { "KV-Operation" } else { name }, HeaderValue::from(value));
         }
     }
     if let Some(id) = &message.msg_id {
@@ -157,7 +158,10 @@ mod tests {
         for row in rows {
             let place = Delivery::parse(row).unwrap();
             assert_eq!((place.stream, place.consumer), ("WORK_LOCAL", "default"), "{row}");
-            assert_eq!((place.delivered, place.sequence, place.consumer_sequence, place.pending), (2, 40, 41, 7));
+            assert_eq!(
+                (place.delivered, place.sequence, place.consumer_sequence, place.pending),
+                (2, 40, 41, 7)
+            );
         }
         for row in ["_INBOX.x", "$JS.ACK.A.b.1.2", "$JS.ACK.A.b.x.2.3.4.5"] {
             assert_eq!(Delivery::parse(row), None, "{row}");

@@ -1,0 +1,290 @@
+//! The JetStream API by its subjects (ADR-2, ADR-31), so that each call names exactly what an allow-list must hold.
+
+use async_nats::StatusCode;
+use bytes::Bytes;
+use futures::StreamExt;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::bus::Bus;
+use crate::error::{ApiError, wire_code};
+use crate::message::Stored;
+use crate::wire;
+
+/// Messages one multi-get may return (the server's limit), count.
+const MULTI_GET_MAX: usize = 1_024;
+
+/// What a stream holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StreamState {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes they take.
+    pub bytes: u64,
+    /// First sequence held; one past the last when it is empty.
+    #[serde(rename = "first_seq")]
+    pub first: u64,
+    /// Last sequence given.
+    #[serde(rename = "last_seq")]
+    pub last: u64,
+    /// Sequences between first and last that are gone.
+    #[serde(default, rename = "num_deleted")]
+    pub deleted: u64,
+    /// Consumers.
+    #[serde(default)]
+    pub consumer_count: u64,
+    /// When the last message was taken.
+    #[serde(default, rename = "last_ts")]
+    pub last_at: Option<Timestamp>,
+    /// Bytes it may take; `None` without a limit.
+    #[serde(skip)]
+    pub bytes_max: Option<u64>,
+}
+
+/// Where a consumer stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerState {
+    /// Every stream sequence up to this one is acknowledged or does not match the filter.
+    pub ack_floor: u64,
+    /// Last stream sequence delivered.
+    pub delivered: u64,
+    /// Messages not yet delivered.
+    pub pending: u64,
+    /// Delivered and not yet acknowledged.
+    pub ack_pending: u64,
+    /// Of these, delivered more than once.
+    pub redelivered: u64,
+    /// Pull requests that wait.
+    pub waiting: u64,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    #[serde(default)]
+    error: Option<ErrorBody>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    config: StreamLimits,
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamLimits {
+    #[serde(default)]
+    max_bytes: i64,
+}
+
+#[derive(Deserialize)]
+struct ConsumerInfo {
+    #[serde(default)]
+    delivered: Sequences,
+    #[serde(default)]
+    ack_floor: Sequences,
+    #[serde(default)]
+    num_ack_pending: u64,
+    #[serde(default)]
+    num_redelivered: u64,
+    #[serde(default)]
+    num_waiting: u64,
+    #[serde(default)]
+    num_pending: u64,
+}
+
+#[derive(Deserialize, Default)]
+struct Sequences {
+    #[serde(default)]
+    stream_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct Purged {
+    #[serde(default)]
+    purged: u64,
+}
+
+impl Bus {
+    /// What a stream holds.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`ApiError::is_not_found`] when there is no such stream.
+    pub async fn stream_info(&self, stream: &str) -> Result<StreamState, ApiError> {
+        let info: StreamInfo = self.api(&format!("$JS.API.STREAM.INFO.{stream}"), Bytes::new()).await?;
+        Ok(StreamState {
+            bytes_max: u64::try_from(info.config.max_bytes).ok().filter(|max| *max > 0),
+            ..info.state
+        })
+    }
+
+    /// Where a consumer stands.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`ApiError::is_not_found`] when there is no such consumer.
+    pub async fn consumer_info(&self, stream: &str, consumer: &str) -> Result<ConsumerState, ApiError> {
+        let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}");
+        let info: ConsumerInfo = self.api(&subject, Bytes::new()).await?;
+        Ok(ConsumerState {
+            ack_floor: info.ack_floor.stream_seq,
+            delivered: info.delivered.stream_seq,
+            pending: info.num_pending,
+            ack_pending: info.num_ack_pending,
+            redelivered: info.num_redelivered,
+            waiting: info.num_waiting,
+        })
+    }
+
+    /// The stream's last message on exactly this subject.
+    ///
+    /// # Errors
+    /// [`ApiError`]; that there is none is `Ok(None)`.
+    pub async fn last_for_subject(&self, stream: &str, subject: &str) -> Result<Option<Stored>, ApiError> {
+        self.direct_get(&format!("$JS.API.DIRECT.GET.{stream}.{subject}"), Bytes::new()).await
+    }
+
+    /// The stream's message with this sequence.
+    ///
+    /// # Errors
+    /// [`ApiError`]; that it is not there (any more) is `Ok(None)`.
+    pub async fn get(&self, stream: &str, sequence: u64) -> Result<Option<Stored>, ApiError> {
+        let payload = format!("{{\"seq\":{sequence}}}");
+        self.direct_get(&format!("$JS.API.DIRECT.GET.{stream}"), payload.into()).await
+    }
+
+    /// The result of a task as an agent of its own tenant looks it up: its account adds the tenant.
+    ///
+    /// # Errors
+    /// [`ApiError`]; that there is none yet is `Ok(None)`.
+    pub async fn own_result(&self, agent: &str, task: &str) -> Result<Option<Stored>, ApiError> {
+        self.last_for_subject(tidegate_schemas::subject::RESULTS, &format!("result.{agent}.{task}")).await
+    }
+
+    /// The last message of each subject that matches, at most 1,024 subjects.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn last_per_subject(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, ApiError> {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let payload = format!("{{\"multi_last\":[{}],\"batch\":{MULTI_GET_MAX}}}", json_string(filter));
+        let inbox = self.client().new_inbox();
+        let send = |reason: String| ApiError::Send { subject: subject.clone(), reason };
+        let mut answers = self.client().subscribe(inbox.clone()).await.map_err(|e| send(e.to_string()))?;
+        self.client()
+            .publish_with_reply(subject.clone(), inbox, payload.into())
+            .await
+            .map_err(|e| send(e.to_string()))?;
+        let mut found = Vec::new();
+        while found.len() <= MULTI_GET_MAX {
+            let next = tokio::time::timeout(self.request_timeout(), answers.next()).await;
+            let Ok(Some(message)) = next else { return Err(ApiError::Timeout { subject }) };
+            match message.status {
+                None => found.push(
+                    wire::stored(&message).ok_or_else(|| ApiError::Malformed { subject: subject.clone() })?,
+                ),
+                Some(StatusCode::NO_RESPONDERS) => return Err(ApiError::NoResponder { subject }),
+                Some(status) if status.as_u16() == 204 || status == StatusCode::NOT_FOUND => break,
+                Some(_) => return Err(status_error(subject, &message)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes one message. With `erase` its bytes are overwritten on disk.
+    ///
+    /// # Errors
+    /// [`ApiError`]; that it is not there (any more) is `Ok(false)`.
+    pub async fn delete(&self, stream: &str, sequence: u64, erase: bool) -> Result<bool, ApiError> {
+        #[derive(Serialize)]
+        struct Delete {
+            seq: u64,
+            no_erase: bool,
+        }
+        let payload = encode(&Delete { seq: sequence, no_erase: !erase });
+        let answer: Result<serde::de::IgnoredAny, _> =
+            self.api(&format!("$JS.API.STREAM.MSG.DELETE.{stream}"), payload).await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(ApiError::Server {
+                err_code: wire_code::SEQUENCE_NOT_FOUND | wire_code::MESSAGE_NOT_FOUND,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes every message below `before` and returns how many.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn purge_before(&self, stream: &str, before: u64) -> Result<u64, ApiError> {
+        #[derive(Serialize)]
+        struct Purge {
+            seq: u64,
+        }
+        if before <= 1 {
+            // The server reads sequence 0 as "everything".
+            return Ok(0);
+        }
+        let subject = format!("$JS.API.STREAM.PURGE.{stream}");
+        let answer: Purged = self.api(&subject, encode(&Purge { seq: before })).await?;
+        Ok(answer.purged)
+    }
+
+    /// Asks the JetStream API and reads the answer or its error.
+    pub(crate) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        payload: Bytes,
+    ) -> Result<T, ApiError> {
+        let answer = self.request_raw(subject, payload, self.request_timeout()).await?;
+        let malformed = |_| ApiError::Malformed { subject: subject.to_owned() };
+        let failed: ErrorAnswer = serde_json::from_slice(&answer.payload).map_err(malformed)?;
+        if let Some(error) = failed.error {
+            return Err(ApiError::Server {
+                subject: subject.to_owned(),
+                err_code: error.err_code,
+                reason: error.description,
+            });
+        }
+        serde_json::from_slice(&answer.payload).map_err(malformed)
+    }
+
+    async fn direct_get(&self, subject: &str, payload: Bytes) -> Result<Option<Stored>, ApiError> {
+        let answer = self.request_raw(subject, payload, self.request_timeout()).await?;
+        match answer.status {
+            None => wire::stored(&answer)
+                .map(Some)
+                .ok_or_else(|| ApiError::Malformed { subject: subject.to_owned() }),
+            Some(StatusCode::NOT_FOUND) => Ok(None),
+            Some(_) => Err(status_error(subject.to_owned(), &answer)),
+        }
+    }
+}
+
+fn status_error(subject: String, message: &async_nats::Message) -> ApiError {
+    let reason = message.description.clone().unwrap_or_default();
+    ApiError::Server {
+        subject,
+        err_code: message.status.map_or(0, |status| u64::from(status.as_u16())),
+        reason,
+    }
+}
+
+/// JSON of one of our own requests.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Bytes {
+    // Plain structs of numbers and strings cannot fail to encode; an empty request would be refused by the server.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}

@@ -1,0 +1,93 @@
+//! Giving a message up: the dead letter, and the failed result where the task can be told, are durable before the message is
+//! acknowledged for good.
+
+use jiff::Timestamp;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::header::{CAUSE, CODE, Headers};
+use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::subject::Subject;
+
+use crate::api::encode;
+use crate::bus::Bus;
+use crate::error::PublishError;
+use crate::identity::Role;
+use crate::message::{Inbound, Outbound};
+
+/// Tenant token of a dead letter whose message names none.
+const TENANT_UNKNOWN: &str = "unknown";
+
+/// Why a message is given up, and what is published along with its dead letter.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    /// Stable code.
+    pub code: Code,
+    /// One sentence that quotes nothing of the message.
+    pub sentence: String,
+    /// The task, where it can be told.
+    pub task: Option<TaskId>,
+    /// Whom to ask: owner of the bundle, model or destination involved.
+    pub owner: Option<String>,
+    /// Published after the dead letter and before the message is let go: the failed result.
+    pub results: Vec<Outbound>,
+}
+
+impl Dead {
+    /// A message given up for this reason.
+    #[must_use]
+    pub fn new(code: Code, sentence: impl Into<String>) -> Self {
+        Self { code, sentence: sentence.into(), task: None, owner: None, results: Vec::new() }
+    }
+
+    /// The same, with the task and its failed result.
+    #[must_use]
+    pub fn with_result(mut self, task: TaskId, result: Outbound) -> Self {
+        self.task = Some(task);
+        self.results.push(result);
+        self
+    }
+}
+
+/// Publishes the dead letter and what goes with it. Running it again publishes nothing twice.
+pub(crate) async fn publish(
+    bus: &Bus,
+    role: Role,
+    message: &Inbound,
+    dead: Dead,
+) -> Result<(), PublishError> {
+    let parsed = Subject::parse(&message.subject).ok();
+    let tenant = parsed.as_ref().and_then(Subject::tenant).map_or(TENANT_UNKNOWN, Name::as_str).to_owned();
+    let Ok(role) = Name::new(role.as_str()) else {
+        return Err(PublishError::BadSubject { subject: format!("dead.{role}") });
+    };
+    let letter = DeadLetter {
+        schema_version: 1,
+        message: message.position(),
+        subject: message.subject.clone(),
+        role: role.clone(),
+        consumer: message.consumer.clone(),
+        code: dead.code,
+        sentence: dead.sentence,
+        delivered: message.delivered,
+        at: Timestamp::now(),
+        task: dead.task,
+        owner: dead.owner,
+    };
+    let headers = Headers::new().with(CAUSE, message.position().to_string()).with(CODE, dead.code.as_str());
+    let outbound = Outbound::new(format!("dead.{role}.{tenant}"), encode(&letter))
+        .with_id(format!("dead/{role}/{}", message.position()))
+        .with_headers(headers);
+    bus.publish(outbound).await?;
+    metrics::counter!(
+        tidegate_schemas::metric::DEAD_LETTERS, "role" => role.to_string(), "code" => dead.code.as_str()
+    )
+    .increment(1);
+    for result in dead.results {
+        match bus.publish(result).await {
+            // Somebody else ended the task: then it has its one result.
+            Ok(_) | Err(PublishError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The cell's streams, consumers and buckets: the table of the design, once.
+
+use std::collections::BTreeMap;
+
+use tidegate_schemas::directory::{Directory, Tenant};
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tasks_stream};
+
+use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
+
+/// Consumer of the router on each stream that it reads.
+pub const ROUTER: &str = "router";
+/// Consumer of the recorder on every stream that is recorded.
+pub const RECORDER: &str = "recorder";
+/// Buckets of immutable versions and an `active` pointer; read-only for roles.
+pub const VERSIONED_BUCKETS: [&str; 6] = ["directory", "bundles", "prompts", "models", "flags", "release"];
+/// Buckets of shared state, written by the router.
+pub const STATE_BUCKETS: [&str; 4] = ["sessions", "budgets", "breakers", "reviews"];
+
+/// How long replayed records stay, nanoseconds: one day.
+const REPLAY_AGE_NS: u64 = 24 * 3_600 * 1_000_000_000;
+/// The recorder reads far ahead, in groups, count.
+const RECORDER_ACK_PENDING: u64 = 50_000;
+/// Work that one pool or provider may hold unacknowledged, count.
+const WORK_ACK_PENDING: u64 = 2_000;
+/// Size of a versioned or state bucket, bytes.
+const BUCKET_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What a cell consists of, besides its directory.
+#[derive(Debug, Clone)]
+pub struct CellShape {
+    /// Pools of local workers.
+    pub pools: Vec<Name>,
+    /// Providers of cloud workers.
+    pub providers: Vec<Name>,
+    /// Size of each stream that is not a tenant's, bytes.
+    pub stream_bytes_max: u64,
+}
+
+/// Streams, consumers and buckets that a cell must have.
+#[derive(Debug, Clone, Default)]
+pub struct Topology {
+    /// Streams.
+    pub streams: Vec<StreamSpec>,
+    /// Consumers.
+    pub consumers: Vec<ConsumerSpec>,
+    /// Buckets.
+    pub buckets: Vec<BucketSpec>,
+}
+
+/// The topology of a cell with this shape and directory.
+#[must_use]
+pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
+    let bytes = shape.stream_bytes_max;
+    let streams = vec![
+        StreamSpec::new(STEPS, &["step.>"], bytes),
+        StreamSpec::new(WORK_LOCAL, &["work.local.>"], bytes),
+        StreamSpec::new(WORK_CLOUD, &["work.cloud.>"], bytes),
+        StreamSpec::new(RESULTS, &["result.>"], bytes).one_per_subject(),
+        StreamSpec::new(
+            EVENTS,
+            &["attempt.>", "review.>", "verdict.>", "dead.>", "control.>", "checkpoint"],
+            bytes,
+        ),
+        StreamSpec::new(REPLAY, &["replay.>"], bytes).with_max_age_ns(REPLAY_AGE_NS),
+    ];
+    let mut consumers = vec![
+        ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
+        ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
+        recorder(STEPS),
+        recorder(WORK_LOCAL),
+        recorder(WORK_CLOUD),
+        recorder(RESULTS),
+        recorder(EVENTS),
+    ];
+    consumers.extend(shape.pools.iter().map(pool_consumer));
+    consumers.extend(shape.providers.iter().map(provider_consumer));
+    let buckets = VERSIONED_BUCKETS
+        .iter()
+        .chain(&STATE_BUCKETS)
+        .map(|name| BucketSpec { name: (*name).to_owned(), max_bytes: BUCKET_BYTES })
+        .collect();
+    let mut topology = Topology { streams, consumers, buckets };
+    add_tenants(&mut topology, &directory.tenants);
+    topology
+}
+
+fn add_tenants(topology: &mut Topology, tenants: &BTreeMap<Name, Tenant>) {
+    for (name, tenant) in tenants {
+        let (tasks, cancels) = (format!("task.{name}.>"), format!("cancel.{name}.>"));
+        let stream = tasks_stream(name);
+        let quota = tenant.quota.stream_bytes_max;
+        topology.streams.push(StreamSpec::new(stream.clone(), &[&tasks, &cancels], quota));
+        topology.consumers.push(tasks_consumer(name));
+        topology.consumers.push(recorder(&stream));
+        for (tool, settings) in &tenant.tools {
+            topology.consumers.push(tool_consumer(name, tool, settings.content));
+        }
+    }
+}
+
+/// The router's consumer of a tenant's tasks and their withdrawals.
+#[must_use]
+pub fn tasks_consumer(tenant: &Name) -> ConsumerSpec {
+    let (tasks, cancels) = (format!("task.{tenant}.>"), format!("cancel.{tenant}.>"));
+    ConsumerSpec::new(tasks_stream(tenant), ROUTER, &[&tasks, &cancels])
+}
+
+/// The consumer of a pool of local workers.
+#[must_use]
+pub fn pool_consumer(pool: &Name) -> ConsumerSpec {
+    ConsumerSpec::new(WORK_LOCAL, pool.as_str(), &[&format!("work.local.{pool}.>")])
+        .with_max_ack_pending(WORK_ACK_PENDING)
+}
+
+/// The consumer of a provider's cloud workers.
+#[must_use]
+pub fn provider_consumer(provider: &Name) -> ConsumerSpec {
+    ConsumerSpec::new(WORK_CLOUD, provider.as_str(), &[&format!("work.cloud.{provider}.>")])
+        .with_max_ack_pending(WORK_ACK_PENDING)
+}
+
+/// Durable name of a support tool's consumer. Names may hold `-` and `_`, so neither can divide tenant from tool.
+#[must_use]
+pub fn tool_durable(tenant: &Name, tool: &Name) -> String {
+    format!("tool={tenant}={tool}")
+}
+
+/// A support tool's consumer of its tenant's results, with or without content.
+#[must_use]
+pub fn tool_consumer(tenant: &Name, tool: &Name, content: bool) -> ConsumerSpec {
+    let spec = ConsumerSpec::new(RESULTS, tool_durable(tenant, tool), &[&format!("result.{tenant}.>")]);
+    if content { spec } else { spec.headers_only() }
+}
+
+/// The recorder's consumer of a stream: everything.
+#[must_use]
+pub fn recorder(stream: &str) -> ConsumerSpec {
+    ConsumerSpec::new(stream, RECORDER, &[">"]).with_max_ack_pending(RECORDER_ACK_PENDING)
+}
