@@ -447,3 +447,11 @@ pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
     hash.update(leaf);
     hash.finalize().into()
 }
+
+impl Leaf {
+    /// Where its message stands.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.source.stream.clone(), self.source.sequence)
+    }
+}

@@ -1,13 +1,35 @@
 //! The record: every message of every stream of a cell, in order and without a gap, in one redb file.
 //!
 //! A message becomes a **leaf** (what may be told in the open, as exact bytes) and a sealed **body** (the exact message).
-//! Pure: files and keys, no network, no runtime, no clock; times come in with the messages.
+//! [`Store`] writes, one at a time; any number of [`Reader`]s read meanwhile. Pure: files and keys, no network, no
+//! runtime, no clock; times come in with the messages.
+
+pub mod store;
+
+pub mod read;
+pub mod verify;
+
+pub mod plan;
+pub mod trim;
 
 pub mod body;
 pub mod entry;
 pub mod error;
 pub mod keys;
 pub mod leaf;
+pub mod task;
 
+mod mark;
 mod project;
 mod table;
+
+pub use body::Body;
+pub use entry::{Entry, Gap, GapReason, Item};
+pub use error::{AppendError, OpenError, ReadError};
+pub use keys::{KeyError, MasterKey};
+pub use leaf::{Flag, Leaf, RecordKind};
+pub use plan::Plan;
+pub use read::{Cursor, Filter, Opened, Page, Reader, Record, Status};
+pub use store::{Appended, Options, Store};
+pub use task::OpenTask;
+pub use verify::{Level, Report};

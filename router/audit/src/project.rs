@@ -15,7 +15,7 @@ use crate::entry::Entry;
 use crate::leaf::{DecisionLeaf, Detail, RecordKind};
 
 mod payload;
-pub(crate) mod word;
+mod word;
 
 /// What a message says, as far as a leaf may say it, and what it does.
 #[derive(Debug)]
@@ -51,10 +51,8 @@ pub(crate) enum Effect {
     Submitted(Timestamp),
     /// It was dispatched; its deadline may have moved.
     Working(Option<Timestamp>),
-    /// It waits for a person until then; this much of its deadline is left, milliseconds.
-    Held(Timestamp, u64),
-    /// A person decided at this time; its deadline runs on.
-    Resumed(Timestamp),
+    /// It waits for a person until then. A verdict alone ends nothing: the work or result that follows it does.
+    Held(Timestamp),
     /// It ended.
     Ended(State),
 }
@@ -138,7 +136,6 @@ impl Projection {
             Subject::Verdict { queue, reviewer, .. } => {
                 self.kind = RecordKind::Verdict;
                 self.verdict(queue, reviewer, &entry.payload);
-                self.effect = Effect::Resumed(entry.time);
             }
             Subject::Dead { role, .. } => {
                 self.kind = RecordKind::Dead;

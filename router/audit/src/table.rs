@@ -48,6 +48,10 @@ pub(crate) const META_RECORDS: &str = "records";
 pub(crate) const META_KEY_ROWS: &str = "key_rows";
 /// Keys there are.
 pub(crate) const META_KEYS: &str = "keys";
+/// Tasks accepted.
+pub(crate) const META_ACCEPTED: &str = "accepted";
+/// Accepted tasks that ended.
+pub(crate) const META_ENDED: &str = "ended";
 /// Records with an anomaly.
 pub(crate) const META_ANOMALIES: &str = "anomalies";
 

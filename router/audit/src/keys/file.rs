@@ -30,13 +30,8 @@ impl KeyFile {
     /// Opens the file for the writer, of which the record counts `rows`.
     pub(crate) fn open(path: &Path, wrapping: Key, rows: u64) -> std::io::Result<Self> {
         let new = rows == 0;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(new)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(new).truncate(false).mode(0o600).open(path)?;
         if new {
             file.set_len(0)?;
             file.write_all_at(MAGIC, 0)?;

@@ -71,8 +71,7 @@ impl MasterKey {
         let io = |source| KeyError::Io { path: path.to_owned(), source };
         let key = Entropy::from_os().key();
         let text = Zeroizing::new(hex::encode(key.as_ref()));
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
         file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(io)?;
         file.sync_all().map_err(io)?;
         Ok(Self(key))
@@ -99,9 +98,10 @@ impl MasterKey {
         short_mac(&self.0, "tidegate record: subject", &[tenant.as_bytes(), subject.as_bytes()])
     }
 
-    /// Names a set of data subjects.
-    pub(crate) fn set_lookup(&self, subjects: &[&str]) -> [u8; 16] {
-        let parts: Vec<&[u8]> = subjects.iter().map(|subject| subject.as_bytes()).collect();
+    /// Names a set of a tenant's data subjects.
+    pub(crate) fn set_lookup(&self, tenant: &str, subjects: &[String]) -> [u8; 16] {
+        let mut parts: Vec<&[u8]> = vec![tenant.as_bytes()];
+        parts.extend(subjects.iter().map(|subject| subject.as_bytes()));
         short_mac(&self.0, "tidegate record: subjects", &parts)
     }
 }

@@ -97,7 +97,6 @@ struct ReviewHead {
     agent: Name,
     content: Digest,
     review_by: Timestamp,
-    deadline_left_ms: u64,
     #[serde(default)]
     decision: Option<DecisionHead>,
 }
@@ -239,7 +238,7 @@ impl Projection {
         if let (None, Some(decision)) = (&self.decision, head.decision) {
             self.decision_head(decision);
         }
-        self.effect = Effect::Held(head.review_by, head.deadline_left_ms);
+        self.effect = Effect::Held(head.review_by);
         self.detail = Some(Detail::Review { queue, review_by: head.review_by, content: head.content });
     }
 

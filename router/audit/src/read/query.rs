@@ -1,0 +1,278 @@
+//! Queries: a filter, the index that serves it best, pages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use redb::ReadTransaction;
+use serde::{Deserialize, Serialize};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Outcome;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::{Identifier, Name};
+use tidegate_schemas::result::State;
+use tidegate_schemas::task::Kind;
+
+use super::{Reader, Record, record};
+use crate::error::{Failure, ReadError};
+use crate::leaf::{Detail, Leaf, RecordKind};
+use crate::mark;
+use crate::store::append::micros;
+use crate::table;
+
+/// Records of a page where the filter gives no limit.
+const LIMIT_DEFAULT: usize = 100;
+/// Most records of a page.
+const LIMIT_MAX: usize = 1_000;
+/// Most records that one call looks at; a page may be short for that, and goes on at its `next`.
+const LOOKED_AT_MAX: usize = 100_000;
+
+/// Which records. What is absent matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Whose they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Name>,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Name>,
+    /// What they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<RecordKind>,
+    /// Kind of work, of tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_kind: Option<Kind>,
+    /// Terminal state, of results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Code of a result, attempt, step or dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// Outcome of the decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Destination of the decision or result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Name>,
+    /// A policy that determined the decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The bundle that judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
+    /// Workflow they belong to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Identifier>,
+    /// Only those with an anomaly.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub anomalies: bool,
+    /// Not before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Cursor>,
+    /// Most records of the page: 100 where not given, at most 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Where a page ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cursor {
+    time_us: u64,
+    index: u64,
+}
+
+/// One page of records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The records: by time for a tenant, else by index.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` at the end. A page may be short or empty and still have one.
+    pub next: Option<Cursor>,
+}
+
+impl Filter {
+    /// Whether a record is one of them. The workflow is not looked at: its name stands in no leaf.
+    #[must_use]
+    pub fn matches(&self, leaf: &Leaf) -> bool {
+        let decision = leaf.decision.as_ref();
+        let result_at = match &leaf.detail {
+            Some(Detail::Result { destination, .. }) => destination.as_ref(),
+            _ => None,
+        };
+        let work = match leaf.detail {
+            Some(Detail::Task { kind, .. }) => kind,
+            _ => None,
+        };
+        fits(self.tenant.as_ref(), leaf.tenant.as_ref())
+            && fits(self.agent.as_ref(), leaf.agent.as_ref())
+            && fits(self.kind, Some(leaf.kind))
+            && fits(self.task_kind, work)
+            && fits(self.state, leaf.state)
+            && fits(self.code, leaf.code)
+            && fits(self.outcome, decision.map(|decision| decision.outcome))
+            && fits(self.destination.as_ref(), decision.and_then(|d| d.destination.as_ref()).or(result_at))
+            && fits(self.bundle, decision.map(|decision| decision.bundle))
+            && self.policy.as_ref().is_none_or(|policy| decision.is_some_and(|d| d.policies.contains(policy)))
+            && (!self.anomalies || leaf.flags.iter().any(|flag| flag.is_anomaly()))
+            && self.from.is_none_or(|from| leaf.time >= from)
+            && self.to.is_none_or(|to| leaf.time < to)
+    }
+
+    fn mark(&self) -> Option<u8> {
+        self.anomalies
+            .then_some(mark::ANOMALY)
+            .or(self.state.and_then(mark::state))
+            .or(self.kind.and_then(mark::kind))
+            .or(self.outcome.map(mark::outcome))
+    }
+}
+
+fn fits<T: PartialEq>(wanted: Option<T>, there: Option<T>) -> bool {
+    wanted.is_none() || wanted == there
+}
+
+impl Reader {
+    /// Records that a filter matches, a page at a time. Looks at no more than 100,000 records a call.
+    ///
+    /// # Errors
+    /// [`ReadError::KeyNeeded`] when it asks for a workflow and no master key was given; else as [`Self::get`].
+    pub fn query(&self, filter: &Filter) -> Result<Page, ReadError> {
+        let txn = self.begin()?;
+        let candidates = self.candidates(&txn, filter)?;
+        let limit = filter.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
+        let mut page = Page { records: Vec::new(), next: None };
+        let full = candidates.len() >= LOOKED_AT_MAX;
+        for cursor in &candidates {
+            if let Some(found) = record(&txn, cursor.index)?.filter(|found| filter.matches(&found.leaf)) {
+                page.records.push(found);
+            }
+            if page.records.len() == limit {
+                page.next = Some(*cursor);
+                return Ok(page);
+            }
+        }
+        page.next = candidates.last().copied().filter(|_| full);
+        Ok(page)
+    }
+
+    /// What the best index gives, in its order, after the cursor.
+    fn candidates(&self, txn: &ReadTransaction, filter: &Filter) -> Result<Vec<Cursor>, ReadError> {
+        let after = filter.after;
+        let from = after.map_or(0, |cursor| cursor.index.saturating_add(1));
+        let at = |index| Cursor { time_us: 0, index };
+        if let Some(workflow) = &filter.workflow {
+            let mut found = self.workflow_indices(txn, filter.tenant.as_ref(), workflow)?;
+            found.retain(|index| *index >= from);
+            return Ok(found.into_iter().take(LOOKED_AT_MAX).map(at).collect());
+        }
+        if let Some(mark) = filter.mark() {
+            return Ok(marked(txn, mark, from)?);
+        }
+        if let Some(tenant) = &filter.tenant {
+            return Ok(timed(txn, filter, tenant)?);
+        }
+        let rec = txn.open_table(table::REC).map_err(Failure::from)?;
+        let rows = rec.range(from..).map_err(Failure::from)?.take(LOOKED_AT_MAX);
+        let rows = rows.map(|row| row.map(|(index, _)| at(index.value())));
+        Ok(rows.collect::<Result<_, _>>().map_err(Failure::from)?)
+    }
+
+    /// Indices of a workflow's records, in order.
+    pub(super) fn workflow_indices(
+        &self,
+        txn: &ReadTransaction,
+        tenant: Option<&Name>,
+        workflow: &Identifier,
+    ) -> Result<Vec<u64>, ReadError> {
+        let master = self.master.as_ref().ok_or(ReadError::KeyNeeded)?;
+        let tenants = match tenant {
+            Some(tenant) => vec![tenant.as_str().to_owned()],
+            None => crate::store::Heads::read(txn)?.tenants.into_keys().collect(),
+        };
+        let by_workflow = txn.open_table(table::BY_WORKFLOW).map_err(Failure::from)?;
+        let mut found = Vec::new();
+        for tenant in tenants {
+            let name = master.workflow_ref(&tenant, workflow.as_str());
+            let (start, end) = (table::pair(&name, 0), table::pair(&name, u64::MAX));
+            let rows = by_workflow.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)?;
+            for row in rows.take(LOOKED_AT_MAX) {
+                found.push(table::last_eight(row.map_err(Failure::from)?.0.value()));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn marked(txn: &ReadTransaction, mark: u8, from: u64) -> Result<Vec<Cursor>, Failure> {
+    let by_mark = txn.open_table(table::BY_MARK)?;
+    let rows = by_mark.range::<&[u8; 9]>(&table::marked(mark, from)..=&table::marked(mark, u64::MAX))?;
+    rows.take(LOOKED_AT_MAX)
+        .map(|row| Ok(Cursor { time_us: 0, index: table::last_eight(row?.0.value()) }))
+        .collect()
+}
+
+fn timed(txn: &ReadTransaction, filter: &Filter, tenant: &Name) -> Result<Vec<Cursor>, Failure> {
+    let tenants = txn.open_table(table::TENANTS)?;
+    let Some(number) = tenants.get(tenant.as_str())?.map(|number| number.value()) else {
+        return Ok(Vec::new());
+    };
+    let from = filter.from.map_or(0, micros);
+    let start = match filter.after {
+        Some(cursor) if cursor.time_us >= from => {
+            table::when(number, cursor.time_us, cursor.index.saturating_add(1))
+        }
+        _ => table::when(number, from, 0),
+    };
+    let end = table::when(number, filter.to.map_or(u64::MAX, micros), u64::MAX);
+    if start > end {
+        return Ok(Vec::new());
+    }
+    let by_time = txn.open_table(table::BY_TIME)?;
+    let rows = by_time.range::<&[u8; 20]>(&start..=&end)?;
+    rows.take(LOOKED_AT_MAX)
+        .map(|row| {
+            let key = row?.0;
+            let time = key.value().get(4..12).map_or(0, table::last_eight);
+            Ok(Cursor { time_us: time, index: table::last_eight(key.value()) })
+        })
+        .collect()
+}
+
+// === impl Cursor ===
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.time_us, self.index)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ReadError;
+    fn from_str(text: &str) -> Result<Self, ReadError> {
+        let (time, index) = text.split_once('.').ok_or(ReadError::BadCursor)?;
+        let number = |text: &str| text.parse().map_err(|_| ReadError::BadCursor);
+        Ok(Self { time_us: number(time)?, index: number(index)? })
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = ReadError;
+    fn try_from(text: String) -> Result<Self, ReadError> {
+        text.parse()
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> String {
+        cursor.to_string()
+    }
+}

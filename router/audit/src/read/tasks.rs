@@ -1,0 +1,215 @@
+//! Tasks: one task's timeline, a workflow's tree, and the tasks that are still open.
+
+use jiff::Timestamp;
+use redb::{ReadTransaction, ReadableTable as _};
+use serde::{Deserialize, Serialize};
+use tidegate_schemas::ids::{Identifier, Name, TaskId};
+use tidegate_schemas::result::State;
+
+use super::{RECORDS_MAX, Reader, Record, record};
+use crate::error::{Failure, ReadError};
+use crate::leaf::RecordKind;
+use crate::store::Heads;
+use crate::table;
+use crate::task::{OpenTask, Row};
+
+/// Everything that is recorded of one task, causes first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeline {
+    /// Whose it is.
+    pub tenant: Name,
+    /// Who asked.
+    pub agent: Name,
+    /// The task.
+    pub task: TaskId,
+    /// Where it is.
+    pub state: State,
+    /// When it must have ended.
+    pub deadline: Timestamp,
+    /// Its records, at most [`RECORDS_MAX`].
+    pub records: Vec<Record>,
+}
+
+/// The tasks of one workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// Its tasks in the order in which they came; a parent comes before its children.
+    pub tasks: Vec<Node>,
+}
+
+/// One task of a workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Whose it is.
+    pub tenant: Name,
+    /// Who asked.
+    pub agent: Name,
+    /// The task.
+    pub task: TaskId,
+    /// The task that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// Where it is.
+    pub state: State,
+    /// When it was submitted.
+    pub submitted: Timestamp,
+    /// Index of its record.
+    pub index: u64,
+    /// Tasks above it in the tree: 0 for a root.
+    pub depth: u32,
+}
+
+impl Reader {
+    /// What is recorded of a task: one timeline, or several where tenants or agents use the same id.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn task(&self, tenant: Option<&Name>, task: TaskId) -> Result<Vec<Timeline>, ReadError> {
+        let txn = self.begin()?;
+        let records = records_of(&txn, task)?;
+        let mut timelines = Vec::new();
+        for (found, agent, row) in rows_of(&txn, task)? {
+            if tenant.is_some_and(|tenant| *tenant != found) {
+                continue;
+            }
+            let own = |record: &&Record| {
+                record.leaf.tenant.as_ref() == Some(&found) && record.leaf.agent.as_ref() == Some(&agent)
+            };
+            timelines.push(Timeline {
+                records: records.iter().filter(own).cloned().collect(),
+                tenant: found,
+                agent,
+                task,
+                state: row.state,
+                deadline: time(row.deadline_ms),
+            });
+        }
+        Ok(timelines)
+    }
+
+    /// The tasks of a workflow, as a tree: parents first, each with its depth.
+    ///
+    /// # Errors
+    /// [`ReadError::KeyNeeded`] without a master key; else as [`Reader::get`].
+    pub fn workflow(&self, tenant: Option<&Name>, workflow: &Identifier) -> Result<Workflow, ReadError> {
+        let txn = self.begin()?;
+        let mut tasks: Vec<Node> = Vec::new();
+        for index in self.workflow_indices(&txn, tenant, workflow)?.into_iter().take(RECORDS_MAX) {
+            let Some(found) = record(&txn, index)? else { continue };
+            let leaf = found.leaf;
+            let (RecordKind::Task, Some(tenant), Some(agent), Some(task)) =
+                (leaf.kind, leaf.tenant, leaf.agent, leaf.task)
+            else {
+                continue;
+            };
+            let state = rows_of(&txn, task)?
+                .into_iter()
+                .find(|(t, a, _)| *t == tenant && *a == agent)
+                .map_or(State::Submitted, |(_, _, row)| row.state);
+            let above = leaf.parent.and_then(|p| tasks.iter().find(|n| n.task == p && n.tenant == tenant));
+            let depth = above.map_or(0, |node| node.depth.saturating_add(1));
+            let (parent, submitted) = (leaf.parent, leaf.time);
+            tasks.push(Node { tenant, agent, task, parent, state, submitted, index, depth });
+        }
+        Ok(Workflow { tasks })
+    }
+
+    /// Open tasks that are due by `now`, the longest overdue first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<OpenTask>, ReadError> {
+        let until = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        self.open_until(until, limit)
+    }
+
+    /// Open tasks, the next due first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn open_tasks(&self, limit: usize) -> Result<Vec<OpenTask>, ReadError> {
+        self.open_until(u64::MAX, limit)
+    }
+
+    fn open_until(&self, until_ms: u64, limit: usize) -> Result<Vec<OpenTask>, ReadError> {
+        let txn = self.begin()?;
+        let tenants = Heads::read(&txn)?.tenants;
+        let open = txn.open_table(table::OPEN).map_err(Failure::from)?;
+        let mut tasks = Vec::new();
+        for row in open.iter().map_err(Failure::from)?.take(limit.min(RECORDS_MAX)) {
+            let (key, ()) = row.map(|(key, value)| (key, value.value())).map_err(Failure::from)?;
+            let Some((due, place)) = key.value().split_first_chunk::<8>() else { continue };
+            if u64::from_be_bytes(*due) > until_ms {
+                break;
+            }
+            tasks.extend(open_task(&txn, &tenants, place)?);
+        }
+        Ok(tasks)
+    }
+}
+
+fn open_task(
+    txn: &ReadTransaction,
+    tenants: &std::collections::BTreeMap<String, u32>,
+    place: &[u8],
+) -> Result<Option<OpenTask>, ReadError> {
+    let rows = txn.open_table(table::TASKS).map_err(Failure::from)?;
+    let row = rows.get(place).map_err(Failure::from)?;
+    let row: Option<Row> = row.and_then(|bytes| serde_json::from_slice(bytes.value()).ok());
+    let named = table::split_task_key(place).and_then(|(task, tenant, agent)| {
+        let tenant = tenants.iter().find(|(_, number)| **number == tenant)?.0;
+        Some((task, Name::new(tenant.as_str()).ok()?, Name::new(agent).ok()?))
+    });
+    let (Some(row), Some((task, tenant, agent))) = (row, named) else { return Ok(None) };
+    let Some(index) = row.opened else { return Ok(None) };
+    let (Some(first), Some(last)) = (record(txn, index)?, record(txn, row.last)?) else { return Ok(None) };
+    Ok(Some(OpenTask {
+        tenant,
+        agent,
+        task,
+        state: row.state,
+        deadline: time(row.deadline_ms),
+        review_by: row.review_by_ms.map(time),
+        index,
+        position: first.leaf.position(),
+        last: last.leaf.position(),
+    }))
+}
+
+/// Rows of a task id, one a tenant and agent.
+fn rows_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<(Name, Name, Row)>, ReadError> {
+    let tenants = Heads::read(txn)?.tenants;
+    let rows = txn.open_table(table::TASKS).map_err(Failure::from)?;
+    let start = task.0.as_bytes().as_slice();
+    let mut found = Vec::new();
+    for row in rows.range(start..).map_err(Failure::from)? {
+        let (key, value) = row.map_err(Failure::from)?;
+        let Some((id, number, agent)) = table::split_task_key(key.value()) else { break };
+        if id != task {
+            break;
+        }
+        let tenant =
+            tenants.iter().find(|(_, n)| **n == number).and_then(|(t, _)| Name::new(t.as_str()).ok());
+        let row = serde_json::from_slice::<Row>(value.value()).ok();
+        if let (Some(tenant), Ok(agent), Some(row)) = (tenant, Name::new(agent), row) {
+            found.push((tenant, agent, row));
+        }
+    }
+    Ok(found)
+}
+
+fn records_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<Record>, ReadError> {
+    let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
+    let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
+    let mut records = Vec::new();
+    for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)?.take(RECORDS_MAX) {
+        let index = table::last_eight(row.map_err(Failure::from)?.0.value());
+        records.extend(record(txn, index)?);
+    }
+    Ok(records)
+}
+
+/// A time from milliseconds; 1970 for one that is out of range.
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
+}

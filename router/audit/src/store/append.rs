@@ -1,0 +1,424 @@
+//! One append: items in, leaves and sealed bodies out, all rows gathered and written in key order.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable as _, Table, WriteTransaction};
+use tidegate_schemas::ids::{Name, Position, TaskId};
+use uuid::Uuid;
+
+use super::ring::{Ring, Sealing, Whose};
+use super::{Appended, Heads};
+use crate::body;
+use crate::entry::{Entry, Gap, GapReason, Item};
+use crate::error::{AppendError, Failure};
+use crate::keys::seal::seal;
+use crate::keys::{Entropy, MasterKey};
+use crate::leaf::{Commitment, Detail, Flag, Leaf, RecordKind, Seal, Source, leaf_hash};
+use crate::mark;
+use crate::project::{Effect, Projection, project};
+use crate::table;
+use crate::task::Row;
+
+/// Tables that are read while a batch is made; the rest are opened to write its rows.
+pub(crate) struct Tables<'t> {
+    pub(crate) rec: Table<'t, u64, &'static [u8]>,
+    pub(crate) body: Table<'t, u64, &'static [u8]>,
+    pub(crate) src: Table<'t, &'static [u8; 12], u64>,
+    pub(crate) tasks: Table<'t, &'static [u8], &'static [u8]>,
+    pub(crate) keys: Table<'t, u64, &'static [u8]>,
+    pub(crate) key_of: Table<'t, &'static [u8; 32], u64>,
+    pub(crate) subjects: Table<'t, &'static [u8; 16], u64>,
+    pub(crate) meta: Table<'t, &'static str, u64>,
+}
+
+/// Rows of one batch, gathered.
+#[derive(Default)]
+struct Rows {
+    rec: Vec<(u64, Vec<u8>)>,
+    body: Vec<(u64, Vec<u8>)>,
+    src: BTreeMap<[u8; 12], u64>,
+    gaps: Vec<([u8; 12], (u64, u64))>,
+    by_task: Vec<[u8; 24]>,
+    by_time: Vec<[u8; 20]>,
+    by_mark: Vec<[u8; 9]>,
+    by_workflow: Vec<[u8; 24]>,
+    /// task key → (row, due time that the table holds)
+    tasks: BTreeMap<Vec<u8>, (Row, Option<u64>)>,
+}
+
+struct Batch<'a, 't> {
+    tables: Tables<'t>,
+    rows: Rows,
+    heads: Heads,
+    ring: &'a mut Ring,
+    entropy: &'a mut Entropy,
+    master: &'a MasterKey,
+    appended: Appended,
+}
+
+/// Makes and writes the rows of one append. Nothing holds until the transaction is committed.
+pub(super) fn batch(
+    txn: &WriteTransaction,
+    heads: &Heads,
+    ring: &mut Ring,
+    entropy: &mut Entropy,
+    master: &MasterKey,
+    items: &[Item],
+) -> Result<(Heads, Appended), AppendError> {
+    let meta = txn.open_table(table::META).map_err(Failure::from)?;
+    let first = heads.records;
+    let mut batch = Batch {
+        tables: Tables::open(txn, meta)?,
+        rows: Rows::default(),
+        heads: heads.clone(),
+        ring,
+        entropy,
+        master,
+        appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
+    };
+    for item in items {
+        batch.take(item)?;
+    }
+    if batch.appended.records > 0 {
+        batch.write(txn, heads)?;
+    }
+    Ok((batch.heads, batch.appended))
+}
+
+// === impl Tables ===
+
+impl<'t> Tables<'t> {
+    pub(crate) fn open(
+        txn: &'t WriteTransaction,
+        meta: Table<'t, &'static str, u64>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            rec: txn.open_table(table::REC)?,
+            body: txn.open_table(table::BODY)?,
+            src: txn.open_table(table::SRC)?,
+            tasks: txn.open_table(table::TASKS)?,
+            keys: txn.open_table(table::KEYS)?,
+            key_of: txn.open_table(table::KEY_OF)?,
+            subjects: txn.open_table(table::SUBJECTS)?,
+            meta,
+        })
+    }
+}
+
+// === impl Batch ===
+
+impl Batch<'_, '_> {
+    fn take(&mut self, item: &Item) -> Result<(), AppendError> {
+        let next = self.heads.streams.get(item.stream()).map_or(1, |(_, next)| *next);
+        if item.last() < next {
+            self.appended.duplicates += 1;
+            return Ok(());
+        }
+        if item.first() != next {
+            let stream = item.stream().to_owned();
+            return Err(AppendError::Gap { stream, expected: next, got: item.first() });
+        }
+        let number = u32::try_from(self.heads.streams.len() + 1).unwrap_or(u32::MAX);
+        let head = self.heads.streams.entry(item.stream().to_owned()).or_insert((number, 1));
+        head.1 = item.last().saturating_add(1);
+        let number = head.0;
+        match item {
+            Item::Message(entry) => self.message(entry, number),
+            Item::Gap(gap) => self.gap(gap, number),
+        }
+    }
+
+    fn message(&mut self, entry: &Entry, stream: u32) -> Result<(), AppendError> {
+        let mut told = project(entry);
+        let index = self.heads.records;
+        let mut flags = Vec::new();
+        self.linked(&mut told)?;
+        if self.cause_missing(&told)? {
+            flags.push(Flag::CauseMissing);
+        }
+        if told.malformed {
+            flags.push(Flag::Malformed);
+        }
+        let mut key = None;
+        if let (Some(tenant), Some(agent), Some(task)) = (&told.tenant, &told.agent, told.task) {
+            let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+            key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
+        }
+        let sealing = self.key(&told, key)?;
+        let plain = body::encode(entry);
+        let place = body::place(&entry.stream, entry.sequence);
+        let sealed = seal(&sealing.key, &place, &plain, self.entropy);
+        let commitment = Commitment {
+            alg: Seal::XChaCha20Poly1305,
+            key: sealing.id,
+            length: plain.len() as u64,
+            sha256: tidegate_schemas::digest::Digest::plain(&sealed),
+        };
+        let workflow = told.tenant.as_ref().zip(told.workflow.as_ref());
+        let workflow = workflow.map(|(t, workflow)| self.master.workflow_ref(t.as_str(), workflow.as_str()));
+        let leaf = Leaf {
+            v: 1,
+            id: record_id(entry.time.as_millisecond(), &place),
+            index,
+            time: entry.time,
+            kind: told.kind,
+            tenant: told.tenant,
+            agent: told.agent,
+            task: told.task,
+            workflow: workflow.map(hex::encode),
+            parent: told.parent,
+            subjects: sealing.refs,
+            trace: told.trace,
+            source: Source { stream: entry.stream.clone(), sequence: entry.sequence, subject: told.subject },
+            cause: told.cause,
+            flags,
+            state: told.state,
+            code: told.code,
+            decision: told.decision,
+            detail: told.detail,
+            body: Some(commitment),
+        };
+        self.rows.body.push((index, sealed));
+        self.record(&leaf, stream, workflow)
+    }
+
+    fn gap(&mut self, gap: &Gap, stream: u32) -> Result<(), AppendError> {
+        let flags = if gap.reason == GapReason::Unexplained { vec![Flag::Unexplained] } else { Vec::new() };
+        let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
+        let index = self.heads.records;
+        let leaf = Leaf {
+            v: 1,
+            id: record_id(gap.time.as_millisecond(), &body::place(&gap.stream, gap.from)),
+            index,
+            time: gap.time,
+            kind: RecordKind::Gap,
+            tenant,
+            agent: None,
+            task: None,
+            workflow: None,
+            parent: None,
+            subjects: Vec::new(),
+            trace: None,
+            source: Source { stream: gap.stream.clone(), sequence: gap.from, subject: None },
+            cause: None,
+            flags,
+            state: None,
+            code: None,
+            decision: None,
+            detail: Some(Detail::Gap { to: gap.to, reason: gap.reason }),
+            body: None,
+        };
+        self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
+        self.record(&leaf, stream, None)
+    }
+
+    /// Adds a leaf and what finds it.
+    fn record(&mut self, leaf: &Leaf, stream: u32, workflow: Option<[u8; 16]>) -> Result<(), AppendError> {
+        let index = leaf.index;
+        let bytes =
+            serde_json::to_vec(leaf).map_err(|error| AppendError::Broken { what: error.to_string() })?;
+        let mut value = leaf_hash(&bytes).to_vec();
+        value.extend_from_slice(&bytes);
+        self.rows.rec.push((index, value));
+        if leaf.kind != RecordKind::Gap {
+            self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
+        }
+        if let Some(task) = leaf.task {
+            self.rows.by_task.push(table::pair(task.0.as_bytes(), index));
+        }
+        let tenant = leaf.tenant.as_ref().map_or(0, |tenant| self.tenant(tenant));
+        self.rows.by_time.push(table::when(tenant, micros(leaf.time), index));
+        self.rows.by_mark.extend(mark::of(leaf).map(|mark| table::marked(mark, index)));
+        self.rows.by_workflow.extend(workflow.map(|workflow| table::pair(&workflow, index)));
+        let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
+        self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
+        self.heads.anomalies += u64::from(leaf.flags.iter().any(|flag| flag.is_anomaly()));
+        self.heads.records += 1;
+        self.appended.records += 1;
+        Ok(())
+    }
+
+    /// A tenant's number, given where it has none.
+    fn tenant(&mut self, tenant: &Name) -> u32 {
+        if let Some(number) = self.heads.tenants.get(tenant.as_str()) {
+            return *number;
+        }
+        let number = u32::try_from(self.heads.tenants.len() + 1).unwrap_or(u32::MAX);
+        self.heads.tenants.insert(tenant.as_str().to_owned(), number);
+        number
+    }
+
+    /// A verdict and a dead letter name a message; that message says whose they are.
+    fn linked(&mut self, told: &mut Projection) -> Result<(), Failure> {
+        let Some(link) = told.link.take() else { return Ok(()) };
+        let Some(leaf) = self.leaf_at(&link)? else { return Ok(()) };
+        if leaf.tenant == told.tenant && (told.task.is_none() || told.task == leaf.task) {
+            told.task = leaf.task;
+            told.agent = leaf.agent;
+            told.workflow = None;
+        }
+        Ok(())
+    }
+
+    fn index_of(&self, position: &Position) -> Result<Option<u64>, Failure> {
+        let Some((number, _)) = self.heads.streams.get(&position.stream) else { return Ok(None) };
+        let key = table::source(*number, position.sequence);
+        if let Some(index) = self.rows.src.get(&key) {
+            return Ok(Some(*index));
+        }
+        Ok(self.tables.src.get(&key)?.map(|index| index.value()))
+    }
+
+    fn leaf_at(&self, position: &Position) -> Result<Option<Leaf>, Failure> {
+        let Some(index) = self.index_of(position)? else { return Ok(None) };
+        let read = |value: &[u8]| serde_json::from_slice(value.get(32..).unwrap_or_default()).ok();
+        match index.checked_sub(self.appended.first).and_then(|at| usize::try_from(at).ok()) {
+            Some(at) => Ok(self.rows.rec.get(at).and_then(|(_, value)| read(value))),
+            None => Ok(self.tables.rec.get(index)?.and_then(|value| read(value.value()))),
+        }
+    }
+
+    fn cause_missing(&self, told: &Projection) -> Result<bool, Failure> {
+        match (&told.cause, told.kind) {
+            (Some(cause), _) => Ok(self.index_of(cause)?.is_none()),
+            (
+                None,
+                RecordKind::Step
+                | RecordKind::Work
+                | RecordKind::Result
+                | RecordKind::Attempt
+                | RecordKind::Review,
+            ) => Ok(true),
+            (None, _) => Ok(false),
+        }
+    }
+
+    /// Takes a message into its task's row. Returns the key of the task, where it has one.
+    fn step(
+        &mut self,
+        place: Vec<u8>,
+        told: &Projection,
+        at: (u32, u64),
+        index: u64,
+        flags: &mut Vec<Flag>,
+    ) -> Result<Option<u64>, Failure> {
+        if !self.rows.tasks.contains_key(&place) {
+            let held = self.tables.tasks.get(place.as_slice())?;
+            let row = held.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
+            let due = row.as_ref().and_then(Row::due_ms);
+            let row = row.unwrap_or_else(|| Row::unknown(index));
+            self.rows.tasks.insert(place.clone(), (row, due));
+        }
+        let Some((row, _)) = self.rows.tasks.get_mut(&place) else { return Ok(None) };
+        let counted = row.step(told.effect, index, flags);
+        row.touch(at.0, at.1);
+        self.heads.accepted += u64::from(counted.accepted);
+        self.heads.ended += u64::from(counted.ended);
+        Ok(row.key)
+    }
+
+    /// The key that seals a message; `known` is its task's.
+    fn key(&mut self, told: &Projection, known: Option<u64>) -> Result<Sealing, Failure> {
+        let (Some(tenant), Some(task)) = (told.tenant.clone(), told.task) else {
+            return self.ring.cell(&mut self.tables, &mut self.heads.keys, self.entropy);
+        };
+        if told.subjects.is_empty()
+            && let Some(id) = known
+            && let Some(sealing) = self.ring.numbered(id, &self.tables)?
+        {
+            return Ok(sealing);
+        }
+        let own = format!("task:{task}");
+        let mut subjects: Vec<String> = told.subjects.iter().map(|s| s.as_str().to_owned()).collect();
+        if subjects.is_empty() {
+            subjects.push(own.clone());
+        }
+        let whose =
+            Whose { tenant: tenant.as_str(), task, own: subjects == [own.as_str()], subjects: &subjects };
+        let sealing = self.ring.sealing(&whose, &mut self.tables, &mut self.heads.keys, self.entropy)?;
+        if let (Effect::Submitted(_), Some(agent)) = (told.effect, &told.agent) {
+            self.own_key(task, &tenant, agent, sealing.id);
+        }
+        Ok(sealing)
+    }
+
+    /// Notes the task's key in its row, once.
+    fn own_key(&mut self, task: TaskId, tenant: &Name, agent: &Name, id: u64) {
+        let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+        if let Some((row, _)) = self.rows.tasks.get_mut(&place) {
+            row.key.get_or_insert(id);
+        }
+    }
+
+    fn write(&mut self, txn: &WriteTransaction, before: &Heads) -> Result<(), Failure> {
+        let rows = std::mem::take(&mut self.rows);
+        for (index, value) in &rows.rec {
+            self.tables.rec.insert(index, value.as_slice())?;
+        }
+        for (index, value) in &rows.body {
+            self.tables.body.insert(index, value.as_slice())?;
+        }
+        for (key, index) in &rows.src {
+            self.tables.src.insert(key, index)?;
+        }
+        self.ring.flush(&mut self.tables)?;
+        let mut open = txn.open_table(table::OPEN)?;
+        for (place, (row, held)) in &rows.tasks {
+            // A row of numbers and words always serialises.
+            let bytes = serde_json::to_vec(row).unwrap_or_default();
+            self.tables.tasks.insert(place.as_slice(), bytes.as_slice())?;
+            let due = row.due_ms();
+            if due != *held {
+                if let Some(held) = held {
+                    open.remove(table::due_key(*held, place).as_slice())?;
+                }
+                if let Some(due) = due {
+                    open.insert(table::due_key(due, place).as_slice(), ())?;
+                }
+            }
+        }
+        indices(txn, rows)?;
+        self.heads.save(txn, before, self.ring.rows(), &mut self.tables.meta)
+    }
+}
+
+fn indices(txn: &WriteTransaction, mut rows: Rows) -> Result<(), Failure> {
+    let mut gaps = txn.open_table(table::GAPS)?;
+    for (key, value) in &rows.gaps {
+        gaps.insert(key, value)?;
+    }
+    rows.by_task.sort_unstable();
+    let mut by_task = txn.open_table(table::BY_TASK)?;
+    for key in &rows.by_task {
+        by_task.insert(key, ())?;
+    }
+    rows.by_time.sort_unstable();
+    let mut by_time = txn.open_table(table::BY_TIME)?;
+    for key in &rows.by_time {
+        by_time.insert(key, ())?;
+    }
+    rows.by_mark.sort_unstable();
+    let mut by_mark = txn.open_table(table::BY_MARK)?;
+    for key in &rows.by_mark {
+        by_mark.insert(key, ())?;
+    }
+    rows.by_workflow.sort_unstable();
+    let mut by_workflow = txn.open_table(table::BY_WORKFLOW)?;
+    for key in &rows.by_workflow {
+        by_workflow.insert(key, ())?;
+    }
+    Ok(())
+}
+
+/// Microseconds since 1970; 0 before.
+pub(crate) fn micros(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_microsecond()).unwrap_or_default()
+}
+
+/// A UUIDv7 (RFC 9562 §5.7) whose random bits come from where the message stands, so that it is the same each time.
+fn record_id(ms: i64, place: &[u8]) -> Uuid {
+    let digest = tidegate_schemas::digest::Digest::plain(place);
+    let mut bits = [0; 10];
+    bits.copy_from_slice(&digest.as_bytes()[..10]);
+    uuid::Builder::from_unix_timestamp_millis(u64::try_from(ms).unwrap_or_default(), &bits).into_uuid()
+}

@@ -1,0 +1,321 @@
+//! Verifying the record against itself: every leaf by its hash, every body by its commitment, every stream without a gap,
+//! causes before effects, one terminal result a task.
+//!
+//! It does not yet prove that the whole was not written anew: for that the head must be anchored outside.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Failure, ReadError};
+use crate::keys::seal::OVERHEAD_BYTES;
+use crate::leaf::{Flag, Leaf, RecordKind, leaf_hash};
+use crate::read::{Reader, index_of};
+use crate::store::Heads;
+use crate::table;
+use crate::task::Row;
+
+/// Records read in one transaction; long ones would pin pages that the writer wants back.
+const CHUNK: u64 = 4_096;
+/// Newest records that a quick check reads.
+const QUICK_RECORDS: u64 = 1_000;
+/// Problems listed; more are counted.
+const PROBLEMS_MAX: usize = 1_000;
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The newest 1,000 records and the counts.
+    Quick,
+    /// Everything.
+    Full,
+    /// Records from this index on, and all streams.
+    Since(u64),
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How much was checked.
+    pub level: Level,
+    /// Index of the first record that was read.
+    pub from: u64,
+    /// Records read and hashed again.
+    pub records: u64,
+    /// Bodies hashed again.
+    pub bodies: u64,
+    /// Records flagged as odd when they were written; known, not problems of the record.
+    pub anomalies: u64,
+    /// What is wrong, at most 1,000 entries.
+    pub problems: Vec<Problem>,
+    /// Problems beyond those listed.
+    pub more: u64,
+}
+
+/// Something wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Index of the record, where it is one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// Where its message stands, or the first sequence concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// No record at an index below the count.
+    #[error("the record is missing")]
+    Missing,
+    /// The leaf's bytes do not have the stored hash.
+    #[error("the leaf's bytes were changed: they do not have the stored hash")]
+    LeafHash,
+    /// The leaf is not one.
+    #[error("the leaf cannot be read")]
+    LeafForm,
+    /// The leaf says another index.
+    #[error("the leaf stands at another index than it says")]
+    LeafIndex,
+    /// The sealed body is not there.
+    #[error("the sealed body is missing")]
+    BodyMissing,
+    /// The sealed body is not the one that the leaf commits to.
+    #[error("the sealed body was changed: it is not the one that the leaf commits to")]
+    BodyChanged,
+    /// The index of sources leads elsewhere.
+    #[error("the stream's sequence leads to another record")]
+    Source,
+    /// A sequence is neither recorded nor explained.
+    #[error("sequences of the stream are neither recorded nor explained by a gap record")]
+    Sequence,
+    /// It was recorded before its cause.
+    #[error("it stands before its cause")]
+    Cause,
+    /// Its cause is not recorded, and no flag says so.
+    #[error("its cause is not recorded, and no flag says so")]
+    CauseMissing,
+    /// Another result is the task's terminal one, and no flag says so.
+    #[error("another result is the task's terminal one, and no flag says so")]
+    Terminal,
+    /// Counts and tables disagree.
+    #[error("counts and tables disagree: accepted tasks are not those that ended and those that are open")]
+    Conservation,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn add(&mut self, index: Option<u64>, position: Option<String>, fault: Fault) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem { index, position, fault });
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl Reader {
+    /// Verifies the record, while it is written or not. `progress` is told records done and to do.
+    ///
+    /// # Errors
+    /// [`ReadError::Broken`] when the file cannot be read at all; what is wrong in it stands in the report.
+    pub fn verify(&self, level: Level, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ReadError> {
+        let heads = Heads::read(&self.begin()?)?;
+        let from = match level {
+            Level::Quick => heads.records.saturating_sub(QUICK_RECORDS),
+            Level::Full => 0,
+            Level::Since(index) => index.min(heads.records),
+        };
+        let mut report = Report {
+            level,
+            from,
+            records: 0,
+            bodies: 0,
+            anomalies: heads.anomalies,
+            problems: Vec::new(),
+            more: 0,
+        };
+        let mut at = from;
+        while at < heads.records {
+            let end = heads.records.min(at + CHUNK);
+            chunk(&self.begin()?, &heads, at..end, &mut report)?;
+            at = end;
+            progress(at - from, heads.records - from);
+        }
+        if level != Level::Quick {
+            for (stream, (number, next)) in &heads.streams {
+                sequences(&self.begin()?, stream, *number, *next, &mut report)?;
+            }
+        }
+        conservation(&self.begin()?, level, &mut report)?;
+        Ok(report)
+    }
+}
+
+/// Checks the records of one range.
+fn chunk(
+    txn: &ReadTransaction,
+    heads: &Heads,
+    range: std::ops::Range<u64>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let rec = txn.open_table(table::REC)?;
+    let bodies = txn.open_table(table::BODY)?;
+    let mut expected = range.start;
+    for row in rec.range(range.clone())? {
+        let (index, value) = row?;
+        let index = index.value();
+        for missing in expected..index {
+            report.add(Some(missing), None, Fault::Missing);
+        }
+        expected = index + 1;
+        report.records += 1;
+        let Some((hash, line)) = value.value().split_first_chunk::<32>() else {
+            report.add(Some(index), None, Fault::LeafForm);
+            continue;
+        };
+        if leaf_hash(line) != *hash {
+            report.add(Some(index), None, Fault::LeafHash);
+        }
+        let Ok(leaf) = serde_json::from_slice::<Leaf>(line) else {
+            report.add(Some(index), None, Fault::LeafForm);
+            continue;
+        };
+        let sealed = bodies.get(index)?;
+        body(&leaf, index, sealed.as_ref().map(|sealed| sealed.value()), report);
+        links(txn, heads, &leaf, index, report)?;
+    }
+    for missing in expected..range.end {
+        report.add(Some(missing), None, Fault::Missing);
+    }
+    Ok(())
+}
+
+fn body(leaf: &Leaf, index: u64, sealed: Option<&[u8]>, report: &mut Report) {
+    let position = || Some(leaf.position().to_string());
+    match (leaf.body, sealed) {
+        (None, None) => {}
+        (Some(_), None) => report.add(Some(index), position(), Fault::BodyMissing),
+        (None, Some(_)) => report.add(Some(index), position(), Fault::BodyChanged),
+        (Some(commitment), Some(sealed)) => {
+            report.bodies += 1;
+            let length = commitment.length.saturating_add(OVERHEAD_BYTES as u64);
+            let hash: [u8; 32] = Sha256::digest(sealed).into();
+            if length != sealed.len() as u64 || hash != *commitment.sha256.as_bytes() {
+                report.add(Some(index), position(), Fault::BodyChanged);
+            }
+        }
+    }
+}
+
+/// Checks where a leaf leads: its place, its source, its cause, its task.
+fn links(
+    txn: &ReadTransaction,
+    heads: &Heads,
+    leaf: &Leaf,
+    index: u64,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let position = leaf.position();
+    let mut add = |fault| report.add(Some(index), Some(position.to_string()), fault);
+    if leaf.index != index {
+        add(Fault::LeafIndex);
+    }
+    if leaf.kind != RecordKind::Gap && index_of(txn, &position)? != Some(index) {
+        add(Fault::Source);
+    }
+    if let Some(cause) = &leaf.cause {
+        match index_of(txn, cause)? {
+            Some(before) if before < index => {}
+            _ if leaf.flags.contains(&Flag::CauseMissing) => {}
+            Some(_) => add(Fault::Cause),
+            None => add(Fault::CauseMissing),
+        }
+    }
+    if leaf.kind == RecordKind::Result && !leaf.flags.contains(&Flag::SecondTerminal) {
+        let (Some(tenant), Some(agent), Some(task)) = (&leaf.tenant, &leaf.agent, leaf.task) else {
+            return Ok(());
+        };
+        let number = heads.tenants.get(tenant.as_str()).copied().unwrap_or_default();
+        let place = table::task_key(task, number, agent.as_str());
+        let rows = txn.open_table(table::TASKS)?;
+        let row = rows.get(place.as_slice())?;
+        let row = row.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
+        if row.and_then(|row| row.terminal) != Some(index) {
+            add(Fault::Terminal);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each sequence of a stream is recorded or lies in a recorded gap.
+fn sequences(
+    txn: &ReadTransaction,
+    stream: &str,
+    number: u32,
+    next: u64,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let (start, end) = (table::source(number, 0), table::source(number, next));
+    let mut gaps = BTreeMap::new();
+    for row in txn.open_table(table::GAPS)?.range::<&[u8; 12]>(&start..&end)? {
+        let (key, value) = row?;
+        gaps.insert(table::sequence_of(key.value()), value.value().0);
+    }
+    let src = txn.open_table(table::SRC)?;
+    let mut expected = 1;
+    for row in src.range::<&[u8; 12]>(&start..&end)? {
+        let sequence = table::sequence_of(row?.0.value());
+        expected = over_gaps(&gaps, expected);
+        if sequence != expected {
+            report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
+        }
+        expected = sequence + 1;
+    }
+    if over_gaps(&gaps, expected) != next {
+        report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
+    }
+    Ok(())
+}
+
+/// The sequence after the gaps that begin here.
+fn over_gaps(gaps: &BTreeMap<u64, u64>, mut at: u64) -> u64 {
+    while let Some(last) = gaps.get(&at) {
+        at = last.saturating_add(1);
+    }
+    at
+}
+
+/// Checks that accepted = ended + open, by the counts and, beyond a quick check, by the rows themselves.
+fn conservation(txn: &ReadTransaction, level: Level, report: &mut Report) -> Result<(), Failure> {
+    let heads = Heads::read(txn)?;
+    let open = txn.open_table(table::OPEN)?.len()?;
+    let mut sound = heads.accepted == heads.ended + open;
+    if level != Level::Quick {
+        let (mut accepted, mut ended) = (0, 0);
+        for row in txn.open_table(table::TASKS)?.iter()? {
+            let row = serde_json::from_slice::<Row>(row?.1.value()).ok();
+            let opened = row.as_ref().is_some_and(|row| row.opened.is_some());
+            accepted += u64::from(opened);
+            ended += u64::from(opened && row.is_some_and(|row| row.terminal.is_some()));
+        }
+        sound &= accepted == heads.accepted && ended == heads.ended;
+    }
+    sound &= txn.open_table(table::REC)?.len()? == heads.records;
+    if !sound {
+        report.add(None, None, Fault::Conservation);
+    }
+    Ok(())
+}
