@@ -3,6 +3,9 @@
 //! Follows the GGUF 3 description (ggml-org/ggml `docs/gguf.md`), little endian, versions 2 and 3. Every count and
 //! length is checked against a named limit before memory is taken, and each tensor's place against the file's size.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

@@ -19,6 +19,8 @@ mod queue;
 mod sampling;
 mod schedule;
 mod template;
+#[cfg(test)]
+mod testing;
 mod text;
 mod tokenizer;
 mod verify;

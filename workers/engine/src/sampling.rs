@@ -1,5 +1,8 @@
 //! Choosing the next token.
 
+#[cfg(test)]
+mod tests;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use toktrie::SimpleVob;

@@ -3,6 +3,9 @@
 //! Names in scope: `messages`, `tools`, `add_generation_prompt`, `bos_token`, `eos_token`, `enable_thinking` (false:
 //! answers only), the functions `raise_exception` and `strftime_now`, and Python's methods on texts, lists and maps.
 
+#[cfg(test)]
+mod tests;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value, context};

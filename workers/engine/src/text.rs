@@ -1,5 +1,8 @@
 //! From tokens' bytes to pieces of text that may be shown: whole characters, and nothing of a stop string.
 
+#[cfg(test)]
+mod tests;
+
 /// Collects the answer and hands out what is certain.
 #[derive(Debug)]
 pub(crate) struct TextStream {

@@ -8,6 +8,8 @@
 //! look-alikes in what a producer wrote, and [`Tokenizer::encode_prompt`] reads those as plain characters.
 
 mod bytes;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::path::Path;

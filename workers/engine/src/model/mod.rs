@@ -6,6 +6,8 @@
 mod attention;
 mod decoder;
 mod math;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub(crate) use attention::Cache;
