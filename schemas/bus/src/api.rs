@@ -1,5 +1,7 @@
 //! The JetStream API by its subjects (ADR-2, ADR-31), so that each call names exactly what an allow-list must hold.
 
+use std::collections::BTreeMap;
+
 use async_nats::StatusCode;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -108,6 +110,29 @@ struct Sequences {
 }
 
 #[derive(Deserialize)]
+struct StreamNames {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ConsumerNames {
+    #[serde(default)]
+    consumers: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct SubjectCounts {
+    state: SubjectState,
+}
+
+#[derive(Deserialize)]
+struct SubjectState {
+    #[serde(default)]
+    subjects: Option<BTreeMap<String, u64>>,
+}
+
+#[derive(Deserialize)]
 struct Purged {
     #[serde(default)]
     purged: u64,
@@ -141,6 +166,35 @@ impl Bus {
             redelivered: info.num_redelivered,
             waiting: info.num_waiting,
         })
+    }
+
+    /// Names of the cell's streams, at most 1,024 (the server's page).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn stream_names(&self) -> Result<Vec<String>, ApiError> {
+        let page: StreamNames = self.api("$JS.API.STREAM.NAMES", Bytes::from_static(b"{}")).await?;
+        Ok(page.streams.unwrap_or_default())
+    }
+
+    /// Names of a stream's consumers, at most 1,024 (the server's page).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn consumer_names(&self, stream: &str) -> Result<Vec<String>, ApiError> {
+        let subject = format!("$JS.API.CONSUMER.NAMES.{stream}");
+        let page: ConsumerNames = self.api(&subject, Bytes::from_static(b"{}")).await?;
+        Ok(page.consumers.unwrap_or_default())
+    }
+
+    /// Whether the stream holds a message on exactly this subject, without seeing it.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn subject_exists(&self, stream: &str, subject: &str) -> Result<bool, ApiError> {
+        let payload = format!("{{\"subjects_filter\":{}}}", json_string(subject));
+        let info: SubjectCounts = self.api(&format!("$JS.API.STREAM.INFO.{stream}"), payload.into()).await?;
+        Ok(info.state.subjects.is_some_and(|subjects| !subjects.is_empty()))
     }
 
     /// The stream's last message on exactly this subject.

@@ -10,6 +10,8 @@ use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
 
 /// Consumer of the router on each stream that it reads.
 pub const ROUTER: &str = "router";
+/// Consumer of the router on operators' acts.
+pub const ROUTER_CONTROL: &str = "router-control";
 /// Consumer of the recorder on every stream that is recorded.
 pub const RECORDER: &str = "recorder";
 /// Buckets of immutable versions and an `active` pointer; read-only for roles.
@@ -67,6 +69,7 @@ pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
     let mut consumers = vec![
         ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
         ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
+        control_consumer(),
         recorder(STEPS),
         recorder(WORK_LOCAL),
         recorder(WORK_CLOUD),
@@ -97,6 +100,12 @@ fn add_tenants(topology: &mut Topology, tenants: &BTreeMap<Name, Tenant>) {
             topology.consumers.push(tool_consumer(name, tool, settings.content));
         }
     }
+}
+
+/// The routers' consumer of operators' acts, one at a time: their order counts.
+#[must_use]
+pub fn control_consumer() -> ConsumerSpec {
+    ConsumerSpec::new(EVENTS, ROUTER_CONTROL, &["control.>"]).with_max_ack_pending(1)
 }
 
 /// The router's consumer of a tenant's tasks and their withdrawals.

@@ -1,0 +1,162 @@
+//! The life of a cell: provisioning again, a server that crashes and comes back, accounts that change while roles pull.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate_bus::{
+    Bus, BusConfig, CancellationToken, ConnectError, Identity, Outbound, PublishError, Role, Verdict, provision, serve,
+};
+
+use crate::cell::{Cell, PATIENCE, With, agent, consumer, count, health, name, options, tenant, until, work};
+
+#[tokio::test]
+async fn provisioning_again_changes_nothing_and_reports_what_differs() {
+    let cell = Cell::start().await;
+    let admin = cell.role(Role::Provisioner).await;
+    let mut topology = cell.topology();
+    let again = provision(&admin, &topology).await.unwrap();
+    assert!(again.is_clean() && again.created.is_empty(), "{again:?}");
+    assert_eq!(again.unchanged, topology.streams.len() + topology.consumers.len() + topology.buckets.len());
+    topology.streams[0].max_bytes /= 2;
+    topology.consumers[0].max_ack_pending += 1;
+    let drifted = provision(&admin, &topology).await.unwrap();
+    let fields: Vec<_> = drifted.drifted.iter().map(|(what, list)| (what.as_str(), list[0].field.as_str())).collect();
+    assert_eq!(fields, [("STEPS", "max_bytes"), ("STEPS/router", "max_ack_pending")]);
+    // Nothing was narrowed.
+    assert_eq!(admin.stream_info("STEPS").await.unwrap().bytes_max, Some(crate::cell::shape().stream_bytes_max));
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_says_why() {
+    let cell = Cell::start().await;
+    let stranger = Identity::Operator(name("mallory"));
+    let mut keys = cell.identities.clone();
+    keys.ensure(&stranger).unwrap();
+    let refused = Bus::connect(cell.config(stranger.clone())).await;
+    assert!(matches!(refused, Err(ConnectError::Refused { ref identity, .. }) if identity == "operator.mallory"));
+    let nobody = BusConfig::new("nats://127.0.0.1:1", Role::Router.into(), None);
+    assert!(matches!(Bus::connect(nobody).await, Err(ConnectError::Unreachable { .. })));
+    let file = cell.dir.path().join("not-a-seed");
+    std::fs::write(&file, "hello").unwrap();
+    let bad = BusConfig::new(cell.server.url(), Role::Router.into(), Some(file));
+    let error = Bus::connect(bad).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Seed { .. }) && !error.to_string().contains("hello"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_loses_nothing_that_was_acknowledged() {
+    let mut cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    let handled = Arc::new(AtomicU64::new(0));
+    let counter = handled.clone();
+    let handler = With(move |_: tidegate_bus::Inbound| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { Verdict::Done }
+    });
+    let stop = CancellationToken::new();
+    let bus = cell.role(Role::Local).await;
+    let state = health(Role::Local);
+    let running = tokio::spawn(serve(bus, options(&cell, "WORK_LOCAL", "default"), handler, stop.clone(), state.clone()));
+
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        for index in 0..100 {
+            acknowledged.push(router.publish(work(round * 1_000 + index)).await.unwrap().sequence);
+        }
+        cell.server.kill().await;
+        // This one is handed over while the server is away; its id makes it safe to go again.
+        let waiting = tokio::spawn({
+            let router = router.clone();
+            async move { router.publish(work(round * 1_000 + 100)).await }
+        });
+        cell.server.restart().await.unwrap();
+        let place = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
+        match place {
+            Ok(place) => acknowledged.push(place.sequence),
+            Err(PublishError::Timeout { .. } | PublishError::Interrupted { .. }) => {
+                acknowledged.push(router.publish(work(round * 1_000 + 100)).await.unwrap().sequence);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(count(&router, "WORK_LOCAL").await, 303);
+    for sequence in acknowledged {
+        assert!(router.get("WORK_LOCAL", sequence).await.unwrap().is_some(), "{sequence} is gone");
+    }
+    until("everything is handled", || async { handled.load(Ordering::SeqCst) >= 303 && {
+        let _ = router.stream_info("WORK_LOCAL").await;
+        true
+    } })
+    .await;
+    until("readiness is green again", || async {
+        let _ = router.stream_info("WORK_LOCAL").await;
+        state.report().ready
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_is_added_while_roles_pull() {
+    let mut cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    let handled = Arc::new(AtomicU64::new(0));
+    let counter = handled.clone();
+    let handler = With(move |_: tidegate_bus::Inbound| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { Verdict::Done }
+    });
+    let stop = CancellationToken::new();
+    let bus = cell.role(Role::Local).await;
+    let pull = options(&cell, "WORK_LOCAL", "default");
+    let running = tokio::spawn(serve(bus, pull, handler, stop.clone(), health(Role::Local)));
+    router.publish(work(0)).await.unwrap();
+    until("the first is handled", || async {
+        router.consumer_info("WORK_LOCAL", "default").await.unwrap().ack_floor == 1
+    })
+    .await;
+
+    cell.change(|directory| {
+        directory.tenants.insert(name("gamma"), tenant(&["helpdesk"]));
+    })
+    .await;
+    let gamma = cell.bus(agent("gamma", "helpdesk")).await;
+    let place = gamma.publish(Outbound::new("task.helpdesk.chat", "{}")).await.unwrap();
+    assert_eq!(place.stream, "TASKS_gamma");
+    router.check(&[consumer(&cell, "TASKS_gamma", "router")]).await.unwrap();
+    // Pull requests made before the reload still bring messages, or are made again.
+    router.publish(work(1)).await.unwrap();
+    until("the second is handled", || async {
+        router.consumer_info("WORK_LOCAL", "default").await.unwrap().ack_floor == 2
+    })
+    .await;
+    assert_eq!(handled.load(Ordering::SeqCst), 2);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_puller_that_vanishes_holds_nothing_up() {
+    let cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    {
+        let gone = cell.raw(Role::Local.into()).await;
+        let inbox = gone.new_inbox();
+        let _deliveries = gone.subscribe(inbox.clone()).await.unwrap();
+        let request = r#"{"batch":100,"expires":60000000000}"#;
+        let next = "$JS.API.CONSUMER.MSG.NEXT.WORK_LOCAL.default";
+        gone.publish_with_reply(next, inbox, request.into()).await.unwrap();
+        gone.flush().await.unwrap();
+        until("the request waits", || async {
+            router.consumer_info("WORK_LOCAL", "default").await.unwrap().waiting == 1
+        })
+        .await;
+    }
+    let local = cell.role(Role::Local).await;
+    let mut reader = local.reader(&consumer(&cell, "WORK_LOCAL", "default"), 10).await.unwrap();
+    router.publish(work(0)).await.unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(10), reader.take(1)).await;
+    assert_eq!(taken.unwrap().unwrap()[0].message.sequence, 1);
+}

@@ -1,0 +1,10 @@
+//! The bus on a real nats-server, with the accounts and the configuration that ship.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod accounts;
+mod cell;
+mod injection;
+mod kv;
+mod life;
+mod publish;
+mod serve;
