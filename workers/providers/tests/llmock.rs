@@ -1,7 +1,7 @@
 //! The client before llmock, a provider that fails as told and judges whoever met the failures. Its verdict is read
 //! strictly: no error and no warning.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod double;
 
@@ -66,7 +66,9 @@ impl Llmock {
         behaviors: Value,
     ) -> (Result<Answer, ProviderError>, Value) {
         self.ask("POST", "/_llmock/reset", &json!({}));
-        self.ask("POST", "/_llmock/scenario", &json!({ "behaviors": behaviors }));
+        if behaviors != json!([]) {
+            self.ask("POST", "/_llmock/scenario", &json!({ "behaviors": behaviors }));
+        }
         let base = match protocol {
             Protocol::OpenaiChat => "v1",
             Protocol::AnthropicMessages => "anthropic/v1",

@@ -72,14 +72,12 @@ enum Told {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta {
-        text: String,
-    },
-    InputJsonDelta {
-        partial_json: String,
-    },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
     #[serde(other)]
     Other,
 }
@@ -207,11 +205,11 @@ impl Reader {
 
     fn extend(&mut self, index: usize, delta: Delta) -> Result<Option<String>, Failure> {
         match (self.blocks.get_mut(&index), delta) {
-            (Some(Building::Text(text)), Delta::TextDelta { text: more }) => {
+            (Some(Building::Text(text)), Delta::Text { text: more }) => {
                 text.push_str(&more);
                 Ok(Some(more).filter(|text| !text.is_empty() && !self.forced))
             }
-            (Some(Building::Tool { json, .. }), Delta::InputJsonDelta { partial_json }) => {
+            (Some(Building::Tool { json, .. }), Delta::InputJson { partial_json }) => {
                 json.push_str(&partial_json);
                 Ok(None)
             }

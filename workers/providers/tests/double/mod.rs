@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 /// What the double does with one request.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// Writes bytes.
     Send(Vec<u8>),
     /// Says and does nothing more; the connection stays open.
@@ -29,18 +29,18 @@ pub enum Act {
 
 /// A scripted server and what reached it.
 #[derive(Clone)]
-pub struct Double {
-    pub address: SocketAddr,
+pub(crate) struct Double {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
 impl Double {
-    pub async fn start(scripts: Vec<Vec<Act>>) -> Self {
+    pub(crate) async fn start(scripts: Vec<Vec<Act>>) -> Self {
         Self::listen(scripts, None).await
     }
 
-    pub async fn start_tls(scripts: Vec<Vec<Act>>, tls: tokio_rustls::TlsAcceptor) -> Self {
+    pub(crate) async fn start_tls(scripts: Vec<Vec<Act>>, tls: tokio_rustls::TlsAcceptor) -> Self {
         Self::listen(scripts, Some(tls)).await
     }
 
@@ -97,12 +97,12 @@ impl Double {
     }
 
     /// Whole requests that arrived, heads and bodies.
-    pub fn requests(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn requests(&self) -> Vec<Vec<u8>> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Bodies that arrived.
-    pub fn bodies(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
         self.requests()
             .into_iter()
             .map(|request| {
@@ -121,7 +121,7 @@ fn is_whole(request: &[u8]) -> bool {
 }
 
 /// A whole answer with `content-length`.
-pub fn answer(status: u16, headers: &str, body: &str) -> Vec<Act> {
+pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Vec<Act> {
     let length = body.len();
     vec![Act::Send(
         format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}connection: close\r\n\r\n{body}")
@@ -130,7 +130,7 @@ pub fn answer(status: u16, headers: &str, body: &str) -> Vec<Act> {
 }
 
 /// The head of a stream and its parts; the end of the connection ends it.
-pub fn stream(parts: &[&str]) -> Vec<Act> {
+pub(crate) fn stream(parts: &[&str]) -> Vec<Act> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     std::iter::once(head)
         .chain(parts.iter().copied())
@@ -138,27 +138,29 @@ pub fn stream(parts: &[&str]) -> Vec<Act> {
         .collect()
 }
 
-pub const GOOD: &str = r#"{"model":"m-1","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
-pub const REQUEST: &[u8] = br#"{"model":"m-1","messages":[{"role":"user","content":"hi"}],"max_tokens":16}"#;
-pub const STREAMED: &[u8] =
+pub(crate) const GOOD: &str = r#"{"model":"m-1","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+pub(crate) const REQUEST: &[u8] =
+    br#"{"model":"m-1","messages":[{"role":"user","content":"hi"}],"max_tokens":16}"#;
+pub(crate) const STREAMED: &[u8] =
     br#"{"model":"m-1","messages":[{"role":"user","content":"hi"}],"max_tokens":16,"stream":true}"#;
-pub const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hel\"}}]}\n\n";
-pub const MORE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lo\"}}]}\n\n";
-pub const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-pub const DONE: &str = "data: [DONE]\n\n";
+pub(crate) const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hel\"}}]}\n\n";
+pub(crate) const MORE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"lo\"}}]}\n\n";
+pub(crate) const STOP: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+pub(crate) const DONE: &str = "data: [DONE]\n\n";
 
-pub fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
 /// Installs the crypto that the binary installs in `main`.
-pub fn install_crypto() {
+pub(crate) fn install_crypto() {
     // A second test of the same process finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A provider `double` at this URL, on loopback.
-pub fn config(url: &str) -> ProviderConfig {
+pub(crate) fn config(url: &str) -> ProviderConfig {
     install_crypto();
     serde_json::from_value(serde_json::json!({
         "name": "double",
@@ -170,7 +172,7 @@ pub fn config(url: &str) -> ProviderConfig {
     .unwrap()
 }
 
-pub fn claims(bytes: &[u8], salt: &Salt) -> Claims {
+pub(crate) fn claims(bytes: &[u8], salt: &Salt) -> Claims {
     let now = Timestamp::now();
     Claims {
         version: 1,
@@ -199,7 +201,12 @@ pub fn claims(bytes: &[u8], salt: &Salt) -> Claims {
 }
 
 /// Signs with one key, verifies with another's public half.
-pub fn verify(claims: &Claims, bytes: &[u8], salt: &Salt, signed_by: u8) -> Result<Cleared, TicketError> {
+pub(crate) fn verify(
+    claims: &Claims,
+    bytes: &[u8],
+    salt: &Salt,
+    signed_by: u8,
+) -> Result<Cleared, TicketError> {
     let trusted = SigningKey::from_bytes(&[3; 32]).verifying_key();
     let ticket = Signer::new("k1", SigningKey::from_bytes(&[signed_by; 32])).sign(claims);
     Verifier::new("cell-a", vec![("k1".into(), trusted)]).verify(
@@ -210,18 +217,18 @@ pub fn verify(claims: &Claims, bytes: &[u8], salt: &Salt, signed_by: u8) -> Resu
     )
 }
 
-pub fn cleared_with(bytes: &[u8], change: impl FnOnce(&mut Claims)) -> Cleared {
+pub(crate) fn cleared_with(bytes: &[u8], change: impl FnOnce(&mut Claims)) -> Cleared {
     let salt = Salt::new([5; 32]);
     let mut claims = claims(bytes, &salt);
     change(&mut claims);
     verify(&claims, bytes, &salt, 3).unwrap()
 }
 
-pub fn cleared(bytes: &[u8]) -> Cleared {
+pub(crate) fn cleared(bytes: &[u8]) -> Cleared {
     cleared_with(bytes, |_| {})
 }
 
-pub fn control() -> Control {
+pub(crate) fn control() -> Control {
     Control {
         attempts_max: 3,
         deadline: Timestamp::now() + SignedDuration::from_secs(30),
@@ -232,12 +239,12 @@ pub fn control() -> Control {
 
 /// Notes what it is told; may refuse to let an attempt begin.
 #[derive(Debug, Default)]
-pub struct Notes {
-    pub begun: Vec<(u32, String)>,
-    pub text: Vec<String>,
-    pub retried: Vec<(Failure, Duration)>,
-    pub refuse_from: Option<u32>,
-    pub cancel_on_text: Option<CancellationToken>,
+pub(crate) struct Notes {
+    pub(crate) begun: Vec<(u32, String)>,
+    pub(crate) text: Vec<String>,
+    pub(crate) retried: Vec<(Failure, Duration)>,
+    pub(crate) refuse_from: Option<u32>,
+    pub(crate) cancel_on_text: Option<CancellationToken>,
 }
 
 impl Witness for Notes {
