@@ -1,1 +1,20 @@
 //! The judge: taxonomy, Cedar policies, destinations and cases.
+//!
+//! A [`Bundle`] is governance as data, read once and named by its content. A [`Judge`] holds one bundle ready to use and
+//! turns a task, a directory and facts into a decision. Pure: no clock, no randomness, no network; files are read only by
+//! [`Bundle::from_dir`]. It does not publish, sign or remember anything.
+
+pub use bundle::{Bundle, BundleError, Manifest};
+pub use destination::DestinationSpec;
+pub use judge::Judge;
+pub use taxonomy::{Taxonomy, scan::Findings};
+
+pub mod bundle;
+pub mod cases;
+pub mod check;
+pub mod destination;
+pub mod explain;
+pub mod judge;
+pub mod taxonomy;
+
+mod engine;

@@ -1,0 +1,292 @@
+//! A bundle: one version of governance, read once, never changed, named by the SHA-256 of its content.
+//!
+//! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations and cases, as canonical JSON:
+//! comments, the order of entries and the way files are laid out change neither [`Bundle::archive`] nor [`Bundle::hash`].
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
+
+use crate::cases::Cases;
+use crate::destination::DestinationSpec;
+use crate::engine::Engine;
+use crate::judge::Notes;
+use crate::taxonomy::Taxonomy;
+use crate::taxonomy::scan::Scanner;
+
+mod canonical;
+mod directory;
+#[cfg(test)]
+pub(crate) mod tests;
+
+/// Version of the archive's form.
+const FORMAT: u32 = 1;
+/// Largest archive, bytes.
+pub const ARCHIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most destinations, count.
+pub const DESTINATIONS_MAX: usize = 256;
+
+/// One version of governance.
+#[derive(Debug)]
+pub struct Bundle {
+    parts: Parts,
+    archive: String,
+    hash: Digest,
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// A file cannot be read.
+    #[error("cannot read `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what its name says.
+    #[error("`{file}`: {reason}")]
+    File {
+        /// The file, relative to the bundle.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The parts do not fit together.
+    #[error("{0}")]
+    Content(String),
+    /// The policies do not validate against the schema.
+    #[error("the policies do not validate: {}", .0.join("; "))]
+    Policies(Vec<String>),
+}
+
+/// What a bundle says of itself (`bundle.toml`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Its name.
+    pub name: Name,
+    /// Its version, for people; the hash is what counts.
+    pub version: String,
+    /// Whom alerts name.
+    pub owner: String,
+    /// Queue of reviews whose policy names none.
+    pub review_queue: Name,
+    /// The most that one task may cost in the cloud, millionths of a US dollar; policies and tasks can only lower it.
+    pub cloud_cost_usd_micros_max: u64,
+}
+
+/// A template, filled in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Id of the policy that it makes.
+    pub id: String,
+    /// The template's id.
+    pub template: String,
+    /// What `?principal` stands for, as Cedar writes it: `Tenant::"acme"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// What `?resource` stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Whom to ask about it.
+    pub owner: String,
+}
+
+/// Everything a bundle consists of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Parts {
+    pub(crate) format: u32,
+    pub(crate) manifest: Manifest,
+    pub(crate) taxonomy: Taxonomy,
+    /// The resolved Cedar schema, the taxonomy's vocabularies included, in Cedar's JSON form.
+    pub(crate) schema: Value,
+    /// Static policies by `@id`, in Cedar's JSON form.
+    pub(crate) policies: BTreeMap<String, Value>,
+    /// Templates by `@id`, in Cedar's JSON form.
+    pub(crate) templates: BTreeMap<String, Value>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) destinations: Vec<DestinationSpec>,
+    pub(crate) cases: Cases,
+}
+
+// === impl Bundle ===
+
+impl Bundle {
+    /// Reads a bundle's directory; its `bundle.toml` says what stands where.
+    ///
+    /// # Errors
+    /// [`BundleError`] with the file and the rule that it breaks. A bundle with an invalid policy is never returned.
+    pub fn from_dir(path: &Path) -> Result<Self, BundleError> {
+        Self::checked(directory::read(path)?)
+    }
+
+    /// Reads an archive, as [`Bundle::archive`] wrote it.
+    ///
+    /// # Errors
+    /// [`BundleError`] with the rule that it breaks.
+    pub fn from_archive(archive: &str) -> Result<Self, BundleError> {
+        if archive.len() > ARCHIVE_BYTES_MAX {
+            return Err(BundleError::Content(format!(
+                "the archive has {} bytes; the limit is {ARCHIVE_BYTES_MAX}",
+                archive.len()
+            )));
+        }
+        let parts = serde_json::from_str(archive)
+            .map_err(|error| BundleError::Content(format!("the archive is no bundle: {error}")))?;
+        Self::checked(parts)
+    }
+
+    fn checked(mut parts: Parts) -> Result<Self, BundleError> {
+        parts.sort();
+        parts.check()?;
+        Scanner::new(&parts.taxonomy).map_err(BundleError::Content)?;
+        Engine::new(&parts)?.validate()?;
+        let archive = canonical::text(&parts)?;
+        if archive.len() > ARCHIVE_BYTES_MAX {
+            return Err(BundleError::Content(format!("the bundle is larger than {ARCHIVE_BYTES_MAX} bytes")));
+        }
+        let hash = Digest::plain(archive.as_bytes());
+        let bundle = Self { parts, archive, hash };
+        Notes::of(&bundle)?;
+        Ok(bundle)
+    }
+
+    /// Its content as canonical JSON: keys sorted, no blanks.
+    #[must_use]
+    pub fn archive(&self) -> &str {
+        &self.archive
+    }
+
+    /// SHA-256 of its content.
+    #[must_use]
+    pub fn hash(&self) -> Digest {
+        self.hash
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.parts.manifest
+    }
+
+    /// Whom alerts name.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.parts.manifest.owner
+    }
+
+    /// Where work may run, by name.
+    #[must_use]
+    pub fn destinations(&self) -> &[DestinationSpec] {
+        &self.parts.destinations
+    }
+
+    /// The destination of this name.
+    #[must_use]
+    pub fn destination(&self, name: &Name) -> Option<&DestinationSpec> {
+        self.parts.destinations.iter().find(|destination| destination.name == *name)
+    }
+
+    /// What labels mean.
+    #[must_use]
+    pub fn taxonomy(&self) -> &Taxonomy {
+        &self.parts.taxonomy
+    }
+
+    /// Its own cases.
+    #[must_use]
+    pub fn cases(&self) -> &Cases {
+        &self.parts.cases
+    }
+
+    /// Ids of its policies, links included, sorted.
+    #[must_use]
+    pub fn policy_ids(&self) -> Vec<&str> {
+        let links = self.parts.links.iter().map(|link| link.id.as_str());
+        let mut ids: Vec<&str> = self.parts.policies.keys().map(String::as_str).chain(links).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// A policy's annotation: `owner`, `title`, `code`, `queue`, …; a link's `owner` is its own, the rest its template's.
+    #[must_use]
+    pub fn annotation(&self, policy: &str, key: &str) -> Option<&str> {
+        let link = self.parts.links.iter().find(|link| link.id == policy);
+        if let Some(link) = link.filter(|_| key == "owner") {
+            return Some(&link.owner);
+        }
+        let source = match link {
+            Some(link) => self.parts.templates.get(&link.template),
+            None => self.parts.policies.get(policy),
+        };
+        source?.get("annotations")?.get(key)?.as_str()
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn sort(&mut self) {
+        self.taxonomy.sort();
+        self.links.sort();
+        self.destinations.sort_by(|a, b| a.name.cmp(&b.name));
+        self.cases.sort();
+    }
+
+    /// Checks what Cedar cannot know.
+    fn check(&self) -> Result<(), BundleError> {
+        if self.format != FORMAT {
+            return Err(BundleError::Content(format!("`format` must be {FORMAT}")));
+        }
+        if self.manifest.owner.is_empty() || self.manifest.version.is_empty() {
+            return Err(BundleError::Content("the bundle needs `version` and `owner`".to_owned()));
+        }
+        if let Some(fault) = self.taxonomy.fault() {
+            return Err(BundleError::File { file: "taxonomy.toml".to_owned(), reason: fault });
+        }
+        self.check_destinations()
+            .map_err(|reason| BundleError::File { file: "destinations.toml".to_owned(), reason })
+    }
+
+    fn check_destinations(&self) -> Result<(), String> {
+        if self.destinations.is_empty() || self.destinations.len() > DESTINATIONS_MAX {
+            return Err(format!("there must be 1 to {DESTINATIONS_MAX} destinations"));
+        }
+        if let Some(twice) =
+            self.destinations.windows(2).find(|pair| matches!(pair, [a, b] if a.name == b.name))
+        {
+            return Err(format!("`{}` stands twice", twice.first().map_or("", |d| d.name.as_str())));
+        }
+        for spec in &self.destinations {
+            if let Some(fault) = spec.fault() {
+                return Err(format!("`{}` {fault}", spec.name));
+            }
+            if !self.taxonomy.regions.contains_key(&spec.region) {
+                return Err(format!(
+                    "`{}` is in region `{}`, which the taxonomy does not know",
+                    spec.name, spec.region
+                ));
+            }
+            let unknown = spec.certifications.iter().find(|c| !self.taxonomy.certifications.contains(*c));
+            if let Some(certification) = unknown {
+                return Err(format!(
+                    "`{}` is certified for `{certification}`, which the taxonomy does not know",
+                    spec.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! What is a bundle and what is none; what its hash depends on.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{Bundle, BundleError};
+
+/// A copy of the default bundle, to be changed.
+pub(crate) struct Copy(tempfile::TempDir);
+
+impl Copy {
+    pub(crate) fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/default");
+        copy(&from, &temp.path().join("default"));
+        Self(temp)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("default")
+    }
+
+    pub(crate) fn write(self, file: &str, content: &str) -> Self {
+        std::fs::write(self.path().join(file), content).unwrap();
+        self
+    }
+
+    pub(crate) fn replace(self, file: &str, from: &str, to: &str) -> Self {
+        let text = std::fs::read_to_string(self.path().join(file)).unwrap();
+        assert!(text.contains(from), "{file} has no `{from}`");
+        self.write(file, &text.replacen(from, to, 1))
+    }
+
+    pub(crate) fn remove(self, file: &str) -> Self {
+        std::fs::remove_file(self.path().join(file)).unwrap();
+        self
+    }
+
+    pub(crate) fn read(&self) -> Result<Bundle, BundleError> {
+        Bundle::from_dir(&self.path())
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
+}
+
+const MORE: &str = "policies/99-more.cedar";
+
+#[test]
+fn an_archive_gives_the_same_bundle() {
+    let bundle = Copy::new().read().unwrap();
+    let again = Bundle::from_archive(bundle.archive()).unwrap();
+    assert_eq!((again.hash(), again.archive()), (bundle.hash(), bundle.archive()));
+    assert_eq!(again.policy_ids(), bundle.policy_ids());
+    assert_eq!(again.annotation("cost-limit", "owner"), Some("finance@example.com"));
+    assert_eq!(again.annotation("bank-not-us", "title"), bundle.annotation("tenant-not-there", "title"));
+}
+
+#[test]
+fn comments_order_and_layout_do_not_change_the_hash() {
+    let plain = Copy::new().read().unwrap().hash();
+    let policies = std::fs::read_to_string(Copy::new().path().join("policies/30-regulation.cedar")).unwrap();
+    let mut turned: Vec<&str> = policies.split("\n\n").collect();
+    turned.reverse();
+    let destinations = std::fs::read_to_string(Copy::new().path().join("destinations.toml")).unwrap();
+    let mut tables: Vec<&str> = destinations.split("[[destination]]").skip(1).collect();
+    tables.reverse();
+    let tables: String = tables.iter().map(|table| format!("[[destination]]{table}\n# more\n")).collect();
+    let same = Copy::new()
+        .write(
+            "policies/05-moved.cedar",
+            &turned.join("\n\n// a comment\n").replace("  context", "\t  context"),
+        )
+        .remove("policies/30-regulation.cedar")
+        .write("destinations.toml", &tables)
+        .replace(
+            "bundle.toml",
+            "name = \"default\"\nversion = \"1\"",
+            "version = '1'\n# why\nname=\"default\"",
+        )
+        .replace("schema.cedarschema", "entity Tenant;\n", "// who\nentity   Tenant ;\n")
+        .replace("taxonomy.toml", "\"iso27001\", \"soc2\"", "\"soc2\", \"iso27001\"");
+    assert_eq!(same.read().unwrap().hash(), plain);
+}
+
+#[test]
+fn every_part_changes_the_hash() {
+    let plain = Copy::new().read().unwrap().hash();
+    let changes = [
+        ("bundle.toml", "version = \"1\"", "version = \"2\""),
+        ("taxonomy.toml", "\"symptoms\", ", ""),
+        ("schema.cedarschema", "  hop: Long,", "  hop: Long,\n  more?: Long,"),
+        ("policies/40-limits.cedar", "context.hop > 8", "context.hop > 7"),
+        ("policies/60-tenants.cedar", "@title(\"the agent is blocked\")", "@title(\"blocked\")"),
+        ("links.toml", "Tenant::\"clinic\"", "Tenant::\"clinics\""),
+        ("destinations.toml", "latency_ms = 900", "latency_ms = 901"),
+        ("cases/10-sensitivity.toml", "public question leaves", "public questions leave"),
+    ];
+    for (file, from, to) in changes {
+        assert_ne!(Copy::new().replace(file, from, to).read().unwrap().hash(), plain, "{file}");
+    }
+}
+
+#[test]
+fn a_bundle_takes_what_it_lacks_from_the_one_it_extends() {
+    let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/demo");
+    let demo = Bundle::from_dir(&demo).unwrap();
+    let default = Copy::new().read().unwrap();
+    assert_eq!(demo.taxonomy(), default.taxonomy());
+    assert_eq!(demo.destinations().len(), 3);
+    assert!(default.destination(&"standin".parse().unwrap()).is_none());
+}
+
+#[test]
+fn what_is_refused() {
+    let ok = "@id(\"x\") @owner(\"o\") @title(\"t\") ";
+    let policy = |text: &str| Copy::new().write(MORE, &format!("{ok}{text}"));
+    let table: Vec<(&str, Copy, &str)> = vec![
+        ("no id", Copy::new().write(MORE, "@owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "no `@id`"),
+        ("no owner", Copy::new().write(MORE, "@id(\"x\") @title(\"t\") forbid (principal, action, resource);"), "`@owner`"),
+        ("no title", Copy::new().write(MORE, "@id(\"x\") @owner(\"o\") forbid (principal, action, resource);"), "`@title`"),
+        (
+            "an id twice",
+            Copy::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"),
+            "stands twice",
+        ),
+        (
+            "a template with a policy's id",
+            Copy::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal == ?principal, action, resource);"),
+            "stands twice",
+        ),
+        ("a reserved id", Copy::new().write(MORE, "@id(\"floor-x\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "judge's own"),
+        ("bad syntax", policy("forbid (principal, action);"), "99-more"),
+        ("an unknown attribute", policy("forbid (principal, action, resource) when { context.mood > 1 };"), "mood"),
+        ("a wrong type", policy("forbid (principal, action, resource) when { context.hop == \"one\" };"), "validate"),
+        ("a misspelt category", policy("forbid (principal, action, resource) when { context.categories.contains(Category::\"helth\") };"), "helth"),
+        ("a misspelt provider", policy("forbid (principal, action, resource in Provider::\"opnai\");"), "opnai"),
+        ("a warning: can never apply", policy("forbid (principal, action == Action::\"RouteCloud\", resource) when { context.hop > 1 && false };"), "validate"),
+        ("a malformed code", policy("@code(\"maybe\") forbid (principal, action, resource);"), "@code"),
+        ("a malformed queue", policy("@queue(\"A B\") forbid (principal, action, resource);"), "@queue"),
+        ("a malformed cap", policy("@cost_cap_usd_micros(\"-1\") forbid (principal, action, resource);"), "@cost_cap"),
+        ("three levels", Copy::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
+            MORE,
+            &format!("{ok}forbid (principal, action, resource) when {{ principal.tenant has next && principal.tenant.next has next && principal.tenant.next.next == principal.tenant }};"),
+        ), "validate"),
+        ("a schema without a fact", Copy::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "does not fit"),
+        ("a schema without an action", Copy::new().replace("schema.cedarschema", "action SkipReview", "action SkipReviews"), "SkipReview"),
+        ("a link to nowhere", Copy::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""), "clinic-local-only"),
+        ("a link with a slot missing", Copy::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""), "clinic-local-only"),
+        ("a destination twice", Copy::new().replace("destinations.toml", "name = \"openai-eu\"", "name = \"openai\""), "stands twice"),
+        ("a destination of no region", Copy::new().replace("destinations.toml", "region = \"us\"", "region = \"moon\""), "moon"),
+        ("a destination of no owner", Copy::new().replace("destinations.toml", "owner = \"platform@example.com\"", "owner = \"\""), "owner"),
+        ("a local destination with a protocol", Copy::new().replace("destinations.toml", "target = \"default\"", "target = \"default\"\nprotocol = \"openai_chat\""), "protocol"),
+        ("an unknown key", Copy::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"), "mood"),
+        ("an unbounded pattern", Copy::new().replace("taxonomy.toml", "{1,64}@", "+@"), "bound"),
+        ("an unknown category", Copy::new().replace("taxonomy.toml", "category = \"card\"", "category = \"cards\""), "cards"),
+    ];
+    for (what, copy, wanted) in table {
+        let error = copy.read().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{what}: {error}");
+    }
+}
+
+#[test]
+fn archives_that_are_none_are_refused() {
+    let bundle = Copy::new().read().unwrap();
+    let mut value: Value = serde_json::from_str(bundle.archive()).unwrap();
+    value["format"] = 2.into();
+    assert!(Bundle::from_archive(&value.to_string()).is_err());
+    value["format"] = 1.into();
+    // The control: untouched it is read.
+    assert!(Bundle::from_archive(&value.to_string()).is_ok());
+    value["policies"]["cost-limit"]["effect"] = "maybe".into();
+    assert!(Bundle::from_archive(&value.to_string()).is_err());
+    assert!(Bundle::from_archive("{}").is_err());
+    // A policy under another's id.
+    let mut value: Value = serde_json::from_str(bundle.archive()).unwrap();
+    let moved = value["policies"]["cost-limit"].clone();
+    value["policies"]["free-lunch"] = moved;
+    let error = Bundle::from_archive(&value.to_string()).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("@id"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn the_order_of_an_archives_keys_does_not_matter(seed in any::<u64>()) {
+        let bundle = Copy::new().read().unwrap();
+        let value: Value = serde_json::from_str(bundle.archive()).unwrap();
+        let again = Bundle::from_archive(&scrambled(&value, seed)).unwrap();
+        prop_assert_eq!(again.hash(), bundle.hash());
+    }
+}
+
+/// The same JSON with keys in an order that depends on the seed, and with blanks.
+fn scrambled(value: &Value, seed: u64) -> String {
+    match value {
+        Value::Object(entries) => {
+            let mut parts: Vec<String> = entries
+                .iter()
+                .map(|(key, item)| format!("{} : {}", Value::from(key.as_str()), scrambled(item, seed)))
+                .collect();
+            let turn =
+                usize::try_from(seed % 97).unwrap_or_else(|error| panic!("{error}")) % parts.len().max(1);
+            parts.rotate_left(turn);
+            format!("{{ {} }}", parts.join(" ,\n"))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(|item| scrambled(item, seed)).collect::<Vec<_>>().join(", "))
+        }
+        leaf => leaf.to_string(),
+    }
+}

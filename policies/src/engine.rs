@@ -1,0 +1,392 @@
+//! Cedar, prepared: the only module that evaluates policies.
+//!
+//! Evaluation costs time for every policy, also for those whose scope cannot match. So each principal gets, once, one small
+//! policy set for every action at every destination, holding only what can apply there; the decision is the same as by the
+//! whole set. A policy that fails to evaluate is skipped by Cedar, a `forbid` too; here any error denies the pair.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
+    PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template, ValidationMode, Validator,
+};
+
+use crate::bundle::{BundleError, Link, Parts};
+use crate::destination::DestinationSpec;
+
+pub(crate) use context::Circumstances;
+pub(crate) use seat::{Principal, Seat};
+
+mod context;
+mod seat;
+mod types;
+
+/// How many attributes a policy may follow from the request on. Two is what prebuilt entities hold.
+const LEVEL_MAX: u32 = 2;
+
+/// What is asked about a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// May the task run there, on the local lane?
+    RouteLocal,
+    /// May the task leave for there?
+    RouteCloud,
+    /// May it run there without a person's agreement?
+    SkipReview,
+}
+
+impl Question {
+    pub(crate) const ALL: [Self; 3] = [Self::RouteLocal, Self::RouteCloud, Self::SkipReview];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::RouteLocal => "RouteLocal",
+            Self::RouteCloud => "RouteCloud",
+            Self::SkipReview => "SkipReview",
+        }
+    }
+}
+
+/// What the policies answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Whether it is permitted. False whenever a policy failed.
+    pub(crate) allowed: bool,
+    /// Whether a policy failed to evaluate.
+    pub(crate) errored: bool,
+    /// Ids of the policies that determined it, or that failed, sorted.
+    pub(crate) policies: Vec<String>,
+}
+
+/// A bundle's policies, schema and destinations as Cedar holds them.
+pub(crate) struct Engine {
+    schema: Schema,
+    types: types::Types,
+    actions: [(EntityUid, HashSet<EntityUid>); 3],
+    policies: Vec<Policy>,
+    templates: BTreeMap<String, Template>,
+    links: Vec<Linked>,
+    /// Positions in `policies` that may apply to any principal.
+    everyone: Vec<usize>,
+    /// Positions in `policies` and in `links` by the principal, or group, that their scope names.
+    by_principal: HashMap<EntityUid, (Vec<usize>, Vec<usize>)>,
+    /// Links whose scope names no principal.
+    links_everyone: Vec<usize>,
+    places: Vec<types::Place>,
+    authorizer: Authorizer,
+}
+
+struct Linked {
+    id: PolicyId,
+    template: PolicyId,
+    values: HashMap<SlotId, EntityUid>,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    pub(crate) fn new(parts: &Parts) -> Result<Self, BundleError> {
+        let schema = Schema::from_json_value(parts.schema.clone())
+            .map_err(|error| in_file("schema.cedarschema", &error))?;
+        let types = types::Types::new(&parts.taxonomy)?;
+        let mut policies = Vec::with_capacity(parts.policies.len());
+        for (id, json) in &parts.policies {
+            let policy = Policy::from_json(Some(PolicyId::new(id)), json.clone())
+                .map_err(|error| content(format!("policy `{id}`: {error}")))?;
+            policies.push(policy);
+        }
+        let mut templates = BTreeMap::new();
+        for (id, json) in &parts.templates {
+            let template = Template::from_json(Some(PolicyId::new(id)), json.clone())
+                .map_err(|error| content(format!("template `{id}`: {error}")))?;
+            templates.insert(id.clone(), template);
+        }
+        let links = parts.links.iter().map(Linked::new).collect::<Result<Vec<_>, _>>()?;
+        let places = types.places(&parts.taxonomy, &parts.destinations)?;
+        let mut engine = Self {
+            actions: actions(&schema)?,
+            schema,
+            types,
+            policies,
+            templates,
+            links,
+            everyone: Vec::new(),
+            by_principal: HashMap::new(),
+            links_everyone: Vec::new(),
+            places,
+            authorizer: Authorizer::new(),
+        };
+        engine.index();
+        Ok(engine)
+    }
+
+    fn index(&mut self) {
+        for (position, policy) in self.policies.iter().enumerate() {
+            match policy.principal_constraint() {
+                PrincipalConstraint::Any | PrincipalConstraint::Is(_) => self.everyone.push(position),
+                PrincipalConstraint::In(uid)
+                | PrincipalConstraint::Eq(uid)
+                | PrincipalConstraint::IsIn(_, uid) => {
+                    self.by_principal.entry(uid).or_default().0.push(position);
+                }
+            }
+        }
+        for (position, link) in self.links.iter().enumerate() {
+            match link.values.get(&SlotId::principal()) {
+                Some(uid) => self.by_principal.entry(uid.clone()).or_default().1.push(position),
+                None => self.links_everyone.push(position),
+            }
+        }
+    }
+
+    /// All policies in one set, for validation.
+    pub(crate) fn whole(&self) -> Result<PolicySet, BundleError> {
+        let mut set = PolicySet::new();
+        let failed = |error: cedar_policy::PolicySetError| content(error.to_string());
+        for policy in &self.policies {
+            set.add(policy.clone()).map_err(failed)?;
+        }
+        for template in self.templates.values() {
+            set.add_template(template.clone()).map_err(failed)?;
+        }
+        for link in &self.links {
+            set.link(link.template.clone(), link.id.clone(), link.values.clone())
+                .map_err(|error| content(format!("link `{}`: {error}", link.id)))?;
+        }
+        Ok(set)
+    }
+
+    /// Validates everything against the schema, strictly, warnings counted as errors, and tries one request.
+    pub(crate) fn validate(&self) -> Result<(), BundleError> {
+        let set = self.whole()?;
+        let result =
+            Validator::new(self.schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL_MAX);
+        if !result.validation_passed_without_warnings() {
+            let errors = result.validation_errors().map(ToString::to_string);
+            let warnings = result.validation_warnings().map(ToString::to_string);
+            return Err(BundleError::Policies(errors.chain(warnings).collect()));
+        }
+        self.check_annotations(&set)?;
+        self.check_literals(&set)?;
+        self.rehearse()
+    }
+
+    fn check_annotations(&self, set: &PolicySet) -> Result<(), BundleError> {
+        let statics = set.policies().filter(|policy| policy.is_static());
+        let statics =
+            statics.map(|p| (p.id(), p.annotation("id"), p.annotation("owner"), p.annotation("title")));
+        let templates = set
+            .templates()
+            .map(|t| (t.id(), t.annotation("id"), t.annotation("owner"), t.annotation("title")));
+        for (id, named, owner, title) in statics.chain(templates) {
+            let text: &str = id.as_ref();
+            if named != Some(text) || !is_id(text) {
+                return Err(content(format!("policy `{id}` needs an `@id` of a-z, 0-9 and `-`")));
+            }
+            if owner.is_none_or(str::is_empty) || title.is_none_or(str::is_empty) {
+                return Err(content(format!("policy `{id}` needs `@owner` and `@title`")));
+            }
+        }
+        for link in &self.links {
+            let text: &str = link.id.as_ref();
+            if !is_id(text) {
+                return Err(content(format!("link `{}` needs an id of a-z, 0-9 and `-`", link.id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A name of a region, pool, provider or destination that the bundle does not have is a slip of the pen.
+    fn check_literals(&self, set: &PolicySet) -> Result<(), BundleError> {
+        let slots = self
+            .links
+            .iter()
+            .flat_map(|link| link.values.iter().map(move |(_, uid)| (&link.id, uid.clone())));
+        let literals =
+            set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
+        for (policy, uid) in literals.chain(slots) {
+            if self.types.of_places(uid.type_name()) && !self.places.iter().any(|place| place.knows(&uid)) {
+                return Err(content(format!(
+                    "policy `{policy}` names {uid}, which the bundle does not have"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries an entity store and a context against the schema, so that a schema that fits no task is found now.
+    fn rehearse(&self) -> Result<(), BundleError> {
+        let misfit = |error: String| {
+            content(format!("the schema does not fit the judge's entities or context: {error}"))
+        };
+        let seat = Seat::new(self, Principal::rehearsal()).map_err(misfit)?;
+        self.context(&Circumstances::rehearsal()).map_err(misfit)?;
+        drop(seat);
+        Ok(())
+    }
+
+    /// The context of one task, validated against the schema for every action.
+    pub(crate) fn context(&self, circumstances: &Circumstances) -> Result<Context, String> {
+        let context = circumstances.context(&self.types, &self.places).map_err(|error| error.to_string())?;
+        for (action, _) in &self.actions {
+            context.validate(&self.schema, action).map_err(|error| error.to_string())?;
+        }
+        Ok(context)
+    }
+
+    /// Asks one question about one destination, by its position in the bundle.
+    pub(crate) fn ask(&self, seat: &Seat, question: Question, place: usize, context: &Context) -> Answer {
+        match seat.slice(question, place) {
+            Some(set) => self.ask_of(seat, question, place, context, set),
+            None => Answer { errored: true, ..Answer::default() },
+        }
+    }
+
+    /// Asks a set of policies.
+    pub(crate) fn ask_of(
+        &self,
+        seat: &Seat,
+        question: Question,
+        place: usize,
+        context: &Context,
+        set: &PolicySet,
+    ) -> Answer {
+        let failed = Answer { errored: true, ..Answer::default() };
+        let Some(target) = self.places.get(place) else { return failed };
+        let (action, _) = &self.actions[question as usize];
+        // The context was validated for every action; principal and resource are entities of the types that the schema names.
+        let request =
+            Request::new(seat.uid.clone(), action.clone(), target.uid.clone(), context.clone(), None);
+        let Ok(request) = request else { return failed };
+        let response = self.authorizer.is_authorized(&request, set, &seat.entities);
+        let diagnostics = response.diagnostics();
+        let mut policies: Vec<String> = diagnostics
+            .errors()
+            .map(|error| match error {
+                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    error.policy_id().to_string()
+                }
+            })
+            .collect();
+        let errored = !policies.is_empty();
+        if !errored {
+            policies.extend(diagnostics.reason().map(ToString::to_string));
+        }
+        policies.sort_unstable();
+        policies.dedup();
+        Answer {
+            allowed: !errored && response.decision() == cedar_policy::Decision::Allow,
+            errored,
+            policies,
+        }
+    }
+
+    /// The policies that can apply when a principal with these ancestors asks a question about a destination.
+    fn slice(
+        &self,
+        ancestors: &HashSet<EntityUid>,
+        question: Question,
+        place: &types::Place,
+    ) -> Result<PolicySet, String> {
+        let (_, actions) = &self.actions[question as usize];
+        let mut set = PolicySet::new();
+        let (named, linked): (Vec<_>, Vec<_>) =
+            ancestors.iter().filter_map(|uid| self.by_principal.get(uid)).map(|(p, l)| (p, l)).unzip();
+        for policy in
+            self.everyone.iter().chain(named.into_iter().flatten()).filter_map(|at| self.policies.get(*at))
+        {
+            if applies(&policy.action_constraint(), actions) && place.matches(&policy.resource_constraint()) {
+                set.add(policy.clone()).map_err(|error| error.to_string())?;
+            }
+        }
+        for link in self
+            .links_everyone
+            .iter()
+            .chain(linked.into_iter().flatten())
+            .filter_map(|at| self.links.get(*at))
+        {
+            let Some(template) = self.templates.get(AsRef::<str>::as_ref(&link.template)) else { continue };
+            let resource = link.values.get(&SlotId::resource());
+            if !applies(&template.action_constraint(), actions)
+                || resource.is_some_and(|uid| !place.knows(uid))
+            {
+                continue;
+            }
+            if set.template(template.id()).is_none() {
+                set.add_template(template.clone()).map_err(|error| error.to_string())?;
+            }
+            set.link(link.template.clone(), link.id.clone(), link.values.clone())
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(set)
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn applies(constraint: &ActionConstraint, actions: &HashSet<EntityUid>) -> bool {
+    match constraint {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => actions.contains(uid),
+        ActionConstraint::In(uids) => uids.iter().any(|uid| actions.contains(uid)),
+    }
+}
+
+/// Each question's action, with the groups that it is in.
+fn actions(schema: &Schema) -> Result<[(EntityUid, HashSet<EntityUid>); 3], BundleError> {
+    let known = schema.action_entities().map_err(|error| in_file("schema.cedarschema", &error))?;
+    let name: EntityTypeName = types::type_name("Action")?;
+    let find = |question: Question| {
+        let uid = EntityUid::from_type_name_and_id(name.clone(), EntityId::new(question.as_str()));
+        let Some(ancestors) = known.ancestors(&uid) else {
+            return Err(content(format!("the schema has no action `{}`", question.as_str())));
+        };
+        let within = ancestors.cloned().chain([uid.clone()]).collect();
+        Ok((uid, within))
+    };
+    let [local, cloud, review] = Question::ALL.map(find);
+    Ok([local?, cloud?, review?])
+}
+
+impl Linked {
+    fn new(link: &Link) -> Result<Self, BundleError> {
+        let mut values = HashMap::new();
+        for (slot, text) in [(SlotId::principal(), &link.principal), (SlotId::resource(), &link.resource)] {
+            if let Some(text) = text {
+                let uid = text.parse().map_err(|error| content(format!("link `{}`: {error}", link.id)))?;
+                values.insert(slot, uid);
+            }
+        }
+        Ok(Self { id: PolicyId::new(&link.id), template: PolicyId::new(&link.template), values })
+    }
+}
+
+impl types::Place {
+    /// Whether a scope can match this destination.
+    fn matches(&self, constraint: &ResourceConstraint) -> bool {
+        match constraint {
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+            ResourceConstraint::Eq(uid) => self.uid == *uid,
+            ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => self.knows(uid),
+        }
+    }
+}
+
+fn content(reason: String) -> BundleError {
+    BundleError::Content(reason)
+}
+
+fn in_file(file: &str, error: &dyn std::fmt::Display) -> BundleError {
+    BundleError::File { file: file.to_owned(), reason: error.to_string() }
+}
+
+/// How a destination's lane is asked for.
+pub(crate) fn route(spec: &DestinationSpec) -> Question {
+    match spec.lane {
+        tidegate_schemas::subject::Lane::Local => Question::RouteLocal,
+        tidegate_schemas::subject::Lane::Cloud => Question::RouteCloud,
+    }
+}

@@ -1,0 +1,102 @@
+//! A principal's seat: its entities and its slices of the policies, built once and used for all of its tasks.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use cedar_policy::{Entities, Entity, EntityUid, PolicySet, RestrictedExpression};
+use tidegate_schemas::directory::Agent;
+use tidegate_schemas::ids::Name;
+
+use super::types::{Types, uid};
+use super::{Engine, Question};
+
+/// Who asks, as the directory knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Principal {
+    pub(crate) tenant: String,
+    pub(crate) agent: String,
+    pub(crate) team: Option<Name>,
+    pub(crate) roles: BTreeSet<Name>,
+}
+
+/// What is prepared for a principal.
+pub(crate) struct Seat {
+    pub(super) uid: EntityUid,
+    pub(super) entities: Entities,
+    slices: Vec<[PolicySet; 3]>,
+    principal: Principal,
+}
+
+// === impl Principal ===
+
+impl Principal {
+    pub(crate) fn new(tenant: &Name, name: &Name, agent: &Agent) -> Self {
+        Self {
+            tenant: tenant.to_string(),
+            agent: name.to_string(),
+            team: agent.team.clone(),
+            roles: agent.roles.clone(),
+        }
+    }
+
+    /// Somebody, for trying the schema.
+    pub(super) fn rehearsal() -> Self {
+        let name = |text: &str| Name::new(text).ok();
+        Self {
+            tenant: "tenant".to_owned(),
+            agent: "agent".to_owned(),
+            team: name("team"),
+            roles: name("role").into_iter().collect(),
+        }
+    }
+
+    /// Itself and what it is in, as entities. Agents and teams are named with their tenant, so that two tenants' agents of
+    /// one name never meet.
+    fn entities(&self, types: &Types) -> Result<(EntityUid, HashSet<EntityUid>, Vec<Entity>), String> {
+        let tenant = uid(&types.tenant, &self.tenant);
+        let team = self.team.as_ref().map(|team| uid(&types.team, format!("{}/{team}", self.tenant)));
+        let roles: Vec<EntityUid> = self.roles.iter().map(|role| uid(&types.role, role.as_str())).collect();
+        let own = uid(&types.agent, format!("{}/{}", self.tenant, self.agent));
+        let parents: HashSet<EntityUid> =
+            roles.iter().cloned().chain(team.clone()).chain([tenant.clone()]).collect();
+        let attributes =
+            HashMap::from([("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone()))]);
+        let agent =
+            Entity::new(own.clone(), attributes, parents.clone()).map_err(|error| error.to_string())?;
+        let groups = roles.into_iter().map(|role| Entity::new_no_attrs(role, HashSet::new()));
+        let team = team.map(|team| Entity::new_no_attrs(team, HashSet::from([tenant.clone()])));
+        let entities =
+            groups.chain(team).chain([Entity::new_no_attrs(tenant, HashSet::new()), agent]).collect();
+        Ok((own.clone(), parents.into_iter().chain([own]).collect(), entities))
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    pub(crate) fn new(engine: &Engine, principal: Principal) -> Result<Self, String> {
+        let (own, ancestors, mut entities) = principal.entities(&engine.types)?;
+        let mut seen = HashSet::new();
+        for place in &engine.places {
+            entities.push(place.entity.clone());
+            entities.extend(place.groups.iter().filter(|group| seen.insert(group.uid())).cloned());
+        }
+        let entities =
+            Entities::from_entities(entities, Some(&engine.schema)).map_err(|error| error.to_string())?;
+        let mut slices = Vec::with_capacity(engine.places.len());
+        for place in &engine.places {
+            let [local, cloud, review] =
+                Question::ALL.map(|question| engine.slice(&ancestors, question, place));
+            slices.push([local?, cloud?, review?]);
+        }
+        Ok(Self { uid: own, entities, slices, principal })
+    }
+
+    /// Whether it was built for exactly this principal, teams and roles included.
+    pub(crate) fn is_of(&self, principal: &Principal) -> bool {
+        self.principal == *principal
+    }
+
+    pub(super) fn slice(&self, question: Question, place: usize) -> Option<&PolicySet> {
+        self.slices.get(place).map(|slices| &slices[question as usize])
+    }
+}

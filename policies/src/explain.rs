@@ -1,0 +1,111 @@
+//! A decision in words, for people; its JSON is the decision itself.
+
+use std::fmt::Write as _;
+
+use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, Scan};
+
+use crate::bundle::Bundle;
+
+/// Explains a decision in a few lines: what, why, what was found, and each destination with the policies behind its verdict.
+/// Titles and owners come from the bundle where it is at hand. Holds nothing of the task's text.
+#[must_use]
+pub fn text(decision: &Decision, bundle: Option<&Bundle>) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(&mut out, decision, bundle);
+    out
+}
+
+fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> std::fmt::Result {
+    writeln!(out, "{}: {}", decision.outcome.as_str(), decision.sentence)?;
+    if let Some(code) = decision.code {
+        writeln!(out, "  code         {code}")?;
+    }
+    if let Some(place) = &decision.destination {
+        writeln!(
+            out,
+            "  destination  {} ({}, {}, region {})",
+            place.name, place.target, place.model, place.region
+        )?;
+    }
+    writeln!(out, "  labels       {}", labels(decision))?;
+    writeln!(out, "  found        {}", findings(decision))?;
+    for obligation in &decision.obligations {
+        match obligation {
+            Obligation::Review { queue } => {
+                writeln!(out, "  must         be decided in review queue `{queue}`")?
+            }
+            Obligation::CostCap { usd_micros_max } => {
+                writeln!(out, "  must         cost at most {usd_micros_max} millionths of a US dollar")?;
+            }
+        }
+    }
+    for id in &decision.determining {
+        writeln!(out, "  policy       {}", policy(id, bundle))?;
+    }
+    for considered in &decision.considered {
+        writeln!(out, "  considered   {}", one(considered))?;
+    }
+    writeln!(out, "  bundle       {} (owner {})", decision.bundle, decision.owner)
+}
+
+fn labels(decision: &Decision) -> String {
+    let labels = &decision.labels;
+    let mut text = format!("{}, stakes {}", labels.sensitivity.as_str(), labels.stakes.as_str());
+    let lists = [
+        ("categories", &labels.categories),
+        ("regulations", &labels.regulations),
+        ("residency", &labels.residency),
+        ("consent", &labels.consent),
+    ];
+    for (what, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let _ = write!(text, ", {what} {}", names.join("+"));
+    }
+    if let Some(purpose) = &labels.purpose {
+        let _ = write!(text, ", purpose {purpose}");
+    }
+    text
+}
+
+fn findings(decision: &Decision) -> String {
+    let by = match &decision.scan {
+        Scan::None => "nothing looked".to_owned(),
+        Scan::Recognisers => "by recognisers".to_owned(),
+        Scan::Model(hash) => format!("by model {hash}"),
+    };
+    if decision.findings.is_empty() {
+        return format!("nothing ({by})");
+    }
+    let found: Vec<String> =
+        decision.findings.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
+    format!("{} ({by})", found.join(", "))
+}
+
+fn policy(id: &str, bundle: Option<&Bundle>) -> String {
+    let note = |key: &str| bundle.and_then(|bundle| bundle.annotation(id, key));
+    match (note("title"), note("owner")) {
+        (Some(title), Some(owner)) => format!("{id}: {title} (owner {owner})"),
+        _ => id.to_owned(),
+    }
+}
+
+fn one(considered: &Considered) -> String {
+    let verdict = match considered.verdict {
+        Considering::Chosen => "chosen",
+        Considering::Permitted => "permitted, another was better",
+        Considering::NeedsReview => "permitted once a person agrees",
+        Considering::Forbidden => "forbidden",
+        Considering::NotPermitted => "no policy permits it",
+        Considering::Errored => "evaluation failed, so not permitted",
+        Considering::Incapable => "cannot do this work",
+        Considering::Off => "switched off",
+        Considering::Wider => "wider than an earlier decision allows",
+        Considering::Tried => "tried before",
+        Considering::Overloaded => "its queue is too long",
+    };
+    match considered.policies.as_slice() {
+        [] => format!("{}: {verdict}", considered.destination),
+        some => format!("{}: {verdict} ({})", considered.destination, some.join(", ")),
+    }
+}

@@ -1,0 +1,139 @@
+//! Deciding: a pure function of bundle, task, directory and facts.
+//!
+//! Labels are raised by what is found; each destination is asked about once; among the permitted one is chosen; whatever
+//! fails permits nothing. Text of the task changes a decision only through its labels, its size and what is found in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::{Decision, Destination, Facts};
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::Labels;
+use tidegate_schemas::task::Task;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::engine::{Circumstances, Engine, Principal, Seat};
+use crate::taxonomy::scan::{Findings, Scanner};
+
+pub(crate) use notes::Notes;
+
+mod consider;
+mod draft;
+mod notes;
+mod sentence;
+#[cfg(test)]
+mod tests;
+
+/// Principals whose policy slices are kept, count; beyond it all are built anew.
+const SEATS_MAX: usize = 1_024;
+
+/// A bundle, ready to judge.
+///
+/// Threads scale only with a judge each ([`Judge::for_thread`]): what Cedar shares inside one set it counts atomically.
+pub struct Judge {
+    bundle: Arc<Bundle>,
+    engine: Engine,
+    scanner: Scanner,
+    notes: Notes,
+    chosen: Vec<Destination>,
+    /// A memory only: a seat is used when it was built for exactly this principal.
+    seats: Mutex<HashMap<(Name, Name), Arc<Seat>>>,
+}
+
+impl Judge {
+    /// Prepares a bundle.
+    ///
+    /// # Errors
+    /// [`BundleError`] when it cannot be prepared; one that was read has been tried before.
+    pub fn new(bundle: Arc<Bundle>) -> Result<Self, BundleError> {
+        Ok(Self {
+            engine: Engine::new(bundle.parts())?,
+            scanner: Scanner::new(bundle.taxonomy()).map_err(BundleError::Content)?,
+            notes: Notes::of(&bundle)?,
+            chosen: bundle.destinations().iter().map(|spec| spec.chosen()).collect(),
+            seats: Mutex::new(HashMap::new()),
+            bundle,
+        })
+    }
+
+    /// A judge of the same bundle for another thread, with policies parsed anew.
+    ///
+    /// # Errors
+    /// As [`Judge::new`].
+    pub fn for_thread(&self) -> Result<Self, BundleError> {
+        Self::new(Arc::clone(&self.bundle))
+    }
+
+    /// The bundle that it judges by.
+    #[must_use]
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
+    }
+
+    /// The task's labels as they count, and what was found in its texts (finding → count).
+    #[must_use]
+    pub fn labels(&self, task: &Task) -> (Labels, BTreeMap<Name, u32>) {
+        let (labels, findings) = self.look(task);
+        (labels, findings.counts)
+    }
+
+    fn look(&self, task: &Task) -> (Labels, Findings) {
+        let findings = self.scanner.scan(&task.input.texts());
+        (self.bundle.taxonomy().raise(&task.labels, &findings.categories), findings)
+    }
+
+    /// Decides. Never fails: what cannot be judged is rejected with [`Code::JudgeFailed`].
+    #[must_use]
+    pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
+        let (labels, findings) = self.look(task);
+        let scan = self.scanner.fact();
+        let found = findings.counts.values().fold(0_u64, |sum, count| sum.saturating_add(u64::from(*count)));
+        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
+        let Some((tenant, agent)) = directory.agent(&task.tenant, &task.agent) else {
+            return draft.reject(Code::UnknownPrincipal, sentence::UNKNOWN_PRINCIPAL.to_owned(), Vec::new());
+        };
+        if facts.tenant_in_flight > tenant.quota.in_flight_max {
+            return draft.reject(Code::Overloaded, sentence::quota(tenant.quota.in_flight_max), Vec::new());
+        }
+        let mut circumstances = Circumstances::new(task, &draft.labels, tenant, facts, &draft.scan, found);
+        circumstances.off = self.off(task, facts);
+        let principal = Principal::new(&task.tenant, &task.agent, agent);
+        let prepared =
+            self.seat(task, principal).and_then(|seat| Ok((seat, self.engine.context(&circumstances)?)));
+        let Ok((seat, context)) = prepared else {
+            return draft.reject(Code::JudgeFailed, sentence::JUDGE_FAILED.to_owned(), Vec::new());
+        };
+        let round =
+            consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, context };
+        draft.conclude(round.run())
+    }
+
+    /// Names of destinations that a switch covers.
+    fn off(&self, task: &Task, facts: &Facts) -> std::collections::BTreeSet<Name> {
+        let covered =
+            |place: &&Destination| facts.off.iter().any(|switch| switch.covers(&task.tenant, place));
+        self.chosen.iter().filter(covered).map(|place| place.name.clone()).collect()
+    }
+
+    fn seat(&self, task: &Task, principal: Principal) -> Result<Arc<Seat>, String> {
+        let key = (task.tenant.clone(), task.agent.clone());
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seat) = seats.get(&key).filter(|seat| seat.is_of(&principal)) {
+            return Ok(Arc::clone(seat));
+        }
+        let seat = Arc::new(Seat::new(&self.engine, principal)?);
+        if seats.len() >= SEATS_MAX {
+            seats.clear();
+        }
+        seats.insert(key, Arc::clone(&seat));
+        Ok(seat)
+    }
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Judge").field("bundle", &self.bundle.hash()).finish_non_exhaustive()
+    }
+}

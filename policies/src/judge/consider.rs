@@ -1,0 +1,173 @@
+//! Looking at every destination, and choosing.
+
+use cedar_policy::Context;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::{Considered, Considering, Facts, Scan};
+use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::subject::Lane;
+use tidegate_schemas::task::Task;
+
+use super::Judge;
+use crate::destination::DestinationSpec;
+use crate::engine::{self, Circumstances, Question, Seat};
+
+/// What the ids of the judge's own rules begin with. They hold whatever a bundle says.
+pub(super) const FLOOR: &str = "floor-";
+
+/// One task before all destinations.
+pub(super) struct Round<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) task: &'a Task,
+    pub(super) facts: &'a Facts,
+    pub(super) circumstances: &'a Circumstances,
+    pub(super) seat: &'a Seat,
+    pub(super) context: Context,
+}
+
+/// What came of it.
+pub(super) struct Considerations {
+    /// Every destination, by name.
+    pub(super) all: Vec<Considered>,
+    /// The one that was taken, and the policies that permit it.
+    pub(super) chosen: Option<(usize, Vec<String>)>,
+    /// The first that a person could agree to, and the policies that ask for it.
+    pub(super) held: Option<(usize, Vec<String>)>,
+    /// The most that the task itself lets it cost.
+    pub(super) cost_max: Option<u64>,
+}
+
+impl Round<'_> {
+    pub(super) fn run(&self) -> Considerations {
+        let specs = self.judge.bundle.destinations();
+        let all = specs.iter().enumerate().map(|(index, spec)| self.consider(index, spec)).collect();
+        let mut result =
+            Considerations { all, chosen: None, held: None, cost_max: self.task.limits.cost_usd_micros_max };
+        for index in self.preferred(&result.all) {
+            if self.choose(index, &mut result) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Positions of what is permitted, the best first.
+    fn preferred(&self, all: &[Considered]) -> Vec<usize> {
+        let specs = self.judge.bundle.destinations();
+        let mut permitted: Vec<(usize, &DestinationSpec)> = specs
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| all.get(*index).is_some_and(|c| c.verdict == Considering::Permitted))
+            .collect();
+        let tokens = self.circumstances.tokens;
+        permitted.sort_by_key(|(_, spec)| {
+            (spec.rank, spec.cost_usd_micros(tokens), self.latency_ms(spec), &spec.name)
+        });
+        permitted.into_iter().map(|(index, _)| index).collect()
+    }
+
+    /// Takes a permitted destination unless a person must agree first. Says whether it was taken.
+    fn choose(&self, index: usize, result: &mut Considerations) -> bool {
+        let Some(entry) = result.all.get_mut(index) else { return false };
+        if self.circumstances.approved {
+            entry.verdict = Considering::Chosen;
+            result.chosen = Some((index, entry.policies.clone()));
+            return true;
+        }
+        let answer = self.judge.engine.ask(self.seat, Question::SkipReview, index, &self.context);
+        if answer.allowed {
+            entry.verdict = Considering::Chosen;
+            let mut policies = [entry.policies.clone(), answer.policies].concat();
+            policies.sort_unstable();
+            policies.dedup();
+            result.chosen = Some((index, policies));
+            return true;
+        }
+        entry.verdict = if answer.errored { Considering::Errored } else { Considering::NeedsReview };
+        entry.policies.clone_from(&answer.policies);
+        if !answer.errored && result.held.is_none() {
+            result.held = Some((index, answer.policies));
+        }
+        false
+    }
+
+    fn consider(&self, index: usize, spec: &DestinationSpec) -> Considered {
+        let (verdict, policies) = self.verdict(index, spec);
+        Considered { destination: spec.name.clone(), verdict, policies }
+    }
+
+    fn verdict(&self, index: usize, spec: &DestinationSpec) -> (Considering, Vec<String>) {
+        if !spec.can(&self.task.input, self.circumstances.tokens) {
+            return (Considering::Incapable, Vec::new());
+        }
+        if self.facts.lane_max == Some(Lane::Local) && spec.lane == Lane::Cloud {
+            return (Considering::Wider, Vec::new());
+        }
+        if self.facts.tried.contains(&spec.name) {
+            return (Considering::Tried, Vec::new());
+        }
+        let answer = self.judge.engine.ask(self.seat, engine::route(spec), index, &self.context);
+        if answer.errored {
+            return (Considering::Errored, answer.policies);
+        }
+        if !answer.allowed {
+            return (self.denial(&answer.policies), answer.policies);
+        }
+        if let Some(rule) = self.floor(spec) {
+            return (Considering::Forbidden, vec![format!("{FLOOR}{rule}")]);
+        }
+        if self.circumstances.off.contains(&spec.name) {
+            return (Considering::Off, Vec::new());
+        }
+        if self.overloaded(spec) {
+            return (Considering::Overloaded, Vec::new());
+        }
+        (Considering::Permitted, answer.policies)
+    }
+
+    /// Forbidden, or only switched off: then every policy behind it says so by its `@code`.
+    fn denial(&self, policies: &[String]) -> Considering {
+        let off = |id: &String| self.judge.notes.get(id).is_some_and(|note| note.code == Some(Code::LaneOff));
+        match policies {
+            [] => Considering::NotPermitted,
+            some if some.iter().all(off) => Considering::Off,
+            _ => Considering::Forbidden,
+        }
+    }
+
+    /// What no bundle can permit.
+    fn floor(&self, spec: &DestinationSpec) -> Option<&'static str> {
+        let facts = self.circumstances;
+        if facts.cost_usd_micros_max.is_some_and(|most| spec.cost_usd_micros(facts.tokens) > most) {
+            return Some("cost");
+        }
+        if spec.lane == Lane::Local {
+            return None;
+        }
+        let dear =
+            spec.cost_usd_micros(facts.tokens) > self.judge.bundle.manifest().cloud_cost_usd_micros_max;
+        let rules = [
+            (!facts.egress_ready, "egress-ready"),
+            (facts.labels.sensitivity == Sensitivity::Restricted, "restricted"),
+            (self.judge.scanner.fact() == Scan::None, "scan"),
+            (facts.providers.as_ref().is_some_and(|allowed| !allowed.contains(&spec.target)), "provider"),
+            (dear, "cost"),
+        ];
+        rules.into_iter().find_map(|(broken, rule)| broken.then_some(rule))
+    }
+
+    fn wait_ms(&self, spec: &DestinationSpec) -> u64 {
+        self.facts.wait_ms.get(&spec.target).copied().unwrap_or(0)
+    }
+
+    fn latency_ms(&self, spec: &DestinationSpec) -> u64 {
+        self.wait_ms(spec).saturating_add(spec.latency_ms)
+    }
+
+    /// Whether its queue is longer than the task can wait.
+    fn overloaded(&self, spec: &DestinationSpec) -> bool {
+        let left = self.task.limits.deadline.duration_since(self.facts.now).as_millis();
+        let wait = self.wait_ms(spec);
+        let late = wait > 0 && i128::from(wait) > left;
+        late || self.task.limits.latency_ms_max.is_some_and(|most| self.latency_ms(spec) > most)
+    }
+}

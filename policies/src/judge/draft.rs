@@ -1,0 +1,114 @@
+//! Writing a decision down.
+
+use std::collections::BTreeMap;
+
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::{Considered, Considering, Decision, Facts, Obligation, Outcome, Scan};
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::Labels;
+use tidegate_schemas::subject::Lane;
+
+use super::consider::Considerations;
+use super::{Judge, sentence};
+
+/// A decision of which the outcome is still open.
+pub(super) struct Draft<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) facts: &'a Facts,
+    pub(super) labels: Labels,
+    pub(super) findings: BTreeMap<Name, u32>,
+    pub(super) scan: Scan,
+}
+
+impl Draft<'_> {
+    fn decision(self, outcome: Outcome, sentence: String, considered: Vec<Considered>) -> Decision {
+        Decision {
+            schema_version: 1,
+            id: self.facts.decision_id,
+            outcome,
+            destination: None,
+            considered,
+            determining: Vec::new(),
+            labels: self.labels,
+            findings: self.findings,
+            scan: self.scan,
+            facts: self.facts.clone(),
+            obligations: Vec::new(),
+            code: None,
+            sentence,
+            bundle: self.judge.bundle.hash(),
+            owner: self.judge.bundle.owner().to_owned(),
+            content: None,
+        }
+    }
+
+    pub(super) fn reject(self, code: Code, sentence: String, considered: Vec<Considered>) -> Decision {
+        let mut determining: Vec<String> =
+            considered.iter().flat_map(|c| c.policies.iter().cloned()).collect();
+        determining.sort_unstable();
+        determining.dedup();
+        Decision { code: Some(code), determining, ..self.decision(Outcome::Reject, sentence, considered) }
+    }
+
+    pub(super) fn conclude(self, result: Considerations) -> Decision {
+        match (result.chosen, result.held) {
+            (Some((index, policies)), _) => self.dispatch(index, policies, result.all, result.cost_max),
+            (None, Some((index, policies))) => self.hold(index, policies, result.all),
+            (None, None) => {
+                let code = code(&result.all);
+                let sentence = sentence::rejected(code, &result.all, &self.judge.notes);
+                self.reject(code, sentence, result.all)
+            }
+        }
+    }
+
+    fn dispatch(
+        self,
+        index: usize,
+        policies: Vec<String>,
+        all: Vec<Considered>,
+        cost_max: Option<u64>,
+    ) -> Decision {
+        let destination = self.judge.chosen.get(index).cloned();
+        let lane = destination.as_ref().map_or(Lane::Local, |chosen| chosen.lane);
+        let caps = policies.iter().filter_map(|id| self.judge.notes.get(id)?.cost_cap);
+        let bundle = self.judge.bundle.manifest().cloud_cost_usd_micros_max;
+        let cap = caps.chain(cost_max).fold(bundle, u64::min);
+        let (outcome, obligations) = match lane {
+            Lane::Local => (Outcome::Local, Vec::new()),
+            Lane::Cloud => (Outcome::Cloud, vec![Obligation::CostCap { usd_micros_max: cap }]),
+        };
+        let sentence = sentence::dispatched(destination.as_ref(), &policies);
+        let decision = self.decision(outcome, sentence, all);
+        Decision { destination, determining: policies, obligations, ..decision }
+    }
+
+    fn hold(self, index: usize, policies: Vec<String>, all: Vec<Considered>) -> Decision {
+        let destination = self.judge.chosen.get(index).cloned();
+        let named = policies.iter().find_map(|id| self.judge.notes.get(id)?.queue.clone());
+        let queue = named.unwrap_or_else(|| self.judge.bundle.manifest().review_queue.clone());
+        let sentence = sentence::held(&policies, &self.judge.notes);
+        let decision = self.decision(Outcome::Hold, sentence, all);
+        Decision {
+            destination,
+            determining: policies,
+            obligations: vec![Obligation::Review { queue }],
+            ..decision
+        }
+    }
+}
+
+/// Why nothing was permitted: the reason nearest to a permission.
+fn code(all: &[Considered]) -> Code {
+    let has = |verdict: Considering| all.iter().any(|considered| considered.verdict == verdict);
+    let order = [
+        (Considering::Overloaded, Code::Overloaded),
+        (Considering::Off, Code::LaneOff),
+        (Considering::Errored, Code::JudgeFailed),
+        (Considering::Tried, Code::ProviderUnavailable),
+        (Considering::Forbidden, Code::PolicyDenied),
+        (Considering::NotPermitted, Code::PolicyDenied),
+        (Considering::Wider, Code::PolicyDenied),
+    ];
+    order.into_iter().find(|(verdict, _)| has(*verdict)).map_or(Code::NoCapableDestination, |(_, code)| code)
+}

@@ -1,0 +1,278 @@
+//! The judge's traps, each beside the control in which Cedar alone falls into it, and its properties.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::{Arc, LazyLock};
+
+use cedar_policy::{Authorizer, Context, Decision as Cedar, Entities, EntityUid, PolicySet, Request};
+use proptest::prelude::*;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::{Considering, Decision, Facts, Obligation, Outcome};
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::task::Task;
+
+use super::Judge;
+use crate::bundle::Bundle;
+use crate::bundle::tests::Copy;
+use crate::cases::Case;
+use crate::engine::{Circumstances, Principal, Question, Seat};
+
+static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Copy::new()));
+const MORE: &str = "policies/99-more.cedar";
+
+fn judge(copy: &Copy) -> Judge {
+    Judge::new(Arc::new(copy.read().unwrap_or_else(|error| panic!("{error}")))).unwrap()
+}
+
+/// The case of this name in the default bundle.
+fn case(name: &str) -> (Case, Directory) {
+    let cases = JUDGE.bundle().cases();
+    let found = cases.rows.iter().find(|case| case.name == name);
+    (found.unwrap_or_else(|| panic!("no case `{name}`")).clone(), cases.directory.clone())
+}
+
+fn request(name: &str) -> (Task, Directory, Facts) {
+    let (case, directory) = case(name);
+    let (task, facts) = case.request(&directory).unwrap();
+    (task, directory, facts)
+}
+
+fn decide(judge: &Judge, name: &str) -> Decision {
+    let (task, directory, facts) = request(name);
+    judge.decide(&task, &directory, &facts)
+}
+
+fn verdict(decision: &Decision, destination: &str) -> Considering {
+    decision.considered.iter().find(|c| c.destination.as_str() == destination).unwrap().verdict
+}
+
+/// What Cedar alone says.
+fn cedar(policies: &str, principal: &str, entities: Entities, hop: i64) -> (Cedar, usize) {
+    let set: PolicySet = policies.parse().unwrap();
+    let uid = |text: &str| text.parse::<EntityUid>().unwrap();
+    let context = Context::from_pairs([("hop".to_owned(), hop.to_string().parse().unwrap())]).unwrap();
+    let action = uid("Action::\"RouteCloud\"");
+    let request =
+        Request::new(uid(principal), action, uid("Destination::\"openai\""), context, None).unwrap();
+    let response = Authorizer::new().is_authorized(&request, &set, &entities);
+    (response.decision(), response.diagnostics().errors().count())
+}
+
+const OVERFLOW: &str = "@id(\"budget\") @owner(\"o\") @title(\"t\")
+    forbid (principal, action == Action::\"RouteCloud\", resource)
+    when { (context.hop + 1) * 9223372036854775807 > 10 };";
+
+#[test]
+fn a_forbid_that_fails_denies() {
+    let broken = judge(&Copy::new().write(MORE, OVERFLOW));
+    let (task, directory, mut facts) = request("public question leaves");
+    // The control: where it does not overflow, it forbids like any other.
+    assert_eq!(verdict(&broken.decide(&task, &directory, &facts), "openai"), Considering::Forbidden);
+    facts.hop = 1;
+    let decision = broken.decide(&task, &directory, &facts);
+    assert_eq!(verdict(&decision, "openai"), Considering::Errored);
+    assert_eq!(
+        decision.considered.iter().find(|c| c.destination.as_str() == "openai").unwrap().policies,
+        ["budget"]
+    );
+    assert_ne!(decision.outcome, Outcome::Cloud);
+    // The trap: Cedar skips the policy and allows.
+    let policies = format!("permit (principal, action, resource); {OVERFLOW}");
+    assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 1), (Cedar::Allow, 1));
+    assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 0), (Cedar::Deny, 0));
+}
+
+#[test]
+fn when_all_fail_the_code_says_so() {
+    let everywhere = OVERFLOW.replace("action == Action::\"RouteCloud\"", "action");
+    let broken = judge(&Copy::new().write(MORE, &everywhere));
+    let (task, directory, mut facts) = request("public question leaves");
+    facts.hop = 1;
+    let decision = broken.decide(&task, &directory, &facts);
+    assert_eq!((decision.outcome, decision.code), (Outcome::Reject, Some(Code::JudgeFailed)));
+    assert!(decision.sentence.contains("`budget`"), "{}", decision.sentence);
+}
+
+#[test]
+fn a_review_policy_that_fails_denies() {
+    let broken = judge(&Copy::new().write(MORE, &OVERFLOW.replace("RouteCloud", "SkipReview")));
+    let (task, directory, mut facts) = request("public question leaves");
+    facts.hop = 1;
+    let decision = broken.decide(&task, &directory, &facts);
+    assert_eq!((decision.outcome, decision.code), (Outcome::Reject, Some(Code::JudgeFailed)));
+}
+
+#[test]
+fn who_is_not_known_is_refused() {
+    for name in ["an agent that the directory does not know", "a tenant that the directory does not know"] {
+        let decision = decide(&JUDGE, name);
+        assert_eq!((decision.outcome, decision.code), (Outcome::Reject, Some(Code::UnknownPrincipal)));
+        assert!(decision.considered.is_empty());
+    }
+    // The traps: of somebody whom the entities do not hold, `in` is silently false, and an attribute skips the `forbid`.
+    let by_group =
+        "permit (principal, action, resource); forbid (principal in Tenant::\"clinic\", action, resource);";
+    assert_eq!(cedar(by_group, "Agent::\"clinic/ghost\"", Entities::empty(), 0), (Cedar::Allow, 0));
+    let by_attribute = "permit (principal, action, resource);
+        forbid (principal, action, resource) when { principal.tenant == Tenant::\"clinic\" };";
+    assert_eq!(cedar(by_attribute, "Agent::\"clinic/ghost\"", Entities::empty(), 0), (Cedar::Allow, 1));
+}
+
+#[test]
+fn a_changed_directory_counts_at_once() {
+    let (task, mut directory, facts) = request("public question leaves");
+    let judge = JUDGE.for_thread().unwrap();
+    assert_eq!(judge.decide(&task, &directory, &facts).outcome, Outcome::Cloud);
+    let tenant = directory.tenants.get_mut(&task.tenant).unwrap();
+    tenant.agents.get_mut(&task.agent).unwrap().roles.insert("local-only".parse().unwrap());
+    assert_eq!(judge.decide(&task, &directory, &facts).outcome, Outcome::Local);
+}
+
+#[test]
+fn slices_decide_as_the_whole_set() {
+    let bundle = JUDGE.bundle();
+    let whole = JUDGE.engine.whole().unwrap();
+    let mut compared = 0;
+    for case in &bundle.cases().rows {
+        let (task, facts) = case.request(&bundle.cases().directory).unwrap();
+        let Some((tenant, agent)) = bundle.cases().directory.agent(&task.tenant, &task.agent) else {
+            continue;
+        };
+        let (labels, findings) = JUDGE.look(&task);
+        let count = findings.counts.values().map(|c| u64::from(*c)).sum();
+        let mut circumstances =
+            Circumstances::new(&task, &labels, tenant, &facts, &JUDGE.scanner.fact(), count);
+        circumstances.off = JUDGE.off(&task, &facts);
+        let context = JUDGE.engine.context(&circumstances).unwrap();
+        let seat = Seat::new(&JUDGE.engine, Principal::new(&task.tenant, &task.agent, agent)).unwrap();
+        for question in Question::ALL {
+            for place in 0..bundle.destinations().len() {
+                let sliced = JUDGE.engine.ask(&seat, question, place, &context);
+                assert_eq!(
+                    sliced,
+                    JUDGE.engine.ask_of(&seat, question, place, &context, &whole),
+                    "{}",
+                    case.name
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1_000);
+}
+
+#[test]
+fn no_bundle_can_permit_what_the_floor_forbids() {
+    let everything = "@id(\"all\") @owner(\"o\") @title(\"t\") permit (principal, action, resource);";
+    let mut copy = Copy::new().write(MORE, everything).write("links.toml", "");
+    for file in ["10-route", "20-sensitivity", "30-regulation", "40-limits", "50-people", "60-tenants"] {
+        copy = copy.remove(&format!("policies/{file}.cedar"));
+    }
+    let open = judge(&copy);
+    let lane = |name: &str| decide(&open, name).outcome;
+    assert_eq!(lane("the cell is not ready to send"), Outcome::Local);
+    assert_eq!(lane("restricted text stays local"), Outcome::Local);
+    assert_eq!(lane("public question with a card number stays local"), Outcome::Local);
+    assert_eq!(lane("an unknown category is restricted"), Outcome::Local);
+    assert_eq!(lane("the tenant allows no provider"), Outcome::Local);
+    assert_eq!(lane("a task that may cost nothing stays local"), Outcome::Local);
+    assert_eq!(lane("the cloud lane off: local"), Outcome::Local);
+    // The control: what only policies forbid, this bundle permits.
+    assert_eq!(lane("confidential text stays local"), Outcome::Cloud);
+    assert_eq!(lane("high stakes wait for a person"), Outcome::Cloud);
+}
+
+#[test]
+fn without_a_permit_a_person_decides() {
+    let bare = Copy::new().replace(
+        "policies/50-people.cedar",
+        "@id(\"review-default\")",
+        "@id(\"review-default\")\n@x(\"\")",
+    );
+    let strict = judge(&bare.replace(
+        "policies/50-people.cedar",
+        "permit (principal is Agent, action == Action::\"SkipReview\", resource is Destination);",
+        "forbid (principal is Agent, action == Action::\"SkipReview\", resource is Destination) when { context.hop > 99 };",
+    ));
+    let decision = decide(&strict, "public question leaves");
+    assert_eq!((decision.outcome, decision.determining.len()), (Outcome::Hold, 0));
+    let queue = "default".parse().unwrap();
+    assert_eq!(decision.obligations, [Obligation::Review { queue }]);
+    assert_eq!(decide(&strict, "high stakes, approved: runs").outcome, Outcome::Cloud);
+}
+
+#[test]
+fn the_cap_is_the_smallest() {
+    let cap = |name: &str| match decide(&JUDGE, name).obligations.as_slice() {
+        [Obligation::CostCap { usd_micros_max }] => *usd_micros_max,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cap("public question leaves"), 200_000);
+    assert_eq!(cap("a small limit leaves the cheap destination"), 200);
+}
+
+#[test]
+fn reasons_are_sorted_and_sentences_name_them() {
+    for ran in crate::cases::run(&JUDGE) {
+        let decision = ran.decision.unwrap();
+        let lists = decision.considered.iter().map(|c| &c.policies).chain([&decision.determining]);
+        for list in lists {
+            assert!(list.is_sorted() && list.windows(2).all(|pair| pair[0] != pair[1]), "{list:?}");
+        }
+        assert!(decision.considered.is_sorted_by_key(|c| c.destination.clone()));
+        let named = decision.determining.iter().any(|id| decision.sentence.contains(id));
+        let plain = [Some(Code::UnknownPrincipal), Some(Code::Overloaded), Some(Code::ProviderUnavailable)];
+        assert!(named || plain.contains(&decision.code), "{}: {}", ran.name, decision.sentence);
+    }
+}
+
+#[test]
+fn no_text_of_a_task_stands_in_a_decision() {
+    let (task, directory, facts) = request("public question with a password stays local");
+    let decision = JUDGE.decide(&task, &directory, &facts);
+    let written =
+        serde_json::to_string(&decision).unwrap() + &crate::explain::text(&decision, Some(JUDGE.bundle()));
+    assert!(!written.contains("hunter2"));
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes() {
+    let other = JUDGE.for_thread().unwrap();
+    let again = Judge::new(Arc::new(Bundle::from_archive(JUDGE.bundle().archive()).unwrap())).unwrap();
+    for case in &JUDGE.bundle().cases().rows {
+        let bytes = |judge: &Judge| serde_json::to_vec(&decide(judge, &case.name)).unwrap();
+        let first = bytes(&JUDGE);
+        for judge in [&*JUDGE, &other, &again] {
+            assert_eq!(bytes(judge), first, "{}", case.name);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn words_alone_change_nothing(words in "[a-z ]{40}") {
+        let (mut case, directory) = case("public question leaves");
+        case.text = Some("please count the words of this little text ".chars().take(40).collect());
+        let (task, facts) = case.request(&directory).unwrap();
+        let plain = JUDGE.decide(&task, &directory, &facts);
+        case.text = Some(words);
+        let (task, facts) = case.request(&directory).unwrap();
+        let decision = JUDGE.decide(&task, &directory, &facts);
+        prop_assume!(decision.findings.is_empty());
+        prop_assert_eq!(serde_json::to_vec(&plain).unwrap(), serde_json::to_vec(&decision).unwrap());
+    }
+
+    #[test]
+    fn stricter_labels_never_open_the_cloud(index in 0_usize..200, level in 0_usize..4) {
+        let cases = &JUDGE.bundle().cases().rows;
+        let case = &cases[index % cases.len()];
+        let (mut task, facts) = case.request(&JUDGE.bundle().cases().directory).unwrap();
+        let before = JUDGE.decide(&task, &JUDGE.bundle().cases().directory, &facts);
+        let levels = [Sensitivity::Public, Sensitivity::Internal, Sensitivity::Confidential, Sensitivity::Restricted];
+        task.labels.sensitivity = task.labels.sensitivity.max(levels[level]);
+        let after = JUDGE.decide(&task, &JUDGE.bundle().cases().directory, &facts);
+        prop_assert!(after.outcome != Outcome::Cloud || before.outcome == Outcome::Cloud, "{}", case.name);
+    }
+}

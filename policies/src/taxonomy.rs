@@ -1,0 +1,184 @@
+//! The taxonomy: the words that labels may use, what each means, and what is looked for in texts (`taxonomy.toml`).
+//!
+//! Labels are declared by the producer and raised here, never lowered. A name that the taxonomy does not know makes the
+//! task restricted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::{Labels, Raise, Sensitivity};
+
+pub mod checksum;
+pub mod normal;
+pub mod scan;
+#[cfg(test)]
+mod tests;
+
+/// The member of every closed vocabulary that stands for a name the taxonomy does not know.
+pub const UNKNOWN: &str = "unknown";
+
+/// What labels mean and what recognisers look for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taxonomy {
+    /// Kinds of data by name.
+    pub categories: BTreeMap<Name, Category>,
+    /// Rules that data can fall under.
+    pub regulations: BTreeSet<Name>,
+    /// Regions by name, each with the regions that contain it.
+    pub regions: BTreeMap<Name, BTreeSet<Name>>,
+    /// What data subjects can consent to.
+    pub consents: BTreeSet<Name>,
+    /// What work can be for.
+    pub purposes: BTreeSet<Name>,
+    /// What destinations can be certified for.
+    pub certifications: BTreeSet<Name>,
+    /// Patterns that are looked for.
+    #[serde(default, rename = "recogniser")]
+    pub recognisers: Vec<Recogniser>,
+    /// Key words that are looked for.
+    #[serde(default, rename = "class")]
+    pub classes: Vec<KeyWords>,
+}
+
+/// What follows when data of a kind is declared or found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Category {
+    /// The task is at least this sensitive.
+    pub sensitivity: Sensitivity,
+    /// The task falls under these rules.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub regulations: BTreeSet<Name>,
+}
+
+/// A pattern that is looked for in every text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recogniser {
+    /// Name of the finding.
+    pub name: Name,
+    /// Kind of data that a match is.
+    pub category: Name,
+    /// Regular expression over bytes; no match of it may be longer than [`scan::MATCH_BYTES_MAX`].
+    pub pattern: String,
+    /// What a match must also pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<checksum::Check>,
+}
+
+/// Words that make a text belong to a kind of data.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyWords {
+    /// Name of the finding.
+    pub name: Name,
+    /// Kind of data that the text then is.
+    pub category: Name,
+    /// The words, in any case; a blank stands for any run of blanks.
+    pub words: BTreeSet<String>,
+    /// How many of them make a finding.
+    #[serde(default = "one")]
+    pub at_least: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Taxonomy {
+    /// Puts its lists in order, so that the order of a file changes nothing.
+    pub(crate) fn sort(&mut self) {
+        self.recognisers.sort();
+        self.classes.sort();
+    }
+
+    /// The rule that it breaks, if one.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let categories =
+            self.recognisers.iter().map(|r| &r.category).chain(self.classes.iter().map(|c| &c.category));
+        for category in categories {
+            if !self.categories.contains_key(category) {
+                return Some(format!("`{category}` is looked for and is no category"));
+            }
+        }
+        for (name, category) in &self.categories {
+            if let Some(regulation) = category.regulations.iter().find(|r| !self.regulations.contains(*r)) {
+                return Some(format!("category `{name}` names the unknown regulation `{regulation}`"));
+            }
+        }
+        for (name, wider) in &self.regions {
+            if let Some(region) = wider.iter().find(|region| !self.regions.contains_key(*region)) {
+                return Some(format!("region `{name}` lies in the unknown region `{region}`"));
+            }
+        }
+        let mut names = BTreeSet::new();
+        let all = self.recognisers.iter().map(|r| &r.name).chain(self.classes.iter().map(|c| &c.name));
+        all.filter(|name| !names.insert(*name))
+            .map(|name| format!("two recognisers are named `{name}`"))
+            .next()
+    }
+
+    /// A region and all regions that contain it.
+    #[must_use]
+    pub fn within(&self, region: &Name) -> BTreeSet<Name> {
+        let mut found = BTreeSet::from([region.clone()]);
+        let mut open = vec![region.clone()];
+        while let Some(next) = open.pop() {
+            for wider in self.regions.get(&next).into_iter().flatten() {
+                if found.insert(wider.clone()) {
+                    open.push(wider.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Labels as they count: raised by what was found, by what the declared categories mean, and to restricted where a
+    /// name is not known.
+    #[must_use]
+    pub fn raise(&self, declared: &Labels, found: &BTreeSet<Name>) -> Labels {
+        let mut raise = Raise { categories: found.clone(), ..Raise::default() };
+        for name in declared.categories.union(found) {
+            match self.categories.get(name) {
+                Some(category) => {
+                    raise.sensitivity = raise.sensitivity.max(category.sensitivity);
+                    raise.regulations.extend(category.regulations.iter().cloned());
+                }
+                None => raise.sensitivity = Sensitivity::Restricted,
+            }
+        }
+        let unknown = declared.regulations.iter().any(|name| !self.regulations.contains(name))
+            || declared.residency.iter().any(|name| !self.regions.contains_key(name))
+            || declared.purpose.iter().any(|name| !self.purposes.contains(name));
+        if unknown {
+            raise.sensitivity = Sensitivity::Restricted;
+        }
+        declared.raised_by(&raise)
+    }
+
+    /// Its closed vocabularies as Cedar enumerations, to stand beside the bundle's own schema. A misspelt name in a policy
+    /// is then an error of validation.
+    #[must_use]
+    pub fn cedar_schema(&self) -> String {
+        let lists: [(&str, Vec<&Name>); 5] = [
+            ("Category", self.categories.keys().collect()),
+            ("Regulation", self.regulations.iter().collect()),
+            ("Consent", self.consents.iter().collect()),
+            ("Purpose", self.purposes.iter().collect()),
+            ("Certification", self.certifications.iter().collect()),
+        ];
+        let mut text = String::new();
+        for (entity, names) in lists {
+            let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            let extra = if entity == "Purpose" { "\"none\", \"unknown\"" } else { "\"unknown\"" };
+            text.push_str(&format!(
+                "entity {entity} enum [{}];\n",
+                [quoted, vec![extra.to_owned()]].concat().join(", ")
+            ));
+        }
+        text
+    }
+}

@@ -1,0 +1,219 @@
+//! What recognisers find and what they leave alone.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::{Labels, Sensitivity, Stakes};
+
+use super::Taxonomy;
+use super::checksum::luhn;
+use super::scan::Scanner;
+
+static TAXONOMY: LazyLock<Taxonomy> = LazyLock::new(|| {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/default/taxonomy.toml");
+    toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+});
+static SCANNER: LazyLock<Scanner> = LazyLock::new(|| Scanner::new(&TAXONOMY).unwrap());
+
+fn found(text: &str) -> Vec<String> {
+    SCANNER.scan(&[text]).counts.keys().map(ToString::to_string).collect()
+}
+
+#[test]
+fn finds() {
+    let table = [
+        ("jane.doe+x@mail.example.co.uk", "email"),
+        ("jörg@müller.de", "email"),
+        ("jane (at) example (dot) org", "email_spelled"),
+        ("+49 (0)30 1234567", "phone"),
+        ("+1-415-555-2671", "phone"),
+        ("0044 20 7946 0958", "phone"),
+        ("(415) 555-2671", "phone_national"),
+        ("415-555-2671", "phone_national"),
+        ("030/1234567", "phone_national"),
+        ("my phone is 4155552671", "phone_named"),
+        ("4111111111111111", "card"),
+        ("5500-0000-0000-0004", "card"),
+        ("order 12 of 4111 1111 1111 1111 exp 12/29", "card"),
+        ("3782 822463 10005", "card"),
+        ("4111.1111.1111.1111", "card"),
+        ("GB82 WEST 1234 5698 7654 32", "iban"),
+        ("de89370400440532013000 is it", "iban"),
+        ("AB12 then DE89 3704 0044 0532 0130 00", "iban"),
+        ("NO9386011117947", "iban"),
+        ("123-45-6789", "us_ssn"),
+        ("SSN: 123456789", "us_ssn_named"),
+        ("passport no. C01X00T47", "identity_document"),
+        ("born on 12 March 1984", "birth_date"),
+        ("DOB: 1984-03-12", "birth_date"),
+        ("from 203.0.113.7.", "ipv4"),
+        ("2001:db8::8a2e:370:7334", "ipv6"),
+        ("00:1b:44:11:3a:b7", "mac"),
+        ("AKIAIOSFODNN7EXAMPLE", "api_key"),
+        ("ghp_abcdefghijklmnopqrstuvwxyz0123456789", "api_key"),
+        ("sk-proj-abcdefghijklmnopqrstuvwx", "api_key"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.x", "token"),
+        ("Authorization: Bearer abcdefghijklmnop1234", "bearer"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "private_key"),
+        ("DB_PASSWORD=hunter2hunter2", "password"),
+        ("{\"api_key\": \"abcdef123456\"}", "password"),
+        ("the password is correcthorse", "password"),
+        ("postgres://me:s3cret@db.example/x", "url_password"),
+        ("The Patient\nwas DIAGNOSED   WITH flu", "health_words"),
+        ("an Attorney-Client matter", "legal_words"),
+        ("steuererklärung", "finance_words"),
+        ("Ｊａｎｅ＠ｅｘａｍｐｌｅ．ｏｒｇ", "email"),
+        ("41\u{200b}11 1111 1111\u{ad} 1111", "card"),
+        ("٤١١١ ١١١١ ١١١١ ١١١١", "card"),
+        ("123\u{2011}45\u{2011}6789", "us_ssn"),
+    ];
+    let missed: Vec<_> = table.iter().filter(|(text, name)| !found(text).iter().any(|f| f == name)).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+#[test]
+fn leaves_alone() {
+    let table = [
+        ("What is the capital of France?", ""),
+        ("4111 1111 1111 1112", "card: wrong check digit"),
+        ("1234 5678 9012 3456", "card: wrong leading digit"),
+        ("4111 1111 111", "card: too short"),
+        ("DE89 3704 0044 0532 0130 01", "iban: wrong remainder"),
+        ("DE89 3704 0044 0532 0130", "iban: too short for its country"),
+        ("XX89 3704 0044 0532 0130 00", "iban: no such country"),
+        ("000-12-3456 666-12-3456 900-12-3456", "ssn: areas never given out"),
+        ("123-00-6789 123-45-0000", "ssn: no such group or serial"),
+        ("256.1.1.1 and 1.2.3", "ipv4: out of range, too short"),
+        ("127.0.0.1 0.0.0.0 ::1", "own addresses"),
+        ("at 12:30:45 on 2026-11-23", "times and dates"),
+        ("std::vec::Vec", "no address"),
+        ("me@home", "e-mail: no domain"),
+        ("@handle and a@b.c", "e-mail: no top level domain"),
+        ("meet at noon", "e-mail: only a word"),
+        ("sk-short", "key: too short"),
+        ("AKIA1234", "key: too short"),
+        ("a password is a secret word", "no value"),
+        ("-----BEGIN PUBLIC KEY-----", "not private"),
+        ("outpatient impatient", "key words: only whole ones"),
+        ("+11111111111", "phone: one digit only"),
+        ("room 101, page 2024", "short numbers"),
+        ("10.5281/zenodo.1234567", "a doi"),
+        ("https://example.org/a/b?c=d", "a link"),
+    ];
+    let wrong: Vec<_> =
+        table.iter().map(|(text, why)| (text, why, found(text))).filter(|(_, _, f)| !f.is_empty()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn checksums_hold_for_every_digit() {
+    let digits = |text: &str| text.bytes().map(|b| b - b'0').collect::<Vec<u8>>();
+    let passing: Vec<char> =
+        ('0'..='9').filter(|last| luhn(&digits(&format!("411111111111111{last}")))).collect();
+    assert_eq!(passing, ['1']);
+}
+
+#[test]
+fn work_grows_with_the_text_only() {
+    // What makes each pattern look again and again: counted bytes, not time.
+    let hard = [
+        "4111 ",
+        "1",
+        "DE12 ",
+        "a@",
+        "0044 1 ",
+        "1.2.3.",
+        "password=",
+        "fe:",
+        "eyJ",
+        "a.",
+        "-----BEGIN ",
+        "sk-",
+    ];
+    for seed in hard {
+        let read = |times: usize| SCANNER.scan(&[&seed.repeat(times)]).bytes_read as f64;
+        let (one, two) = (read(2_000), read(4_000));
+        assert!(two <= one * 2.2 + 4_096.0, "`{seed}`: {one} bytes, twice the text {two}");
+        assert!(two <= 600.0 * (seed.len() * 4_000) as f64, "`{seed}`: {two} bytes");
+    }
+}
+
+#[test]
+fn unbounded_patterns_are_refused() {
+    for pattern in [r"[a-z]+@x", r"a*", r"(?:ab){1,400}", r""] {
+        let mut taxonomy = TAXONOMY.clone();
+        taxonomy.recognisers.first_mut().unwrap().pattern = pattern.to_owned();
+        assert!(Scanner::new(&taxonomy).is_err(), "{pattern}");
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    let some = |words: &'static [&'static str]| {
+        proptest::collection::btree_set(proptest::sample::select(words).prop_map(name), 0..4)
+    };
+    let sensitivity = proptest::sample::select(vec![
+        Sensitivity::Public,
+        Sensitivity::Internal,
+        Sensitivity::Confidential,
+        Sensitivity::Restricted,
+    ]);
+    let stakes = proptest::sample::select(vec![Stakes::Low, Stakes::Medium, Stakes::High]);
+    (
+        sensitivity,
+        some(&["personal", "health", "card", "network", "gossip"]),
+        some(&["gdpr", "pci", "martian"]),
+        some(&["eu", "ch", "atlantis"]),
+        some(&["cloud_processing", "nonsense"]),
+        proptest::option::of(proptest::sample::select(vec!["support", "mischief"]).prop_map(name)),
+        stakes,
+    )
+        .prop_map(|(sensitivity, categories, regulations, residency, consent, purpose, stakes)| Labels {
+            sensitivity,
+            categories,
+            regulations,
+            residency,
+            consent,
+            purpose,
+            stakes,
+        })
+}
+
+fn unknown(labels: &Labels) -> bool {
+    let all =
+        labels.categories.iter().chain(&labels.regulations).chain(&labels.residency).chain(&labels.purpose);
+    all.map(Name::as_str).any(|word| ["gossip", "martian", "atlantis", "mischief"].contains(&word))
+}
+
+proptest! {
+    #[test]
+    fn labels_are_never_lowered(declared in labels(), found in labels()) {
+        let raised = TAXONOMY.raise(&declared, &found.categories);
+        prop_assert!(raised.at_least_as_strict_as(&declared));
+        prop_assert!(raised.categories.is_superset(&found.categories));
+        // Finding more never gives less.
+        prop_assert!(raised.at_least_as_strict_as(&TAXONOMY.raise(&declared, &BTreeSet::new())));
+    }
+
+    #[test]
+    fn an_unknown_name_is_restricted(declared in labels()) {
+        let raised = TAXONOMY.raise(&declared, &BTreeSet::new());
+        if unknown(&declared) {
+            prop_assert_eq!(raised.sensitivity, Sensitivity::Restricted);
+        }
+    }
+
+    #[test]
+    fn any_text_can_be_scanned(text in "\\PC{0,400}") {
+        let once = SCANNER.scan(&[&text]);
+        prop_assert_eq!(once, SCANNER.scan(&[&text]));
+    }
+}
