@@ -18,7 +18,7 @@ pub(crate) struct ChatModel {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Template,
     pub(crate) schemas: SchemaCompiler,
-    pub(crate) info: ModelInfo,
+    pub(crate) info: Arc<ModelInfo>,
 }
 
 /// The state of one answer.

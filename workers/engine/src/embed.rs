@@ -1,6 +1,7 @@
 //! Sentence embeddings: a BERT encoder, the mean over tokens, length 1.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -13,8 +14,9 @@ use crate::verify;
 
 /// Tokens of a text that are read: the window that all-MiniLM-L6-v2 was trained and is published with.
 const WINDOW_TOKENS: usize = 256;
-/// Texts in one step, so that conversations under way wait no longer than that.
-pub(crate) const TEXTS_PER_STEP: usize = 16;
+/// Tokens in one step, padding included, so that conversations under way wait no longer than that (about 0.3 s on one
+/// thread). Short texts are many in a step, long ones few: padding costs as much as text.
+const TOKENS_PER_STEP: usize = 1024;
 /// Most bytes of the two JSON files.
 const MAX_JSON_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -22,7 +24,7 @@ const MAX_JSON_BYTES: u64 = 64 * 1024 * 1024;
 pub(crate) struct EmbedModel {
     bert: BertModel,
     tokenizer: Tokenizer,
-    pub(crate) info: ModelInfo,
+    pub(crate) info: Arc<ModelInfo>,
 }
 
 /// One request under way.
@@ -61,7 +63,7 @@ impl EmbedModel {
             threads: candle_core::utils::get_num_threads(),
             kernels: crate::model::kernels().to_owned(),
         };
-        Ok(Self { bert, tokenizer, info })
+        Ok(Self { bert, tokenizer, info: Arc::new(info) })
     }
 
     pub(crate) fn begin(&self, texts: Vec<String>) -> Result<Embedding, EngineError> {
@@ -83,8 +85,10 @@ impl EmbedModel {
 
     /// Embeds the next texts of `request`; true when all are done.
     pub(crate) fn step(&self, request: &mut Embedding) -> Result<bool, EngineError> {
-        let next = request.order.len().min(request.done + TEXTS_PER_STEP);
-        let indices = &request.order[request.done..next];
+        let waiting = &request.order[request.done..];
+        // The first is the longest.
+        let longest = waiting.first().map_or(1, |&index| request.encodings[index].len().max(1));
+        let indices = &waiting[..waiting.len().min((TOKENS_PER_STEP / longest).max(1))];
         if !indices.is_empty() {
             let encodings: Vec<&Encoding> = indices.iter().map(|&index| &request.encodings[index]).collect();
             let vectors = self.embed(&encodings).map_err(|error| {
@@ -94,7 +98,7 @@ impl EmbedModel {
             for (&index, vector) in indices.iter().zip(vectors) {
                 request.vectors[index] = vector;
             }
-            request.done = next;
+            request.done += indices.len();
         }
         Ok(request.done == request.order.len())
     }

@@ -166,7 +166,7 @@ pub struct Output {
     /// Where the time went.
     pub timings: Timings,
     /// What made it: enough to name the exact weights and arithmetic.
-    pub model: ModelInfo,
+    pub model: Arc<ModelInfo>,
 }
 
 /// What a job made.

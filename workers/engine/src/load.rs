@@ -61,7 +61,7 @@ pub(crate) fn chat(
         elapsed_ms = began.elapsed().as_millis(),
         "Chat model loaded."
     );
-    Ok(ChatModel { decoder, tokenizer, template, schemas, info })
+    Ok(ChatModel { decoder, tokenizer, template, schemas, info: Arc::new(info) })
 }
 
 /// The directory's name where the file is called `model.gguf`, else the file's.
@@ -84,8 +84,8 @@ fn quantisation(header: &Header, decoder: &Decoder) -> String {
 impl Models {
     /// What is loaded, chat first.
     pub(crate) fn infos(&self) -> Vec<ModelInfo> {
-        let chat = self.chat.as_ref().map(|chat| chat.info.clone());
-        let embed = self.embed.as_ref().map(|embed| embed.info.clone());
+        let chat = self.chat.as_ref().map(|chat| chat.info.as_ref().clone());
+        let embed = self.embed.as_ref().map(|embed| embed.info.as_ref().clone());
         chat.into_iter().chain(embed).collect()
     }
 }

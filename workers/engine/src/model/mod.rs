@@ -6,6 +6,7 @@
 mod attention;
 mod decoder;
 mod math;
+mod q6k;
 #[cfg(test)]
 mod tests;
 mod weights;

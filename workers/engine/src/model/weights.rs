@@ -10,6 +10,7 @@ use std::fs::File;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
+use super::q6k;
 use crate::gguf::{GgufError, Header, TensorInfo};
 
 const BLOCK: usize = 256;
@@ -141,7 +142,7 @@ impl<'a> Weights<'a> {
             if padded_k > k {
                 dense = dense.pad_with_zeros(1, 0, padded_k - k)?;
             }
-            QTensor::quantize(&dense, target)?
+            requantise(&dense, target)?
         };
         if !self.computed.contains(&target) {
             self.computed.push(target);
@@ -161,6 +162,15 @@ impl<'a> Weights<'a> {
         }
         Ok(self.computed)
     }
+}
+
+fn requantise(dense: &Tensor, target: GgmlDType) -> Result<QTensor, candle_core::Error> {
+    if target != GgmlDType::Q6K {
+        return QTensor::quantize(dense, target);
+    }
+    let blocks = q6k::quantise(&dense.flatten_all()?.to_vec1::<f32>()?);
+    let storage = QStorage::from_data(Cow::Owned(blocks), &Device::Cpu, target)?;
+    QTensor::new(storage, dense.shape())
 }
 
 /// A weight matrix: `n` outputs from `k` inputs.

@@ -14,10 +14,10 @@ use tidegate_engine::{
 /// No test waits longer for an event.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub const CHAT: &str = "SmolLM2-135M-Instruct/model.gguf";
-pub const EMBED: &str = "all-MiniLM-L6-v2";
+pub(crate) const CHAT: &str = "SmolLM2-135M-Instruct/model.gguf";
+pub(crate) const EMBED: &str = "all-MiniLM-L6-v2";
 
-pub fn model(name: &str) -> PathBuf {
+pub(crate) fn model(name: &str) -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.models");
     let models = std::env::var_os("TIDEGATE_MODELS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     let path = models.join(name);
@@ -29,11 +29,11 @@ pub fn model(name: &str) -> PathBuf {
     path
 }
 
-pub fn chat_engine(config: EngineConfig) -> (Engine, EngineThread) {
+pub(crate) fn chat_engine(config: EngineConfig) -> (Engine, EngineThread) {
     Engine::start(EngineConfig { chat: Some(model(CHAT)), ..config }).unwrap()
 }
 
-pub fn request(question: &str, max_tokens: u32) -> ChatRequest {
+pub(crate) fn request(question: &str, max_tokens: u32) -> ChatRequest {
     ChatRequest {
         messages: vec![ChatMessage { role: "user".to_owned(), content: question.to_owned() }],
         tools: None,
@@ -43,18 +43,18 @@ pub fn request(question: &str, max_tokens: u32) -> ChatRequest {
 }
 
 /// A submitted job.
-pub struct Asked {
-    pub cancel: CancelFlag,
+pub(crate) struct Asked {
+    pub(crate) cancel: CancelFlag,
     events: Receiver<JobEvent>,
 }
 
 /// All events of a job.
-pub struct Reply {
-    pub pieces: Vec<String>,
-    pub outcome: Result<Output, EngineError>,
+pub(crate) struct Reply {
+    pub(crate) pieces: Vec<String>,
+    pub(crate) outcome: Result<Output, EngineError>,
 }
 
-pub fn submit(engine: &Engine, input: JobInput, deadline: Option<Instant>) -> Asked {
+pub(crate) fn submit(engine: &Engine, input: JobInput, deadline: Option<Instant>) -> Asked {
     let (sender, events) = channel();
     let cancel = CancelFlag::new();
     let job = Job {
@@ -68,13 +68,13 @@ pub fn submit(engine: &Engine, input: JobInput, deadline: Option<Instant>) -> As
     Asked { cancel, events }
 }
 
-pub fn ask(engine: &Engine, request: ChatRequest) -> Reply {
+pub(crate) fn ask(engine: &Engine, request: ChatRequest) -> Reply {
     submit(engine, JobInput::Chat(request), None).reply()
 }
 
 impl Asked {
     /// The next piece of text; waits for it.
-    pub fn piece(&self) -> String {
+    pub(crate) fn piece(&self) -> String {
         match self.events.recv_timeout(PATIENCE).unwrap() {
             JobEvent::Token { text, .. } => text,
             JobEvent::Done(_) => panic!("done before a piece came"),
@@ -83,7 +83,7 @@ impl Asked {
     }
 
     /// Waits for the end; checks that pieces are numbered and nothing comes after the end.
-    pub fn reply(self) -> Reply {
+    pub(crate) fn reply(self) -> Reply {
         let mut pieces = Vec::new();
         let mut first = None;
         loop {
@@ -106,18 +106,18 @@ impl Asked {
 }
 
 impl Reply {
-    pub fn output(&self) -> &Output {
+    pub(crate) fn output(&self) -> &Output {
         self.outcome.as_ref().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub fn error(&self) -> &EngineError {
+    pub(crate) fn error(&self) -> &EngineError {
         match &self.outcome {
             Ok(_) => panic!("the job did not fail"),
             Err(error) => error,
         }
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match &self.output().content {
             OutputContent::Text(text) => text,
             OutputContent::Embeddings(_) => panic!("not a text"),
