@@ -19,6 +19,8 @@ pub mod keys;
 pub mod leaf;
 pub mod task;
 
+#[cfg(test)]
+mod fixture;
 mod mark;
 mod project;
 mod table;

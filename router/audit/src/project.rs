@@ -15,6 +15,8 @@ use crate::entry::Entry;
 use crate::leaf::{DecisionLeaf, Detail, RecordKind};
 
 mod payload;
+#[cfg(test)]
+mod tests;
 mod word;
 
 /// What a message says, as far as a leaf may say it, and what it does.

@@ -18,6 +18,8 @@ use ring::Ring;
 pub(crate) mod append;
 mod heads;
 mod ring;
+#[cfg(test)]
+mod tests;
 
 /// The record's file in its directory, named by the first index that it holds.
 const FILE: &str = "seg-0.redb";

@@ -17,6 +17,9 @@ use crate::store::Heads;
 use crate::table;
 use crate::task::Row;
 
+#[cfg(test)]
+mod tests;
+
 /// Records read in one transaction; long ones would pin pages that the writer wants back.
 const CHUNK: u64 = 4_096;
 /// Newest records that a quick check reads.

@@ -1,0 +1,101 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::json;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::result::State;
+
+use super::{Effect, project};
+use crate::entry::Entry;
+use crate::fixture::{CANARY, at, result, task, task_id};
+use crate::leaf::{ActWord, Detail, RecordKind};
+
+fn event(subject: &str, payload: &serde_json::Value) -> Entry {
+    Entry {
+        stream: "EVENTS".to_owned(),
+        sequence: 1,
+        subject: subject.to_owned(),
+        time: at(0),
+        headers: Vec::new(),
+        payload: payload.to_string().into(),
+    }
+}
+
+#[test]
+fn a_task_that_cannot_be_read_is_still_a_task() {
+    let cases: [(&str, fn(&mut Entry), Code); 4] = [
+        ("no JSON", |entry| entry.payload = "nope".into(), Code::InvalidJson),
+        ("an unknown kind", |entry| entry.subject = "task.acme.bot.anna".to_owned(), Code::UnknownKind),
+        (
+            "a header twice",
+            |entry| entry.headers = vec![("a".into(), "1".into()), ("A".into(), "2".into())],
+            Code::InvalidHeaders,
+        ),
+        ("too long", |entry| entry.payload = vec![b' '; 600_000].into(), Code::TooLarge),
+    ];
+    for (name, change, code) in cases {
+        let mut entry = task(1, 1);
+        change(&mut entry);
+        let told = project(&entry);
+        assert_eq!((told.kind, told.code), (RecordKind::Task, Some(code)), "{name}");
+        assert!(told.task.is_some() && !told.malformed, "{name}");
+        assert_eq!(told.effect, Effect::Submitted(at(301)), "{name}");
+        assert!(told.subject.is_none_or(|subject| !subject.contains("anna")), "{name}");
+    }
+}
+
+#[test]
+fn a_producer_s_cause_is_not_believed() {
+    let mut entry = task(1, 1);
+    entry.headers.push(("tidegate-cause".to_owned(), "EVENTS:9".to_owned()));
+    assert_eq!(project(&entry).cause, None);
+    let hop = project(&result(1, 1, "EVENTS:9", "completed"));
+    assert_eq!(hop.cause.unwrap().to_string(), "EVENTS:9", "a role's is");
+}
+
+#[test]
+fn a_result_ends_its_task_whatever_it_says() {
+    let good = project(&result(1, 1, "EVENTS:9", "canceled"));
+    assert_eq!((good.effect, good.state), (Effect::Ended(State::Canceled), Some(State::Canceled)));
+    let mut bad = result(1, 1, "EVENTS:9", "completed");
+    bad.payload = "nope".into();
+    let bad = project(&bad);
+    assert_eq!((bad.effect, bad.malformed, bad.task), (Effect::Ended(State::Failed), true, Some(task_id(1))));
+    assert!(project(&result(1, 1, "EVENTS:9", "working")).malformed, "no state to end in");
+}
+
+#[test]
+fn operators_acts_are_told_without_their_words() {
+    let acts = [
+        (json!({"act": "lane_off", "switch": {"lane": "cloud"}}), ActWord::LaneOff),
+        (
+            json!({"act": "bundle_activate", "hash": "11".repeat(32), "archive": CANARY}),
+            ActWord::BundleActivate,
+        ),
+        (json!({"act": "dead_discard", "letter": "EVENTS:4"}), ActWord::DeadDiscard),
+        (
+            json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),
+            ActWord::ReplayStart,
+        ),
+        (json!({"act": "something_new"}), ActWord::Other),
+    ];
+    for (act, word) in acts {
+        let body = json!({"schema_version": 1, "act": act, "reason": CANARY});
+        let told = project(&event("control.lane.olga", &body));
+        assert!(!told.malformed, "{word:?}");
+        let detail = told.detail.unwrap();
+        assert!(matches!(&detail, Detail::Control { act, .. } if *act == word), "{detail:?}");
+        assert!(!serde_json::to_string(&detail).unwrap().contains("canary"), "{word:?}");
+    }
+}
+
+#[test]
+fn what_is_on_no_subject_of_ours_is_unparsable() {
+    for subject in ["nope", "work.nowhere.small.interactive.acme", "task.acme", ""] {
+        let told = project(&event(subject, &json!({})));
+        assert_eq!(
+            (told.kind, told.malformed, told.subject),
+            (RecordKind::Unparsable, true, None),
+            "{subject}"
+        );
+    }
+}

@@ -1,0 +1,138 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use redb::{Database, ReadableTable as _};
+
+use super::{Fault, Level};
+use crate::fixture::{master, road, store};
+use crate::read::Reader;
+use crate::store::{Options, builder, file, write};
+use crate::table;
+
+/// Changes a row through redb's own interface, as somebody who holds the file can.
+fn tamper(dir: &std::path::Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let db: Database = builder(Options::default()).open(file(dir)).unwrap();
+    let txn = write(&db).unwrap();
+    change(&txn);
+    txn.commit().unwrap();
+}
+
+fn flip(row: &[u8], at: usize) -> Vec<u8> {
+    let mut row = row.to_vec();
+    row[at] ^= 1;
+    row
+}
+
+fn faults(dir: &std::path::Path, level: Level) -> Vec<(Option<u64>, Fault)> {
+    let reader = Reader::open(dir, Some(master())).unwrap();
+    let report = reader.verify(level, &mut |_, _| {}).unwrap();
+    report.problems.iter().map(|problem| (problem.index, problem.fault)).collect()
+}
+
+#[test]
+fn each_change_is_found_where_it_is() {
+    type Change = fn(&redb::WriteTransaction);
+    let cases: [(&str, Change, Vec<(Option<u64>, Fault)>); 9] = [
+        ("negative control: nothing", |_| {}, vec![]),
+        (
+            "a byte of a leaf",
+            |txn| {
+                let mut rec = txn.open_table(table::REC).unwrap();
+                let row = rec.get(4).unwrap().unwrap().value().to_vec();
+                let at = row.windows(5).position(|window| window == b"\"acme").unwrap();
+                rec.insert(4, flip(&row, at + 2).as_slice()).unwrap();
+            },
+            vec![(Some(4), Fault::LeafHash)],
+        ),
+        (
+            "a byte of a leaf's hash",
+            |txn| {
+                let mut rec = txn.open_table(table::REC).unwrap();
+                let row = flip(rec.get(4).unwrap().unwrap().value(), 3);
+                rec.insert(4, row.as_slice()).unwrap();
+            },
+            vec![(Some(4), Fault::LeafHash)],
+        ),
+        (
+            "a byte of a body",
+            |txn| {
+                let mut body = txn.open_table(table::BODY).unwrap();
+                let row = flip(body.get(2).unwrap().unwrap().value(), 60);
+                body.insert(2, row.as_slice()).unwrap();
+            },
+            vec![(Some(2), Fault::BodyChanged)],
+        ),
+        (
+            "a body gone",
+            |txn| drop(txn.open_table(table::BODY).unwrap().remove(2).unwrap()),
+            vec![(Some(2), Fault::BodyMissing)],
+        ),
+        (
+            "a record gone",
+            |txn| drop(txn.open_table(table::REC).unwrap().remove(3).unwrap()),
+            vec![(Some(3), Fault::Missing), (None, Fault::Conservation)],
+        ),
+        (
+            "two records changed about",
+            |txn| {
+                let mut rec = txn.open_table(table::REC).unwrap();
+                let (a, b) = (
+                    rec.get(0).unwrap().unwrap().value().to_vec(),
+                    rec.get(3).unwrap().unwrap().value().to_vec(),
+                );
+                rec.insert(0, b.as_slice()).unwrap();
+                rec.insert(3, a.as_slice()).unwrap();
+            },
+            vec![
+                (Some(0), Fault::LeafIndex),
+                (Some(0), Fault::Source),
+                (Some(0), Fault::BodyChanged),
+                (Some(3), Fault::LeafIndex),
+                (Some(3), Fault::Source),
+                (Some(3), Fault::BodyChanged),
+            ],
+        ),
+        (
+            "a sequence forgotten",
+            |txn| drop(txn.open_table(table::SRC).unwrap().remove(&table::source(1, 2)).unwrap()),
+            vec![(Some(3), Fault::Source), (Some(4), Fault::CauseMissing), (None, Fault::Sequence)],
+        ),
+        (
+            "a task forgotten",
+            |txn| {
+                let mut tasks = txn.open_table(table::TASKS).unwrap();
+                let key = tasks.first().unwrap().unwrap().0.value().to_vec();
+                tasks.remove(key.as_slice()).unwrap();
+            },
+            vec![(Some(2), Fault::Terminal), (None, Fault::Conservation)],
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path()).append(&road(3)).unwrap();
+        tamper(dir.path(), change);
+        let mut found = faults(dir.path(), Level::Full);
+        let mut expected = expected;
+        found.sort_by_key(|(index, fault)| (*index, format!("{fault:?}")));
+        expected.sort_by_key(|(index, fault)| (*index, format!("{fault:?}")));
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(faults(dir.path(), Level::Since(0)), faults(dir.path(), Level::Full), "{name}");
+    }
+}
+
+#[test]
+fn a_quick_check_reads_the_newest_records() {
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path()).append(&road(400)).unwrap();
+    let change = |index: u64| {
+        tamper(dir.path(), |txn| {
+            let mut body = txn.open_table(table::BODY).unwrap();
+            let row = flip(body.get(index).unwrap().unwrap().value(), 60);
+            body.insert(index, row.as_slice()).unwrap();
+        });
+    };
+    change(10);
+    assert_eq!(faults(dir.path(), Level::Quick), []);
+    change(1_190);
+    assert_eq!(faults(dir.path(), Level::Quick), [(Some(1_190), Fault::BodyChanged)]);
+    assert_eq!(faults(dir.path(), Level::Full).len(), 2);
+}
