@@ -67,7 +67,9 @@ impl ChatModel {
         }
         let constraint = request.schema.as_ref().map(|schema| self.schemas.compile(schema)).transpose()?;
         Ok(Conversation {
-            cache: self.decoder.cache(),
+            cache: self
+                .decoder
+                .cache(context_tokens.min(prompt.len().saturating_add(request.params.max_tokens as usize))),
             usage: Usage { input_tokens: u32::try_from(prompt.len()).unwrap_or(u32::MAX), output_tokens: 0 },
             pending: prompt,
             feeding: 0,

@@ -1,7 +1,8 @@
 //! Where tests find models and fixtures.
 
-#![expect(clippy::panic, reason = "a test without its model must fail clearly")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use crate::chat::ChatModel;
@@ -32,4 +33,85 @@ pub(crate) fn fixture<Row: serde::de::DeserializeOwned>(name: &str) -> Vec<Row> 
     let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Builds small files.
+#[derive(Clone, Default)]
+pub(crate) struct GgufFile {
+    entries: Vec<u8>,
+    entry_count: u64,
+    tensors: Vec<u8>,
+    tensor_count: u64,
+    pub(crate) data: Vec<u8>,
+}
+
+fn write_text(to: &mut Vec<u8>, value: &str) {
+    to.extend((value.len() as u64).to_le_bytes());
+    to.extend(value.as_bytes());
+}
+
+impl GgufFile {
+    pub(crate) fn entry(mut self, key: &str, value_type: u32, value: &[u8]) -> Self {
+        write_text(&mut self.entries, key);
+        self.entries.extend(value_type.to_le_bytes());
+        self.entries.extend(value);
+        self.entry_count += 1;
+        self
+    }
+
+    pub(crate) fn text(self, key: &str, value: &str) -> Self {
+        let mut bytes = Vec::new();
+        write_text(&mut bytes, value);
+        self.entry(key, 8, &bytes)
+    }
+
+    pub(crate) fn number(self, key: &str, value: u32) -> Self {
+        self.entry(key, 4, &value.to_le_bytes())
+    }
+
+    pub(crate) fn float(self, key: &str, value: f32) -> Self {
+        self.entry(key, 6, &value.to_le_bytes())
+    }
+
+    /// An array of texts.
+    pub(crate) fn texts(self, key: &str, values: &[String]) -> Self {
+        let mut bytes = [8u32.to_le_bytes().to_vec(), (values.len() as u64).to_le_bytes().to_vec()].concat();
+        values.iter().for_each(|value| write_text(&mut bytes, value));
+        self.entry(key, 9, &bytes)
+    }
+
+    /// A tensor with its weights at the end of the data.
+    pub(crate) fn weights(mut self, name: &str, shape: &[u64], weights: &[f32]) -> Self {
+        let offset = self.data.len().next_multiple_of(32);
+        self.data.resize(offset, 0);
+        self.data.extend(weights.iter().flat_map(|weight| weight.to_le_bytes()));
+        self.tensor(name, shape, 0, offset as u64)
+    }
+
+    pub(crate) fn tensor(mut self, name: &str, shape: &[u64], dtype: u32, offset: u64) -> Self {
+        write_text(&mut self.tensors, name);
+        self.tensors.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
+        shape.iter().for_each(|size| self.tensors.extend(size.to_le_bytes()));
+        self.tensors.extend(dtype.to_le_bytes());
+        self.tensors.extend(offset.to_le_bytes());
+        self.tensor_count += 1;
+        self
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+        bytes.extend(self.tensor_count.to_le_bytes());
+        bytes.extend(self.entry_count.to_le_bytes());
+        bytes.extend(&self.entries);
+        bytes.extend(&self.tensors);
+        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        bytes.extend(&self.data);
+        bytes
+    }
+}
+
+pub(crate) fn on_disk(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
 }

@@ -1,75 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io::Write;
-
 use super::Header;
 use crate::error::RefusedModel;
+use crate::testing::{GgufFile, on_disk};
 use crate::verify::{inspect_gguf, verify_file};
 
-/// Builds small files.
-#[derive(Clone, Default)]
-struct File {
-    entries: Vec<u8>,
-    entry_count: u64,
-    tensors: Vec<u8>,
-    tensor_count: u64,
-    data: Vec<u8>,
-}
-
-fn text(to: &mut Vec<u8>, value: &str) {
-    to.extend((value.len() as u64).to_le_bytes());
-    to.extend(value.as_bytes());
-}
-
-impl File {
-    fn entry(mut self, key: &str, value_type: u32, value: &[u8]) -> Self {
-        text(&mut self.entries, key);
-        self.entries.extend(value_type.to_le_bytes());
-        self.entries.extend(value);
-        self.entry_count += 1;
-        self
-    }
-
-    fn text(self, key: &str, value: &str) -> Self {
-        let mut bytes = Vec::new();
-        text(&mut bytes, value);
-        self.entry(key, 8, &bytes)
-    }
-
-    fn number(self, key: &str, value: u32) -> Self {
-        self.entry(key, 4, &value.to_le_bytes())
-    }
-
-    fn tensor(mut self, name: &str, shape: &[u64], dtype: u32, offset: u64) -> Self {
-        text(&mut self.tensors, name);
-        self.tensors.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
-        shape.iter().for_each(|size| self.tensors.extend(size.to_le_bytes()));
-        self.tensors.extend(dtype.to_le_bytes());
-        self.tensors.extend(offset.to_le_bytes());
-        self.tensor_count += 1;
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-        bytes.extend(self.tensor_count.to_le_bytes());
-        bytes.extend(self.entry_count.to_le_bytes());
-        bytes.extend(&self.entries);
-        bytes.extend(&self.tensors);
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
-        bytes.extend(&self.data);
-        bytes
-    }
-}
-
-fn on_disk(bytes: &[u8]) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(bytes).unwrap();
-    file
-}
-
-fn supported() -> File {
-    let file = File { data: vec![0; 256], ..File::default() };
+fn supported() -> GgufFile {
+    let mut file = GgufFile::default();
+    file.data = vec![0; 256];
     file.text("general.architecture", "llama")
         .text("tokenizer.ggml.model", "gpt2")
         .text("tokenizer.ggml.pre", "smollm")
@@ -137,7 +75,7 @@ fn damage_is_refused_wherever_it_lies() {
 
 #[test]
 fn other_architectures_are_refused_by_name() {
-    let base = |name: &str| File::default().text("general.architecture", name);
+    let base = |name: &str| GgufFile::default().text("general.architecture", name);
     let cases = [
         (base("gemma3"), "gemma3", "sliding-window"),
         (base("qwen2"), "qwen2", "biases"),
@@ -145,7 +83,7 @@ fn other_architectures_are_refused_by_name() {
         (base("mamba"), "mamba", "no forward pass"),
         (base("llama").number("llama.expert_count", 8), "llama", "experts"),
         (base("llama").text("llama.rope.scaling.type", "yarn"), "llama", "rotary"),
-        (File::default(), "unnamed", "no forward pass"),
+        (GgufFile::default(), "unnamed", "no forward pass"),
     ];
     for (file, name, reason) in cases {
         let error = inspect_gguf(on_disk(&file.bytes()).path(), u64::MAX).unwrap_err();

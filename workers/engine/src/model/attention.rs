@@ -13,14 +13,14 @@ pub(crate) struct Heads {
 }
 
 /// The keys and values of one sequence, all layers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
     layers: Vec<LayerCache>,
     len: usize,
 }
 
 /// One layer's keys and values: a contiguous run of positions for each head.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 struct LayerCache {
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
@@ -35,10 +35,10 @@ pub(crate) struct Rope {
 }
 
 impl Cache {
-    pub(crate) fn new(layers: usize, heads: Heads) -> Self {
-        let empty =
-            LayerCache { keys: vec![Vec::new(); heads.groups], values: vec![Vec::new(); heads.groups] };
-        Self { layers: vec![empty; layers], len: 0 }
+    /// For at most `positions`: the memory is reserved at once and used as positions come.
+    pub(crate) fn new(layers: usize, heads: Heads, positions: usize) -> Self {
+        let run = || (0..heads.groups).map(|_| Vec::with_capacity(positions * heads.size)).collect();
+        Self { layers: (0..layers).map(|_| LayerCache { keys: run(), values: run() }).collect(), len: 0 }
     }
 
     /// Positions held.

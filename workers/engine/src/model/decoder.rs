@@ -100,9 +100,9 @@ impl Decoder {
         Ok(Self { embedding, layers, norm, output, rope, heads, epsilon, context_tokens, computed })
     }
 
-    /// An empty cache for a new sequence.
-    pub(crate) fn cache(&self) -> Cache {
-        Cache::new(self.layers.len(), self.heads)
+    /// An empty cache for a new sequence of at most `positions` tokens.
+    pub(crate) fn cache(&self, positions: usize) -> Cache {
+        Cache::new(self.layers.len(), self.heads, positions)
     }
 
     /// Feeds each sequence its tokens. Returns, for each, the logits after its last token where wanted.

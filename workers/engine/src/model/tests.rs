@@ -1,10 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
-use super::{Repack, Rows};
+use super::weights::WeightsError;
+use super::{Decoder, Repack, Rows};
 use crate::chat::ChatModel;
-use crate::testing::{chat, fixture};
+use crate::gguf::Header;
+use crate::testing::{GgufFile, chat, fixture, on_disk};
 
 #[derive(Deserialize)]
 struct Row {
@@ -34,7 +37,7 @@ fn log_probability(logits: &[f32], token: u32) -> f64 {
 fn follow(model: &ChatModel) -> (f64, f32, f64) {
     let (mut same, mut all, mut largest, mut sum) = (0, 0, 0f32, 0f64);
     for row in fixture::<Row>("greedy.json") {
-        let mut cache = model.decoder.cache();
+        let mut cache = model.decoder.cache(256);
         let mut feed = row.prompt.clone();
         for (token, lead) in row.tokens.iter().zip(&row.lead).take(24) {
             let logits =
@@ -71,11 +74,11 @@ fn a_batch_computes_what_its_rows_compute_alone() {
     let rows = fixture::<Row>("greedy.json");
     let (first, second) = (&rows[0].prompt, &rows[1].prompt);
     let alone = |prompt: &[u32]| {
-        let mut cache = model.decoder.cache();
+        let mut cache = model.decoder.cache(256);
         step(&model, &mut [Rows { cache: &mut cache, tokens: prompt, logits: true }]).remove(0)
     };
     // One in a single step, the other in two, beside each other.
-    let (mut a, mut b) = (model.decoder.cache(), model.decoder.cache());
+    let (mut a, mut b) = (model.decoder.cache(256), model.decoder.cache(256));
     let halves = second.split_at(second.len() / 2);
     let begun = model
         .decoder
@@ -94,4 +97,121 @@ fn a_batch_computes_what_its_rows_compute_alone() {
     }
     // Negative control: the two prompts do not give the same logits.
     assert_ne!(alone(first), alone(second));
+}
+
+/// A model of two layers with weights from a fixed sequence, all kinds of tensors of its architecture.
+fn tiny(architecture: &str) -> GgufFile {
+    let (hidden, inner, heads, groups, size, vocabulary) = (64u64, 96u64, 4u64, 2u64, 32u64, 80u64);
+    let mut state = 7u32;
+    let mut random = |count: u64, around: f32| -> Vec<f32> {
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                around + f32::from(u16::try_from(state >> 16).unwrap()) / 65_535.0 * 0.4 - 0.2
+            })
+            .collect()
+    };
+    let key = |suffix: &str| format!("{architecture}.{suffix}");
+    let tokens: Vec<String> = (0..vocabulary).map(|token| format!("t{token}")).collect();
+    let number = |value: u64| u32::try_from(value).unwrap();
+    // Llama's heads fill the hidden state; Qwen3's need not.
+    let size = if architecture == "llama" { hidden / heads } else { size };
+    let mut file = GgufFile::default()
+        .text("general.architecture", architecture)
+        .number("general.dtype", 0)
+        .texts("tokenizer.ggml.tokens", &tokens)
+        .number(&key("block_count"), 2)
+        .number(&key("context_length"), 64)
+        .number(&key("embedding_length"), number(hidden))
+        .number(&key("feed_forward_length"), number(inner))
+        .number(&key("attention.head_count"), number(heads))
+        .number(&key("attention.head_count_kv"), number(groups))
+        .number(&key("attention.key_length"), number(size))
+        .number(&key("rope.dimension_count"), number(size))
+        .float(&key("attention.layer_norm_rms_epsilon"), 1e-6)
+        .float(&key("rope.freq_base"), 10_000.0)
+        .weights("token_embd.weight", &[hidden, vocabulary], &random(hidden * vocabulary, 0.0))
+        .weights("output.weight", &[hidden, vocabulary], &random(hidden * vocabulary, 0.0))
+        .weights("output_norm.weight", &[hidden], &random(hidden, 1.0));
+    for layer in 0..2 {
+        let mut matrices = vec![
+            ("attn_q", hidden, heads * size),
+            ("attn_k", hidden, groups * size),
+            ("attn_v", hidden, groups * size),
+            ("attn_output", heads * size, hidden),
+            ("ffn_gate", hidden, inner),
+            ("ffn_up", hidden, inner),
+            ("ffn_down", inner, hidden),
+        ];
+        for (name, columns, rows) in matrices.drain(..) {
+            let weights = random(columns * rows, 0.0);
+            file = file.weights(&format!("blk.{layer}.{name}.weight"), &[columns, rows], &weights);
+        }
+        let mut norms = vec![("attn_norm", hidden), ("ffn_norm", hidden)];
+        if architecture == "qwen3" {
+            norms.extend([("attn_q_norm", size), ("attn_k_norm", size)]);
+        }
+        for (name, length) in norms {
+            file = file.weights(&format!("blk.{layer}.{name}.weight"), &[length], &random(length, 1.0));
+        }
+    }
+    file
+}
+
+fn logits_of(file: &GgufFile, tokens: &[u32]) -> Result<Vec<f32>, WeightsError> {
+    let disk = on_disk(&file.bytes());
+    let mut handle = std::fs::File::open(disk.path()).unwrap();
+    let header = Header::read(&mut handle).unwrap();
+    let decoder = Decoder::load(&header, &mut handle, None)?;
+    let mut cache = decoder.cache(tokens.len());
+    let rows = Rows { cache: &mut cache, tokens, logits: true };
+    Ok(decoder.step(&mut [rows]).unwrap().remove(0).unwrap())
+}
+
+#[test]
+fn both_architectures_compute_what_candles_own_models_compute() {
+    use candle_core::quantized::gguf_file::Content;
+    use candle_transformers::models::{quantized_llama, quantized_qwen3};
+    let tokens: Vec<u32> = vec![3, 14, 15, 9, 2, 6, 5, 35, 79];
+    let input = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    for architecture in ["llama", "qwen3"] {
+        let file = tiny(architecture);
+        let ours = logits_of(&file, &tokens).unwrap();
+        let mut reader = std::io::Cursor::new(file.bytes());
+        let content = Content::read(&mut reader).unwrap();
+        let theirs = if architecture == "llama" {
+            let mut model =
+                quantized_llama::ModelWeights::from_gguf(content, &mut reader, &Device::Cpu).unwrap();
+            model.forward(&input, 0)
+        } else {
+            let mut model =
+                quantized_qwen3::ModelWeights::from_gguf(content, &mut reader, &Device::Cpu).unwrap();
+            model.forward(&input, 0)
+        };
+        let theirs: Vec<f32> = theirs.unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let spread = theirs.iter().copied().fold(0f32, |most, logit| most.max(logit.abs()));
+        let difference = ours.iter().zip(&theirs).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-3 * spread, "{architecture}: {difference} of {spread}");
+        // Negative control: another order of tokens gives other logits.
+        let turned: Vec<u32> = tokens.iter().rev().copied().collect();
+        let other = logits_of(&file, &turned).unwrap();
+        assert!(ours.iter().zip(&other).any(|(x, y)| (x - y).abs() > 0.1 * spread), "{architecture}");
+    }
+}
+
+#[test]
+fn tensors_that_would_be_left_out_or_do_not_fit_are_refused() {
+    let hidden = 64;
+    let cases = [
+        (tiny("llama").weights("blk.0.attn_q.bias", &[hidden], &[0.5; 64]), "blk.0.attn_q.bias"),
+        (tiny("llama").weights("blk.2.attn_norm.weight", &[hidden], &[0.5; 64]), "blk.2.attn_norm.weight"),
+        (tiny("llama").weights("rope_freqs.weight", &[hidden], &[0.5; 64]), "rope_freqs.weight"),
+    ];
+    for (file, name) in cases {
+        let error = logits_of(&file, &[1]).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    // Factors of the frequencies (Llama 3.1) are taken, and felt.
+    let scaled = tiny("llama").weights("rope_freqs.weight", &[8], &[4.0; 8]);
+    assert_ne!(logits_of(&scaled, &[1, 2, 3]).unwrap(), logits_of(&tiny("llama"), &[1, 2, 3]).unwrap());
 }
