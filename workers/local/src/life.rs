@@ -1,0 +1,399 @@
+//! The life cycle of a message in the local worker: a pure step function. An event goes in, an action comes out; the shell
+//! performs it and brings its answer as the next event. Time and everything known come in as values.
+//!
+//! ```text
+//! begin(message) ─▶ Look? ─▶ Run ─▶ Send(result) ─▶ (duplicate? Look, compare) ─▶ (taken? Send late) ─▶ Done
+//!                     └─ off, no such model here ─▶ Send(step) ─▶ Done
+//! ```
+//!
+//! INVARIANT: `Done(Ack)` comes only after the result, the step or the late attempt was acknowledged by its stream, or
+//! after a result of this task was seen there.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tidegate_engine::{EngineError, JobInput, Output, SubmitError};
+use tidegate_schemas::code::Refused;
+use tidegate_schemas::decision::Switch;
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::{Name, Position, TaskId};
+
+use outgoing::Unused;
+use work::Work;
+
+mod answer;
+mod outgoing;
+mod question;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub use question::chat_request;
+
+/// First wait after the engine had no room, milliseconds.
+const OVERLOADED_MS: u64 = 250;
+/// Wait after the engine had stopped, milliseconds: this process is about to end.
+const STOPPED_MS: u64 = 1_000;
+
+/// A message as the consumer delivered it.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// Where it stands.
+    pub position: Position,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: Headers,
+    /// Its payload.
+    pub payload: Bytes,
+    /// Deliveries so far, this one included.
+    pub delivered: u64,
+}
+
+/// What is known while one message is worked on.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// What is switched off.
+    pub off: &'a [Switch],
+    /// Who was told to stop: whether the task was withdrawn.
+    pub canceled: bool,
+    /// What the engine has.
+    pub models: &'a Models,
+}
+
+/// What the engine has.
+#[derive(Debug, Clone, Default)]
+pub struct Models {
+    /// Whether a chat model is loaded.
+    pub chat: bool,
+    /// Whether an embedding model is loaded.
+    pub embed: bool,
+    /// Names in the bundle that they answer to; empty: every name.
+    pub names: std::collections::BTreeSet<String>,
+}
+
+/// What the shell is asked to do. Exactly one at a time; its answer is the next event.
+pub enum Action {
+    /// Read the terminal result of the task; answered by [`Event::Looked`].
+    Look {
+        /// Whose it is.
+        tenant: Name,
+        /// Who asked.
+        agent: Name,
+        /// The task.
+        task: TaskId,
+    },
+    /// Run this on the engine; answered by [`Event::Ran`] once the attempt's record is acknowledged, too.
+    Run(Box<Run>),
+    /// Publish to a stream and wait for the acknowledgement; answered by [`Event::Sent`].
+    Send(Message),
+    /// The message is finished.
+    Done(Disposition),
+}
+
+/// Something to run.
+pub struct Run {
+    /// Whose it is and which task: what a cancellation names.
+    pub tenant: Name,
+    /// The task.
+    pub task: TaskId,
+    /// The record that it begins.
+    pub attempt: Message,
+    /// What to do.
+    pub input: JobInput,
+    /// When it must have ended.
+    pub deadline: Timestamp,
+    /// Where tokens go while they come, where they are wanted.
+    pub deltas: Option<Deltas>,
+}
+
+/// Where tokens go while they come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deltas {
+    /// Subject, core NATS.
+    pub subject: String,
+    /// The attempt that each names.
+    pub attempt: u32,
+}
+
+/// A message to publish to a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Where to.
+    pub subject: String,
+    /// Idempotency key.
+    pub msg_id: String,
+    /// Headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// A message to publish without waiting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telling {
+    /// Where to.
+    pub subject: String,
+    /// Headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// What happens to the message that came in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Disposition {
+    /// It is done.
+    Ack,
+    /// Not now: again after so many milliseconds.
+    Retry {
+        /// Milliseconds.
+        after_ms: u64,
+    },
+    /// It leads nowhere: a dead letter, and the failed result where the task can be told.
+    Dead {
+        /// Why.
+        refused: Refused,
+        /// The task and its result.
+        result: Option<(TaskId, Box<Message>)>,
+    },
+}
+
+/// What happened.
+pub enum Event {
+    /// The payload of the task's terminal result, where there is one.
+    Looked(Option<Bytes>),
+    /// What became of the run.
+    Ran(Ran),
+    /// What the stream said.
+    Sent(Sent),
+}
+
+/// What became of a run.
+pub enum Ran {
+    /// It ended well.
+    Finished(Box<Output>),
+    /// It ended badly.
+    Failed(EngineError),
+    /// It never began.
+    NotTaken(SubmitError),
+}
+
+/// What a stream said to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It is stored.
+    Stored,
+    /// A message with this idempotency key was stored before.
+    Duplicate,
+    /// The subject holds a message already.
+    Taken,
+    /// The server takes no message of this size.
+    TooLarge,
+}
+
+/// An action, and what to tell on the way.
+pub struct Step {
+    /// What to tell; nobody waits for it.
+    pub tell: Option<Telling>,
+    /// What to do next.
+    pub action: Action,
+}
+
+/// Where a message's life stands between two steps.
+pub struct Life {
+    work: Option<Box<Work>>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Looks whether the task has a result already.
+    Looking,
+    /// Runs.
+    Running,
+    /// A result is on its way.
+    Ending(Box<Ending>),
+    /// The stream knows the result's id: compares.
+    Comparing(Box<Ending>),
+    /// Something else than a result is on its way; nothing follows it.
+    Closing,
+    /// Nothing is expected.
+    Over,
+}
+
+/// A result on its way.
+struct Ending {
+    message: Message,
+    unused: Unused,
+}
+
+// === impl Step ===
+
+impl Step {
+    fn new(action: Action) -> Self {
+        Self { tell: None, action }
+    }
+
+    fn ack() -> Self {
+        Self::new(Action::Done(Disposition::Ack))
+    }
+
+    fn retry(after_ms: u64) -> Self {
+        Self::new(Action::Done(Disposition::Retry { after_ms }))
+    }
+}
+
+// === impl Life ===
+
+impl Life {
+    /// Begins the life of a message that came in.
+    #[must_use]
+    pub fn begin(message: &Arrived, context: &Context<'_>) -> (Self, Step) {
+        match Work::read(message) {
+            Ok(work) => {
+                let mut life = Self { work: Some(Box::new(work)), stage: Stage::Over };
+                // Somebody may have finished what is delivered again.
+                let step =
+                    if message.delivered > 1 { life.look(Stage::Looking) } else { life.admit(context) };
+                (life, step)
+            }
+            Err(refused) => {
+                let result = work::failed_of(message, &refused, context.now);
+                let dead = Disposition::Dead { refused, result };
+                (Self { work: None, stage: Stage::Over }, Step::new(Action::Done(dead)))
+            }
+        }
+    }
+
+    /// What is given up because it fails again and again: why, and the failed result where the task can be told.
+    #[must_use]
+    pub fn poisoned(message: &Arrived, now: Timestamp) -> Disposition {
+        let refused = work::poison();
+        let result = work::failed_of(message, &refused, now);
+        Disposition::Dead { refused, result }
+    }
+
+    /// The next step, after the answer to the last action.
+    pub fn next(&mut self, event: Event, context: &Context<'_>) -> Step {
+        match (std::mem::replace(&mut self.stage, Stage::Over), event) {
+            (Stage::Looking, Event::Looked(None)) => self.admit(context),
+            (Stage::Looking, Event::Looked(Some(_))) => Step::ack(),
+            (Stage::Running, Event::Ran(ran)) => self.ran(ran, context),
+            (Stage::Ending(ending), Event::Sent(sent)) => self.ended(*ending, sent, context),
+            (Stage::Comparing(ending), Event::Looked(found)) => {
+                self.compared(*ending, found.as_ref(), context)
+            }
+            (Stage::Closing, Event::Sent(_)) => Step::ack(),
+            // The shell answered something that was not asked: give the message another try rather than lose it.
+            _ => Step::retry(STOPPED_MS),
+        }
+    }
+
+    fn with_work(&mut self, then: impl FnOnce(&mut Self, &Work) -> Step) -> Step {
+        match self.work.take() {
+            Some(work) => {
+                let step = then(self, &work);
+                self.work = Some(work);
+                step
+            }
+            None => Step::retry(STOPPED_MS),
+        }
+    }
+
+    fn look(&mut self, stage: Stage) -> Step {
+        self.with_work(|life, work| {
+            life.stage = stage;
+            let (tenant, agent, task) = (work.tenant.clone(), work.hop.agent.clone(), work.hop.id);
+            Step::new(Action::Look { tenant, agent, task })
+        })
+    }
+
+    /// Runs it, unless there is a reason not to.
+    fn admit(&mut self, context: &Context<'_>) -> Step {
+        self.with_work(|life, work| {
+            if context.canceled {
+                // The router has published the canceled result before it told us.
+                return Step::ack();
+            }
+            if context.now >= work.hop.deadline {
+                let (message, unused) = answer::too_late(work, context.now);
+                return life.send(message, unused);
+            }
+            if let Some(reason) = work.no_go(context) {
+                life.stage = Stage::Closing;
+                return Step::new(Action::Send(outgoing::step(work, reason)));
+            }
+            match question::ask(work) {
+                Ok(input) => {
+                    life.stage = Stage::Running;
+                    Step::new(Action::Run(Box::new(work.run(input, context.now))))
+                }
+                Err(refused) => {
+                    let (message, unused) = answer::refused(work, refused, context.now);
+                    life.send(message, unused)
+                }
+            }
+        })
+    }
+
+    fn ran(&mut self, ran: Ran, context: &Context<'_>) -> Step {
+        self.with_work(|life, work| match ran {
+            Ran::Finished(output) => {
+                let (message, unused) = answer::finished(work, *output, context.now);
+                life.send(message, unused)
+            }
+            Ran::Failed(EngineError::Canceled) => life.late(work, Unused::default(), context),
+            // Another process takes it up.
+            Ran::Failed(EngineError::ShutDown) | Ran::NotTaken(SubmitError::Stopped) => {
+                Step::retry(STOPPED_MS)
+            }
+            Ran::NotTaken(SubmitError::Overloaded { .. }) => Step::retry(OVERLOADED_MS),
+            Ran::Failed(EngineError::UnsupportedKind { .. }) => {
+                life.stage = Stage::Closing;
+                Step::new(Action::Send(outgoing::step(work, work::incapable())))
+            }
+            Ran::Failed(error) => {
+                let (message, unused) = answer::failed(work, &error, context.now);
+                life.send(message, unused)
+            }
+        })
+    }
+
+    fn ended(&mut self, ending: Ending, sent: Sent, context: &Context<'_>) -> Step {
+        match sent {
+            Sent::Stored => self.reply(&ending.message),
+            Sent::Duplicate => self.look(Stage::Comparing(Box::new(ending))),
+            Sent::Taken => self.with_work(|life, work| life.late(work, ending.unused, context)),
+            Sent::TooLarge => self.with_work(|life, work| {
+                let (message, unused) = answer::oversized(work, context.now);
+                life.send(message, unused)
+            }),
+        }
+    }
+
+    /// Ours, sent twice; or that of another run of the same work.
+    fn compared(&mut self, ending: Ending, found: Option<&Bytes>, context: &Context<'_>) -> Step {
+        if found.is_some_and(|payload| *payload != ending.message.payload) {
+            self.with_work(|life, work| life.late(work, ending.unused, context))
+        } else {
+            self.reply(&ending.message)
+        }
+    }
+
+    fn send(&mut self, message: Message, unused: Unused) -> Step {
+        self.stage = Stage::Ending(Box::new(Ending { message: message.clone(), unused }));
+        Step::new(Action::Send(message))
+    }
+
+    fn late(&mut self, work: &Work, unused: Unused, context: &Context<'_>) -> Step {
+        self.stage = Stage::Closing;
+        Step::new(Action::Send(outgoing::late(work, unused, context.now)))
+    }
+
+    fn reply(&mut self, message: &Message) -> Step {
+        let tell = self.work.as_ref().and_then(|work| outgoing::reply(work, message));
+        Step { tell, ..Step::ack() }
+    }
+}

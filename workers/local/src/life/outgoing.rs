@@ -1,0 +1,110 @@
+//! Messages that the worker sends: attempts, results, steps, and what it tells on the way.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use tidegate_schemas::attempt::{Attempt, Phase};
+use tidegate_schemas::decision::Decision;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::Position;
+use tidegate_schemas::result::{TaskResult, Usage};
+use tidegate_schemas::step::{Step, StepReason};
+use tidegate_schemas::subject::{self, Lane, Subject};
+use tidegate_schemas::work::Hop;
+
+use super::work::Work;
+use super::{Message, Telling};
+
+/// What a run made, should nobody want it any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Unused {
+    pub(super) usage: Usage,
+    pub(super) output: Option<Digest>,
+}
+
+/// JSON of one of our own types.
+fn json<T: Serialize>(value: &T) -> Bytes {
+    // Our wire types hold only what JSON can write; should that ever fail, an empty payload is refused by every reader.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn typed(headers: Headers) -> Headers {
+    headers.with("content-type", "application/json")
+}
+
+/// A terminal result, caused by the work at `cause`.
+pub(super) fn result(
+    result: &TaskResult,
+    hop: &Hop,
+    cause: &Position,
+    decision: Option<&Decision>,
+) -> Message {
+    let headers = typed(result.headers(hop.headers(cause), decision.map(Decision::sensitivity)));
+    let (tenant, agent) = (result.tenant.clone(), result.agent.clone());
+    Message {
+        msg_id: hop.msg_id(&tenant, "result", 0),
+        subject: Subject::Result { tenant, agent, task: result.task }.to_string(),
+        headers,
+        payload: json(result),
+    }
+}
+
+/// The record that this run begins.
+pub(super) fn started(work: &Work, now: Timestamp) -> Message {
+    attempt(work, "attempt", Phase::Started, now)
+}
+
+/// The record that this run's answer is not used.
+pub(super) fn late(work: &Work, unused: Unused, now: Timestamp) -> Message {
+    let Unused { usage, output } = unused;
+    attempt(work, "late", Phase::Late { usage, cost_usd_micros: Some(0), output }, now)
+}
+
+fn attempt(work: &Work, step: &str, phase: Phase, now: Timestamp) -> Message {
+    let attempt = Attempt {
+        schema_version: 1,
+        task: work.hop.id,
+        agent: work.hop.agent.clone(),
+        attempt: work.attempt,
+        phase,
+        at: now,
+        target: work.pool.clone(),
+        model: work.local.model.clone(),
+        ticket: None,
+        content: None,
+        content_bytes: None,
+        host: None,
+    };
+    Message {
+        msg_id: work.hop.msg_id(&work.tenant, &format!("{step}-hop{}", work.hop.hop), work.attempt),
+        subject: Subject::Attempt(Lane::Local, work.tenant.clone()).to_string(),
+        headers: typed(work.hop.headers(&work.position)),
+        payload: json(&attempt),
+    }
+}
+
+/// The work goes back to the router.
+pub(super) fn step(work: &Work, reason: StepReason) -> Message {
+    let step = Step {
+        schema_version: 1,
+        reason,
+        destination: work.destination.name.clone(),
+        attempts: work.attempt.saturating_sub(1),
+    };
+    Message {
+        msg_id: work.hop.msg_id(&work.tenant, &format!("step-hop{}", work.hop.hop), 0),
+        subject: Subject::Step(Lane::Local, work.tenant.clone()).to_string(),
+        headers: typed(work.hop.headers(&work.position)),
+        payload: json(&step),
+    }
+}
+
+/// The result again, for a producer that named a reply token.
+pub(super) fn reply(work: &Work, message: &Message) -> Option<Telling> {
+    work.hop.reply.as_ref().map(|token| Telling {
+        subject: subject::reply(&work.tenant, &work.hop.agent, token),
+        headers: message.headers.clone(),
+        payload: message.payload.clone(),
+    })
+}

@@ -1,0 +1,133 @@
+//! Running: checks, pools, watchers, drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve};
+use tidegate_engine::Engine;
+use tidegate_schemas::control::FLAGS_BUCKET;
+use tidegate_schemas::subject::NOTICE_CANCEL_ALL;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span};
+
+use crate::config::LocalConfig;
+use crate::desk::Desk;
+use crate::life::Models;
+use crate::watch;
+use crate::worker::Worker;
+
+/// How often the engine's thread is looked at.
+const ENGINE_EVERY: Duration = Duration::from_millis(500);
+
+/// Why the worker ended, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It would pull nothing.
+    #[error("no pool is named; name at least one")]
+    NoPool,
+    /// The bus is not as it must be.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// Withdrawals or switches cannot be listened to.
+    #[error("cannot listen to notices: {0}")]
+    Listen(#[from] ApiError),
+    /// The switches cannot be read.
+    #[error("cannot read the switches: {0}")]
+    Flags(#[from] KvError),
+    /// A pool's loop ended.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The engine's thread has ended.
+    #[error("the engine has stopped; see its log, and start the worker again")]
+    EngineStopped,
+    /// A pool's task died.
+    #[error("a pool's loop ended by a panic; see the log, and start the worker again")]
+    Panicked,
+}
+
+/// Pulls and runs the work of the configured pools until `shutdown`, then drains: what runs may end within
+/// [`LocalConfig::drain_ms`], the rest is given back.
+///
+/// # Errors
+/// [`RunError`], with what to do; what was held is given back first.
+pub async fn run(
+    bus: Bus,
+    config: LocalConfig,
+    engine: Engine,
+    shutdown: CancellationToken,
+    health: Health,
+) -> Result<(), RunError> {
+    if config.pools.is_empty() {
+        return Err(RunError::NoPool);
+    }
+    let consumers: Vec<_> = config.pools.iter().map(crate::config::PoolConfig::consumer).collect();
+    bus.check(&consumers).await?;
+    let desk = Arc::new(Desk::default());
+    let stop = shutdown.child_token();
+    let watchers = CancellationToken::new();
+    // However this ends, the watchers end with it.
+    let _guard = watchers.clone().drop_guard();
+    // Listen before the first read, so that no change falls between.
+    let cancels = bus.subscribe_core(NOTICE_CANCEL_ALL).await?;
+    let flags = bus.kv_notices(FLAGS_BUCKET).await?;
+    watch::load_flags(&bus, &desk).await?;
+    let mut watching = JoinSet::new();
+    watching.spawn(watch::cancels(desk.clone(), cancels, watchers.clone()));
+    watching.spawn(watch::flags(bus.clone(), desk.clone(), flags, watchers.clone()));
+
+    let worker =
+        Worker { bus, engine: engine.clone(), desk, models: Arc::new(models(&engine, &config)), health };
+    let mut pools = JoinSet::new();
+    for pool in &config.pools {
+        let span = info_span!("pool", name = %pool.name);
+        info!(pool = %pool.name, in_flight = pool.in_flight, "Pulling local work.");
+        let loop_ = serve(
+            worker.bus.clone(),
+            pool.options(config.drain_ms),
+            worker.clone(),
+            stop.clone(),
+            worker.health.clone(),
+        );
+        pools.spawn(loop_.instrument(span));
+    }
+    worker.health.ready("engine");
+    supervise(pools, &worker, &stop).await
+}
+
+/// Waits for the pools; when one ends badly, or the engine does, the others drain.
+async fn supervise(
+    mut pools: JoinSet<Result<(), ServeError>>,
+    worker: &Worker,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let mut ended = Ok(());
+    let mut keep_first = |error: RunError| {
+        if ended.is_ok() {
+            ended = Err(error);
+        }
+        stop.cancel();
+    };
+    loop {
+        tokio::select! {
+            joined = pools.join_next() => match joined {
+                None => break,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => keep_first(error.into()),
+                Some(Err(_)) => keep_first(RunError::Panicked),
+            },
+            () = tokio::time::sleep(ENGINE_EVERY), if !stop.is_cancelled() => {
+                if !worker.engine.is_alive() {
+                    worker.health.not_ready("engine", "the engine has stopped; the worker is about to end");
+                    keep_first(RunError::EngineStopped);
+                }
+            }
+        }
+    }
+    ended
+}
+
+fn models(engine: &Engine, config: &LocalConfig) -> Models {
+    let has = |kind: &str| engine.models().iter().any(|model| model.kind == kind);
+    Models { chat: has("chat"), embed: has("embed"), names: config.models.clone() }
+}
