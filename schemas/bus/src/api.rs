@@ -214,6 +214,20 @@ impl Bus {
         self.direct_get(&format!("$JS.API.DIRECT.GET.{stream}"), payload.into()).await
     }
 
+    /// The stream's first message from this sequence on whose subject matches; `filter` may hold wildcards.
+    ///
+    /// # Errors
+    /// [`ApiError`]; that there is none is `Ok(None)`.
+    pub async fn first_from(
+        &self,
+        stream: &str,
+        filter: &str,
+        sequence: u64,
+    ) -> Result<Option<Stored>, ApiError> {
+        let payload = format!("{{\"seq\":{sequence},\"next_by_subj\":{}}}", json_string(filter));
+        self.direct_get(&format!("$JS.API.DIRECT.GET.{stream}"), payload.into()).await
+    }
+
     /// The result of a task as an agent of its own tenant looks it up: its account adds the tenant.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ const EXPIRES_NS: u64 = 20 * 1_000_000_000;
 const HEARTBEAT_NS: u64 = 4 * 1_000_000_000;
 /// Silence after which the requests count as lost: two heartbeats and a little.
 const SILENCE_MAX: Duration = Duration::from_secs(9);
+/// Time that the server gets to take up the last request before the inbox goes away. A request whose inbox is gone when it is
+/// taken up, in another account, counts as one that somebody waits for, and swallows messages until it expires.
+const TAKE_UP: Duration = Duration::from_millis(60);
 /// Pause before asking again after the server could not serve.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -48,6 +51,7 @@ pub(crate) struct Puller {
     /// Messages that requests on their way may still bring.
     asked: usize,
     heard: Instant,
+    asked_at: Instant,
     not_before: Instant,
     /// Whether the server answered the last request.
     pub(crate) is_served: bool,
@@ -70,6 +74,7 @@ impl Puller {
             batch: batch.max(1),
             asked: 0,
             heard: now,
+            asked_at: now,
             not_before: now,
             is_served: false,
         })
@@ -100,6 +105,7 @@ impl Puller {
             .await;
         if sent.is_ok() {
             self.asked += want;
+            self.asked_at = now;
             if self.asked == want {
                 self.heard = now;
             }
@@ -140,6 +146,8 @@ impl Puller {
 
     /// Stops the requests. What comes after this and before [`Pulled::Closed`] was already on its way.
     pub(crate) async fn stop(&mut self) {
+        let _ = self.bus.client().flush().await;
+        tokio::time::sleep_until(self.asked_at + TAKE_UP).await;
         let _ = self.subscriber.drain().await;
     }
 

@@ -154,17 +154,24 @@ impl NatsServer {
 
     /// Writes new accounts and has the server take them over without dropping connections.
     ///
+    /// It is told twice: up to 2.15.1 the imports of an account that is new work from the second time on.
+    ///
     /// # Errors
     /// [`ServerError::ReloadRefused`] when it keeps the old ones.
     pub async fn reload(&mut self, accounts: &str) -> Result<(), ServerError> {
         write_private(&accounts_file(&self.options), accounts)?;
+        self.reload_once().await?;
+        self.reload_once().await
+    }
+
+    async fn reload_once(&mut self) -> Result<(), ServerError> {
         let log = log_file(&self.options);
         let from = std::fs::metadata(&log).map_or(0, |meta| meta.len());
         self.signal(Signal::SIGHUP);
         let deadline = Instant::now() + RELOAD_MAX;
         while Instant::now() < deadline {
             let new = read_from(&log, from);
-            if new.contains("Reloaded server configuration") || new.contains("Reloaded: ") && new.contains("configuration") {
+            if new.contains("Reloaded server configuration") {
                 return Ok(());
             }
             if new.contains("Failed to reload") || self.has_ended() {
@@ -219,7 +226,8 @@ fn prepare(options: &ServerOptions, accounts: &str) -> Result<(), ServerError> {
     let directory = &options.directory;
     let io = |source| ServerError::Io { path: directory.clone(), source };
     std::fs::create_dir_all(directory.join("streams")).map_err(io)?;
-    let config = CONFIG.replace("sync_interval: always", &format!("sync_interval: {}", options.sync_interval));
+    let config =
+        CONFIG.replace("sync_interval: always", &format!("sync_interval: {}", options.sync_interval));
     write_private(&directory.join("nats.conf"), &config)?;
     write_private(&accounts_file(options), accounts)
 }
@@ -288,9 +296,11 @@ fn write_private(path: &Path, text: &str) -> Result<(), ServerError> {
     let draft = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft);
-    file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&draft, path))
-        .map_err(failed)
+    file.and_then(|mut file| {
+        std::io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all())
+    })
+    .and_then(|()| std::fs::rename(&draft, path))
+    .map_err(failed)
 }
 
 fn port_of(url: &str) -> Option<u16> {

@@ -36,7 +36,9 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// The identity has no key.
-    #[error("`{identity}` has no key yet; make one with `tidegate agent add`, or for a role with `tidegate dev`")]
+    #[error(
+        "`{identity}` has no key yet; make one with `tidegate agent add`, or for a role with `tidegate dev`"
+    )]
     Missing {
         /// Who.
         identity: String,
@@ -111,8 +113,7 @@ fn write(path: &Path) -> Result<String, KeyError> {
     let pair = KeyPair::new_user();
     let failed = |source| KeyError::Io { path: path.to_owned(), source };
     let seed = pair.seed().map_err(|_| KeyError::NotASeed { path: path.to_owned() })?;
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     writeln!(file, "{seed}").and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(pair.public_key())
 }

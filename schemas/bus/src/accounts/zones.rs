@@ -7,7 +7,9 @@ use tidegate_schemas::subject::{RESULTS, WORK_CLOUD, WORK_LOCAL};
 use super::mesh::{Kind, Mesh};
 use super::{APP, CLOUD, GATEWAY, KeyError, LOCAL, OPS, tenant_account};
 use crate::identity::{Identity, Role};
-use crate::topology::{CellShape, RECORDER, ROUTER, ROUTER_CONTROL, STATE_BUCKETS, VERSIONED_BUCKETS, tool_durable};
+use crate::topology::{
+    CellShape, RECORDER, ROUTER, ROUTER_CONTROL, STATE_BUCKETS, VERSIONED_BUCKETS, tool_durable,
+};
 
 /// Finds an identity's public key.
 type Key<'a> = &'a dyn Fn(&Identity) -> Result<String, KeyError>;
@@ -28,7 +30,12 @@ const GATEWAY_BUCKETS: [&str; 3] = ["directory", "flags", "models"];
 /// Router, recorder and provisioner: here users' allow-lists are all that divides them.
 pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
     mesh.jetstream(APP);
-    let read = ["$JS.API.STREAM.INFO.*", "$JS.API.STREAM.NAMES", "$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.NAMES.*"];
+    let read = [
+        "$JS.API.STREAM.INFO.*",
+        "$JS.API.STREAM.NAMES",
+        "$JS.API.CONSUMER.INFO.*.*",
+        "$JS.API.CONSUMER.NAMES.*",
+    ];
     let reader = |durable: &str| {
         let mut list = strings(read);
         list.extend(strings([API_INFO, "$JS.API.DIRECT.GET.>", ANSWERS]));
@@ -41,7 +48,15 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
     };
     let mut router = reader(ROUTER);
     router.extend(strings([
-        "work.>", "result.>", "review.>", "attempt.>", "dead.router.*", "state.>", "reply.>", NOTICES, QUERIES,
+        "work.>",
+        "result.>",
+        "review.>",
+        "attempt.>",
+        "dead.router.*",
+        "state.>",
+        "reply.>",
+        NOTICES,
+        QUERIES,
     ]));
     router.extend([
         format!("$JS.API.CONSUMER.MSG.NEXT.*.{ROUTER_CONTROL}"),
@@ -114,11 +129,17 @@ pub(super) fn gateway(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
 /// Operators and reviewers.
 pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -> Result<(), KeyError> {
     let mut shared = strings([API_INFO, "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.NAMES"]);
-    shared.extend(strings(["$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.NAMES.*", "$JS.API.DIRECT.GET.EVENTS.dead.>"]));
+    shared.extend(strings([
+        "$JS.API.CONSUMER.INFO.*.*",
+        "$JS.API.CONSUMER.NAMES.*",
+        "$JS.API.DIRECT.GET.EVENTS.dead.>",
+    ]));
     shared.iter().for_each(|subject| mesh.link(Kind::Service, APP, OPS, subject.clone()));
     mesh.link(Kind::Answers, APP, OPS, QUERIES);
     mesh.link(Kind::Answers, APP, OPS, SERVICES);
-    ["router", "recorder"].iter().for_each(|role| mesh.link(Kind::Service, APP, OPS, format!("health.{role}")));
+    ["router", "recorder"]
+        .iter()
+        .for_each(|role| mesh.link(Kind::Service, APP, OPS, format!("health.{role}")));
     shared.extend(strings([QUERIES, SERVICES, "health.*", ANSWERS]));
     shared.extend(buckets(mesh, OPS, &VERSIONED_BUCKETS));
     shared.extend(buckets(mesh, OPS, &STATE_BUCKETS));

@@ -21,7 +21,9 @@ pub enum FindError {
         reason: String,
     },
     /// None was found.
-    #[error("no nats-server 2.15 or newer was found{rejected}; run `deploy/fetch nats-server`, or set {VARIABLE}")]
+    #[error(
+        "no nats-server 2.15 or newer was found{rejected}; run `deploy/fetch nats-server`, or set {VARIABLE}"
+    )]
     None {
         /// What was found and refused.
         rejected: String,

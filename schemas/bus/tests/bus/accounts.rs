@@ -35,7 +35,8 @@ async fn the_shipped_configuration_parses() {
     };
     assert_eq!(parses(&accounts).0, true, "{}", parses(&accounts).1);
     // Negative control: an import that nobody exports is refused.
-    let broken = accounts.replace("imports [", "imports [ { service: { account: \"APP\", subject: \"no.such\" } }");
+    let broken =
+        accounts.replace("imports [", "imports [ { service: { account: \"APP\", subject: \"no.such\" } }");
     assert!(!parses(&broken).0);
 }
 
@@ -45,7 +46,9 @@ async fn every_role_passes_its_start_up_checks() {
     for identity in cell.everybody() {
         let bus = cell.bus(identity.clone()).await;
         let mine: Vec<_> = match identity {
-            Identity::Role(Role::Router) => vec![("TASKS_acme", "router"), ("STEPS", "router"), ("EVENTS", "router")],
+            Identity::Role(Role::Router) => {
+                vec![("TASKS_acme", "router"), ("STEPS", "router"), ("EVENTS", "router")]
+            }
             Identity::Role(Role::Recorder) => vec![("TASKS_beta", "recorder"), ("RESULTS", "recorder")],
             Identity::Role(Role::Local) => vec![("WORK_LOCAL", "default"), ("WORK_LOCAL", "embed")],
             Identity::Role(Role::Cloud) => vec![("WORK_CLOUD", "openai")],
@@ -65,7 +68,9 @@ async fn every_role_passes_its_start_up_checks() {
     let mut wrong = consumer(&cell, "WORK_CLOUD", "openai");
     wrong.filter_subjects = vec!["work.cloud.openai.batch.>".to_owned()];
     let drifted = cloud.check(&[wrong]).await;
-    assert!(matches!(drifted, Err(tidegate_bus::CheckError::Drift { ref field, .. }) if field == "filter_subjects"));
+    assert!(
+        matches!(drifted, Err(tidegate_bus::CheckError::Drift { ref field, .. }) if field == "filter_subjects")
+    );
 }
 
 #[tokio::test]
@@ -73,7 +78,10 @@ async fn a_task_carries_its_tenant_and_a_result_finds_its_agent() {
     let cell = Cell::start().await;
     let helpdesk = cell.bus(agent("acme", "helpdesk")).await;
     let published = helpdesk.publish(Outbound::new("task.helpdesk.chat", "{}").with_id("1")).await.unwrap();
-    assert_eq!((published.stream.as_str(), published.sequence, published.duplicate), ("TASKS_acme", 1, false));
+    assert_eq!(
+        (published.stream.as_str(), published.sequence, published.duplicate),
+        ("TASKS_acme", 1, false)
+    );
     let again = helpdesk.publish(Outbound::new("task.helpdesk.chat", "{}").with_id("1")).await.unwrap();
     assert!(again.duplicate && again.sequence == 1);
     // The same id of another tenant is another task.
@@ -97,7 +105,10 @@ async fn a_task_carries_its_tenant_and_a_result_finds_its_agent() {
     local.publish_core("reply.acme.helpdesk.mine", &none, "done".into()).await.unwrap();
     assert_eq!(helpdesk.own_result("helpdesk", task).await.unwrap().unwrap().payload, "done");
     let delta = tokio::time::timeout(PATIENCE, told.next()).await.unwrap().unwrap();
-    assert_eq!((delta.subject.as_str(), &delta.payload[..]), (&*format!("delta.helpdesk.{task}"), &b"tok"[..]));
+    assert_eq!(
+        (delta.subject.as_str(), &delta.payload[..]),
+        (&*format!("delta.helpdesk.{task}"), &b"tok"[..])
+    );
     let reply = tokio::time::timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
     assert_eq!(reply.subject, "reply.helpdesk.mine");
 
@@ -197,11 +208,21 @@ async fn nobody_does_what_is_not_theirs() {
         ),
         (
             Identity::Operator(name("olga")),
-            vec![Publish("control.lane.oscar"), Publish("verdict.stakes.acme.ann"), Publish("work.local.default.batch.acme")],
+            vec![
+                Publish("control.lane.oscar"),
+                Publish("$KV.flags.active"),
+                Publish("verdict.stakes.acme.ann"),
+                Publish("work.local.default.batch.acme"),
+            ],
         ),
         (
             Identity::Role(Role::Router),
-            vec![Publish("task.acme.helpdesk.chat"), Publish("checkpoint"), Publish("$KV.bundles.active"), Ask("$JS.API.CONSUMER.CREATE.STEPS.evil")],
+            vec![
+                Publish("task.acme.helpdesk.chat"),
+                Publish("checkpoint"),
+                Publish("control.lane.olga"),
+                Ask("$JS.API.CONSUMER.CREATE.STEPS.evil"),
+            ],
         ),
         (
             Identity::Role(Role::Recorder),
@@ -221,7 +242,10 @@ async fn nobody_does_what_is_not_theirs() {
 async fn everybody_does_what_is_theirs() {
     let cell = Cell::start().await;
     let rows: Vec<(Identity, Vec<(&str, &str)>)> = vec![
-        (agent("acme", "helpdesk"), vec![("task.helpdesk.chat", "TASKS_acme"), ("cancel.helpdesk.x", "TASKS_acme")]),
+        (
+            agent("acme", "helpdesk"),
+            vec![("task.helpdesk.chat", "TASKS_acme"), ("cancel.helpdesk.x", "TASKS_acme")],
+        ),
         (
             Identity::Role(Role::Router),
             vec![
@@ -234,16 +258,30 @@ async fn everybody_does_what_is_theirs() {
         ),
         (
             Identity::Role(Role::Local),
-            vec![("step.local.acme", "STEPS"), ("attempt.local.acme", "EVENTS"), ("result.acme.helpdesk.l", "RESULTS")],
+            vec![
+                ("step.local.acme", "STEPS"),
+                ("attempt.local.acme", "EVENTS"),
+                ("result.acme.helpdesk.l", "RESULTS"),
+            ],
         ),
         (
             Identity::Role(Role::Cloud),
-            vec![("step.cloud.acme", "STEPS"), ("attempt.cloud.acme", "EVENTS"), ("result.acme.helpdesk.c", "RESULTS")],
+            vec![
+                ("step.cloud.acme", "STEPS"),
+                ("attempt.cloud.acme", "EVENTS"),
+                ("result.acme.helpdesk.c", "RESULTS"),
+            ],
         ),
-        (Identity::Role(Role::Recorder), vec![("checkpoint", "EVENTS"), ("result.acme.helpdesk.d", "RESULTS")]),
+        (
+            Identity::Role(Role::Recorder),
+            vec![("checkpoint", "EVENTS"), ("result.acme.helpdesk.d", "RESULTS")],
+        ),
         (Identity::Role(Role::Gateway), vec![("task.beta.helpdesk.chat", "TASKS_beta")]),
         (Identity::Reviewer(name("ann")), vec![("verdict.stakes.acme.ann", "EVENTS")]),
-        (Identity::Operator(name("olga")), vec![("control.lane.olga", "EVENTS"), ("replay.x.task", "REPLAY")]),
+        (
+            Identity::Operator(name("olga")),
+            vec![("control.lane.olga", "EVENTS"), ("replay.x.task", "REPLAY")],
+        ),
     ];
     for (identity, subjects) in rows {
         let bus = cell.bus(identity.clone()).await;

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tidegate_bus::accounts::{Identities, identities_of, render};
 use tidegate_bus::server::{NatsServer, ServerOptions, find};
 use tidegate_bus::{
-    Bus, BusConfig, CellShape, ConsumerSpec, Health, Identity, Inbound, Outbound, PullOptions, Role, provision, topology,
+    Bus, BusConfig, CellShape, ConsumerSpec, Health, Identity, Inbound, Outbound, PullOptions, Role,
+    provision, topology,
 };
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::ids::Name;
@@ -127,7 +128,8 @@ impl Cell {
 
 /// A consumer of the topology.
 pub(crate) fn consumer(cell: &Cell, stream: &str, durable: &str) -> ConsumerSpec {
-    let found = cell.topology().consumers.into_iter().find(|c| c.stream == stream && c.durable_name == durable);
+    let found =
+        cell.topology().consumers.into_iter().find(|c| c.stream == stream && c.durable_name == durable);
     found.unwrap()
 }
 

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate_bus::{
-    Bus, BusConfig, CancellationToken, ConnectError, Identity, Outbound, PublishError, Role, Verdict, provision, serve,
+    Bus, BusConfig, CancellationToken, ConnectError, Identity, Outbound, PublishError, Role, Verdict,
+    provision, serve,
 };
 
 use crate::cell::{Cell, PATIENCE, With, agent, consumer, count, health, name, options, tenant, until, work};
@@ -21,10 +22,14 @@ async fn provisioning_again_changes_nothing_and_reports_what_differs() {
     topology.streams[0].max_bytes /= 2;
     topology.consumers[0].max_ack_pending += 1;
     let drifted = provision(&admin, &topology).await.unwrap();
-    let fields: Vec<_> = drifted.drifted.iter().map(|(what, list)| (what.as_str(), list[0].field.as_str())).collect();
+    let fields: Vec<_> =
+        drifted.drifted.iter().map(|(what, list)| (what.as_str(), list[0].field.as_str())).collect();
     assert_eq!(fields, [("STEPS", "max_bytes"), ("STEPS/router", "max_ack_pending")]);
     // Nothing was narrowed.
-    assert_eq!(admin.stream_info("STEPS").await.unwrap().bytes_max, Some(crate::cell::shape().stream_bytes_max));
+    assert_eq!(
+        admin.stream_info("STEPS").await.unwrap().bytes_max,
+        Some(crate::cell::shape().stream_bytes_max)
+    );
 }
 
 #[tokio::test]
@@ -34,7 +39,9 @@ async fn a_connection_that_cannot_be_says_why() {
     let mut keys = cell.identities.clone();
     keys.ensure(&stranger).unwrap();
     let refused = Bus::connect(cell.config(stranger.clone())).await;
-    assert!(matches!(refused, Err(ConnectError::Refused { ref identity, .. }) if identity == "operator.mallory"));
+    assert!(
+        matches!(refused, Err(ConnectError::Refused { ref identity, .. }) if identity == "operator.mallory")
+    );
     let nobody = BusConfig::new("nats://127.0.0.1:1", Role::Router.into(), None);
     assert!(matches!(Bus::connect(nobody).await, Err(ConnectError::Unreachable { .. })));
     let file = cell.dir.path().join("not-a-seed");
@@ -57,7 +64,13 @@ async fn a_server_that_crashes_loses_nothing_that_was_acknowledged() {
     let stop = CancellationToken::new();
     let bus = cell.role(Role::Local).await;
     let state = health(Role::Local);
-    let running = tokio::spawn(serve(bus, options(&cell, "WORK_LOCAL", "default"), handler, stop.clone(), state.clone()));
+    let running = tokio::spawn(serve(
+        bus,
+        options(&cell, "WORK_LOCAL", "default"),
+        handler,
+        stop.clone(),
+        state.clone(),
+    ));
 
     let mut acknowledged = Vec::new();
     for round in 0..3 {
@@ -84,10 +97,12 @@ async fn a_server_that_crashes_loses_nothing_that_was_acknowledged() {
     for sequence in acknowledged {
         assert!(router.get("WORK_LOCAL", sequence).await.unwrap().is_some(), "{sequence} is gone");
     }
-    until("everything is handled", || async { handled.load(Ordering::SeqCst) >= 303 && {
-        let _ = router.stream_info("WORK_LOCAL").await;
-        true
-    } })
+    until("everything is handled", || async {
+        handled.load(Ordering::SeqCst) >= 303 && {
+            let _ = router.stream_info("WORK_LOCAL").await;
+            true
+        }
+    })
     .await;
     until("readiness is green again", || async {
         let _ = router.stream_info("WORK_LOCAL").await;

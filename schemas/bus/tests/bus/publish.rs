@@ -96,7 +96,9 @@ async fn what_cannot_be_published_says_so() {
     let acme = cell.bus(agent("acme", "helpdesk")).await;
     let mut full = None;
     let mut sent: FuturesUnordered<_> = (0..200)
-        .map(|index| acme.publish(Outbound::new("task.helpdesk.chat", vec![7_u8; 500_000]).with_id(format!("{index}"))))
+        .map(|index| {
+            acme.publish(Outbound::new("task.helpdesk.chat", vec![7_u8; 500_000]).with_id(format!("{index}")))
+        })
         .collect();
     while let Some(place) = sent.next().await {
         if let Err(error) = place {

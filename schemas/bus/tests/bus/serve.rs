@@ -56,11 +56,10 @@ async fn each_verdict_does_what_it_says() {
             match message.payload.as_ref() {
                 b"work 7" if times < 3 => Verdict::Retry { after: Duration::from_millis(50) },
                 b"work 9" => Verdict::Dead(Box::new(
-                    Dead::new(Code::InvalidJson, "the payload is not JSON")
-                        .with_result(
-                            "018f4c1e-0000-7000-8000-000000000001".parse().unwrap(),
-                            Outbound::new("result.acme.helpdesk.018f4c1e-0000-7000-8000-000000000001", "failed"),
-                        ),
+                    Dead::new(Code::InvalidJson, "the payload is not JSON").with_result(
+                        "018f4c1e-0000-7000-8000-000000000001".parse().unwrap(),
+                        Outbound::new("result.acme.helpdesk.018f4c1e-0000-7000-8000-000000000001", "failed"),
+                    ),
                 )),
                 _ => Verdict::Done,
             }
@@ -69,7 +68,13 @@ async fn each_verdict_does_what_it_says() {
     let stop = CancellationToken::new();
     let bus = cell.role(Role::Local).await;
     let state = health(Role::Local);
-    let running = tokio::spawn(serve(bus, options(&cell, "WORK_LOCAL", "default"), handler, stop.clone(), state.clone()));
+    let running = tokio::spawn(serve(
+        bus,
+        options(&cell, "WORK_LOCAL", "default"),
+        handler,
+        stop.clone(),
+        state.clone(),
+    ));
     settled(&router, 50).await;
     assert_eq!((tally.of("work 7"), tally.of("work 9"), tally.total()), (3, 1, 52));
     let letter = router.last_for_subject("EVENTS", "dead.local.acme").await.unwrap().unwrap();
@@ -122,7 +127,8 @@ async fn a_message_that_panics_its_handler_is_given_up_and_the_next_one_runs() {
 async fn progress_keeps_a_message_longer_than_its_ack_wait() {
     let cell = Cell::start().await;
     // A consumer of its own with a short wait, so that the test is short too.
-    let spec = tidegate_bus::ConsumerSpec::new("WORK_LOCAL", "embed", &["work.local.embed.>"]).with_ack_wait_ms(900);
+    let spec =
+        tidegate_bus::ConsumerSpec::new("WORK_LOCAL", "embed", &["work.local.embed.>"]).with_ack_wait_ms(900);
     let admin = cell.raw(Role::Provisioner.into()).await;
     let mut js = async_nats::jetstream::new(admin);
     js.set_timeout(Duration::from_secs(5));
