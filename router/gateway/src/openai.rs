@@ -30,8 +30,6 @@ use crate::serve::{DoorLimits, ServeError, until};
 mod answer;
 mod error;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use error::ApiError;
 
