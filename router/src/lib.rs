@@ -1,1 +1,14 @@
-//! The hub: tasks, steps and verdicts become work, reviews and rejections.
+//! The hub: tasks, steps and verdicts become work, reviews and rejected results.
+//!
+//! [`life`] is pure: what follows from a message. [`run`] is the shell that performs it; the process keeps nothing, so any
+//! number of routers work side by side. It does not run work and does not keep the record.
+
+pub use run::{RouterConfig, RouterError, run};
+
+pub mod life;
+
+mod control;
+mod knowledge;
+mod run;
+mod shell;
+mod wait;

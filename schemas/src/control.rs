@@ -86,3 +86,37 @@ impl Act {
         }
     }
 }
+
+/// Value of key `switches` in bucket `flags`: what is off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Flags {
+    /// Sequence of the control event in EVENTS that this state follows.
+    pub event: u64,
+    /// What is off.
+    pub switches: Vec<Switch>,
+}
+
+/// Bucket of what is off.
+pub const FLAGS_BUCKET: &str = "flags";
+/// Its key.
+pub const FLAGS_KEY: &str = "switches";
+
+/// Value of key `active` in the buckets `directory` and `release`: which version counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// Sequence of the control event in EVENTS that moved it; 0 for a cell's first version.
+    pub event: u64,
+    /// The version.
+    pub hash: Digest,
+}
+
+/// Bucket of directory versions, by hash.
+pub const DIRECTORY_BUCKET: &str = "directory";
+/// Bucket of bundle archives, by hash.
+pub const BUNDLES_BUCKET: &str = "bundles";
+/// Bucket of which bundle counts.
+pub const RELEASE_BUCKET: &str = "release";
+/// Key of the pointer in the buckets `directory` and `release`.
+pub const ACTIVE_KEY: &str = "active";
+/// Bucket of first verdicts, by review.
+pub const REVIEWS_BUCKET: &str = "reviews";

@@ -1,1 +1,10 @@
-//! The proof: a harness for real cells, and the stories told with it.
+//! A harness for real cells: `tidegate dev` as a child, agents and operators beside it. Nothing is mocked; what a story
+//! sees is what a user sees.
+
+pub mod cell;
+pub mod client;
+pub mod conservation;
+pub mod wait;
+
+pub use cell::TestCell;
+pub use client::{Agent, Operator};

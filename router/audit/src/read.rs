@@ -244,3 +244,11 @@ pub(crate) fn read(index: u64, value: &[u8]) -> Result<Record, ReadError> {
     let leaf = serde_json::from_str(line).map_err(|_| damaged())?;
     Ok(Record { leaf, line: line.to_owned(), hash: *hash })
 }
+
+impl Record {
+    /// The cursor of a page that ends with this record.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor::of(&self.leaf)
+    }
+}

@@ -1,1 +1,23 @@
-//! The recorder: streams into the record, deadlines, trimming and queries.
+//! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries and
+//! replays.
+//!
+//! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
+
+pub mod replay;
+pub mod review;
+pub mod service;
+
+mod conduct;
+mod config;
+mod deadline;
+mod error;
+mod feed;
+mod run;
+mod sequencer;
+mod shared;
+mod trim;
+mod writer;
+
+pub use config::RecorderConfig;
+pub use error::RecorderError;
+pub use run::run;

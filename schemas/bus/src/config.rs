@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use crate::identity::Identity;
 
+/// How publishes go when many wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PublishMode {
+    /// Singles or atomic batches, whichever takes the server less time as the last ones showed.
+    #[default]
+    Adaptive,
+    /// Singles only, in a wide window.
+    Singles,
+    /// Atomic batches as soon as enough wait.
+    Batches,
+}
+
 /// Limits of one connection.
 #[derive(Debug, Clone)]
 pub struct BusLimits {
@@ -14,6 +26,8 @@ pub struct BusLimits {
     pub publish_timeout_ms: u64,
     /// Longest wait for an answer of the JetStream API, milliseconds.
     pub request_timeout_ms: u64,
+    /// How publishes go when many wait; other than adaptive for measurements.
+    pub publish_mode: PublishMode,
     /// Publishes that wait for room at once before callers wait, count.
     pub publish_queue_max: usize,
     /// Messages a core subscription buffers before the oldest are lost, count.
@@ -26,6 +40,7 @@ impl Default for BusLimits {
             connect_timeout_ms: 5_000,
             publish_timeout_ms: 10_000,
             request_timeout_ms: 5_000,
+            publish_mode: PublishMode::Adaptive,
             publish_queue_max: 8_192,
             subscription_capacity: 65_536,
         }

@@ -32,7 +32,7 @@ mod wire;
 pub use api::{ConsumerState, StreamState};
 pub use bus::{Bus, CoreMessage, CoreStream};
 pub use check::CheckError;
-pub use config::{BusConfig, BusLimits};
+pub use config::{BusConfig, BusLimits, PublishMode};
 pub use connect::ConnectError;
 pub use dead::Dead;
 pub use discovery::{Discovery, Endpoint, Query};

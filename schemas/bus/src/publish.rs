@@ -15,6 +15,7 @@ use async_nats::{Client, Message, Subscriber};
 use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
+use tidegate_schemas::metric;
 use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
@@ -22,7 +23,7 @@ use tracing::debug;
 
 use self::queue::{Move, Queue};
 use self::shelf::{Shelf, Shipment};
-use crate::config::BusConfig;
+use crate::config::{BusConfig, PublishMode};
 use crate::error::{PublishError, wire_code};
 use crate::event::{BusEvent, Denial, DeniedAction};
 use crate::message::{Outbound, Published};
@@ -30,6 +31,8 @@ use crate::wire::{InBatch, header_map};
 
 /// How often messages on their way are checked for their time-out.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
+/// Queues kept while nothing waits in them, count.
+const QUEUES_KEPT: usize = 512;
 /// Messages taken from the channel at once, count.
 const TAKE_MAX: usize = 1_024;
 
@@ -54,6 +57,7 @@ struct Actor {
     queues: HashMap<String, Queue<Job>>,
     shelf: Shelf<Job>,
     batch_prefix: String,
+    mode: PublishMode,
 }
 
 /// A publish acknowledgement.
@@ -95,6 +99,7 @@ impl Publisher {
             batch_prefix: inbox.rsplit('.').next().unwrap_or_default().to_owned(),
             inbox,
             timeout: config.limits.publish_timeout(),
+            mode: config.limits.publish_mode,
             queues: HashMap::new(),
             shelf: Shelf::default(),
         };
@@ -168,55 +173,50 @@ impl Actor {
         let key = queue_key(subject);
         // `entry` would make a String for each message.
         if !self.queues.contains_key(key.as_ref()) {
-            self.queues.insert(key.to_string(), Queue::default());
+            self.queues.insert(key.to_string(), Queue::new(self.mode));
         }
-        self.queues.entry(key.into_owned()).or_default()
+        self.queue_at(key.into_owned())
+    }
+
+    fn queue_at(&mut self, key: String) -> &mut Queue<Job> {
+        self.queues.entry(key).or_insert_with(|| Queue::new(self.mode))
     }
 
     /// Sends what its queue permits to go now; says when to look again.
     async fn send_ready(&mut self) -> Option<Instant> {
         let mut wake: Option<Instant> = None;
-        let mut moves = Vec::new();
+        let mut ready = Vec::new();
         let now = Instant::now();
         for (key, queue) in &mut self.queues {
             loop {
-                match queue.next_move(now) {
-                    Move::Single(job) => moves.push((key.clone(), vec![job], false)),
-                    Move::Batch(jobs) => moves.push((key.clone(), jobs, true)),
+                let (jobs, batch) = match queue.next_move(now) {
+                    Move::Single(job) => (vec![job], false),
+                    Move::Batch(jobs) => (jobs, true),
                     Move::WaitUntil(at) => {
                         wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
                         break;
                     }
                     Move::Nothing => break,
-                }
+                };
+                let together = queue.on_their_way(batch);
+                ready.push(Shipment { queue: key.clone(), jobs, batch, sent: now, together });
             }
         }
-        for (queue, jobs, batch) in moves {
-            if batch { self.send_batch(queue, jobs).await } else { self.send_single(queue, jobs).await }
+        for shipment in ready {
+            self.send(shipment).await;
         }
         wake
     }
 
-    async fn send_single(&mut self, queue: String, jobs: Vec<Job>) {
+    async fn send(&mut self, shipment: Shipment<Job>) {
         let token = self.shelf.next_token();
-        let Some(job) = jobs.first() else { return };
-        let headers = header_map(&job.message, None);
-        let (subject, payload) = (job.message.subject.clone(), job.message.payload.clone());
-        self.shelf.put(token, Shipment { queue, jobs, batch: false });
-        let reply = format!("{}.{token}", self.inbox);
-        if self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await.is_err() {
-            self.finish(token, |_| Err(PublishError::Closed));
-        }
-    }
-
-    async fn send_batch(&mut self, queue: String, jobs: Vec<Job>) {
-        let token = self.shelf.next_token();
-        let id = format!("{}{token}", self.batch_prefix);
-        let count = jobs.len();
+        let batch_id = shipment.batch.then(|| format!("{}{token}", self.batch_prefix));
+        let count = shipment.jobs.len();
         let mut failed = false;
-        for (index, job) in jobs.iter().enumerate() {
+        for (index, job) in shipment.jobs.iter().enumerate() {
             let commit = index + 1 == count;
-            let headers = header_map(&job.message, Some(InBatch { id: &id, sequence: index + 1, commit }));
+            let place = batch_id.as_deref().map(|id| InBatch { id, sequence: index + 1, commit });
+            let headers = header_map(&job.message, place);
             let (subject, payload) = (job.message.subject.clone(), job.message.payload.clone());
             let sent = if commit {
                 let reply = format!("{}.{token}", self.inbox);
@@ -226,7 +226,7 @@ impl Actor {
             };
             failed |= sent.is_err();
         }
-        self.shelf.put(token, Shipment { queue, jobs, batch: true });
+        self.shelf.put(token, shipment);
         if failed {
             self.finish(token, |_| Err(PublishError::Closed));
         }
@@ -257,7 +257,12 @@ impl Actor {
     fn taken(&mut self, token: u64, stream: &str, last: u64, duplicate: bool) {
         let how = if self.shelf.is_batch(token) { "batch" } else { "single" };
         let mut before_last = self.shelf.len_of(token);
-        metrics::counter!(tidegate_schemas::metric::BUS_PUBLISHED, "how" => how).increment(before_last);
+        if let Some(shipment) = self.shelf.get(token)
+            && let Some(queue) = self.queues.get_mut(&shipment.queue)
+        {
+            queue.learn(shipment.batch, shipment.sent.elapsed(), shipment.together);
+        }
+        metrics::counter!(metric::BUS_PUBLISHED, "how" => how).increment(before_last);
         self.finish(token, |_| {
             before_last = before_last.saturating_sub(1);
             Ok(Published { stream: stream.to_owned(), sequence: last.saturating_sub(before_last), duplicate })
@@ -267,16 +272,17 @@ impl Actor {
     /// Ends a shipment: each of its messages gets its answer.
     fn finish(&mut self, token: u64, mut answer: impl FnMut(&Job) -> Result<Published, PublishError>) {
         let Some(shipment) = self.shelf.take(token) else { return };
-        self.queues.entry(shipment.queue).or_default().returned(shipment.batch);
+        self.queue_at(shipment.queue).returned(shipment.batch);
         let now = Instant::now();
         for job in shipment.jobs {
             let result = answer(&job);
             match &result {
-                Ok(_) => metrics::histogram!(tidegate_schemas::metric::BUS_PUBLISH_SECONDS)
-                    .record(now.duration_since(job.since).as_secs_f64()),
+                Ok(_) => {
+                    let seconds = now.duration_since(job.since).as_secs_f64();
+                    metrics::histogram!(metric::BUS_PUBLISH_SECONDS).record(seconds);
+                }
                 Err(error) => {
-                    metrics::counter!(tidegate_schemas::metric::BUS_PUBLISH_ERRORS, "error" => word(error))
-                        .increment(1)
+                    metrics::counter!(metric::BUS_PUBLISH_ERRORS, "error" => word(error)).increment(1);
                 }
             }
             // Whoever waited may have gone; the message is in the stream all the same.
@@ -287,7 +293,7 @@ impl Actor {
     /// Puts the messages of a shipment back, to go alone.
     fn one_by_one(&mut self, token: u64) {
         let Some(shipment) = self.shelf.take(token) else { return };
-        let queue = self.queues.entry(shipment.queue).or_default();
+        let queue = self.queue_at(shipment.queue);
         queue.returned(shipment.batch);
         shipment.jobs.into_iter().for_each(|job| queue.push_alone(job));
     }
@@ -334,7 +340,10 @@ impl Actor {
                 let _ = job.answer.send(Err(PublishError::Timeout { subject: job.message.subject.clone() }));
             }
         }
-        self.queues.retain(|_, queue| !queue.is_empty());
+        // An idle queue is kept for what it learned of the server's pace.
+        if self.queues.len() > QUEUES_KEPT {
+            self.queues.retain(|_, queue| !queue.is_empty());
+        }
     }
 }
 

@@ -249,6 +249,12 @@ fn timed(txn: &ReadTransaction, filter: &Filter, tenant: &Name) -> Result<Vec<Cu
 
 // === impl Cursor ===
 
+impl Cursor {
+    pub(super) fn of(leaf: &Leaf) -> Self {
+        Self { time_us: micros(leaf.time), index: leaf.index }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.time_us, self.index)

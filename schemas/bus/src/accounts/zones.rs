@@ -18,6 +18,8 @@ type Key<'a> = &'a dyn Fn(&Identity) -> Result<String, KeyError>;
 const ANSWERS: &str = "_R_.>";
 const SERVICES: &str = "$SRV.>";
 const QUERIES: &str = "query.>";
+/// Questions that are answered without content.
+const AUDIT_QUERIES: &str = "query.audit.>";
 const NOTICES: &str = "notice.>";
 const API_INFO: &str = "$JS.API.INFO";
 const STREAM_INFO_RESULTS: &str = "$JS.API.STREAM.INFO.RESULTS";
@@ -84,9 +86,9 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         list.extend(more.iter().map(ToString::to_string));
         list
     };
-    add(mesh, APP, Role::Provisioner.into(), key, provisioner, hears(&[]))?;
-    add(mesh, APP, Role::Router.into(), key, router, hears(&[]))?;
-    add(mesh, APP, Role::Recorder.into(), key, recorder, hears(&[QUERIES, "$JS.EVENT.ADVISORY.>"]))
+    add(mesh, APP, &Role::Provisioner.into(), key, provisioner, hears(&[]))?;
+    add(mesh, APP, &Role::Router.into(), key, router, hears(&[]))?;
+    add(mesh, APP, &Role::Recorder.into(), key, recorder, hears(&[QUERIES, "$JS.EVENT.ADVISORY.>"]))
 }
 
 /// Local workers.
@@ -97,7 +99,7 @@ pub(super) fn local(mesh: &mut Mesh, shape: &CellShape, key: Key<'_>) -> Result<
     }
     publish.push("delta.>".to_owned());
     mesh.link(Kind::Stream, CLOUD, LOCAL, "draft.>");
-    add(mesh, LOCAL, Role::Local.into(), key, publish, strings([NOTICES, SERVICES, "health.*", "draft.>"]))
+    add(mesh, LOCAL, &Role::Local.into(), key, publish, strings([NOTICES, SERVICES, "health.*", "draft.>"]))
 }
 
 /// Cloud workers: they cannot read local work, and see no result, only whether there is one.
@@ -107,7 +109,7 @@ pub(super) fn cloud(mesh: &mut Mesh, shape: &CellShape, key: Key<'_>) -> Result<
         publish.extend(durable(mesh, CLOUD, WORK_CLOUD, provider.as_str()));
     }
     publish.extend(strings(["delta.>", "draft.>"]));
-    add(mesh, CLOUD, Role::Cloud.into(), key, publish, strings([NOTICES, SERVICES, "health.*"]))
+    add(mesh, CLOUD, &Role::Cloud.into(), key, publish, strings([NOTICES, SERVICES, "health.*"]))
 }
 
 /// HTTP doors: trusted to name the tenant, since they map keys to agents.
@@ -123,7 +125,7 @@ pub(super) fn gateway(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         mesh.link(Kind::Stream, owner, GATEWAY, format!("{subject}.>"));
     }
     offer_health(mesh, GATEWAY, Role::Gateway);
-    add(mesh, GATEWAY, Role::Gateway.into(), key, publish, subscribe)
+    add(mesh, GATEWAY, &Role::Gateway.into(), key, publish, subscribe)
 }
 
 /// Operators and reviewers.
@@ -140,7 +142,7 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     ["router", "recorder"]
         .iter()
         .for_each(|role| mesh.link(Kind::Service, APP, OPS, format!("health.{role}")));
-    shared.extend(strings([QUERIES, SERVICES, "health.*", ANSWERS]));
+    shared.extend(strings([AUDIT_QUERIES, SERVICES, "health.*", ANSWERS]));
     shared.extend(buckets(mesh, OPS, &VERSIONED_BUCKETS));
     shared.extend(buckets(mesh, OPS, &STATE_BUCKETS));
     hear(mesh, OPS);
@@ -151,16 +153,18 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
         let mut publish = shared.clone();
         publish.extend([format!("control.*.{operator}"), "replay.>".to_owned()]);
         let subscribe = strings([NOTICES, "state.>"]);
-        add(mesh, OPS, Identity::Operator(operator.clone()), key, publish, subscribe)?;
+        add(mesh, OPS, &Identity::Operator(operator.clone()), key, publish, subscribe)?;
     }
     for (reviewer, settings) in &directory.reviewers {
-        let mut publish = strings([QUERIES, API_INFO]);
+        // Reviewers see the content of what they decide, each by the subject that names them.
+        let mut publish = strings([AUDIT_QUERIES, API_INFO]);
+        publish.push(format!("query.review.{reviewer}"));
         for queue in &settings.queues {
             let verdicts = format!("verdict.{queue}.*.{reviewer}");
             mesh.link(Kind::Service, APP, OPS, verdicts.clone());
             publish.push(verdicts);
         }
-        add(mesh, OPS, Identity::Reviewer(reviewer.clone()), key, publish, strings([NOTICES]))?;
+        add(mesh, OPS, &Identity::Reviewer(reviewer.clone()), key, publish, strings([NOTICES]))?;
     }
     Ok(())
 }
@@ -183,13 +187,13 @@ pub(super) fn tenant(mesh: &mut Mesh, name: &Name, settings: &Tenant, key: Key<'
         ];
         let subscribe = ["delta", "state", "reply"].map(|word| format!("{word}.{agent}.>"));
         let identity = Identity::Agent { tenant: name.clone(), agent: agent.clone() };
-        add(mesh, &account, identity, key, publish.to_vec(), subscribe.to_vec())?;
+        add(mesh, &account, &identity, key, publish.to_vec(), subscribe.to_vec())?;
     }
     for tool in settings.tools.keys() {
         let mut publish = durable(mesh, &account, RESULTS, &tool_durable(name, tool));
         publish.push(API_INFO.to_owned());
         let identity = Identity::Tool { tenant: name.clone(), tool: tool.clone() };
-        add(mesh, &account, identity, key, publish, Vec::new())?;
+        add(mesh, &account, &identity, key, publish, Vec::new())?;
     }
     Ok(())
 }
@@ -258,12 +262,12 @@ fn offer_health(mesh: &mut Mesh, zone: &str, role: Role) {
 fn add(
     mesh: &mut Mesh,
     account: &str,
-    identity: Identity,
+    identity: &Identity,
     key: Key<'_>,
     publish: Vec<String>,
     mut subscribe: Vec<String>,
 ) -> Result<(), KeyError> {
-    let nkey = key(&identity)?;
+    let nkey = key(identity)?;
     subscribe.insert(0, format!("{}.>", identity.inbox_prefix()));
     mesh.user(account, identity.to_string(), nkey, publish, subscribe);
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 /// One single message or one batch on its way.
 #[derive(Debug)]
 pub(super) struct Shipment<T> {
@@ -11,6 +13,10 @@ pub(super) struct Shipment<T> {
     pub(super) jobs: Vec<T>,
     /// Whether it is an atomic batch.
     pub(super) batch: bool,
+    /// When it was sent.
+    pub(super) sent: Instant,
+    /// How many of its kind were on their way then, itself included.
+    pub(super) together: usize,
 }
 
 /// Shipments by token; older ones have smaller tokens.
@@ -40,6 +46,10 @@ impl<T> Shelf<T> {
 
     pub(super) fn put(&mut self, token: u64, shipment: Shipment<T>) {
         self.shipments.insert(token, shipment);
+    }
+
+    pub(super) fn get(&self, token: u64) -> Option<&Shipment<T>> {
+        self.shipments.get(&token)
     }
 
     pub(super) fn take(&mut self, token: u64) -> Option<Shipment<T>> {

@@ -19,7 +19,7 @@ impl Sized for Entry {
 }
 
 fn queue_of(count: usize, bytes: usize, since: Instant) -> Queue<Entry> {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(PublishMode::Adaptive);
     (0..count).for_each(|_| queue.push(Entry { bytes, since }));
     queue
 }
@@ -37,21 +37,32 @@ fn drain(queue: &mut Queue<Entry>, now: Instant) -> (usize, Vec<usize>, bool) {
     }
 }
 
+/// Teaches a queue that a single takes the server this long.
+fn teach(queue: &mut Queue<Entry>, single: Option<Duration>) {
+    if let Some(single) = single {
+        queue.learn(false, single * 32, 32);
+    }
+}
+
 #[test]
-fn few_go_single_many_go_in_batches() {
+fn few_go_single_many_go_in_batches_where_that_pays_off() {
     let t0 = Instant::now();
+    let (dear, cheap) = (Some(Duration::from_micros(280)), Some(Duration::from_micros(10)));
     let rows = [
-        ("nothing", 0, 1, 0, (0, vec![], false)),
-        ("few", 5, 1, 0, (5, vec![], false)),
-        ("many, just come", 40, 1, 0, (0, vec![], true)),
-        ("many, lingered", 40, 1, 3, (0, vec![40], false)),
-        ("full", 1_000, 1, 0, (0, vec![1_000], false)),
-        ("more than two batches", 3_500, 1, 0, (0, vec![1_000, 1_000], false)),
-        ("large ones", 64, 1024 * 1024, 0, (0, vec![4, 4], false)),
-        ("each too large for two", 64, 3 * 1024 * 1024, 3, (32, vec![], false)),
+        ("nothing", dear, 0, 1, 0, (0, vec![], false)),
+        ("few", dear, 5, 1, 0, (5, vec![], false)),
+        ("many, just come", dear, 40, 1, 0, (0, vec![], true)),
+        ("many, lingered", dear, 40, 1, 3, (0, vec![40], false)),
+        ("full", dear, 1_000, 1, 0, (0, vec![1_000], false)),
+        ("more than two batches", dear, 3_500, 1, 0, (0, vec![1_000, 1_000], false)),
+        ("too large for batches", dear, 64, 1024 * 1024, 3, (32, vec![], false)),
+        ("batches limited by bytes", dear, 300, 64 * 1024, 0, (0, vec![64, 64], false)),
+        ("nothing known yet", None, 3_500, 1, 3, (32, vec![], false)),
+        ("singles cost no fsync", cheap, 3_500, 1, 3, (1_024, vec![], false)),
     ];
-    for (name, count, bytes, later_ms, expected) in rows {
+    for (name, single, count, bytes, later_ms, expected) in rows {
         let mut queue = queue_of(count, bytes, t0);
+        teach(&mut queue, single);
         assert_eq!(drain(&mut queue, t0 + Duration::from_millis(later_ms)), expected, "{name}");
     }
 }
@@ -60,14 +71,25 @@ fn few_go_single_many_go_in_batches() {
 fn while_a_batch_is_under_way_the_next_one_fills() {
     let t0 = Instant::now();
     let mut queue = queue_of(40, 1, t0);
+    teach(&mut queue, Some(Duration::from_micros(280)));
     let late = t0 + LINGER_IDLE;
     assert_eq!(drain(&mut queue, late), (0, vec![40], false));
-    (0..3).for_each(|_| queue.push(Entry { bytes: 1, since: late }));
+    (0..33).for_each(|_| queue.push(Entry { bytes: 1, since: late }));
     assert_eq!(drain(&mut queue, late + LINGER_IDLE), (0, vec![], true), "lingers longer behind a batch");
-    assert_eq!(drain(&mut queue, late + LINGER_BUSY), (0, vec![3], false));
+    assert_eq!(drain(&mut queue, late + LINGER_BUSY), (0, vec![33], false));
     queue.returned(true);
     queue.returned(true);
     assert!(queue.is_empty());
+}
+
+#[test]
+fn what_a_few_take_alone_teaches_nothing() {
+    let mut queue: Queue<Entry> = Queue::new(PublishMode::Adaptive);
+    queue.learn(false, Duration::from_millis(1), 1);
+    assert_eq!(queue.pace.single, None);
+    (0..200).for_each(|_| queue.learn(true, Duration::from_millis(40), 2));
+    let batch = queue.pace.batch.as_millis();
+    assert!((19..=20).contains(&batch), "{batch} ms");
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! The conductor: takes what the feeds bring, puts causes first, and keeps the writer busy with batches.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tidegate_audit::Item;
+use tidegate_audit::store::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX};
+use tidegate_bus::{Bus, CancellationToken};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::config::RecorderConfig;
+use crate::error::RecorderError;
+use crate::feed::is_recorded;
+use crate::sequencer::{Blocked, Sequencer};
+use crate::shared::Shared;
+use crate::writer::Writer;
+
+/// How long a batch that is not full waits for more.
+const LINGER: Duration = Duration::from_millis(2);
+/// How often messages that wait for a cause are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long a message waits before the server is asked whether its cause can come at all.
+const ASK_AFTER: Duration = Duration::from_millis(100);
+/// Longest wait for a commit on shutdown.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// What a feed brings.
+#[derive(Debug)]
+pub(crate) enum Feed {
+    /// A stream begins; everything up to here is recorded.
+    Open {
+        /// The stream.
+        stream: String,
+        /// Its last recorded sequence.
+        recorded: u64,
+    },
+    /// The next message or gap of its stream.
+    Item(Item),
+}
+
+/// The cause of a stream's first message will not come.
+struct Hopeless {
+    stream: String,
+    cause: String,
+}
+
+pub(crate) struct Conductor {
+    bus: Bus,
+    cause_wait: Duration,
+    shared: Shared,
+    sequencer: Sequencer,
+    writer: Writer,
+    batch: Vec<Item>,
+    bytes: usize,
+    since: Instant,
+    busy: bool,
+    /// Streams and causes that the server was asked about.
+    asked: HashSet<(String, String)>,
+}
+
+impl Conductor {
+    pub(crate) fn new(bus: Bus, config: &RecorderConfig, shared: Shared, writer: Writer) -> Self {
+        Self {
+            bus,
+            cause_wait: Duration::from_millis(config.cause_wait_ms),
+            shared,
+            sequencer: Sequencer::default(),
+            writer,
+            batch: Vec::new(),
+            bytes: 0,
+            since: Instant::now(),
+            busy: false,
+            asked: HashSet::new(),
+        }
+    }
+
+    /// Runs until shutdown, then waits for the commit that is on its way.
+    pub(crate) async fn run(
+        mut self,
+        mut feeds: mpsc::Receiver<Feed>,
+        shutdown: CancellationToken,
+    ) -> Result<(), RecorderError> {
+        let (hopeless, mut verdicts) = mpsc::channel::<Hopeless>(64);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.collect();
+            let full = self.batch.len() >= BATCH_ITEMS_MAX || self.bytes >= BATCH_BYTES_MAX;
+            let linger = if full { Duration::ZERO } else { LINGER.saturating_sub(self.since.elapsed()) };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                recorded = self.writer.recorded(), if self.busy => {
+                    self.busy = false;
+                    self.shared.advance(recorded?);
+                }
+                () = tokio::time::sleep(linger), if !self.busy && !self.batch.is_empty() => {
+                    let batch = std::mem::take(&mut self.batch);
+                    self.bytes = 0;
+                    self.writer.send(batch).await?;
+                    self.busy = true;
+                }
+                Some(feed) = feeds.recv() => {
+                    self.feed(feed);
+                    while let Ok(feed) = feeds.try_recv() {
+                        self.feed(feed);
+                    }
+                }
+                Some(Hopeless { stream, cause }) = verdicts.recv() => self.give_up(&stream, &cause, "it does not exist"),
+                _ = look.tick() => self.look(&hopeless),
+            }
+        }
+        if self.busy {
+            if let Ok(recorded) = tokio::time::timeout(DRAIN_MAX, self.writer.recorded()).await {
+                self.shared.advance(recorded?);
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, feed: Feed) {
+        match feed {
+            Feed::Open { stream, recorded } => self.sequencer.open(&stream, recorded),
+            Feed::Item(item) => self.sequencer.push(item),
+        }
+    }
+
+    /// Fills the batch with what may go now.
+    fn collect(&mut self) {
+        let room = BATCH_ITEMS_MAX.saturating_sub(self.batch.len());
+        if room == 0 || self.bytes >= BATCH_BYTES_MAX || self.sequencer.waiting() == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let more = self.sequencer.take(now, room, BATCH_BYTES_MAX - self.bytes);
+        if self.batch.is_empty() {
+            self.since = now;
+        }
+        self.bytes += more.iter().map(weight_bytes).sum::<usize>();
+        self.batch.extend(more);
+    }
+
+    /// Looks at messages whose cause is missing: asks the server soon, and gives up in time.
+    fn look(&mut self, hopeless: &mpsc::Sender<Hopeless>) {
+        let blocked = self.sequencer.blocked();
+        if blocked.is_empty() {
+            self.asked.clear();
+            return;
+        }
+        for Blocked { stream, cause, since } in blocked {
+            let waited = since.elapsed();
+            if waited >= self.cause_wait {
+                self.give_up(&stream, &cause.to_string(), "it did not come in time");
+            } else if !is_recorded(&cause.stream) {
+                self.give_up(&stream, &cause.to_string(), "its stream is not recorded");
+            } else if waited >= ASK_AFTER && self.asked.insert((stream.clone(), cause.to_string())) {
+                let (bus, hopeless) = (self.bus.clone(), hopeless.clone());
+                tokio::spawn(async move {
+                    let beyond = match bus.stream_info(&cause.stream).await {
+                        Ok(state) => state.last < cause.sequence,
+                        Err(error) => error.is_not_found(),
+                    };
+                    if beyond {
+                        // Nobody listens any more only when the recorder stops.
+                        let _ = hopeless.send(Hopeless { stream, cause: cause.to_string() }).await;
+                    }
+                });
+            }
+        }
+    }
+
+    fn give_up(&mut self, stream: &str, cause: &str, why: &str) {
+        let same = |blocked: &Blocked| blocked.stream == stream && blocked.cause.to_string() == cause;
+        if self.sequencer.blocked().iter().any(same) {
+            warn!(stream, cause, why, "A message is recorded without its cause.");
+            self.sequencer.give_up(stream);
+        }
+    }
+}
+
+fn weight_bytes(item: &Item) -> usize {
+    match item {
+        Item::Message(entry) => entry.weight_bytes(),
+        Item::Gap(_) => 0,
+    }
+}

@@ -1,0 +1,51 @@
+//! How a recorder runs.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Settings of the recorder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecorderConfig {
+    /// Directory of the record.
+    pub directory: PathBuf,
+    /// File of the master key: 64 hexadecimal digits, mode 600.
+    pub master_key_file: PathBuf,
+    /// Memory for cached pages, bytes.
+    pub cache_bytes: usize,
+    /// Longest wait for a cause that is not recorded yet, milliseconds.
+    pub cause_wait_ms: u64,
+    /// How often streams are looked for, milliseconds.
+    pub discovery_ms: u64,
+    /// How often deadlines are looked at, milliseconds.
+    pub deadline_ms: u64,
+    /// How long after its deadline a task is ended by the recorder, milliseconds: its worker and router come first.
+    pub deadline_grace_ms: u64,
+    /// How often streams are trimmed, milliseconds.
+    pub trim_ms: u64,
+    /// How long recorded messages stay in their streams, milliseconds; never less than the duplicate window.
+    pub stream_window_ms: u64,
+    /// How long results stay, milliseconds.
+    pub result_window_ms: u64,
+    /// Pause before a record that failed is opened anew, milliseconds.
+    pub reopen_ms: u64,
+}
+
+impl Default for RecorderConfig {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::from("record"),
+            master_key_file: PathBuf::from("record.key"),
+            cache_bytes: 256 * 1024 * 1024,
+            cause_wait_ms: 5_000,
+            discovery_ms: 2_000,
+            deadline_ms: 500,
+            deadline_grace_ms: 2_000,
+            trim_ms: 60_000,
+            stream_window_ms: 24 * 3_600 * 1_000,
+            result_window_ms: 7 * 24 * 3_600 * 1_000,
+            reopen_ms: 5_000,
+        }
+    }
+}

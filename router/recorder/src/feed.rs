@@ -1,0 +1,261 @@
+//! A feed: one stream's messages in order and without a gap, and their acknowledgement once they are recorded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use tidegate_audit::{Entry, Gap, GapReason, Item};
+use tidegate_bus::{
+    ApiError, Bus, CancellationToken, Delivery, Health, Inbound, Reader, ServeError, Stored, topology,
+};
+use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tenant_of_stream};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::conduct::Feed;
+use crate::error::RecorderError;
+use crate::shared::Shared;
+
+/// Messages of one stream that are read and not yet recorded, at most.
+const AHEAD_MAX: u64 = 4_096;
+/// Messages taken from the consumer at once, at most.
+const GROUP_MAX: usize = 512;
+/// Direct gets on their way at once when a gap is filled.
+const GETS_MAX: usize = 32;
+/// Pause before a feed that failed begins again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a stream belongs into the record.
+pub(crate) fn is_recorded(stream: &str) -> bool {
+    [STEPS, WORK_LOCAL, WORK_CLOUD, RESULTS, EVENTS].contains(&stream) || tenant_of_stream(stream).is_some()
+}
+
+/// Why a feed begins again.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(
+        "it holds messages up to {last}, the record up to {recorded}: it was made anew; restore it, or begin a new record"
+    )]
+    Younger { last: u64, recorded: u64 },
+    #[error(transparent)]
+    Ended(#[from] RecorderError),
+}
+
+/// Feeds one stream.
+pub(crate) struct Feeder {
+    pub(crate) bus: Bus,
+    pub(crate) stream: String,
+    pub(crate) shared: Shared,
+    pub(crate) health: Health,
+    pub(crate) feeds: mpsc::Sender<Feed>,
+    /// No new message is read.
+    pub(crate) shutdown: CancellationToken,
+    /// The last commit is done: acknowledge and end.
+    pub(crate) drained: CancellationToken,
+}
+
+/// A feed that runs.
+struct Session<'a> {
+    feeder: &'a Feeder,
+    reader: Reader,
+    recorded: watch::Receiver<BTreeMap<String, u64>>,
+    /// The sequence that is handed on next.
+    next: &'a mut u64,
+    /// Whether the record knew the stream before.
+    known: bool,
+    /// Deliveries that are not recorded yet, by sequence.
+    held: BTreeMap<u64, Vec<Delivery>>,
+}
+
+// === impl Feeder ===
+
+impl Feeder {
+    /// Runs until drained; begins again after a failure.
+    pub(crate) async fn run(self) {
+        let part = format!("stream {}", self.stream);
+        let mut next = 0;
+        while !self.drained.is_cancelled() {
+            match self.session(&mut next, &part).await {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(stream = self.stream, %error, "A stream cannot be recorded for now.");
+                    self.health.not_ready(&part, error.to_string());
+                    self.shared.refuse(&self.stream, Some(error.to_string()));
+                }
+            }
+            tokio::select! {
+                () = self.drained.cancelled() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    async fn session(&self, next: &mut u64, part: &str) -> Result<(), FeedError> {
+        let state = self.bus.stream_info(&self.stream).await?;
+        self.shared.seen(&self.stream, state.last);
+        let before = self.shared.recorded().get(&self.stream).copied();
+        let recorded = before.unwrap_or(0);
+        if state.last < recorded {
+            return Err(FeedError::Younger { last: state.last, recorded });
+        }
+        if *next == 0 {
+            *next = recorded + 1;
+            self.feed(Feed::Open { stream: self.stream.clone(), recorded }).await?;
+        }
+        let spec = topology::recorder(&self.stream);
+        let acked = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.ack_floor;
+        let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
+        let known = before.is_some() || *next > recorded + 1;
+        let recorded = self.shared.follow();
+        let mut session = Session { feeder: self, reader, recorded, next, known, held: BTreeMap::new() };
+        // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself.
+        session.fill(acked).await?;
+        self.health.ready(part);
+        self.shared.refuse(&self.stream, None);
+        session.run().await
+    }
+
+    async fn feed(&self, feed: Feed) -> Result<(), RecorderError> {
+        self.feeds.send(feed).await.map_err(|_| RecorderError::WriterEnded)
+    }
+}
+
+// === impl Session ===
+
+impl Session<'_> {
+    async fn run(mut self) -> Result<(), FeedError> {
+        let feeder = self.feeder;
+        loop {
+            let room = self.next.saturating_sub(self.durable()) <= AHEAD_MAX;
+            tokio::select! {
+                biased;
+                () = feeder.drained.cancelled() => {
+                    self.acknowledge().await;
+                    return Ok(());
+                }
+                changed = self.recorded.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.acknowledge().await;
+                }
+                group = self.reader.take(GROUP_MAX), if room && !feeder.shutdown.is_cancelled() => {
+                    self.take(group?).await?;
+                }
+            }
+        }
+    }
+
+    /// The last recorded sequence.
+    fn durable(&self) -> u64 {
+        self.recorded.borrow().get(&self.feeder.stream).copied().unwrap_or(0)
+    }
+
+    async fn take(&mut self, mut group: Vec<Delivery>) -> Result<(), FeedError> {
+        group.sort_by_key(|delivery| delivery.message.sequence);
+        for delivery in group {
+            let message = &delivery.message;
+            let sequence = message.sequence;
+            self.feeder.shared.seen(&self.feeder.stream, sequence + message.pending);
+            if sequence > *self.next {
+                self.fill(sequence - 1).await?;
+            }
+            if sequence == *self.next {
+                self.feeder.feed(Feed::Item(Item::Message(entry(message)))).await?;
+                *self.next += 1;
+            }
+            self.held.entry(sequence).or_default().push(delivery);
+        }
+        self.acknowledge().await;
+        Ok(())
+    }
+
+    /// Lets go what is recorded.
+    async fn acknowledge(&mut self) {
+        let later = self.held.split_off(&(self.durable() + 1));
+        let done = std::mem::replace(&mut self.held, later);
+        if !done.is_empty() {
+            self.reader.done(done.into_values().flatten()).await;
+        }
+    }
+
+    /// Hands on everything up to `to` that the consumer did not bring: read one by one, or told as a gap.
+    async fn fill(&mut self, to: u64) -> Result<(), FeedError> {
+        if to < *self.next {
+            return Ok(());
+        }
+        let feeder = self.feeder;
+        let (bus, stream) = (&feeder.bus, feeder.stream.as_str());
+        let first = bus.stream_info(stream).await?.first;
+        if first > *self.next {
+            // Only the recorder trims, and only what is recorded: a known stream must not begin later than the record ends.
+            let reason = if self.known { GapReason::Unexplained } else { GapReason::Trimmed };
+            self.gap(to.min(first - 1), reason).await?;
+        }
+        info!(stream, from = *self.next, to, "Reading messages that the consumer did not bring.");
+        let get = |sequence| async move { (sequence, bus.get(stream, sequence).await) };
+        let mut found = futures::stream::iter(*self.next..=to).map(get).buffered(GETS_MAX);
+        while let Some((sequence, stored)) = found.next().await {
+            let Some(stored) = stored? else { continue };
+            if sequence > *self.next {
+                self.gap(sequence - 1, GapReason::Deleted).await?;
+            }
+            self.room().await?;
+            feeder.feed(Feed::Item(Item::Message(stored_entry(stored)))).await?;
+            *self.next = sequence + 1;
+        }
+        if *self.next <= to {
+            self.gap(to, GapReason::Deleted).await?;
+        }
+        Ok(())
+    }
+
+    async fn gap(&mut self, to: u64, reason: GapReason) -> Result<(), FeedError> {
+        let (stream, from) = (self.feeder.stream.clone(), *self.next);
+        warn!(stream, from, to, ?reason, "Messages are missing.");
+        let gap = Gap { stream, from, to, reason, time: Timestamp::now() };
+        self.feeder.feed(Feed::Item(Item::Gap(gap))).await?;
+        *self.next = to + 1;
+        Ok(())
+    }
+
+    /// Waits until the record has caught up enough for one more message.
+    async fn room(&mut self) -> Result<(), FeedError> {
+        let (stream, next) = (self.feeder.stream.clone(), *self.next);
+        let fits = |recorded: &BTreeMap<String, u64>| {
+            next.saturating_sub(recorded.get(&stream).copied().unwrap_or(0)) <= AHEAD_MAX
+        };
+        tokio::select! {
+            waited = self.recorded.wait_for(fits) => drop(waited.map_err(|_| RecorderError::WriterEnded)?),
+            () = self.feeder.drained.cancelled() => return Err(RecorderError::Closed.into()),
+        }
+        Ok(())
+    }
+}
+
+fn entry(message: &Inbound) -> Entry {
+    Entry {
+        stream: message.stream.clone(),
+        sequence: message.sequence,
+        subject: message.subject.clone(),
+        time: message.published,
+        headers: message.headers.clone(),
+        payload: message.payload.clone(),
+    }
+}
+
+fn stored_entry(stored: Stored) -> Entry {
+    Entry {
+        stream: stored.stream,
+        sequence: stored.sequence,
+        subject: stored.subject,
+        time: stored.published,
+        headers: stored.headers,
+        payload: stored.payload,
+    }
+}

@@ -1,0 +1,215 @@
+//! What reviewers see of held tasks: a list, and one task with what would run.
+//!
+//! The one place where content leaves the record. Who asks stands in the subject, which the server authorised; the directory
+//! says which queues that reviewer decides, and a task is shown to nobody else.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tidegate_audit::leaf::{Detail, Leaf};
+use tidegate_audit::{Opened, ReadError, Reader, Record, RecordKind};
+use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Query};
+use tidegate_schemas::control::{ACTIVE_KEY, Active, DIRECTORY_BUCKET};
+use tidegate_schemas::directory::{Directory, Reviewer};
+use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::result::State;
+use tidegate_schemas::review::Review;
+use tidegate_schemas::sensitive::Sensitive;
+use tidegate_schemas::subject::EVENTS;
+use tokio::task::JoinSet;
+
+use crate::service::{Refusal, encode, question, read};
+use crate::shared::Shared;
+
+/// Subjects of reviewers' questions, `query.review.<reviewer>`: a [`ReviewQuestion`].
+pub const REVIEWS: &str = "query.review.*";
+
+/// Held tasks listed at once, count.
+const HELD_MAX: usize = 1_000;
+
+/// What a reviewer asks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewQuestion {
+    /// The review's sequence in EVENTS, answered with [`HeldTask`]; absent for the list, answered with [`HeldTasks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<u64>,
+}
+
+/// Tasks that wait for this reviewer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldTasks {
+    /// The next to expire first, at most 1,000.
+    pub held: Vec<Held>,
+}
+
+/// A task that waits, without its content.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Held {
+    /// The review's sequence in EVENTS.
+    pub review: u64,
+    /// Queue whose reviewers decide.
+    pub queue: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// Who asked.
+    pub agent: Name,
+    /// The task.
+    pub task: TaskId,
+    /// Since when it waits.
+    pub since: Timestamp,
+    /// When it is rejected if nobody decides.
+    pub review_by: Timestamp,
+    /// Effective sensitivity.
+    pub sensitivity: Sensitivity,
+    /// What is at stake.
+    pub stakes: Stakes,
+    /// Where it would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Name>,
+}
+
+/// A task that waits, with what would run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldTask {
+    /// Queue whose reviewers decide.
+    pub queue: Name,
+    /// Whose it is.
+    pub tenant: Name,
+    /// The review: a verdict names its digest.
+    pub review: Review,
+    /// Where the task is; a verdict counts only while it is `input_required`.
+    pub state: State,
+    /// The kind of work.
+    pub kind: String,
+    /// The task's envelope, exactly as it was submitted.
+    pub envelope: Sensitive<Value>,
+}
+
+/// Subject of a reviewer's own questions.
+#[must_use]
+pub fn subject(reviewer: &Name) -> String {
+    format!("query.review.{reviewer}")
+}
+
+/// Answers reviewers until shutdown.
+pub(crate) async fn serve(
+    discovery: &Discovery,
+    bus: &Bus,
+    shared: &Shared,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), ApiError> {
+    let endpoint = discovery.endpoint("review", REVIEWS).await?;
+    tasks.spawn(listen(endpoint, bus.clone(), shared.clone(), shutdown.clone()));
+    Ok(())
+}
+
+async fn listen(mut endpoint: Endpoint, bus: Bus, shared: Shared, shutdown: CancellationToken) {
+    loop {
+        let query = tokio::select! {
+            () = shutdown.cancelled() => return,
+            query = endpoint.next() => query,
+        };
+        let Some(query) = query else { return };
+        match answer(&query, &bus, &shared).await {
+            Ok(payload) => query.respond(payload.into()).await,
+            Err(Refusal(code, sentence)) => query.refuse(code, &sentence).await,
+        }
+    }
+}
+
+async fn answer(query: &Query, bus: &Bus, shared: &Shared) -> Result<Vec<u8>, Refusal> {
+    let asked: ReviewQuestion = question(query)?;
+    let who = query.subject().rsplit('.').next().and_then(|token| Name::new(token).ok());
+    let known = match who {
+        Some(who) => directory(bus).await?.reviewers.remove(&who),
+        None => None,
+    };
+    let reviewer = known.ok_or_else(|| Refusal(403, "the directory knows no such reviewer".to_owned()))?;
+    match asked.review {
+        None => encode(&HeldTasks { held: read(shared, move |reader| list(reader, &reviewer)).await? }),
+        Some(sequence) => {
+            let found = read(shared, move |reader| show(reader, sequence, &reviewer)).await?;
+            encode(&found.map_err(|why| Refusal(404, why.to_owned()))?)
+        }
+    }
+}
+
+async fn directory(bus: &Bus) -> Result<Directory, Refusal> {
+    let unread = || Refusal(503, "the directory cannot be read now; ask again later".to_owned());
+    let value = async |key: &str| -> Result<Vec<u8>, Refusal> {
+        let entry = bus.kv_get(DIRECTORY_BUCKET, key).await.map_err(|_| unread())?;
+        entry.map(|entry| entry.value.to_vec()).ok_or_else(unread)
+    };
+    let active: Active = serde_json::from_slice(&value(ACTIVE_KEY).await?).map_err(|_| unread())?;
+    serde_json::from_slice(&value(&active.hash.to_string()).await?).map_err(|_| unread())
+}
+
+fn list(reader: &Reader, reviewer: &Reviewer) -> Result<Vec<Held>, ReadError> {
+    let mut held = Vec::new();
+    for task in reader.open_tasks(tidegate_audit::read::RECORDS_MAX)? {
+        if task.state != State::InputRequired || held.len() >= HELD_MAX {
+            continue;
+        }
+        // A verdict that was given and not yet acted on is the newest message of its task; that task waits for nobody.
+        if let Some(found) = reader.at(&task.last)?.and_then(|record| waiting(record.leaf))
+            && reviewer.queues.contains(&found.queue)
+        {
+            held.push(found);
+        }
+    }
+    Ok(held)
+}
+
+fn waiting(leaf: Leaf) -> Option<Held> {
+    let decision = leaf.decision?;
+    let Some(Detail::Review { queue, review_by, .. }) = leaf.detail else { return None };
+    Some(Held {
+        review: leaf.source.sequence,
+        queue,
+        tenant: leaf.tenant?,
+        agent: leaf.agent?,
+        task: leaf.task?,
+        since: leaf.time,
+        review_by,
+        sensitivity: decision.sensitivity,
+        stakes: decision.stakes,
+        destination: decision.destination,
+    })
+}
+
+/// One held task for its reviewer; else why it is not shown. What is another queue's is as if it were not there.
+fn show(reader: &Reader, sequence: u64, reviewer: &Reviewer) -> Result<Result<HeldTask, &'static str>, ReadError> {
+    const NONE: &str = "no such review in this reviewer's queues";
+    const GONE: &str = "its content was erased, or its key is gone";
+    let Some(record) = reader.at(&Position::new(EVENTS, sequence))? else { return Ok(Err(NONE)) };
+    let Some(held) = waiting(record.leaf.clone()) else { return Ok(Err(NONE)) };
+    if record.leaf.kind != RecordKind::Review || !reviewer.queues.contains(&held.queue) {
+        return Ok(Err(NONE));
+    }
+    let Some(review) = content(reader, &record)?.and_then(|bytes| serde_json::from_slice::<Review>(&bytes).ok()) else {
+        return Ok(Err(GONE));
+    };
+    let Some(task) = reader.at(&review.held)? else { return Ok(Err(GONE)) };
+    let envelope = content(reader, &task)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let Some(envelope) = envelope else { return Ok(Err(GONE)) };
+    let state = reader.task(Some(&held.tenant), held.task)?.iter().find(|t| t.agent == held.agent).map(|t| t.state);
+    let kind = task.leaf.source.subject.as_deref().and_then(|subject| subject.rsplit('.').next());
+    Ok(Ok(HeldTask {
+        queue: held.queue,
+        tenant: held.tenant,
+        review,
+        state: state.unwrap_or(State::Submitted),
+        kind: kind.unwrap_or_default().to_owned(),
+        envelope: Sensitive::new(envelope),
+    }))
+}
+
+fn content(reader: &Reader, record: &Record) -> Result<Option<Vec<u8>>, ReadError> {
+    Ok(match reader.body(record)? {
+        Opened::Body(body) => Some(body.payload.to_vec()),
+        Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+    })
+}

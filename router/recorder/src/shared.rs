@@ -1,0 +1,104 @@
+//! What the parts of the recorder share: positions, a reader of the record, what is odd.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_audit::{ReadError, Reader};
+use tokio::sync::watch;
+
+/// Longest list of streams that could not be recorded, kept for the status.
+const REFUSED_MAX: usize = 64;
+
+/// Shared by all parts. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The reader; `None` while the record is not open.
+    reader: Mutex<Option<Arc<Reader>>>,
+    /// stream → last sequence that is recorded and durable.
+    recorded: watch::Sender<BTreeMap<String, u64>>,
+    /// stream → last sequence that the server gave, when it was last asked.
+    last: Mutex<BTreeMap<String, u64>>,
+    /// Streams that cannot be recorded, and why.
+    refused: Mutex<BTreeMap<String, String>>,
+}
+
+impl Shared {
+    /// The record is open, or not.
+    pub(crate) fn set_reader(&self, reader: Option<Reader>) {
+        *lock(&self.inner.reader) = reader.map(Arc::new);
+    }
+
+    /// The record's reader.
+    pub(crate) fn reader(&self) -> Option<Arc<Reader>> {
+        lock(&self.inner.reader).clone()
+    }
+
+    /// Reads the record on a thread that may block. `None` while the record is not open.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        with: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Option<Result<T, ReadError>> {
+        let reader = self.reader()?;
+        // The closure does not panic by itself; a defect in the store ends that one read.
+        tokio::task::spawn_blocking(move || with(&reader)).await.ok()
+    }
+
+    /// Follows what is recorded.
+    pub(crate) fn follow(&self) -> watch::Receiver<BTreeMap<String, u64>> {
+        self.inner.recorded.subscribe()
+    }
+
+    /// The last recorded sequence of each stream.
+    pub(crate) fn recorded(&self) -> BTreeMap<String, u64> {
+        self.inner.recorded.borrow().clone()
+    }
+
+    /// More is recorded.
+    pub(crate) fn advance(&self, positions: impl IntoIterator<Item = (String, u64)>) {
+        self.inner.recorded.send_modify(|recorded| recorded.extend(positions));
+    }
+
+    /// A stream's last sequence, as the server gave it.
+    pub(crate) fn seen(&self, stream: &str, last: u64) {
+        lock(&self.inner.last).insert(stream.to_owned(), last);
+    }
+
+    /// Messages behind each stream's end, as far as it is known.
+    pub(crate) fn lag(&self) -> BTreeMap<String, u64> {
+        let recorded = self.recorded();
+        let behind = |(stream, last): (&String, &u64)| {
+            let at = recorded.get(stream).copied().unwrap_or(0);
+            (stream.clone(), last.saturating_sub(at))
+        };
+        lock(&self.inner.last).iter().map(behind).collect()
+    }
+
+    /// A stream cannot be recorded, for this reason; `None` when it can again.
+    pub(crate) fn refuse(&self, stream: &str, why: Option<String>) {
+        let mut refused = lock(&self.inner.refused);
+        match why {
+            Some(why) if refused.len() < REFUSED_MAX => {
+                refused.insert(stream.to_owned(), why);
+            }
+            Some(_) => {}
+            None => {
+                refused.remove(stream);
+            }
+        }
+    }
+
+    /// Streams that cannot be recorded, and why.
+    pub(crate) fn refused(&self) -> BTreeMap<String, String> {
+        lock(&self.inner.refused).clone()
+    }
+}
+
+/// A panic while the lock was held leaves plain data behind, which stays usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

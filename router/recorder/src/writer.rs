@@ -1,0 +1,189 @@
+//! The writer: one thread that owns the store. While it commits one batch, the next is collected.
+
+use std::time::Duration;
+
+use tidegate_audit::{AppendError, Item, MasterKey, OpenError, Options, Store};
+use tidegate_bus::Health;
+use tidegate_schemas::metric;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::config::RecorderConfig;
+use crate::error::RecorderError;
+use crate::shared::Shared;
+
+/// The part of the process's health that says whether the record can be written.
+pub(crate) const PART: &str = "record";
+/// How often a writer that waits looks whether it is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where a batch goes, and where it is told that it is durable.
+pub(crate) struct Writer {
+    batches: mpsc::Sender<Vec<Item>>,
+    recorded: mpsc::Receiver<Vec<(String, u64)>>,
+}
+
+/// Opens the record, waiting while another recorder holds it.
+struct Opener {
+    config: RecorderConfig,
+    master: MasterKey,
+    shared: Shared,
+    health: Health,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Opens the record and starts the thread. The store's lock is the lease: while another recorder holds it, this one
+    /// stands by.
+    ///
+    /// # Errors
+    /// [`RecorderError`] when the record is not one that can be written; [`RecorderError::Closed`] when `wanted` says so.
+    pub(crate) async fn start(
+        config: &RecorderConfig,
+        shared: &Shared,
+        health: &Health,
+    ) -> Result<Self, RecorderError> {
+        let master = MasterKey::load(&config.master_key_file)?;
+        let opener =
+            Opener { config: config.clone(), master, shared: shared.clone(), health: health.clone() };
+        let (batches, mut from) = mpsc::channel::<Vec<Item>>(1);
+        let (told, recorded) = mpsc::channel(1);
+        let (opened, mut answer) = mpsc::channel(1);
+        let thread = move || {
+            let store = match opener.first(&opened) {
+                Ok(store) => store,
+                Err(error) => return drop(opened.blocking_send(Err(error))),
+            };
+            let _ = opened.blocking_send(Ok(()));
+            opener.work(store, &mut from, &told);
+        };
+        std::thread::Builder::new().name("record".to_owned()).spawn(thread).map_err(RecorderError::Thread)?;
+        answer.recv().await.ok_or(RecorderError::WriterEnded)??;
+        Ok(Self { batches, recorded })
+    }
+
+    /// Hands a batch over. Only one is on its way at a time.
+    pub(crate) async fn send(&self, batch: Vec<Item>) -> Result<(), RecorderError> {
+        self.batches.send(batch).await.map_err(|_| RecorderError::WriterEnded)
+    }
+
+    /// The last sequences of the batch that became durable.
+    pub(crate) async fn recorded(&mut self) -> Result<Vec<(String, u64)>, RecorderError> {
+        self.recorded.recv().await.ok_or(RecorderError::WriterEnded)
+    }
+}
+
+// === impl Opener ===
+
+impl Opener {
+    /// Opens the record for the first time; what is wrong with it then ends the process.
+    fn first<T>(&self, wanted: &mpsc::Sender<T>) -> Result<Store, RecorderError> {
+        loop {
+            match self.open() {
+                Err(OpenError::Locked { .. }) if !wanted.is_closed() => std::thread::sleep(LOOK_EVERY),
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Store, OpenError> {
+        let options = Options { cache_bytes: self.config.cache_bytes };
+        match Store::open(&self.config.directory, self.master.clone(), options) {
+            Ok(store) => {
+                info!(records = store.records(), "The record is open.");
+                let recorded = store.streams().map(|(name, next)| (name.to_owned(), next.saturating_sub(1)));
+                self.shared.advance(recorded);
+                self.shared.set_reader(Some(store.reader()));
+                self.health.ready(PART);
+                Ok(store)
+            }
+            Err(error) => {
+                self.health.not_ready(PART, error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn work(
+        &self,
+        store: Store,
+        from: &mut mpsc::Receiver<Vec<Item>>,
+        told: &mpsc::Sender<Vec<(String, u64)>>,
+    ) {
+        let mut store = Some(store);
+        while let Some(batch) = from.blocking_recv() {
+            while !self.append(&mut store, &batch) {
+                if !self.wait(told) {
+                    return;
+                }
+            }
+            if told.blocking_send(lasts(&batch)).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes a batch. On failure nothing is acknowledged, and the record is opened anew before the next try.
+    fn append(&self, store: &mut Option<Store>, batch: &[Item]) -> bool {
+        let open = match store.take() {
+            Some(open) => Ok(open),
+            None => self.open(),
+        };
+        let mut open = match open {
+            Ok(open) => open,
+            Err(error) => {
+                warn!(%error, "The record cannot be opened.");
+                return false;
+            }
+        };
+        match open.append(batch) {
+            Ok(appended) => {
+                metrics::counter!(metric::RECORDS).increment(appended.records);
+                for (index, flag) in &appended.anomalies {
+                    metrics::counter!(metric::ANOMALIES, "kind" => flag.as_str()).increment(1);
+                    warn!(index, flag = flag.as_str(), "An anomaly was recorded.");
+                }
+                *store = Some(open);
+                true
+            }
+            Err(error) => {
+                error!(%error, "Nothing is recorded or acknowledged until the record can be written.");
+                self.health.not_ready(PART, error.to_string());
+                self.health.error(error.to_string());
+                if matches!(error, AppendError::Gap { .. }) {
+                    // A defect of the order in which items came; another try changes nothing, and says so again.
+                    *store = Some(open);
+                } else {
+                    self.shared.set_reader(None);
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits before the next try. `false` when nobody wants it any more.
+    fn wait(&self, told: &mpsc::Sender<Vec<(String, u64)>>) -> bool {
+        let mut left = Duration::from_millis(self.config.reopen_ms);
+        while !left.is_zero() {
+            if told.is_closed() {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY.min(left));
+            left = left.saturating_sub(LOOK_EVERY);
+        }
+        !told.is_closed()
+    }
+}
+
+/// The last sequence of each stream in a batch.
+fn lasts(batch: &[Item]) -> Vec<(String, u64)> {
+    let mut lasts: Vec<(String, u64)> = Vec::new();
+    for item in batch {
+        match lasts.iter_mut().find(|(stream, _)| stream == item.stream()) {
+            Some((_, last)) => *last = item.last(),
+            None => lasts.push((item.stream().to_owned(), item.last())),
+        }
+    }
+    lasts
+}

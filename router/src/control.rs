@@ -1,0 +1,177 @@
+//! Operators' acts, applied: the event in the stream is the act; here its effect reaches the buckets that all roles read.
+//!
+//! Each pointer remembers the event that moved it and never moves back, so an event may come twice or late.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
+use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::control::{
+    ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags,
+    RELEASE_BUCKET,
+};
+use tidegate_schemas::decision::Switch;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::header;
+use tidegate_schemas::ids::Position;
+use tidegate_schemas::json;
+use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
+use tidegate_schemas::subject::{EVENTS, Subject};
+
+/// Times a pointer is read again when another router moved it meanwhile.
+const TRIES_MAX: u32 = 8;
+
+/// Why an act was not applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    /// It will never apply: a dead letter.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// It may apply later.
+    #[error("reading or writing a bucket: {0}")]
+    Bucket(#[from] KvError),
+    /// It may apply later.
+    #[error("publishing: {0}")]
+    Publish(#[from] PublishError),
+    /// It may apply later.
+    #[error("reading a message: {0}")]
+    Read(#[from] tidegate_bus::ApiError),
+    /// Routers keep moving the pointer.
+    #[error("other routers keep moving `{0}`")]
+    Contended(&'static str),
+}
+
+fn refused(code: Code, sentence: &str) -> ControlError {
+    ControlError::Refused(Refused::new(code, sentence))
+}
+
+/// What is left to do after an act.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Nothing.
+    Done,
+    /// This message is taken up again, as if it came in.
+    TakeUp(Box<tidegate_bus::Stored>),
+}
+
+/// Applies an operator's act.
+pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlError> {
+    let control: Control = json::read(&inbound.payload, MESSAGE_BYTES_MAX)?;
+    match Subject::parse(&inbound.subject) {
+        Ok(Subject::Control { topic, .. }) if topic.as_str() == control.act.topic() => {}
+        _ => return Err(refused(Code::IdentityMismatch, "the act does not belong to its subject's topic")),
+    }
+    if control.reason.trim().is_empty() || control.reason.len() > REASON_BYTES_MAX {
+        return Err(refused(Code::InvalidField, "an act needs a reason of 1 to 2,000 bytes"));
+    }
+    let event = inbound.sequence;
+    match control.act {
+        Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
+        Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
+        Act::BundleActivate { hash, archive } => bundle(bus, event, hash, archive).await?,
+        Act::DirectoryActivate { directory: new } => directory(bus, event, &new).await?,
+        Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
+        // The event itself is the whole act.
+        Act::DeadDiscard { .. } | Act::ReplayStart { .. } | Act::ReplayEnd { .. } => {}
+    }
+    Ok(Then::Done)
+}
+
+fn with(off: &[Switch], switch: &Switch) -> Vec<Switch> {
+    let mut all = without(off, switch);
+    all.push(switch.clone());
+    all.sort();
+    all
+}
+
+fn without(off: &[Switch], switch: &Switch) -> Vec<Switch> {
+    off.iter().filter(|other| *other != switch).cloned().collect()
+}
+
+async fn switches(bus: &Bus, event: u64, change: impl Fn(&[Switch]) -> Vec<Switch>) -> Result<(), ControlError> {
+    moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now: Option<Flags>| {
+        let now = now.unwrap_or_default();
+        (now.event < event).then(|| Flags { event, switches: change(&now.switches) })
+    })
+    .await
+}
+
+async fn pointer(bus: &Bus, bucket: &'static str, event: u64, hash: Digest) -> Result<(), ControlError> {
+    moved(bus, bucket, ACTIVE_KEY, |now: Option<Active>| {
+        now.is_none_or(|now| now.event < event).then_some(Active { event, hash })
+    })
+    .await
+}
+
+/// Moves a value by compare-and-set. `next` gives none when the value already stands past this event.
+async fn moved<T: Serialize + DeserializeOwned>(
+    bus: &Bus,
+    bucket: &'static str,
+    key: &str,
+    next: impl Fn(Option<T>) -> Option<T>,
+) -> Result<(), ControlError> {
+    for _ in 0..TRIES_MAX {
+        let entry = bus.kv_get(bucket, key).await?;
+        let now = entry.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        let Some(value) = next(now) else { return Ok(()) };
+        let value = serde_json::to_vec(&value).map_err(|_| refused(Code::Internal, "the value cannot be written"))?;
+        let written = match &entry {
+            Some(entry) => bus.kv_update(bucket, key, value, entry.revision).await,
+            None => bus.kv_create(bucket, key, value).await,
+        };
+        match written {
+            Ok(_) => return Ok(()),
+            Err(KvError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ControlError::Contended(bucket))
+}
+
+/// A bundle that does not load never becomes the active one.
+async fn bundle(bus: &Bus, event: u64, hash: Digest, archive: String) -> Result<(), ControlError> {
+    let unusable = |_| refused(Code::InvalidField, "the bundle does not load; check it with `tidegate policy check`");
+    let bundle = Bundle::from_archive(&archive).map_err(unusable)?;
+    if bundle.hash() != hash {
+        return Err(refused(Code::InvalidField, "the bundle's content has another hash than the act names"));
+    }
+    Judge::new(Arc::new(bundle)).map_err(unusable)?;
+    bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), archive).await?;
+    pointer(bus, RELEASE_BUCKET, event, hash).await
+}
+
+async fn directory(bus: &Bus, event: u64, directory: &Directory) -> Result<(), ControlError> {
+    let hash = directory.hash();
+    let content = serde_json::to_vec(directory).map_err(|_| refused(Code::Internal, "cannot be written"))?;
+    bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await?;
+    pointer(bus, DIRECTORY_BUCKET, event, hash).await
+}
+
+/// Takes a dead letter's message up again. Work goes back into its stream; the rest is the router's own to handle.
+async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then, ControlError> {
+    if letter.stream != EVENTS {
+        return Err(refused(Code::Unattributable, "dead letters stand in EVENTS"));
+    }
+    let gone = || refused(Code::Unattributable, "the dead letter, or its message, is not there any more");
+    let letter = bus.get(EVENTS, letter.sequence).await?.ok_or_else(gone)?;
+    let dead: tidegate_schemas::dead::DeadLetter = json::read(&letter.payload, MESSAGE_BYTES_MAX)?;
+    let stored = bus.get(&dead.message.stream, dead.message.sequence).await?.ok_or_else(gone)?;
+    match Subject::parse(&stored.subject) {
+        Ok(Subject::Task { .. } | Subject::Step(..) | Subject::Verdict { .. } | Subject::Cancel { .. }) => {
+            Ok(Then::TakeUp(Box::new(stored)))
+        }
+        Ok(Subject::WorkLocal { .. } | Subject::WorkCloud { .. }) => {
+            let headers = stored.trusted_headers().with(header::CAUSE, inbound.position().to_string());
+            let again = Outbound::new(stored.subject.clone(), stored.payload.clone())
+                .with_headers(headers)
+                .with_id(format!("requeue/{}", inbound.position()));
+            bus.publish(again).await?;
+            Ok(Then::Done)
+        }
+        _ => Err(refused(Code::Unattributable, "a message of this kind is not taken up again")),
+    }
+}

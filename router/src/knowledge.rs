@@ -1,0 +1,124 @@
+//! What a router knows beside its messages: directory, bundle and switches, each swapped whole when its pointer moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tidegate_bus::{Bus, KvError};
+use tidegate_policies::{Bundle, BundleError, Judge};
+use tidegate_schemas::control::{
+    ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
+};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
+use tokio::sync::watch;
+
+/// Why the router cannot know what it must.
+#[derive(Debug, thiserror::Error)]
+pub enum KnowledgeError {
+    /// The bucket cannot be read.
+    #[error("reading bucket `{bucket}`: {source}")]
+    Bucket {
+        /// The bucket.
+        bucket: &'static str,
+        /// Why.
+        source: KvError,
+    },
+    /// Nothing is there yet.
+    #[error("bucket `{bucket}` has no active version: provision the cell and activate one")]
+    Missing {
+        /// The bucket.
+        bucket: &'static str,
+    },
+    /// What is there is not what it must be.
+    #[error("the active version in bucket `{bucket}` cannot be used: it is malformed or its hash is another")]
+    Malformed {
+        /// The bucket.
+        bucket: &'static str,
+    },
+    /// The bundle is there and is none.
+    #[error("the active bundle cannot be used: {0}")]
+    Bundle(#[from] BundleError),
+}
+
+/// One state of what is known.
+#[derive(Clone)]
+pub(crate) struct Knowledge {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) directory_hash: Digest,
+    pub(crate) judge: Arc<Judge>,
+    pub(crate) flags: Arc<Flags>,
+    pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
+    pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
+}
+
+impl Knowledge {
+    /// Reads everything for the first time.
+    pub(crate) async fn load(bus: &Bus) -> Result<Self, KnowledgeError> {
+        let (directory, directory_hash) = directory(bus).await?;
+        Ok(Self {
+            directory: Arc::new(directory),
+            directory_hash,
+            judge: Arc::new(judge(bus).await?),
+            flags: Arc::new(flags(bus).await?),
+            wait_ms: Arc::default(),
+            in_flight: Arc::default(),
+        })
+    }
+}
+
+/// Reads again what a notice says has moved. A version that cannot be used never replaces one that can.
+pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket: &str) {
+    let outcome = match bucket {
+        DIRECTORY_BUCKET => directory(bus).await.map(|(directory, hash)| {
+            known.send_modify(|k| (k.directory, k.directory_hash) = (Arc::new(directory), hash));
+        }),
+        RELEASE_BUCKET => judge(bus).await.map(|judge| known.send_modify(|k| k.judge = Arc::new(judge))),
+        FLAGS_BUCKET => flags(bus).await.map(|flags| known.send_modify(|k| k.flags = Arc::new(flags))),
+        _ => Ok(()),
+    };
+    match outcome {
+        Ok(()) => tracing::info!(bucket, "Took over the active version."),
+        Err(error) => tracing::error!(bucket, %error, "Kept the version before: the active one cannot be used."),
+    }
+}
+
+async fn value<T: DeserializeOwned>(bus: &Bus, bucket: &'static str, key: &str) -> Result<Option<T>, KnowledgeError> {
+    let entry = bus.kv_get(bucket, key).await.map_err(|source| KnowledgeError::Bucket { bucket, source })?;
+    entry
+        .map(|entry| serde_json::from_slice(&entry.value).map_err(|_| KnowledgeError::Malformed { bucket }))
+        .transpose()
+}
+
+async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
+    let bucket = DIRECTORY_BUCKET;
+    let active: Active = value(bus, bucket, ACTIVE_KEY).await?.ok_or(KnowledgeError::Missing { bucket })?;
+    let directory: Directory =
+        value(bus, bucket, &active.hash.to_string()).await?.ok_or(KnowledgeError::Missing { bucket })?;
+    if directory.hash() != active.hash {
+        return Err(KnowledgeError::Malformed { bucket });
+    }
+    Ok((directory, active.hash))
+}
+
+async fn judge(bus: &Bus) -> Result<Judge, KnowledgeError> {
+    let active: Active =
+        value(bus, RELEASE_BUCKET, ACTIVE_KEY).await?.ok_or(KnowledgeError::Missing { bucket: RELEASE_BUCKET })?;
+    let bucket = BUNDLES_BUCKET;
+    let entry = bus
+        .kv_get(bucket, &active.hash.to_string())
+        .await
+        .map_err(|source| KnowledgeError::Bucket { bucket, source })?
+        .ok_or(KnowledgeError::Missing { bucket })?;
+    let archive = std::str::from_utf8(&entry.value).map_err(|_| KnowledgeError::Malformed { bucket })?;
+    let bundle = Bundle::from_archive(archive)?;
+    if bundle.hash() != active.hash {
+        return Err(KnowledgeError::Malformed { bucket });
+    }
+    Ok(Judge::new(Arc::new(bundle))?)
+}
+
+async fn flags(bus: &Bus) -> Result<Flags, KnowledgeError> {
+    Ok(value(bus, FLAGS_BUCKET, FLAGS_KEY).await?.unwrap_or_default())
+}

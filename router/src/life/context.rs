@@ -1,0 +1,86 @@
+//! What a step may know beside its message: values, gathered by the shell.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tidegate_policies::Judge;
+use tidegate_schemas::decision::{Approval, Facts, Switch};
+use tidegate_schemas::digest::{Digest, Salt};
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::Lane;
+use tidegate_schemas::ticket::Signer;
+use uuid::Uuid;
+
+/// What is known while one message is worked on.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// Random bits for ids, salts and spans of this message.
+    pub random: Randomness,
+    /// Who there is.
+    pub directory: &'a Directory,
+    /// The directory's hash.
+    pub directory_hash: Digest,
+    /// The active bundle's judge.
+    pub judge: &'a Judge,
+    /// Signs tickets; none means that the signer is down, and nothing goes to the cloud.
+    pub signer: Option<&'a Signer>,
+    /// The cell's name: the audience of its tickets.
+    pub cell: &'a str,
+    /// What is switched off.
+    pub off: &'a [Switch],
+    /// Revision of the switches.
+    pub flags_revision: u64,
+    /// Expected waiting time by queue, milliseconds.
+    pub wait_ms: &'a BTreeMap<Name, u64>,
+    /// Tasks of each tenant that wait or run.
+    pub in_flight: &'a BTreeMap<Name, u64>,
+}
+
+/// Random bits of one message.
+#[derive(Debug, Clone, Copy)]
+pub struct Randomness {
+    /// Id of the decision (UUIDv7).
+    pub decision: Uuid,
+    /// Id of the ticket (UUIDv7).
+    pub ticket: Uuid,
+    /// Salt of digests.
+    pub salt: [u8; 32],
+    /// Trace id, for tasks that bring none.
+    pub trace: u128,
+    /// Span id.
+    pub span: u64,
+}
+
+/// What earlier decisions of the same task leave to this one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Earlier {
+    pub(super) hop: u32,
+    pub(super) lane_max: Option<Lane>,
+    pub(super) tried: std::collections::BTreeSet<Name>,
+    pub(super) approval: Option<Approval>,
+}
+
+impl Context<'_> {
+    pub(super) fn facts(&self, tenant: &Name, earlier: Earlier) -> Facts {
+        Facts {
+            decision_id: self.random.decision,
+            now: self.now,
+            directory: self.directory_hash,
+            hop: earlier.hop,
+            lane_max: earlier.lane_max,
+            tried: earlier.tried,
+            off: self.off.to_vec(),
+            flags_revision: self.flags_revision,
+            approval: earlier.approval,
+            wait_ms: self.wait_ms.clone(),
+            tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),
+            egress_ready: self.signer.is_some(),
+        }
+    }
+
+    pub(super) fn salt(&self) -> Salt {
+        Salt::new(self.random.salt)
+    }
+}

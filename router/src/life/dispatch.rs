@@ -1,0 +1,278 @@
+//! From a task to what its decision causes: work, a review, or a rejected result.
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use tidegate_policies::DestinationSpec;
+use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::decision::{Decision, Destination, Obligation, Outcome};
+use tidegate_schemas::header;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
+use tidegate_schemas::render::{self, Protocol};
+use tidegate_schemas::result::{ResultError, State, TaskResult};
+use tidegate_schemas::review::Review;
+use tidegate_schemas::subject::Subject;
+use tidegate_schemas::task::{Kind, Task};
+use tidegate_schemas::ticket::Claims;
+use tidegate_schemas::trace::TraceParent;
+use tidegate_schemas::work::{Hop, LocalWork};
+
+use super::context::{Context, Earlier};
+use super::{Message, Telling, elapsed, outgoing};
+
+/// Times a ticket lets its payload be sent.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// What a decision causes: one message, and what to tell.
+#[derive(Debug)]
+pub(super) struct Caused {
+    pub(super) message: Message,
+    pub(super) tell: Vec<Telling>,
+    /// Told once the message is stored.
+    pub(super) reply: Option<Telling>,
+}
+
+/// Why a task comes to be decided, beside its first time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Coming {
+    pub(super) earlier: Earlier,
+    /// What went wrong before; a task that then finds no destination has failed of that.
+    pub(super) failed_of: Option<Code>,
+}
+
+/// Decides, and makes the message that the decision causes. `cause` is the message that brought us here, `payload` the
+/// task's exact payload.
+pub(super) fn decide(task: &Task, payload: &[u8], cause: &Position, coming: Coming, context: &Context<'_>) -> Caused {
+    let hop = Hop { trace: Some(trace(task, context)), ..Hop::of(task, coming.earlier.hop) };
+    if context.now >= task.limits.deadline {
+        let error = outgoing::error_of(Code::PastDeadline, "the deadline had passed when the task was read");
+        return ended(task, &hop, cause, None, State::Failed, error, context);
+    }
+    let facts = context.facts(&task.tenant, coming.earlier.clone());
+    let decision = context.judge.decide(task, context.directory, &facts);
+    let sent = match (decision.outcome, decision.destination.clone()) {
+        (Outcome::Local, Some(destination)) => Ok(local(task, &hop, cause, &decision, &destination, context)),
+        (Outcome::Cloud, Some(destination)) => cloud(task, &hop, cause, &decision, &destination, context),
+        (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &decision, context)),
+        (Outcome::Reject, _) => {
+            let (state, error) = rejection(&decision, coming.failed_of);
+            Ok(ended(task, &hop, cause, Some(&decision), state, error, context))
+        }
+        (Outcome::Local | Outcome::Cloud, None) => {
+            Err(Refused::new(Code::JudgeFailed, "the decision names no destination"))
+        }
+    };
+    sent.unwrap_or_else(|refused| {
+        let rejected = Decision {
+            outcome: Outcome::Reject,
+            destination: None,
+            code: Some(refused.code),
+            sentence: refused.sentence.clone(),
+            ..decision
+        };
+        ended(task, &hop, cause, Some(&rejected), State::Rejected, outgoing::error(&refused), context)
+    })
+}
+
+fn trace(task: &Task, context: &Context<'_>) -> TraceParent {
+    let random = context.random;
+    task.trace.map_or_else(|| TraceParent::root(random.trace, random.span), |trace| trace.child(random.span))
+}
+
+/// A rejection; a task that fell back and found nothing else has failed of what went wrong first.
+fn rejection(decision: &Decision, failed_of: Option<Code>) -> (State, ResultError) {
+    let code = decision.code.unwrap_or(Code::PolicyDenied);
+    let waits = decision.facts.wait_ms.values().min().copied();
+    let retry_after_ms = if code == Code::Overloaded { Some(waits.unwrap_or(1_000).max(1)) } else { None };
+    let (state, code) = failed_of.map_or((State::Rejected, code), |code| (State::Failed, code));
+    (state, ResultError { code, message: decision.sentence.clone(), retry_after_ms })
+}
+
+fn step_of(hop: &Hop) -> String {
+    format!("hop{}", hop.hop)
+}
+
+/// A terminal result of the router's own.
+fn ended(
+    task: &Task,
+    hop: &Hop,
+    cause: &Position,
+    decision: Option<&Decision>,
+    state: State,
+    error: ResultError,
+    context: &Context<'_>,
+) -> Caused {
+    let mut result = TaskResult::ended(task.tenant.clone(), task.agent.clone(), task.id, state, error)
+        .timed(task.submitted, context.now);
+    result.external_id = task.external_id.clone();
+    result.decision = decision.map(|d| d.id);
+    let message = outgoing::result(&result, hop.headers(cause), decision, &step_of(hop));
+    let reply = outgoing::reply(&message, &task.tenant, &task.agent, task.reply.as_ref());
+    let tell = vec![outgoing::state(&task.tenant, &task.agent, task.id, state, decision)];
+    Caused { message, tell, reply }
+}
+
+fn working(task: &Task, decision: &Decision) -> Vec<Telling> {
+    vec![outgoing::state(&task.tenant, &task.agent, task.id, State::Working, Some(decision))]
+}
+
+fn local(
+    task: &Task,
+    hop: &Hop,
+    cause: &Position,
+    decision: &Decision,
+    destination: &Destination,
+    context: &Context<'_>,
+) -> Caused {
+    let work = LocalWork {
+        schema_version: 1,
+        kind: task.kind(),
+        model: destination.model.clone(),
+        input: task.input.clone(),
+    };
+    let payload = outgoing::json(&work);
+    let salt = context.salt();
+    let decision = decision.clone().bound_to(salt.digest(&payload));
+    let headers = hop
+        .headers(cause)
+        .with(header::DECISION, outgoing::compact(&decision))
+        .with(header::SALT, String::from(salt));
+    let (pool, tenant) = (destination.target.clone(), task.tenant.clone());
+    let message = Message {
+        msg_id: hop.msg_id(&tenant, &step_of(hop), 0),
+        subject: Subject::WorkLocal { pool, class: task.class, tenant }.to_string(),
+        headers,
+        payload,
+    };
+    Caused { message, tell: working(task, &decision), reply: None }
+}
+
+fn cloud(
+    task: &Task,
+    hop: &Hop,
+    cause: &Position,
+    decision: &Decision,
+    destination: &Destination,
+    context: &Context<'_>,
+) -> Result<Caused, Refused> {
+    let closed = || Refused::new(Code::LaneOff, "the cloud lane is closed: no ticket can be signed");
+    let signer = context.signer.ok_or_else(closed)?;
+    let spec = context.judge.bundle().destination(&destination.name).ok_or_else(closed)?;
+    let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
+    let rendered = render::render(protocol, &destination.model, &task.input)?;
+    let salt = context.salt();
+    let decision = decision.clone().bound_to(salt.digest(&rendered.bytes));
+    let claims = claims(task, &decision, destination, spec, &rendered, signer.key_id(), context)?;
+    let headers = hop
+        .headers(cause)
+        .with(header::DECISION, outgoing::compact(&decision))
+        .with(header::TICKET, signer.sign(&claims))
+        .with(header::OUTPUT, output_form(task.kind()))
+        .with(header::SALT, String::from(salt));
+    let (provider, tenant) = (destination.target.clone(), task.tenant.clone());
+    let message = Message {
+        msg_id: hop.msg_id(&tenant, &step_of(hop), 0),
+        subject: Subject::WorkCloud { provider, class: task.class, tenant }.to_string(),
+        headers,
+        payload: Bytes::from(rendered.bytes),
+    };
+    Ok(Caused { message, tell: working(task, &decision), reply: None })
+}
+
+fn output_form(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Chat | Kind::Embed => "text",
+        Kind::Extract => "json",
+        Kind::Classify => "class",
+    }
+}
+
+fn claims(
+    task: &Task,
+    decision: &Decision,
+    destination: &Destination,
+    spec: &DestinationSpec,
+    rendered: &render::Rendered,
+    key_id: &str,
+    context: &Context<'_>,
+) -> Result<Claims, Refused> {
+    let capped = decision.obligations.iter().find_map(|obligation| match obligation {
+        Obligation::CostCap { usd_micros_max } => Some(*usd_micros_max),
+        Obligation::Review { .. } => None,
+    });
+    let life = SignedDuration::from_millis(TICKET_LIFE_MS_MAX);
+    let expires = context.now.checked_add(life).map_err(|_| Refused::new(Code::Internal, "the clock is off"))?;
+    let content = decision.content.ok_or_else(|| Refused::new(Code::Internal, "the decision binds no bytes"))?;
+    Ok(Claims {
+        version: 1,
+        key_id: key_id.to_owned(),
+        id: context.random.ticket,
+        audience: context.cell.to_owned(),
+        tenant: task.tenant.clone(),
+        agent: task.agent.clone(),
+        task: task.id,
+        decision: decision.id,
+        bundle: decision.bundle,
+        directory: context.directory_hash,
+        content,
+        content_bytes: rendered.bytes.len() as u64,
+        provider: destination.target.clone(),
+        model: destination.model.clone(),
+        region: destination.region.clone(),
+        base_url: spec.base_url.clone().unwrap_or_else(|| destination.target.clone()),
+        attempts_max: ATTEMPTS_MAX,
+        output_tokens_max: rendered.output_tokens_max,
+        cost_usd_micros_max: [capped, task.limits.cost_usd_micros_max].into_iter().flatten().min(),
+        not_before: context.now,
+        expires,
+        deadline: task.limits.deadline,
+    })
+}
+
+fn hold(
+    task: &Task,
+    payload: &[u8],
+    hop: &Hop,
+    cause: &Position,
+    decision: &Decision,
+    context: &Context<'_>,
+) -> Caused {
+    let salt = context.salt();
+    let decision = decision.clone().bound_to(salt.digest(payload));
+    let left = elapsed(context.now, task.limits.deadline).as_millis();
+    let by = SignedDuration::from_millis(i64::try_from(REVIEW_MS_DEFAULT).unwrap_or(i64::MAX));
+    let review = Review {
+        schema_version: 1,
+        task: task.id,
+        agent: task.agent.clone(),
+        held: task.position.clone(),
+        content: salt.digest(payload),
+        salt,
+        review_by: context.now.checked_add(by).unwrap_or(task.limits.deadline),
+        deadline_left_ms: u64::try_from(left).unwrap_or(0),
+        decision: decision.clone(),
+    };
+    let headers = hop.headers(cause).with(header::DECISION, outgoing::compact(&decision));
+    let tenant = task.tenant.clone();
+    let message = Message {
+        msg_id: hop.msg_id(&tenant, &step_of(hop), 0),
+        subject: Subject::Review { queue: queue(&decision), tenant }.to_string(),
+        headers,
+        payload: outgoing::json(&review),
+    };
+    let tell = vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(&decision))];
+    Caused { message, tell, reply: None }
+}
+
+fn queue(decision: &Decision) -> Name {
+    let named = decision.obligations.iter().find_map(|obligation| match obligation {
+        Obligation::Review { queue } => Some(queue.clone()),
+        Obligation::CostCap { .. } => None,
+    });
+    named.unwrap_or_else(default_queue)
+}
+
+#[expect(clippy::expect_used, reason = "a constant that is a name")]
+fn default_queue() -> Name {
+    Name::new("default").expect("a name")
+}

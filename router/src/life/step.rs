@@ -1,0 +1,122 @@
+//! A step: work came back. The router follows its cause to the work that it once sent, from there to the task, and decides
+//! anew: stricter or the same, never wider.
+
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Decision;
+use tidegate_schemas::header;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::json;
+use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
+use tidegate_schemas::step::{Step as StepWire, StepReason};
+use tidegate_schemas::subject::{Lane, Subject};
+use tidegate_schemas::work::Hop;
+
+use super::context::{Context, Earlier};
+use super::dispatch::{self, Coming};
+use super::verdict::reread;
+use super::{Action, Event, Place, Sent, Step, Stored, Telling};
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    Work(StepWire, Lane, Name),
+    Task(Box<Returned>),
+    Sent(Vec<Telling>),
+    Over,
+}
+
+/// Work that came back, with what its headers say.
+#[derive(Debug)]
+pub(super) struct Returned {
+    step: StepWire,
+    hop: Hop,
+    decision: Decision,
+    lane: Lane,
+    tenant: Name,
+}
+
+pub(super) fn begin(message: &Stored, lane: Lane, tenant: Name) -> (Stage, Step) {
+    let cause: Option<Position> = message.headers.get(header::CAUSE).and_then(|text| text.parse().ok());
+    match (json::read::<StepWire>(&message.payload, MESSAGE_BYTES_MAX), cause) {
+        (Ok(step), Some(cause)) => {
+            (Stage::Work(step, lane, tenant), Step::new(Action::Load(vec![Place::At(cause)])))
+        }
+        (Err(refused), _) => (Stage::Over, Step::dead(refused.code, "the step is malformed")),
+        (_, None) => (Stage::Over, Step::dead(Code::Unattributable, "the step names no cause")),
+    }
+}
+
+pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
+    let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
+        (Stage::Work(step, lane, tenant), Event::Loaded(found)) => {
+            match found.into_iter().next().flatten().and_then(|work| returned(step, &work, lane, &tenant)) {
+                Some(returned) => {
+                    let load = Action::Load(vec![Place::At(returned.hop.task.clone())]);
+                    (Stage::Task(Box::new(returned)), Step::new(load))
+                }
+                None => (Stage::Over, Step::dead(Code::Unattributable, "the step's cause is no work of this lane")),
+            }
+        }
+        (Stage::Task(returned), Event::Loaded(found)) => match found.into_iter().next().flatten() {
+            Some(task) => again(&returned, &task, &message.position, context),
+            None => (Stage::Over, Step::dead(Code::Unattributable, "the step's task is not there any more")),
+        },
+        (Stage::Sent(tell), Event::Sent(Sent::Stored(_))) => (Stage::Over, Step::ack().telling(tell)),
+        // Decided before we were stopped, or ended meanwhile.
+        (Stage::Sent(_), Event::Sent(_)) => (Stage::Over, Step::ack()),
+        _ => (Stage::Over, Step::dead(Code::Internal, "an answer came out of turn")),
+    };
+    *stage = then;
+    step
+}
+
+/// Takes from the work message, which only the router can have published, what the worker is not trusted to say.
+fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<Returned> {
+    let of = match Subject::parse(&work.subject).ok()? {
+        Subject::WorkLocal { tenant, .. } => (Lane::Local, tenant),
+        Subject::WorkCloud { tenant, .. } => (Lane::Cloud, tenant),
+        _ => return None,
+    };
+    if of != (lane, tenant.clone()) {
+        return None;
+    }
+    let hop = Hop::read(&work.headers).ok()?;
+    let decision = serde_json::from_str(work.headers.get(header::DECISION)?).ok()?;
+    Some(Returned { step, hop, decision, lane, tenant: tenant.clone() })
+}
+
+fn again(returned: &Returned, stored: &Stored, cause: &Position, context: &Context<'_>) -> (Stage, Step) {
+    let Some(mut task) = reread(stored, &stored.payload) else {
+        return (Stage::Over, Step::dead(Code::Unattributable, "the step's task cannot be read"));
+    };
+    if task.id != returned.hop.id || task.tenant != returned.tenant {
+        return (Stage::Over, Step::dead(Code::Unattributable, "the step's task is another one"));
+    }
+    task.limits.deadline = returned.hop.deadline;
+    let mut tried = returned.decision.facts.tried.clone();
+    let mut failed_of = None;
+    match &returned.step.reason {
+        StepReason::Fallback { code } => {
+            tried.extend(returned.decision.destination.as_ref().map(|d| d.name.clone()));
+            failed_of = Some(*code);
+        }
+        StepReason::Expired | StepReason::Off => {}
+    }
+    let hop = returned.hop.hop + 1;
+    if hop > HOPS_MAX {
+        failed_of = Some(failed_of.unwrap_or(Code::ProviderUnavailable));
+        tried.extend(context.judge.bundle().destinations().iter().map(|d| d.name.clone()));
+    }
+    let earlier = Earlier {
+        hop,
+        lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
+        tried,
+        approval: returned.decision.facts.approval.clone(),
+    };
+    let caused = dispatch::decide(&task, &stored.payload, cause, Coming { earlier, failed_of }, context);
+    let tell = caused.tell.into_iter().chain(caused.reply).collect();
+    (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
+}
+
+fn narrower(before: Option<Lane>, lane: Lane) -> Lane {
+    before.map_or(lane, |before| before.min(lane))
+}

@@ -1,0 +1,155 @@
+//! A task's message: read, decide, send; then, where its id was used before, compare.
+
+use jiff::SignedDuration;
+use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::task::{self as wire, Rejected, Task};
+
+use super::conflict::{self, Conflict};
+use super::context::Context;
+use super::dispatch::{self, Caused, Coming};
+use super::{Action, Event, Place, Sent, Step, Stored, Telling, elapsed, outgoing};
+
+/// The server's duplicate window covers ids that are younger than this.
+const FRESH: SignedDuration = SignedDuration::from_mins(9);
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// An id that may be older than the duplicate window: is there a result already?
+    Known(Box<Task>),
+    /// Sent; waits for the stream.
+    Sent(Box<Sending>),
+    /// The id was used before: compares with what came first.
+    Conflict(Box<Conflict>),
+    Over,
+}
+
+/// What was sent, and for which task.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) tenant: Name,
+    pub(super) agent: Name,
+    pub(super) task: TaskId,
+    pub(super) tell: Vec<Telling>,
+    pub(super) reply: Option<Telling>,
+    pub(super) token: Option<tidegate_schemas::ids::ReplyToken>,
+}
+
+pub(super) fn begin(
+    message: &Stored,
+    tenant: Name,
+    agent: Name,
+    kind: Name,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let read = wire::Task::read(&wire::Message {
+        tenant: &tenant,
+        agent: &agent,
+        kind: &kind,
+        headers: &message.headers,
+        payload: &message.payload,
+        position: &message.position,
+        submitted: message.time,
+    });
+    match read {
+        Err(rejected) => send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, rejected.id, rejected.reply),
+        Ok(task) if !fresh(task.id, context) => {
+            let place = Place::Result { tenant, agent, task: task.id };
+            (Stage::Known(Box::new(task)), Step::new(Action::Load(vec![place])))
+        }
+        Ok(task) => dispatch(message, &task, context),
+    }
+}
+
+/// A message whose headers cannot be used: rejected under an id of its own.
+pub(super) fn refused(
+    message: &Stored,
+    tenant: Name,
+    agent: Name,
+    refused: Refused,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let id = TaskId::from_position(&message.position);
+    let rejected = Rejected { id, external_id: None, reply: None, refused };
+    send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, id, None)
+}
+
+/// Whether an id was made so recently that the server would know it again: a UUIDv7 carries its time (RFC 9562 §5.7).
+fn fresh(id: TaskId, context: &Context<'_>) -> bool {
+    let Some(stamp) = id.0.get_timestamp().filter(|_| id.0.get_version_num() == 7) else { return false };
+    let (seconds, nanos) = stamp.to_unix();
+    let made = i64::try_from(seconds)
+        .ok()
+        .and_then(|s| jiff::Timestamp::new(s, i32::try_from(nanos).unwrap_or(0)).ok());
+    made.is_some_and(|made| elapsed(made, context.now) < FRESH)
+}
+
+fn dispatch(message: &Stored, task: &Task, context: &Context<'_>) -> (Stage, Step) {
+    let caused = dispatch::decide(task, &message.payload, &message.position, Coming::default(), context);
+    send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())
+}
+
+fn send(
+    caused: Caused,
+    tenant: Name,
+    agent: Name,
+    task: TaskId,
+    token: Option<tidegate_schemas::ids::ReplyToken>,
+) -> (Stage, Step) {
+    let sending = Sending { tenant, agent, task, tell: caused.tell, reply: caused.reply, token };
+    (Stage::Sent(Box::new(sending)), Step::new(Action::Send(caused.message)))
+}
+
+/// The rejected result of a message that is no task.
+fn refuse(message: &Stored, tenant: &Name, agent: &Name, rejected: &Rejected, context: &Context<'_>) -> Caused {
+    let mut result = TaskResult::ended(
+        tenant.clone(),
+        agent.clone(),
+        rejected.id,
+        State::Rejected,
+        outgoing::error(&rejected.refused),
+    )
+    .timed(message.time, context.now);
+    result.external_id = rejected.external_id.clone();
+    let base = outgoing::unread(&message.position, rejected.id, agent);
+    let sent = outgoing::result(&result, base, None, "hop0");
+    let reply = outgoing::reply(&sent, tenant, agent, rejected.reply.as_ref());
+    let tell = vec![outgoing::state(tenant, agent, rejected.id, State::Rejected, None)];
+    Caused { message: sent, tell, reply }
+}
+
+pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
+    let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
+        (Stage::Known(task), Event::Loaded(found)) => match found.into_iter().next().flatten() {
+            None => dispatch(message, &task, context),
+            Some(result) => {
+                let sending = Sending {
+                    tenant: task.tenant.clone(),
+                    agent: task.agent.clone(),
+                    task: task.id,
+                    tell: Vec::new(),
+                    reply: None,
+                    token: task.reply.clone(),
+                };
+                conflicting(conflict::with_result(sending, result, message))
+            }
+        },
+        (Stage::Sent(sending), Event::Sent(Sent::Stored(_))) => {
+            let tell = sending.tell.into_iter().chain(sending.reply).collect();
+            (Stage::Over, Step::ack().telling(tell))
+        }
+        (Stage::Sent(sending), Event::Sent(Sent::Duplicate(first))) => {
+            conflicting(conflict::with_message(*sending, first))
+        }
+        (Stage::Sent(sending), Event::Sent(Sent::Taken)) => conflicting(conflict::with_subject(*sending)),
+        (Stage::Conflict(conflict), event) => conflicting(conflict::next(*conflict, message, event, context)),
+        _ => (Stage::Over, Step::dead(Code::Internal, "an answer came out of turn")),
+    };
+    *stage = then;
+    step
+}
+
+fn conflicting((conflict, step): (Option<Conflict>, Step)) -> (Stage, Step) {
+    (conflict.map_or(Stage::Over, |conflict| Stage::Conflict(Box::new(conflict))), step)
+}

@@ -1,0 +1,413 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use serde_json::{Value, json};
+use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::decision::{Decision, Outcome, Switch};
+use tidegate_schemas::digest::Salt;
+use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
+use tidegate_schemas::header;
+use tidegate_schemas::ids::ReplyToken;
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::review::Review;
+use tidegate_schemas::ticket::{Signer, Verifier};
+use uuid::Uuid;
+
+use super::*;
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+struct World {
+    judge: Judge,
+    directory: Directory,
+    signer: Signer,
+    verifier: Verifier,
+    off: Vec<Switch>,
+    signs: bool,
+    now: Timestamp,
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies/bundles/default");
+        let judge = Judge::new(Arc::new(Bundle::from_dir(&dir).unwrap())).unwrap();
+        let mut directory = Directory::empty();
+        let agent = Agent { roles: [name("agent")].into(), ..Agent::default() };
+        let tenant = Tenant { agents: [(name("helpdesk"), agent)].into(), ..Tenant::default() };
+        directory.tenants.insert(name("acme"), tenant);
+        let reviewer = Reviewer { queues: [name("default")].into(), nkey: String::new() };
+        directory.reviewers.insert(name("alice"), reviewer);
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let verifier = Verifier::new("cell", vec![("k".into(), key.verifying_key())]);
+        let signer = Signer::new("k", key);
+        Self { judge, directory, signer, verifier, off: Vec::new(), signs: true, now: NOW.parse().unwrap() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
+        let random = Randomness {
+            decision: Uuid::from_u128(1),
+            ticket: Uuid::from_u128(2),
+            salt: [9; 32],
+            trace: 5,
+            span: 6,
+        };
+        work(&Context {
+            now: self.now,
+            random,
+            directory: &self.directory,
+            directory_hash: self.directory.hash(),
+            judge: &self.judge,
+            signer: self.signs.then_some(&self.signer),
+            cell: "cell",
+            off: &self.off,
+            flags_revision: 0,
+            wait_ms: &BTreeMap::new(),
+            in_flight: &BTreeMap::new(),
+        })
+    }
+
+    fn begin(&self, message: Stored) -> (Life, Step) {
+        self.with(|context| Life::begin(message, None, context))
+    }
+
+    fn next(&self, life: &mut Life, event: Event) -> Step {
+        self.with(|context| life.next(event, context))
+    }
+}
+
+/// An id that is fresh at [`NOW`].
+fn fresh_id() -> String {
+    let seconds = NOW.parse::<Timestamp>().unwrap().as_second();
+    let stamp = uuid::Timestamp::from_unix(uuid::NoContext, u64::try_from(seconds).unwrap(), 0);
+    Uuid::new_v7(stamp).to_string()
+}
+
+fn stored(position: &Position, subject: &str, headers: Headers, payload: &Value) -> Stored {
+    let time = NOW.parse().unwrap();
+    let payload = payload.to_string().into_bytes().into();
+    Stored { position: position.clone(), subject: subject.into(), headers, payload, time }
+}
+
+fn task_at(sequence: u64, body: &Value) -> Stored {
+    stored(&Position::new("TASKS_acme", sequence), "task.acme.helpdesk.chat", Headers::new(), body)
+}
+
+fn body(labels: &Value, text: &str) -> Value {
+    json!({ "id": fresh_id(), "labels": labels, "reply": "r1",
+            "input": { "messages": [{ "role": "user", "content": text }] } })
+}
+
+fn public() -> Value {
+    body(&json!({ "sensitivity": "public" }), "What is a tide?")
+}
+
+fn sent(step: &Step) -> &Message {
+    match &step.action {
+        Action::Send(message) => message,
+        other => panic!("not sent: {other:?}"),
+    }
+}
+
+fn decision(message: &Message) -> Decision {
+    serde_json::from_str(message.headers.get(header::DECISION).unwrap()).unwrap()
+}
+
+fn result(message: &Message) -> TaskResult {
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
+fn is_dead(step: &Step) -> bool {
+    matches!(&step.action, Action::Done(Disposition::Dead(_)))
+}
+
+fn is_acked(step: &Step) -> bool {
+    step.action == Action::Done(Disposition::Ack)
+}
+
+/// The message as the stream holds it once it was sent.
+fn kept(message: &Message, position: Position) -> Stored {
+    Stored {
+        position,
+        subject: message.subject.clone(),
+        headers: message.headers.clone(),
+        payload: message.payload.clone(),
+        time: NOW.parse().unwrap(),
+    }
+}
+
+#[test]
+fn a_public_task_becomes_cloud_work_whose_ticket_is_for_exactly_its_bytes() {
+    let world = World::new();
+    let (mut life, step) = world.begin(task_at(1, &public()));
+    let work = sent(&step).clone();
+    assert!(work.subject.starts_with("work.cloud."), "{}", work.subject);
+    let salt = Salt::try_from(work.headers.get(header::SALT).unwrap().to_owned()).unwrap();
+    let ticket = work.headers.get(header::TICKET).unwrap();
+    let cleared = world.verifier.verify(ticket, &salt, work.payload.clone(), world.now).unwrap();
+    assert_eq!(Some(cleared.claims().content), decision(&work).content);
+    let other = [work.payload.as_ref(), b" "].concat();
+    assert!(world.verifier.verify(ticket, &salt, other.into(), world.now).is_err());
+    let text = String::from_utf8(work.payload.to_vec()).unwrap();
+    assert!(!text.contains("helpdesk") && !text.contains("acme"), "cloud work is the request and nothing else");
+    let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("WORK_CLOUD", 1))));
+    assert!(is_acked(&end));
+    assert_eq!(end.tell.len(), 1);
+}
+
+#[test]
+fn without_a_signer_or_with_a_finding_nothing_is_cloud_work() {
+    let mut world = World::new();
+    let card = body(&json!({ "sensitivity": "public" }), "my card is 4111 1111 1111 1111");
+    let table = [(false, public()), (true, card), (true, body(&json!({ "sensitivity": "internal" }), "x"))];
+    for (signs, task) in table {
+        world.signs = signs;
+        let (_, step) = world.begin(task_at(1, &task));
+        let message = sent(&step);
+        assert!(!message.subject.starts_with("work.cloud."), "{}", message.subject);
+    }
+}
+
+#[test]
+fn bad_tasks_are_answered_with_their_code() {
+    let world = World::new();
+    let unknown = stored(
+        &Position::new("TASKS_acme", 4),
+        "task.acme.stranger.chat",
+        Headers::new(),
+        &public(),
+    );
+    let kind = stored(&Position::new("TASKS_acme", 4), "task.acme.helpdesk.paint", Headers::new(), &public());
+    let table = [
+        (task_at(4, &json!("hello")), Code::InvalidField),
+        (task_at(4, &body(&json!({}), "x")), Code::InvalidField),
+        (unknown, Code::UnknownPrincipal),
+        (kind, Code::UnknownKind),
+    ];
+    for (message, code) in table {
+        let (mut life, step) = world.begin(message);
+        let answer = result(sent(&step));
+        assert_eq!(answer.state, State::Rejected);
+        assert_eq!(answer.error.unwrap().code, code);
+        let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("RESULTS", 1))));
+        assert!(is_acked(&end));
+    }
+    let refused = Refused::new(Code::InvalidHeaders, "a header stands twice");
+    let (_, step) = world.with(|c| Life::begin(task_at(5, &public()), Some(refused), c));
+    assert_eq!(result(sent(&step)).error.unwrap().code, Code::InvalidHeaders);
+}
+
+#[test]
+fn a_task_past_its_deadline_fails() {
+    let mut world = World::new();
+    world.now = "2026-11-23T12:05:01Z".parse().unwrap();
+    let (_, step) = world.begin(task_at(1, &public()));
+    assert_eq!(result(sent(&step)).error.unwrap().code, Code::PastDeadline);
+}
+
+#[test]
+fn an_id_used_again_is_answered_again_or_refused() {
+    let world = World::new();
+    let first = public();
+    let (_, step) = world.begin(task_at(1, &first));
+    let work = kept(sent(&step), Position::new("WORK_CLOUD", 1));
+    let duplicate = || Event::Sent(Sent::Duplicate(Position::new("WORK_CLOUD", 1)));
+
+    let (mut own, _) = world.begin(task_at(1, &first));
+    assert!(matches!(world.next(&mut own, duplicate()).action, Action::Load(_)));
+    assert!(is_acked(&world.next(&mut own, Event::Loaded(vec![Some(work.clone())]))), "our own, delivered again");
+
+    let outcome = TaskResult::ended(
+        name("acme"),
+        name("helpdesk"),
+        TaskId(first["id"].as_str().unwrap().parse().unwrap()),
+        State::Completed,
+        outgoing::error_of(Code::Internal, ""),
+    );
+    let done = kept(&outgoing::result(&outcome, Headers::new(), None, "x"), Position::new("RESULTS", 1));
+    for (second, same) in [(first.clone(), true), (with_text(&first, "other"), false)] {
+        let (mut life, _) = world.begin(task_at(2, &second));
+        world.next(&mut life, duplicate());
+        world.next(&mut life, Event::Loaded(vec![Some(work.clone())]));
+        let both = Event::Loaded(vec![Some(task_at(1, &first)), Some(done.clone())]);
+        let step = world.next(&mut life, both);
+        if same {
+            assert!(is_acked(&step));
+            let reply = subject_of_reply();
+            assert_eq!(step.tell[0].subject, reply);
+        } else {
+            let refused = result(sent(&step));
+            assert_eq!(refused.error.unwrap().code, Code::IdConflict);
+            assert_eq!(refused.task, TaskId::from_position(&Position::new("TASKS_acme", 2)));
+        }
+    }
+}
+
+fn subject_of_reply() -> String {
+    tidegate_schemas::subject::reply(&name("acme"), &name("helpdesk"), &ReplyToken::new("r1").unwrap())
+}
+
+fn with_text(body: &Value, text: &str) -> Value {
+    let mut other = body.clone();
+    other["input"]["messages"][0]["content"] = json!(text);
+    other
+}
+
+/// Work that was dispatched, and a step that brings it back.
+fn returned(world: &World, task: &Value, reason: &Value) -> (Stored, Stored, Stored) {
+    let task = task_at(1, task);
+    let (_, step) = world.begin(task.clone());
+    let message = sent(&step);
+    let lane = if message.subject.starts_with("work.cloud") { "cloud" } else { "local" };
+    let stream = if lane == "cloud" { "WORK_CLOUD" } else { "WORK_LOCAL" };
+    let work = kept(message, Position::new(stream, 3));
+    let destination = decision(message).destination.unwrap().name;
+    let mut payload = json!({ "schema_version": 1, "destination": destination, "attempts": 1 });
+    payload["reason"] = reason.clone();
+    let headers = Headers::new().with(header::CAUSE, work.position.to_string());
+    let back = stored(&Position::new("STEPS", 1), &format!("step.{lane}.acme"), headers, &payload);
+    (task, work, back)
+}
+
+fn decided_again(world: &World, task: &Value, reason: &Value) -> Message {
+    let (task, work, back) = returned(world, task, reason);
+    let (mut life, step) = world.begin(back);
+    assert_eq!(step.action, Action::Load(vec![Place::At(work.position.clone())]));
+    let step = world.next(&mut life, Event::Loaded(vec![Some(work)]));
+    assert_eq!(step.action, Action::Load(vec![Place::At(task.position.clone())]));
+    let step = world.next(&mut life, Event::Loaded(vec![Some(task)]));
+    sent(&step).clone()
+}
+
+#[test]
+fn narrowing_local_work_that_failed_never_goes_to_the_cloud() {
+    let mut world = World::new();
+    // The task may go to the cloud; only a switch keeps it local at first.
+    world.off = vec![Switch { lane: Some(tidegate_schemas::subject::Lane::Cloud), ..Switch::default() }];
+    let reason = json!({ "reason": "fallback", "code": "model_failed" });
+    let (task, work, back) = returned(&world, &public(), &reason);
+    assert!(work.subject.starts_with("work.local"));
+    world.off.clear();
+    let (_, control) = world.begin(task.clone());
+    assert!(sent(&control).subject.starts_with("work.cloud"), "negative control: by itself it would leave");
+    let (mut life, _) = world.begin(back);
+    world.next(&mut life, Event::Loaded(vec![Some(work)]));
+    let step = world.next(&mut life, Event::Loaded(vec![Some(task)]));
+    let answer = result(sent(&step));
+    assert_eq!((answer.state, answer.error.unwrap().code), (State::Failed, Code::ModelFailed));
+}
+
+#[test]
+fn cloud_work_that_failed_tries_another_destination_and_an_expired_ticket_is_renewed() {
+    let world = World::new();
+    let fallback = decided_again(&world, &public(), &json!({ "reason": "fallback", "code": "provider_unavailable" }));
+    let expired = decided_again(&world, &public(), &json!({ "reason": "expired" }));
+    let first = decision(sent(&world.begin(task_at(1, &public())).1)).destination.unwrap().name;
+    let of = |message: &Message| decision(message).destination.map(|d| d.name);
+    assert_ne!(of(&fallback), Some(first.clone()));
+    assert_eq!(of(&expired), Some(first));
+    assert_eq!(decision(&expired).facts.hop, 1);
+    assert_ne!(expired.msg_id, sent(&world.begin(task_at(1, &public())).1).msg_id);
+}
+
+#[test]
+fn a_step_of_another_tenant_or_without_a_cause_leads_nowhere() {
+    let world = World::new();
+    let (_, work, mut back) = returned(&world, &public(), &json!({ "reason": "expired" }));
+    back.subject = "step.cloud.globex".into();
+    let (mut life, _) = world.begin(back.clone());
+    assert!(is_dead(&world.next(&mut life, Event::Loaded(vec![Some(work)]))));
+    back.headers = Headers::new();
+    assert!(is_dead(&world.begin(back).1));
+}
+
+/// A task that is held, its review, and a verdict about it.
+fn held(world: &World, action: &Value) -> (Stored, Stored, Stored) {
+    let task = task_at(1, &body(&json!({ "sensitivity": "public", "stakes": "high" }), "Grant the loan?"));
+    let (_, step) = world.begin(task.clone());
+    let message = sent(&step);
+    assert_eq!(decision(message).outcome, Outcome::Hold, "{}", decision(message).sentence);
+    assert_eq!(message.subject, "review.default.acme");
+    let review = kept(message, Position::new("EVENTS", 8));
+    let seen: Review = serde_json::from_slice(&review.payload).unwrap();
+    let verdict = json!({ "schema_version": 1, "review": "EVENTS:8", "content": seen.content, "action": action,
+                          "reason": "looked at it" });
+    let verdict =
+        stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict);
+    (task, review, verdict)
+}
+
+fn judged(world: &World, task: Stored, review: Stored, verdict: Stored, holder: &str) -> Step {
+    let (mut life, step) = world.begin(verdict);
+    if is_dead(&step) {
+        return step;
+    }
+    let step = world.next(&mut life, Event::Loaded(vec![Some(review)]));
+    if is_dead(&step) {
+        return step;
+    }
+    assert!(matches!(step.action, Action::Claim { .. }));
+    let step = world.next(&mut life, Event::Claimed { holder: holder.into() });
+    if is_dead(&step) {
+        return step;
+    }
+    world.next(&mut life, Event::Loaded(vec![Some(task)]))
+}
+
+#[test]
+fn a_verdict_decides_exactly_what_was_held() {
+    let world = World::new();
+    let approve = json!({ "action": "approve" });
+    let (task, review, verdict) = held(&world, &approve);
+    let step = judged(&world, task.clone(), review.clone(), verdict.clone(), "EVENTS:9");
+    assert!(sent(&step).subject.starts_with("work."), "{}", sent(&step).subject);
+    assert_eq!(decision(sent(&step)).facts.approval.unwrap().reviewer, name("alice"));
+
+    let other_task = task_at(1, &with_text(&serde_json::from_slice(&task.payload).unwrap(), "Deny it?"));
+    assert!(is_dead(&judged(&world, other_task, review.clone(), verdict.clone(), "EVENTS:9")), "another payload");
+    assert!(is_dead(&judged(&world, task.clone(), review.clone(), verdict.clone(), "EVENTS:7")), "a second verdict");
+    let mut stranger = verdict.clone();
+    stranger.subject = "verdict.default.acme.mallory".into();
+    assert!(is_dead(&judged(&world, task.clone(), review.clone(), stranger, "EVENTS:9")), "not a reviewer");
+    let mut elsewhere = verdict.clone();
+    elsewhere.subject = "verdict.default.globex.alice".into();
+    assert!(is_dead(&judged(&world, task.clone(), review.clone(), elsewhere, "EVENTS:9")), "another tenant's");
+    let mut late = World::new();
+    late.now = "2026-11-24T12:00:01Z".parse().unwrap();
+    assert!(is_dead(&judged(&late, task, review, verdict, "EVENTS:9")), "after review_by");
+}
+
+#[test]
+fn a_reviewer_may_reject_or_edit_but_not_lower_labels() {
+    let world = World::new();
+    let (task, review, verdict) = held(&world, &json!({ "action": "reject" }));
+    let step = judged(&world, task, review, verdict, "EVENTS:9");
+    assert_eq!(result(sent(&step)).error.unwrap().code, Code::ReviewRejected);
+
+    let input = json!({ "messages": [{ "role": "user", "content": "Summarise the loan's terms" }] });
+    let strict = json!({ "sensitivity": "restricted", "stakes": "high" });
+    let (task, review, verdict) = held(&world, &json!({ "action": "edit", "input": input, "labels": strict }));
+    let step = judged(&world, task, review, verdict, "EVENTS:9");
+    assert!(sent(&step).subject.starts_with("work.local."), "judged again, on the stricter labels");
+
+    let lower = json!({ "sensitivity": "public", "stakes": "low" });
+    let (task, review, verdict) = held(&world, &json!({ "action": "edit", "input": input, "labels": lower }));
+    assert!(is_dead(&judged(&world, task, review, verdict, "EVENTS:9")));
+}
+
+#[test]
+fn a_withdrawal_cancels_and_tells_the_worker() {
+    let world = World::new();
+    let subject = format!("cancel.acme.helpdesk.{}", fresh_id());
+    let (mut life, step) = world.begin(stored(&Position::new("TASKS_acme", 5), &subject, Headers::new(), &json!(0)));
+    assert_eq!(result(sent(&step)).state, State::Canceled);
+    assert!(step.tell.iter().any(|told| told.subject.starts_with("notice.cancel.acme.")));
+    assert!(is_acked(&world.next(&mut life, Event::Sent(Sent::Taken))), "it had ended already");
+}

@@ -1,0 +1,202 @@
+//! A verdict: a reviewer decided. It binds the exact payload that was held, and the first verdict of a review stands.
+
+use jiff::SignedDuration;
+use serde_json::Value;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Approval;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::json;
+use tidegate_schemas::labels::Labels;
+use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::review::{Action as Word, Review, Verdict};
+use tidegate_schemas::subject::Subject;
+use tidegate_schemas::task::{self as wire, Task};
+use tidegate_schemas::work::Hop;
+
+use super::context::{Context, Earlier};
+use super::dispatch::{self, Coming};
+use super::{Action, Event, Message, Place, Sent, Step, Stored, Telling, outgoing};
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    Review(Given),
+    Claim(Given, Box<Review>),
+    Task(Given, Box<Review>),
+    Sent(Vec<Telling>),
+    Over,
+}
+
+/// A verdict that was given by somebody who may.
+#[derive(Debug)]
+pub(super) struct Given {
+    verdict: Verdict,
+    queue: Name,
+    tenant: Name,
+    reviewer: Name,
+}
+
+pub(super) fn begin(
+    message: &Stored,
+    queue: Name,
+    tenant: Name,
+    reviewer: Name,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let verdict = match json::read::<Verdict>(&message.payload, MESSAGE_BYTES_MAX) {
+        Ok(verdict) => verdict,
+        Err(refused) => return (Stage::Over, Step::dead(refused.code, "the verdict is malformed")),
+    };
+    let reason = verdict.reason.expose();
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        return (Stage::Over, Step::dead(Code::InvalidField, "a verdict needs a reason of 1 to 2,000 bytes"));
+    }
+    if !context.directory.reviewers.get(&reviewer).is_some_and(|known| known.queues.contains(&queue)) {
+        return (Stage::Over, Step::dead(Code::UnknownPrincipal, "the directory gives this reviewer no such queue"));
+    }
+    let load = Action::Load(vec![Place::At(verdict.review.clone())]);
+    (Stage::Review(Given { verdict, queue, tenant, reviewer }), Step::new(load))
+}
+
+pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
+    let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
+        (Stage::Review(given), Event::Loaded(found)) => {
+            match found.into_iter().next().flatten().ok_or("the review is not there").and_then(|r| held(&given, &r)) {
+                Ok(review) if context.now > review.review_by => {
+                    (Stage::Over, Step::dead(Code::ReviewExpired, "the verdict came after the review had expired"))
+                }
+                Ok(review) => {
+                    let key = format!("review-{}", given.verdict.review.sequence);
+                    let value = message.position.to_string();
+                    (Stage::Claim(given, Box::new(review)), Step::new(Action::Claim { key, value }))
+                }
+                Err(sentence) => (Stage::Over, Step::dead(Code::Unattributable, sentence)),
+            }
+        }
+        (Stage::Claim(given, review), Event::Claimed { holder }) => {
+            if holder == message.position.to_string() {
+                let load = Action::Load(vec![Place::At(review.held.clone())]);
+                (Stage::Task(given, review), Step::new(load))
+            } else {
+                (Stage::Over, Step::dead(Code::IdConflict, "another verdict of this review came first"))
+            }
+        }
+        (Stage::Task(given, review), Event::Loaded(found)) => {
+            let decided = found
+                .into_iter()
+                .next()
+                .flatten()
+                .ok_or("the held task is not there any more")
+                .and_then(|stored| decide(&given, &review, &stored, message, context));
+            match decided {
+                Ok((sent, tell)) => (Stage::Sent(tell), Step::new(Action::Send(sent))),
+                Err(sentence) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
+            }
+        }
+        (Stage::Sent(tell), Event::Sent(Sent::Stored(_))) => (Stage::Over, Step::ack().telling(tell)),
+        (Stage::Sent(_), Event::Sent(_)) => (Stage::Over, Step::ack()),
+        _ => (Stage::Over, Step::dead(Code::Internal, "an answer came out of turn")),
+    };
+    *stage = then;
+    step
+}
+
+/// The review that the verdict is about: of the same queue and tenant, and of the digest that the reviewer saw.
+fn held(given: &Given, stored: &Stored) -> Result<Review, &'static str> {
+    let of = Subject::Review { queue: given.queue.clone(), tenant: given.tenant.clone() };
+    if stored.subject != of.to_string() {
+        return Err("the verdict names no review of its queue and tenant");
+    }
+    let review: Review = json::read(&stored.payload, MESSAGE_BYTES_MAX).map_err(|_| "the review is malformed")?;
+    if review.content != given.verdict.content {
+        return Err("the verdict is about another payload than the one held");
+    }
+    if review.agent == given.reviewer {
+        return Err("who asks cannot decide");
+    }
+    Ok(review)
+}
+
+fn decide(
+    given: &Given,
+    review: &Review,
+    stored: &Stored,
+    message: &Stored,
+    context: &Context<'_>,
+) -> Result<(Message, Vec<Telling>), &'static str> {
+    if review.salt.digest(&stored.payload) != review.content {
+        return Err("the held task is not what the reviewer saw");
+    }
+    let original = reread(stored, &stored.payload).ok_or("the held task cannot be read")?;
+    let (mut task, payload) = match &given.verdict.action {
+        Word::Reject => return Ok(rejected(&original, review, message, context)),
+        Word::Approve => (original, stored.payload.clone()),
+        Word::Edit { input, labels } => edited(&original, stored, input.expose(), labels.as_ref())?,
+    };
+    let left = SignedDuration::from_millis(i64::try_from(review.deadline_left_ms).unwrap_or(0));
+    task.limits.deadline = context.now.checked_add(left).map_err(|_| "the deadline is out of range")?;
+    let approval = Approval {
+        reviewer: given.reviewer.clone(),
+        verdict: message.position.to_string(),
+        content: review.salt.digest(&payload),
+    };
+    let before = &review.decision.facts;
+    let earlier = Earlier {
+        hop: before.hop + 1,
+        lane_max: before.lane_max,
+        tried: before.tried.clone(),
+        approval: Some(approval),
+    };
+    let coming = Coming { earlier, failed_of: None };
+    let caused = dispatch::decide(&task, &payload, &message.position, coming, context);
+    Ok((caused.message, caused.tell.into_iter().chain(caused.reply).collect()))
+}
+
+fn rejected(task: &Task, review: &Review, message: &Stored, context: &Context<'_>) -> (Message, Vec<Telling>) {
+    let error = outgoing::error_of(Code::ReviewRejected, "a reviewer rejected the task");
+    let mut result = TaskResult::ended(task.tenant.clone(), task.agent.clone(), task.id, State::Rejected, error)
+        .timed(task.submitted, context.now)
+        .decided(&review.decision);
+    result.external_id = task.external_id.clone();
+    let hop = Hop::of(task, review.decision.facts.hop + 1);
+    let sent = outgoing::result(&result, hop.headers(&message.position), Some(&review.decision), "verdict");
+    let told = outgoing::state(&task.tenant, &task.agent, task.id, State::Rejected, None);
+    let reply = outgoing::reply(&sent, &task.tenant, &task.agent, task.reply.as_ref());
+    (sent, std::iter::once(told).chain(reply).collect())
+}
+
+/// The task with the reviewer's input. Labels can only become stricter.
+fn edited(
+    original: &Task,
+    stored: &Stored,
+    input: &Value,
+    labels: Option<&Labels>,
+) -> Result<(Task, bytes::Bytes), &'static str> {
+    let mut body: Value = serde_json::from_slice(&stored.payload).map_err(|_| "the held task cannot be read")?;
+    let fields = body.as_object_mut().ok_or("the held task cannot be read")?;
+    fields.insert("input".into(), input.clone());
+    if let Some(labels) = labels {
+        if !labels.at_least_as_strict_as(&original.labels) {
+            return Err("an edit cannot make labels less strict");
+        }
+        fields.insert("labels".into(), serde_json::to_value(labels).map_err(|_| "the labels cannot be written")?);
+    }
+    let payload = outgoing::json(&body);
+    let task = reread(stored, &payload).ok_or("the edited input does not fit the task's kind")?;
+    Ok((task, payload))
+}
+
+/// Reads a task's message again, with this payload.
+pub(super) fn reread(stored: &Stored, payload: &[u8]) -> Option<Task> {
+    let Ok(Subject::Task { tenant, agent, kind }) = Subject::parse(&stored.subject) else { return None };
+    wire::Task::read(&wire::Message {
+        tenant: &tenant,
+        agent: &agent,
+        kind: &kind,
+        headers: &stored.headers,
+        payload,
+        position: &stored.position,
+        submitted: stored.time,
+    })
+    .ok()
+}

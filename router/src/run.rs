@@ -1,0 +1,140 @@
+//! The router's process: knowledge kept fresh, one pull loop a stream, until shutdown.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use futures::StreamExt as _;
+use tidegate_bus::topology::{self, ROUTER};
+use tidegate_bus::{ApiError, Bus, CancellationToken, CheckError, ConsumerSpec, Health, PullOptions, ServeError, serve};
+use tidegate_schemas::control::{DIRECTORY_BUCKET, FLAGS_BUCKET, RELEASE_BUCKET};
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::{EVENTS, STEPS};
+use tidegate_schemas::ticket::Signer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::knowledge::{self, Knowledge, KnowledgeError};
+use crate::shell::{ControlShell, Shell};
+use crate::wait;
+
+/// How a router runs.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// The cell's name: audience of its tickets.
+    pub cell: String,
+    /// Id of the ticket key.
+    pub ticket_key_id: String,
+    /// File with the ticket key: 32 bytes as 64 hexadecimal digits, readable by its owner only.
+    pub ticket_key_file: PathBuf,
+    /// Messages worked on at once a stream, count.
+    pub in_flight_max: usize,
+}
+
+/// Why a router cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// The ticket key cannot be read.
+    #[error("the ticket key in `{file}` cannot be used: {why}; create the cell anew or restore the key")]
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Something that it must know is missing.
+    #[error(transparent)]
+    Knowledge(#[from] KnowledgeError),
+    /// The bus is not what it must be.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// Notices cannot be heard.
+    #[error("listening for notices: {0}")]
+    Notices(#[from] ApiError),
+    /// A pull loop ended.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs a router until `shutdown` is cancelled, then drains.
+///
+/// # Errors
+/// [`RouterError`] with what is missing and what to do.
+pub async fn run(
+    bus: Bus,
+    config: RouterConfig,
+    shutdown: CancellationToken,
+    health: Health,
+) -> Result<(), RouterError> {
+    let signer = Arc::new(signer(&config)?);
+    let fixed = [
+        ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
+        ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
+    ];
+    bus.check(&fixed).await?;
+    let mut notices = [
+        bus.kv_notices(DIRECTORY_BUCKET).await?,
+        bus.kv_notices(RELEASE_BUCKET).await?,
+        bus.kv_notices(FLAGS_BUCKET).await?,
+    ];
+    let (known, watching) = watch::channel(Knowledge::load(&bus).await?);
+    let shell = Shell { bus: bus.clone(), cell: config.cell.clone(), signer, known: watching };
+    let mut loops = JoinSet::new();
+    let options = |consumer: ConsumerSpec| {
+        PullOptions::new(consumer).with_in_flight(config.in_flight_max, config.in_flight_max)
+    };
+    for consumer in fixed {
+        loops.spawn(serve(bus.clone(), options(consumer), shell.clone(), shutdown.clone(), health.clone()));
+    }
+    let control = PullOptions::new(topology::control_consumer()).with_in_flight(1, 0);
+    let acts = ControlShell { shell: shell.clone() };
+    loops.spawn(serve(bus.clone(), control, acts, shutdown.clone(), health.clone()));
+    let mut background = JoinSet::new();
+    background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
+    let mut served = BTreeSet::new();
+    loop {
+        for tenant in new_tenants(&known, &mut served) {
+            let consumer = topology::tasks_consumer(&tenant);
+            loops.spawn(serve(bus.clone(), options(consumer), shell.clone(), shutdown.clone(), health.clone()));
+        }
+        let [directory, release, flags] = &mut notices;
+        let bucket = tokio::select! {
+            ended = loops.join_next() => match ended {
+                Some(Ok(Ok(()))) if !shutdown.is_cancelled() => continue,
+                Some(Ok(Err(error))) => {
+                    shutdown.cancel();
+                    drain(loops, background).await;
+                    return Err(error.into());
+                }
+                Some(Ok(Ok(()))) | Some(Err(_)) | None => {
+                    shutdown.cancel();
+                    drain(loops, background).await;
+                    return Ok(());
+                }
+            },
+            Some(_) = directory.next() => DIRECTORY_BUCKET,
+            Some(_) = release.next() => RELEASE_BUCKET,
+            Some(_) = flags.next() => FLAGS_BUCKET,
+        };
+        knowledge::refresh(&bus, &known, bucket).await;
+    }
+}
+
+async fn drain(mut loops: JoinSet<Result<(), ServeError>>, mut background: JoinSet<()>) {
+    while loops.join_next().await.is_some() {}
+    while background.join_next().await.is_some() {}
+}
+
+fn new_tenants(known: &watch::Sender<Knowledge>, served: &mut BTreeSet<Name>) -> Vec<Name> {
+    let directory = known.borrow().directory.clone();
+    directory.tenants.keys().filter(|tenant| served.insert((*tenant).clone())).cloned().collect()
+}
+
+fn signer(config: &RouterConfig) -> Result<Signer, RouterError> {
+    let key = |why: String| RouterError::Key { file: config.ticket_key_file.clone(), why };
+    let text = std::fs::read_to_string(&config.ticket_key_file).map_err(|error| key(error.to_string()))?;
+    let mut seed = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| key("it must be 64 hexadecimal digits".into()))?;
+    Ok(Signer::new(config.ticket_key_id.clone(), SigningKey::from_bytes(&seed)))
+}

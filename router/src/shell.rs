@@ -1,0 +1,254 @@
+//! Performs what a message's life asks for, and brings the answers back to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, PublishError, Verdict};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::control::REVIEWS_BUCKET;
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::{Position, TaskId};
+use tidegate_schemas::metric;
+use tidegate_schemas::result::{ResultError, State, TaskResult};
+use tidegate_schemas::subject::{RESULTS, Subject};
+use tidegate_schemas::ticket::Signer;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::control::{self, ControlError, Then};
+use crate::knowledge::Knowledge;
+use crate::life::{Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling};
+
+/// Delay before a message is taken up again after the bus failed.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Delay while a stream is full.
+const FULL_AFTER: Duration = Duration::from_secs(2);
+
+/// What all handlers of a router share.
+#[derive(Clone)]
+pub(crate) struct Shell {
+    pub(crate) bus: Bus,
+    pub(crate) cell: String,
+    pub(crate) signer: std::sync::Arc<Signer>,
+    pub(crate) known: watch::Receiver<Knowledge>,
+}
+
+/// Why a message is taken up again later.
+#[derive(Debug, thiserror::Error)]
+enum Later {
+    #[error("publishing: {0}")]
+    Publish(#[from] PublishError),
+    #[error("reading: {0}")]
+    Read(#[from] ApiError),
+    #[error("a bucket: {0}")]
+    Bucket(#[from] KvError),
+}
+
+impl Handler for Shell {
+    async fn handle(&self, message: &Inbound) -> Verdict {
+        // A producer's headers must be well; our own roles' may be larger.
+        let from_outside = message.stream.starts_with("TASKS_");
+        let (headers, refused) = match message.read_headers() {
+            Ok(headers) => (headers, None),
+            Err(refused) if from_outside => (message.trusted_headers(), Some(refused)),
+            Err(_) => (message.trusted_headers(), None),
+        };
+        let stored = Stored {
+            position: message.position(),
+            subject: message.subject.clone(),
+            headers,
+            payload: message.payload.clone(),
+            time: message.published,
+        };
+        self.live(stored, refused).await
+    }
+
+    fn poison(&self, message: &Inbound) -> Dead {
+        let dead = Dead::new(Code::Poison, "the message made the router fail again and again; it was given up");
+        match Subject::parse(&message.subject) {
+            Ok(Subject::Task { tenant, agent, .. }) => {
+                let id = message
+                    .header(header::MSG_ID)
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or_else(|| TaskId::from_position(&message.position()));
+                let error = ResultError {
+                    code: Code::Poison,
+                    message: "the task made the router fail again and again; it was given up".into(),
+                    retry_after_ms: None,
+                };
+                let result = TaskResult::ended(tenant, agent, id, State::Failed, error);
+                dead.with_result(id, result_message(&result, &message.position()))
+            }
+            _ => dead,
+        }
+    }
+}
+
+fn result_message(result: &TaskResult, cause: &Position) -> Outbound {
+    let base = Headers::new()
+        .with(header::CAUSE, cause.to_string())
+        .with(header::TASK, cause.to_string())
+        .with(header::TASK_ID, result.task.to_string())
+        .with(header::AGENT, result.agent.as_str());
+    let subject =
+        Subject::Result { tenant: result.tenant.clone(), agent: result.agent.clone(), task: result.task };
+    Outbound::new(subject.to_string(), serde_json::to_vec(result).unwrap_or_default())
+        .with_id(format!("{}/{}/{}/poison/0", result.tenant, result.agent, result.task))
+        .with_headers(result.headers(base, None))
+}
+
+impl Shell {
+    /// Lives a message's life to its end.
+    pub(crate) async fn live(&self, stored: Stored, refused: Option<tidegate_schemas::code::Refused>) -> Verdict {
+        let position = stored.position.clone();
+        match self.perform(stored, refused).await {
+            Ok(Disposition::Ack) => Verdict::Done,
+            Ok(Disposition::Dead(refused)) => {
+                let mut dead = Dead::new(refused.code, refused.sentence);
+                dead.owner = Some(self.known.borrow().judge.bundle().owner().to_owned());
+                Verdict::Dead(Box::new(dead))
+            }
+            Err(later) => {
+                let full = matches!(later, Later::Publish(PublishError::Full { .. }));
+                tracing::warn!(message = %position, error = %later, "Put a message off.");
+                Verdict::Retry { after: if full { FULL_AFTER } else { RETRY_AFTER } }
+            }
+        }
+    }
+
+    async fn perform(
+        &self,
+        stored: Stored,
+        refused: Option<tidegate_schemas::code::Refused>,
+    ) -> Result<Disposition, Later> {
+        let known = self.known.borrow().clone();
+        let random = randomness();
+        let context = |now: Timestamp| Context {
+            now,
+            random,
+            directory: &known.directory,
+            directory_hash: known.directory_hash,
+            judge: &known.judge,
+            signer: Some(&self.signer),
+            cell: &self.cell,
+            off: &known.flags.switches,
+            flags_revision: known.flags.event,
+            wait_ms: &known.wait_ms,
+            in_flight: &known.in_flight,
+        };
+        let (mut life, mut step) = Life::begin(stored, refused, &context(Timestamp::now()));
+        loop {
+            let Step { tell, action } = step;
+            for telling in &tell {
+                self.tell(telling).await;
+            }
+            let event = match action {
+                Action::Done(disposition) => return Ok(disposition),
+                Action::Load(places) => Event::Loaded(self.load(places).await?),
+                Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
+                Action::Send(message) => {
+                    count(&message.headers);
+                    let outbound = Outbound::new(message.subject, message.payload)
+                        .with_id(message.msg_id)
+                        .with_headers(message.headers);
+                    Event::Sent(sent(self.bus.publish(outbound).await)?)
+                }
+            };
+            step = life.next(event, &context(Timestamp::now()));
+        }
+    }
+
+    /// Nobody waits for these; one that is lost is found in the record.
+    async fn tell(&self, telling: &Telling) {
+        let told = self.bus.publish_core(&telling.subject, &telling.headers, telling.payload.clone()).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "A transition was not told.");
+        }
+    }
+
+    async fn load(&self, places: Vec<Place>) -> Result<Vec<Option<Stored>>, Later> {
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            let stored = match place {
+                Place::At(position) => self.bus.get(&position.stream, position.sequence).await?,
+                Place::Result { tenant, agent, task } => {
+                    let subject = Subject::Result { tenant, agent, task }.to_string();
+                    self.bus.last_for_subject(RESULTS, &subject).await?
+                }
+            };
+            found.push(stored.map(stored_of));
+        }
+        Ok(found)
+    }
+
+    async fn claim(&self, key: &str, value: String) -> Result<String, Later> {
+        match self.bus.kv_create(REVIEWS_BUCKET, key, Bytes::from(value.clone().into_bytes())).await {
+            Ok(_) => Ok(value),
+            Err(KvError::Conflict { .. }) => {
+                let entry = self.bus.kv_get(REVIEWS_BUCKET, key).await?;
+                Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()).unwrap_or_default())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Applies operators' acts, in order.
+#[derive(Clone)]
+pub(crate) struct ControlShell {
+    pub(crate) shell: Shell,
+}
+
+impl Handler for ControlShell {
+    async fn handle(&self, message: &Inbound) -> Verdict {
+        match control::apply(&self.shell.bus, message).await {
+            Ok(Then::Done) => {
+                tracing::info!(event = %message.position(), subject = message.subject, "Applied an operator's act.");
+                Verdict::Done
+            }
+            Ok(Then::TakeUp(stored)) => self.shell.live(stored_of(*stored), None).await,
+            Err(ControlError::Refused(refused)) => {
+                Verdict::Dead(Box::new(Dead::new(refused.code, refused.sentence)))
+            }
+            Err(error) => {
+                tracing::warn!(event = %message.position(), %error, "Put an operator's act off.");
+                Verdict::Retry { after: RETRY_AFTER }
+            }
+        }
+    }
+}
+
+fn stored_of(stored: tidegate_bus::Stored) -> Stored {
+    Stored {
+        position: Position::new(stored.stream.clone(), stored.sequence),
+        headers: stored.trusted_headers(),
+        subject: stored.subject,
+        payload: stored.payload,
+        time: stored.published,
+    }
+}
+
+fn sent(published: Result<tidegate_bus::Published, PublishError>) -> Result<Sent, Later> {
+    match published {
+        Ok(published) if published.duplicate => Ok(Sent::Duplicate(published.position())),
+        Ok(published) => Ok(Sent::Stored(published.position())),
+        Err(PublishError::Refused { .. }) => Ok(Sent::Taken),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn randomness() -> Randomness {
+    Randomness {
+        decision: Uuid::now_v7(),
+        ticket: Uuid::now_v7(),
+        salt: rand::random(),
+        trace: rand::random(),
+        span: rand::random(),
+    }
+}
+
+fn count(headers: &Headers) {
+    let outcome = headers.get(header::DECISION).map(|_| "decided").or(headers.get(header::CODE).map(|_| "refused"));
+    metrics::counter!(metric::DECISIONS, "outcome" => outcome.unwrap_or("ended")).increment(1);
+}

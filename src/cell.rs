@@ -1,0 +1,201 @@
+//! A cell on disk: where its configuration, identities, keys, record and logs are.
+//!
+//! ```text
+//! <dir>/cell.toml          configuration          keys/ticket.key  ticket signing key     record/   the audit store
+//! <dir>/identities/*.nk    nkey seeds             keys/ticket.pub  its public half        logs/     one file a role
+//! <dir>/nats/              server files           keys/master.key  sealing key of bodies  run.json  what runs now
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use tidegate_bus::{Bus, BusConfig, Identity};
+use tidegate_schemas::ids::Name;
+
+/// Directory of the dev cell where no other is named.
+pub(crate) const DEFAULT_DIR: &str = ".cell";
+
+/// A cell's directory and configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: CellConfig,
+}
+
+/// `cell.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellConfig {
+    /// Name of the cell: audience of its tickets, origin of its record.
+    pub(crate) name: Name,
+    /// The server.
+    pub(crate) url: String,
+    /// Local worker.
+    #[serde(default)]
+    pub(crate) local: LocalSection,
+    /// Cloud worker.
+    #[serde(default)]
+    pub(crate) cloud: CloudSection,
+}
+
+/// `[local]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LocalSection {
+    /// Chat model, a GGUF file; absent: the default model in `.models/`.
+    pub(crate) chat_model: Option<PathBuf>,
+    /// Embedding model, a directory; absent: the default model in `.models/`.
+    pub(crate) embed_model: Option<PathBuf>,
+    /// Engine threads; 0: cores − 1.
+    pub(crate) threads: usize,
+    /// Tasks worked on or queued in the worker at once.
+    pub(crate) in_flight_max: usize,
+}
+
+impl Default for LocalSection {
+    fn default() -> Self {
+        Self { chat_model: None, embed_model: None, threads: 0, in_flight_max: 64 }
+    }
+}
+
+/// `[cloud]`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CloudSection {
+    /// Providers by name.
+    pub(crate) providers: BTreeMap<Name, ProviderSection>,
+}
+
+/// `[cloud.providers.<name>]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderSection {
+    /// `openai_chat` or `anthropic_messages`.
+    pub(crate) protocol: tidegate_schemas::render::Protocol,
+    /// Where it is, by the id that tickets name: the worker's own allow-list, whatever a bundle says.
+    pub(crate) endpoints: BTreeMap<Name, EndpointSection>,
+    /// File with the API key; absent: the provider needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Permits `http` and loopback addresses. For stand-ins on this machine only.
+    #[serde(default)]
+    pub(crate) allow_loopback: bool,
+}
+
+/// `[cloud.providers.<name>.endpoints.<id>]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndpointSection {
+    /// Base URL up to and with the API's version.
+    pub(crate) url: String,
+    /// The region that it runs in.
+    pub(crate) region: Name,
+    /// The models that may be asked for there.
+    pub(crate) models: BTreeSet<String>,
+}
+
+impl Cell {
+    /// Opens a cell.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join("cell.toml");
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("no cell in `{}`: start one with `tidegate dev`, or name it with --cell", dir.display())
+        })?;
+        let config = toml::from_str(&text).with_context(|| format!("reading `{}`", path.display()))?;
+        Ok(Self { dir: dir.to_path_buf(), config })
+    }
+
+    /// Writes `cell.toml`.
+    pub(crate) fn save(&self) -> Result<()> {
+        let text = toml::to_string_pretty(&self.config).context("writing the cell's configuration")?;
+        replace(&self.dir.join("cell.toml"), text.as_bytes(), 0o644)
+    }
+
+    /// Directory of nkey seeds.
+    pub(crate) fn identities(&self) -> PathBuf {
+        self.dir.join("identities")
+    }
+
+    /// Directory of the server's files.
+    pub(crate) fn nats(&self) -> PathBuf {
+        self.dir.join("nats")
+    }
+
+    /// Directory of the record.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.dir.join("record")
+    }
+
+    /// A key file.
+    pub(crate) fn key(&self, name: &str) -> PathBuf {
+        self.dir.join("keys").join(name)
+    }
+
+    /// A role's log file.
+    pub(crate) fn log(&self, role: &str) -> PathBuf {
+        self.dir.join("logs").join(format!("{role}.log"))
+    }
+
+    /// Seed file of an identity.
+    pub(crate) fn seed(&self, identity: &Identity) -> PathBuf {
+        self.identities().join(identity.seed_file_name())
+    }
+
+    /// Connects as an identity.
+    pub(crate) async fn connect(&self, identity: impl Into<Identity>) -> Result<Bus> {
+        let identity = identity.into();
+        let seed = self.seed(&identity);
+        if !seed.exists() {
+            bail!("no seed for `{identity}` in `{}`: add it first", self.identities().display());
+        }
+        let config = BusConfig::new(self.config.url.clone(), identity, Some(seed));
+        Bus::connect(config).await.with_context(|| format!("connecting to {}", self.config.url))
+    }
+
+    /// What runs now, as `tidegate dev` wrote it.
+    pub(crate) fn running(&self) -> Result<Running> {
+        let text = fs::read_to_string(self.dir.join("run.json"))
+            .context("this cell is not running: start it with `tidegate dev`")?;
+        serde_json::from_str(&text).context("reading run.json")
+    }
+}
+
+/// `run.json`: what runs now.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// The supervisor's process.
+    pub(crate) supervisor: u32,
+    /// The server's process.
+    pub(crate) nats: u32,
+    /// Health address and process of each role.
+    pub(crate) roles: BTreeMap<String, RunningRole>,
+}
+
+/// One role's process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunningRole {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Address of `/livez`, `/readyz`, `/metrics`.
+    pub(crate) ops: String,
+}
+
+/// Writes a file so that a reader sees the old one or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let parent = path.parent().context("a path with a parent")?;
+    fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
+    let partial = path.with_extension("partial");
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().with_context(|| format!("writing `{}`", path.display()))
+}

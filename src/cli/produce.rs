@@ -1,0 +1,222 @@
+//! What agent systems and support tools say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use tidegate_schemas::ids::{Name, TaskId};
+
+/// On whose behalf.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Who {
+    /// Tenant.
+    #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
+    pub(crate) tenant: Name,
+    /// Agent.
+    #[arg(long, env = "TIDEGATE_AGENT", default_value = "helpdesk")]
+    pub(crate) agent: Name,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    Chat,
+    Extract,
+    Classify,
+    Embed,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Sensitivity {
+    Public,
+    Internal,
+    Confidential,
+    Restricted,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  tidegate submit chat 'Name three rivers' --sensitivity public
+  tidegate submit chat 'Summarise my file' --sensitivity confidential --stream
+  tidegate submit embed 'first text' 'second text' --sensitivity internal --json
+  tidegate submit extract 'Ada, born 1815' --schema person.json --sensitivity internal
+  tidegate submit chat --body task.json            a whole task envelope from a file, - for standard input")]
+pub(crate) struct SubmitArgs {
+    /// Kind of work.
+    pub(crate) kind: Kind,
+    /// The text; for embed each argument is one text.
+    pub(crate) text: Vec<String>,
+    /// Task envelope from a file instead, - for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub(crate) body: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) who: Who,
+    /// How far the data may travel.
+    #[arg(long, value_enum, default_value_t = Sensitivity::Restricted)]
+    pub(crate) sensitivity: Sensitivity,
+    /// Kinds of data in it.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) category: Vec<Name>,
+    /// Rules that it falls under.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) regulation: Vec<Name>,
+    /// Regions that it may be worked on in.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) residency: Vec<Name>,
+    /// What the data subjects consented to.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) consent: Vec<Name>,
+    /// What the work is for.
+    #[arg(long)]
+    pub(crate) purpose: Option<Name>,
+    /// What is at stake: low, medium or high.
+    #[arg(long, default_value = "low")]
+    pub(crate) stakes: String,
+    /// Task id: a UUID, or any identifier.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Workflow it belongs to.
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// JSON Schema file of an extraction.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) schema: Option<PathBuf>,
+    /// Class of a classification; give it once a class.
+    #[arg(long = "class", value_name = "CLASS")]
+    pub(crate) classes: Vec<String>,
+    /// Most tokens to generate.
+    #[arg(long)]
+    pub(crate) max_tokens: Option<u32>,
+    /// Randomness, 0 to 2.
+    #[arg(long)]
+    pub(crate) temperature: Option<f64>,
+    /// Makes local sampling repeatable.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Deadline, seconds.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) deadline_s: u64,
+    /// Nobody waits for it.
+    #[arg(long)]
+    pub(crate) batch: bool,
+    /// Print tokens while they come.
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Return once the task is accepted.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Its state, decision and result.
+    Get {
+        /// Task id.
+        id: TaskId,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Withdraw it.
+    Cancel {
+        /// Task id.
+        id: TaskId,
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  tidegate results --tool desk --follow
+  tidegate results --tool desk --state failed --json")]
+pub(crate) struct ResultsArgs {
+    /// Tenant.
+    #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
+    pub(crate) tenant: Name,
+    /// The support tool whose durable is read.
+    #[arg(long, default_value = "desk")]
+    pub(crate) tool: Name,
+    /// Wait for new ones.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only results in this state.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Only results for this agent.
+    #[arg(long)]
+    pub(crate) agent: Option<Name>,
+    /// At most this many.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Add a tenant: its account, stream and quota.
+    #[command(after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu")]
+    Add {
+        /// Its name.
+        name: Name,
+        /// Whom to ask.
+        #[arg(long)]
+        owner: String,
+        /// Regions that its data may be worked on in.
+        #[arg(long, value_delimiter = ',')]
+        residency: Vec<Name>,
+        /// Providers that it allows; absent: all.
+        #[arg(long, value_delimiter = ',')]
+        providers: Option<Vec<Name>>,
+        /// Why.
+        #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
+    /// List them.
+    List,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Add an agent: prints its seed file and a ready `nats` line.
+    #[command(after_help = "Example:\n  tidegate agent add globex crawler --role analyst")]
+    Add {
+        /// Its tenant.
+        tenant: Name,
+        /// Its name.
+        name: Name,
+        /// Its roles.
+        #[arg(long = "role", value_delimiter = ',')]
+        roles: Vec<Name>,
+        /// Its team.
+        #[arg(long)]
+        team: Option<Name>,
+        /// Why.
+        #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ToolCommand {
+    /// Add a support tool: a durable on the tenant's results.
+    Add {
+        /// Its tenant.
+        tenant: Name,
+        /// Its name.
+        name: Name,
+        /// It may read content, not only headers.
+        #[arg(long)]
+        content: bool,
+        /// Why.
+        #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
+    /// Add a reviewer.
+    Reviewer {
+        /// The reviewer's name.
+        name: Name,
+        /// Queues that the reviewer decides.
+        #[arg(long = "queue", value_delimiter = ',', default_value = "default")]
+        queues: Vec<Name>,
+        /// Why.
+        #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
+}

@@ -1,0 +1,118 @@
+//! `tidegate audit`: asking the record.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tidegate_audit::{Cursor, Filter};
+use tidegate_schemas::ids::Identifier;
+
+use super::record::Record;
+use crate::cell::Cell;
+use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
+use crate::output;
+
+pub(super) mod filter;
+pub(super) mod timeline;
+mod verify;
+pub(super) mod words;
+
+/// Between two looks for new records.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Records of one look.
+const LOOK_MAX: usize = 1_000;
+
+pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
+    if let AuditCommand::Verify { quick, since } = args.command {
+        return verify::run(global, &args, quick, since).await;
+    }
+    let record = match &args.record {
+        Some(dir) => Record::in_directory(dir, args.key.as_deref())?,
+        None => Record::open(&Cell::open(&global.cell)?).await?,
+    };
+    match args.command {
+        AuditCommand::Tail { lines, once } => tail(global, &record, lines, once).await,
+        AuditCommand::Task { id, tenant } => timeline::run(global, &record, id, tenant).await,
+        AuditCommand::Workflow { id } => workflow(global, &record, id).await,
+        AuditCommand::Query(args) => query(global, &record, args).await,
+        AuditCommand::Verify { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Result<ExitCode> {
+    let mut next = record.status().await?.records.saturating_sub(lines);
+    let end = next.saturating_add(lines);
+    loop {
+        let filter = Filter { after: before(next)?, limit: Some(LOOK_MAX), ..Filter::default() };
+        let found = record.page(filter).await?.records;
+        for record in &found {
+            if once && record.leaf.index >= end {
+                return Ok(ExitCode::SUCCESS);
+            }
+            show(global, record);
+            next = record.leaf.index + 1;
+        }
+        if found.is_empty() {
+            if once {
+                return Ok(ExitCode::SUCCESS);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// The cursor of a page that begins with an index.
+fn before(index: u64) -> Result<Option<Cursor>> {
+    let cursor = index.checked_sub(1).map(|last| format!("0.{last}").parse());
+    Ok(cursor.transpose()?)
+}
+
+/// One record: for programs the leaf exactly as it is stored.
+fn show(global: &Global, record: &tidegate_audit::Record) {
+    output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) });
+}
+
+async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
+    let page = record.page(filter::of(args)?).await?;
+    if global.json {
+        let records: Vec<_> =
+            page.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
+        output::json(&json!({ "records": records, "next": page.next }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for found in &page.records {
+        show(global, found);
+    }
+    match page.next {
+        Some(next) => output::note(format!("{} records; more with --after {next}", page.records.len())),
+        None => output::note(format!("{} records", page.records.len())),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn workflow(global: &Global, record: &Record, id: String) -> Result<ExitCode> {
+    let id = Identifier::new(id).context("the workflow")?;
+    let found = record.workflow(id).await?;
+    if global.json {
+        output::json(&found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.tasks.is_empty() {
+        output::line("no task of that workflow is recorded");
+        return Ok(ExitCode::from(2));
+    }
+    for node in &found.tasks {
+        let indent = "  ".repeat(usize::try_from(node.depth).unwrap_or_default().min(32));
+        output::line(format!(
+            "{indent}{}  {}/{}  {}  {:.0}",
+            node.task,
+            node.tenant,
+            node.agent,
+            node.state.as_str(),
+            node.submitted
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}

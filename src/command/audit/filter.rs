@@ -1,0 +1,38 @@
+//! What a person asks for, as the record's filter.
+
+use anyhow::{Context as _, Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tidegate_audit::Filter;
+use tidegate_schemas::ids::{Identifier, Name};
+
+use crate::cli::QueryArgs;
+
+/// Reads a filter from the command line.
+pub(in crate::command) fn of(args: QueryArgs) -> Result<Filter> {
+    Ok(Filter {
+        tenant: args.tenant,
+        agent: args.agent,
+        kind: word("--kind", args.kind)?,
+        state: word("--state", args.state)?,
+        outcome: word("--outcome", args.outcome)?,
+        destination: args.destination.map(Name::new).transpose().context("--destination")?,
+        policy: args.policy,
+        workflow: args.workflow.map(Identifier::new).transpose().context("--workflow")?,
+        from: args.from.map(|text| text.parse()).transpose().context("--from, an RFC 3339 time")?,
+        to: args.to.map(|text| text.parse()).transpose().context("--to, an RFC 3339 time")?,
+        anomalies: args.anomalies,
+        after: args.after.map(|text| text.parse()).transpose().context("--after")?,
+        limit: Some(args.limit),
+        ..Filter::default()
+    })
+}
+
+/// A word of a closed list; what is not one is answered with the list.
+fn word<T: DeserializeOwned>(flag: &str, text: Option<String>) -> Result<Option<T>> {
+    let Some(text) = text else { return Ok(None) };
+    match serde_json::from_value(Value::String(text)) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => bail!("{flag}: {error}"),
+    }
+}

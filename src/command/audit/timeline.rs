@@ -1,0 +1,81 @@
+//! A task's story: each record with its cause and the time between, and each decision with its reasons.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tidegate_audit::read::Timeline;
+use tidegate_audit::{Opened, Record as Found};
+use tidegate_policies::{Bundle, explain};
+use tidegate_schemas::decision::Decision;
+use tidegate_schemas::header;
+use tidegate_schemas::ids::{Name, TaskId};
+
+use super::words;
+use crate::cli::Global;
+use crate::command::record::Record;
+use crate::output;
+
+pub(super) async fn run(global: &Global, record: &Record, id: TaskId, tenant: Option<Name>) -> Result<ExitCode> {
+    let timelines = record.task(tenant, id).await?;
+    if timelines.is_empty() {
+        if global.json { output::json(&json!([]))? } else { output::line("no such task is recorded") }
+        return Ok(ExitCode::from(2));
+    }
+    if global.json {
+        let told: Result<Vec<_>> = timelines.iter().map(as_json).collect();
+        output::json(&told?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for timeline in &timelines {
+        show(record, timeline).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
+    let records: Vec<Box<RawValue>> =
+        timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
+    Ok(json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
+               "deadline": timeline.deadline, "records": records }))
+}
+
+async fn show(record: &Record, timeline: &Timeline) -> Result<()> {
+    let Timeline { tenant, agent, task, state, records, .. } = timeline;
+    output::line(format!("task {task} of {tenant}/{agent}: {}", state.as_str()));
+    let times: BTreeMap<String, Timestamp> =
+        records.iter().map(|found| (found.leaf.position().to_string(), found.leaf.time)).collect();
+    let Some(first) = records.first().map(|found| found.leaf.time) else { return Ok(()) };
+    for found in records {
+        let leaf = &found.leaf;
+        let kind = words::word(&leaf.kind);
+        let at = format!("+{} ms", millis(first, leaf.time));
+        output::line(format!("  {at:>10}  {kind:<8}  {:<16}  {}", leaf.position().to_string(), words::what(leaf)));
+        if let Some(cause) = &leaf.cause {
+            let after = times.get(&cause.to_string()).map(|then| format!(", {} ms later", millis(*then, leaf.time)));
+            output::line(format!("{:24}because of {cause}{}", "", after.unwrap_or_default()));
+        }
+        if let Some(decision) = decision(record, found).await? {
+            for line in explain::text(&decision, None::<&Bundle>).lines() {
+                output::line(format!("{:24}{line}", ""));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn millis(from: Timestamp, to: Timestamp) -> i128 {
+    to.duration_since(from).as_millis()
+}
+
+/// The whole decision behind a record, which is sealed with it.
+pub(in crate::command) async fn decision(record: &Record, found: &Found) -> Result<Option<Decision>> {
+    if found.leaf.decision.is_none() {
+        return Ok(None);
+    }
+    let Opened::Body(body) = record.body(found).await? else { return Ok(None) };
+    Ok(body.header(header::DECISION).and_then(|text| serde_json::from_str(text).ok()))
+}

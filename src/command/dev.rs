@@ -1,0 +1,306 @@
+//! `tidegate dev`: a whole cell on loopback. The server and each role run as their own process under their own identity;
+//! what dies is started again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tidegate_bus::accounts::{self, Identities};
+use tidegate_bus::server::{self, NatsServer, ServerOptions};
+use tidegate_bus::{CancellationToken, Role as BusRole};
+use tidegate_policies::Bundle;
+
+use super::supervise::{self, Role};
+use super::{create, policy, provision, roles};
+use crate::cell::{Cell, Running, RunningRole, replace};
+use crate::cli::{DevArgs, Global};
+use crate::output;
+
+/// Between two looks at the children.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(global: &Global, args: &DevArgs) -> Result<ExitCode> {
+    let shutdown = CancellationToken::new();
+    roles::stop_on_signal(shutdown.clone())?;
+    if args.attached {
+        stop_with_input(shutdown.clone());
+    }
+    let mut dev = Dev::start(global, args).await?;
+    dev.tell(global)?;
+    dev.watch(&shutdown).await?;
+    output::note("stopping: every role drains first");
+    dev.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the cell that `dev` started.
+pub(super) fn stop(global: &Global) -> Result<ExitCode> {
+    let running = Cell::open(&global.cell)?.running()?;
+    supervise::signal(Some(running.supervisor), Signal::SIGTERM);
+    output::line("stopping");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the cell when whoever started it closes standard input or ends.
+fn stop_with_input(shutdown: CancellationToken) {
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while matches!(std::io::stdin().read(&mut byte), Ok(1..)) {}
+        shutdown.cancel();
+    });
+}
+
+/// A running dev cell.
+pub(super) struct Dev {
+    pub(super) cell: Cell,
+    nats: NatsServer,
+    roles: Vec<Role>,
+    addresses: BTreeMap<String, String>,
+}
+
+impl Dev {
+    /// Creates the cell if need be, and starts everything in order.
+    pub(super) async fn start(global: &Global, args: &DevArgs) -> Result<Self> {
+        if args.fresh && global.cell.exists() {
+            refuse_while_running(&global.cell)?;
+            fs::remove_dir_all(&global.cell)
+                .with_context(|| format!("removing `{}`", global.cell.display()))?;
+        }
+        let (mut cell, directory) = create::cell(&global.cell, args.port)?;
+        refuse_while_running(&cell.dir)?;
+        let stand_in = create::keys(&cell)?;
+        let bundle = match &args.bundle {
+            Some(dir) => policy::bundle_in(dir)?,
+            None if stand_in => policy::demo_bundle()?,
+            None => policy::default_bundle()?,
+        };
+        create::providers(&mut cell, &bundle, stand_in)?;
+        let mut identities = Identities::open(cell.identities())?;
+        identities.ensure_all(&directory)?;
+        let rendered = accounts::render(&provision::shape(&cell, &bundle), &directory, &identities)?;
+        output::note("starting nats-server");
+        let mut options = ServerOptions::new(server::find()?, cell.nats());
+        options.port = port_of(&cell.config.url).filter(|port| *port != 0);
+        let nats = NatsServer::start(options, &rendered).await?;
+        cell.config.url = nats.url().to_owned();
+        cell.save()?;
+        let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new() };
+        if let Err(error) = dev.start_roles(global, args, &bundle, &directory, stand_in).await {
+            dev.stop().await;
+            return Err(error);
+        }
+        Ok(dev)
+    }
+
+    async fn start_roles(
+        &mut self,
+        global: &Global,
+        args: &DevArgs,
+        bundle: &Bundle,
+        directory: &tidegate_schemas::directory::Directory,
+        stand_in: bool,
+    ) -> Result<()> {
+        let bus = self.cell.connect(BusRole::Provisioner).await?;
+        output::note("creating streams, consumers and buckets");
+        provision::streams(&bus, &self.cell, bundle, directory).await?;
+        if stand_in {
+            self.start_stand_in(global).await?;
+        }
+        provision::first_versions(&bus, &self.cell, bundle, directory).await?;
+        let mut names = vec!["recorder".to_owned(), "local".to_owned()];
+        if !self.cell.config.cloud.providers.is_empty() {
+            names.push("cloud".to_owned());
+        }
+        names.push("router".to_owned());
+        names.extend((2..=args.routers).map(|n| format!("router-{n}")));
+        for name in names {
+            let role = self.role(&name)?;
+            self.roles.push(role);
+        }
+        output::note("starting the roles (the models load meanwhile)");
+        for role in self.roles.iter_mut().filter(|role| role.pid().is_none()) {
+            role.start()?;
+        }
+        self.look().await?;
+        self.ready().await
+    }
+
+    /// Waits until every role says that it can do its work.
+    async fn ready(&self) -> Result<()> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        for role in ["router", "recorder", "local", "cloud"] {
+            if !self.addresses.keys().any(|name| name.split('-').next() == Some(role)) {
+                continue;
+            }
+            while !super::status::is_ready(&self.addresses, role).await {
+                if std::time::Instant::now() > deadline {
+                    bail!("{role} is not ready after 60 s; see `{}`", self.cell.log(role).display());
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn role(&self, name: &str) -> Result<Role> {
+        let ops_file = self.ops_file(name);
+        let command = name.split('-').next().unwrap_or(name);
+        let arguments = [
+            "--cell".to_owned(),
+            self.cell.dir.display().to_string(),
+            command.to_owned(),
+            "--ops-file".to_owned(),
+            ops_file.display().to_string(),
+        ];
+        let role = Role::new(name, arguments.to_vec(), self.cell.log(name), ops_file)?;
+        Ok(match command {
+            "local" => role.with_environment(engine_environment(self.cell.config.local.threads)),
+            _ => role,
+        })
+    }
+
+    fn ops_file(&self, name: &str) -> PathBuf {
+        self.cell.dir.join("run").join(format!("{name}.address"))
+    }
+
+    /// A local model that stands in for a provider, behind the OpenAI protocol.
+    async fn start_stand_in(&mut self, global: &Global) -> Result<()> {
+        output::note("no API key in the environment: a second local model stands in for the cloud provider");
+        let address_file = self.ops_file("model");
+        let arguments = ["--cell", &global.cell.display().to_string(), "model", "serve", "--address-file"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([address_file.display().to_string()]);
+        let mut role = Role::new("model", arguments.collect(), self.cell.log("model"), address_file)?
+            .with_environment(engine_environment(1));
+        role.start()?;
+        let address = role.address().await?;
+        create::point_stand_in(&mut self.cell, &address)?;
+        self.roles.push(role);
+        Ok(())
+    }
+
+    /// Notes who runs where.
+    async fn look(&mut self) -> Result<()> {
+        for role in &mut self.roles {
+            let address = role.address().await?;
+            self.addresses.insert(role.name.clone(), address);
+        }
+        self.note_running()
+    }
+
+    fn note_running(&self) -> Result<()> {
+        let roles = self.roles.iter().filter_map(|role| {
+            let ops = self.addresses.get(&role.name)?.clone();
+            Some((role.name.clone(), RunningRole { pid: role.pid()?, ops }))
+        });
+        let running = Running {
+            supervisor: std::process::id(),
+            nats: self.nats.pid().unwrap_or_default(),
+            roles: roles.collect(),
+        };
+        replace(&self.cell.dir.join("run.json"), &serde_json::to_vec_pretty(&running)?, 0o644)
+    }
+
+    /// Starts again what dies, until shutdown.
+    pub(super) async fn watch(&mut self, shutdown: &CancellationToken) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let mut changed = false;
+            if self.nats.has_ended() {
+                tracing::warn!("nats-server ended; starting it again.");
+                self.nats.restart().await?;
+                changed = true;
+            }
+            for role in &mut self.roles {
+                if role.keep_alive().await? {
+                    self.addresses.remove(&role.name);
+                    changed = true;
+                }
+            }
+            for role in &mut self.roles {
+                if !self.addresses.contains_key(&role.name)
+                    && let Some(address) = role.address_now()
+                {
+                    self.addresses.insert(role.name.clone(), address);
+                    changed = true;
+                }
+            }
+            if changed {
+                self.note_running()?;
+            }
+        }
+    }
+
+    /// Drains: routers first, so that no new work comes; the recorder last, so that all of it is recorded.
+    pub(super) async fn stop(mut self) {
+        let order = |name: &str| match name.split('-').next().unwrap_or(name) {
+            "router" => 0,
+            "recorder" => 2,
+            _ => 1,
+        };
+        self.roles.sort_by_key(|role| order(&role.name));
+        for role in &mut self.roles {
+            role.stop().await;
+        }
+        self.nats.stop().await;
+        let _ = fs::remove_file(self.cell.dir.join("run.json"));
+    }
+
+    /// The lines to go on with.
+    fn tell(&self, global: &Global) -> Result<()> {
+        if global.json {
+            let running = fs::read_to_string(self.cell.dir.join("run.json")).context("reading run.json")?;
+            output::line(running.replace('\n', " "));
+            return Ok(());
+        }
+        lines(&self.cell, &self.addresses);
+        Ok(())
+    }
+}
+
+/// How to go on with a running cell.
+pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
+    let seed = cell.identities().join("agent.acme.helpdesk.nk");
+    let dir = cell.dir.display();
+    output::line(format!("the cell runs: {} ({dir})", cell.config.url));
+    for (role, address) in addresses {
+        output::line(format!("  {role:<10} {address}/readyz"));
+    }
+    output::line(format!(
+        "publish:  nats --server {} --nkey {} pub task.helpdesk.chat '{{\"labels\":{{\"sensitivity\":\"public\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
+        cell.config.url,
+        seed.display()
+    ));
+    output::line(format!("submit:   tidegate --cell {dir} submit chat 'What is a tide?' --sensitivity public"));
+    output::line(format!("record:   tidegate --cell {dir} audit tail"));
+    output::line(format!("status:   tidegate --cell {dir} status"));
+    output::line(format!("stop:     tidegate --cell {dir} stop, or Ctrl-C"));
+}
+
+fn engine_environment(threads: usize) -> impl Iterator<Item = (String, String)> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if threads == 0 { cores.saturating_sub(1).max(1) } else { threads };
+    tidegate_engine::launch_environment(threads).into_iter().map(|(name, value)| (name.to_owned(), value))
+}
+
+fn refuse_while_running(dir: &Path) -> Result<()> {
+    let Ok(text) = fs::read_to_string(dir.join("run.json")) else { return Ok(()) };
+    let Ok(running) = serde_json::from_str::<Running>(&text) else { return Ok(()) };
+    if Path::new("/proc").join(running.supervisor.to_string()).exists() {
+        bail!("this cell runs already (process {}): stop it with `tidegate stop`", running.supervisor);
+    }
+    Ok(())
+}
+
+fn port_of(url: &str) -> Option<u16> {
+    url.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+}

@@ -1,0 +1,246 @@
+//! `tidegate policy`: bundles written, checked, tested, explained and made active.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use serde_json::json;
+use tidegate_bus::{Bus, Role};
+use tidegate_policies::{Bundle, Judge, cases, check, explain};
+use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
+use tidegate_schemas::decision::Facts;
+use tidegate_schemas::directory::{Agent, Directory, Tenant};
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::limits::TASK_BYTES_MAX;
+use tidegate_schemas::task::{Message, Task};
+use uuid::Uuid;
+
+use super::act;
+use crate::cell::Cell;
+use crate::cli::{Global, PolicyCommand, Who};
+use crate::output;
+
+/// How long the routers may take to take a bundle over.
+const APPLY: Duration = Duration::from_secs(10);
+/// The bundles that ship, where the project's own directory is at hand.
+const BUNDLES: &str = "policies/bundles";
+
+pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitCode> {
+    match command {
+        PolicyCommand::New { dir } => new(&dir),
+        PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
+        PolicyCommand::Test { dir } => tested(global, dir.as_deref()),
+        PolicyCommand::Explain { task, bundle, kind, who } => {
+            explained(global, &task, bundle.as_deref(), &kind, &who).await
+        }
+        PolicyCommand::Apply { dir, reason } => apply(global, &dir, &reason).await,
+    }
+}
+
+/// A bundle in a directory, loaded.
+pub(super) fn bundle_in(dir: &Path) -> Result<Bundle> {
+    Bundle::from_dir(dir).with_context(|| format!("loading the bundle in `{}`", dir.display()))
+}
+
+/// Directory of a bundle that ships: here, or above the program.
+fn shipped(name: &str) -> Result<PathBuf> {
+    let exe = std::env::current_exe().ok();
+    let relative = Path::new(BUNDLES).join(name);
+    let above = exe.iter().flat_map(|exe| exe.ancestors().skip(1)).map(|dir| dir.join(&relative));
+    std::iter::once(relative.clone()).chain(above).find(|dir| dir.is_dir()).with_context(|| {
+        format!("`{}` is not here: run in the project's directory, or name a bundle", relative.display())
+    })
+}
+
+pub(super) fn default_dir() -> Result<PathBuf> {
+    shipped("default")
+}
+
+/// The bundle that ships for cells whose only provider is a stand-in.
+pub(super) fn demo_bundle() -> Result<Bundle> {
+    bundle_in(&shipped("demo")?)
+}
+
+/// The bundle that ships.
+pub(super) fn default_bundle() -> Result<Bundle> {
+    bundle_in(&default_dir()?)
+}
+
+/// The cell's active bundle.
+pub(super) async fn active_bundle(bus: &Bus) -> Result<Bundle> {
+    let hash = active_hash(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")?.hash;
+    let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.context("the active bundle is gone")?;
+    let archive = std::str::from_utf8(&entry.value).context("the active bundle is not text")?;
+    Ok(Bundle::from_archive(archive)?)
+}
+
+pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
+    let entry = bus.kv_get(RELEASE_BUCKET, ACTIVE_KEY).await?;
+    entry.map(|entry| serde_json::from_slice(&entry.value).context("reading the active bundle's pointer")).transpose()
+}
+
+fn new(dir: &Path) -> Result<ExitCode> {
+    if dir.exists() {
+        bail!("`{}` is there already", dir.display());
+    }
+    copy(&default_dir()?, dir)?;
+    output::line(format!("`{0}` is a copy of the default bundle; then: tidegate policy check {0}", dir.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("creating `{}`", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading `{}`", from.display()))? {
+        let entry = entry.context("reading a directory")?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().context("reading a directory")?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("writing `{}`", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn named(dir: Option<&Path>) -> Result<PathBuf> {
+    dir.map_or_else(default_dir, |dir| Ok(dir.to_path_buf()))
+}
+
+fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
+    let (_, report) = check::dir(&named(dir)?)?;
+    let cases = report.cases.len();
+    if global.json {
+        output::json(&json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
+                              "links": report.links, "destinations": report.destinations, "cases": cases }))?;
+    } else {
+        output::line(format!(
+            "well: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
+            report.policies, report.templates, report.links, report.destinations, report.hash
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tested(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
+    let bundle = Arc::new(bundle_in(&named(dir)?)?);
+    let ran = cases::run(&Judge::new(bundle)?);
+    let failed: Vec<_> = ran.iter().filter(|case| !case.differences.is_empty()).collect();
+    if global.json {
+        let failed: Vec<_> = failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect();
+        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": failed }))?;
+    } else {
+        for case in &failed {
+            output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
+        }
+        output::line(format!("{} cases passed, {} failed", ran.len() - failed.len(), failed.len()));
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn explained(
+    global: &Global,
+    file: &Path,
+    dir: Option<&Path>,
+    kind: &Name,
+    who: &Who,
+) -> Result<ExitCode> {
+    let bundle = Arc::new(bundle_in(&named(dir)?)?);
+    let judge = Judge::new(bundle.clone())?;
+    let payload = envelope(file)?;
+    let now = Timestamp::now();
+    let task = Task::read(&Message {
+        tenant: &who.tenant,
+        agent: &who.agent,
+        kind,
+        headers: &Headers::new(),
+        payload: &payload,
+        position: &Position::new("TASKS_explain", 1),
+        submitted: now,
+    })
+    .map_err(|rejected| anyhow::anyhow!("the task would be rejected: {}", rejected.refused))?;
+    let directory = known(global, who).await;
+    let facts = Facts {
+        decision_id: Uuid::now_v7(),
+        now,
+        directory: directory.hash(),
+        hop: 0,
+        lane_max: None,
+        tried: [].into(),
+        off: Vec::new(),
+        flags_revision: 0,
+        approval: None,
+        wait_ms: [].into(),
+        tenant_in_flight: 0,
+        egress_ready: true,
+    };
+    let decision = judge.decide(&task, &directory, &facts);
+    if global.json {
+        output::json(&decision)?;
+    } else {
+        output::line(explain::text(&decision, Some(&bundle)));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The cell's directory where there is a cell; else one that knows just this agent.
+async fn known(global: &Global, who: &Who) -> Directory {
+    let of_cell = async {
+        let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
+        super::directory::active(&bus).await
+    };
+    if let Ok(Some(directory)) = of_cell.await {
+        return directory;
+    }
+    let mut directory = Directory::empty();
+    let tenant = Tenant { agents: [(who.agent.clone(), Agent::default())].into(), ..Tenant::default() };
+    directory.tenants.insert(who.tenant.clone(), tenant);
+    directory
+}
+
+fn envelope(file: &Path) -> Result<Vec<u8>> {
+    let limit = TASK_BYTES_MAX as u64 + 1;
+    let mut bytes = Vec::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().take(limit).read_to_end(&mut bytes).context("reading standard input")?;
+    } else {
+        let opened = fs::File::open(file).with_context(|| format!("reading `{}`", file.display()))?;
+        opened.take(limit).read_to_end(&mut bytes).with_context(|| format!("reading `{}`", file.display()))?;
+    }
+    Ok(bytes)
+}
+
+async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
+    let bundle = Arc::new(bundle_in(dir)?);
+    let ran = cases::run(&Judge::new(bundle.clone())?);
+    let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
+    if failed > 0 {
+        bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
+    }
+    let cell = Cell::open(&global.cell)?;
+    let bus = cell.connect(Role::Provisioner).await?;
+    let directory = super::directory::active(&bus).await?.context("the cell has no directory")?;
+    super::provision::streams(&bus, &cell, &bundle, &directory).await?;
+    let started = Instant::now();
+    let hash = bundle.hash();
+    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };
+    let event = act::publish(&cell, act, reason).await?.sequence;
+    while active_hash(&bus).await?.is_none_or(|active| active.event < event) {
+        if started.elapsed() > APPLY {
+            bail!("the act is on record (EVENTS:{event}) but no router applied it: does one run?");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let sentence = format!("bundle {hash} is active after {} ms", started.elapsed().as_millis());
+    if global.json {
+        output::json(&json!({ "bundle": hash, "event": event, "ms": started.elapsed().as_millis() }))?;
+    } else {
+        output::line(sentence);
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,98 @@
+//! `tidegate provision`: streams, consumers and buckets, and the first version of what the buckets hold.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+use tidegate_bus::topology::CellShape;
+use tidegate_bus::{Bus, KvError, ProvisionReport, Role, topology};
+use tidegate_policies::Bundle;
+use tidegate_schemas::control::{
+    ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
+};
+use tidegate_schemas::decision::Switch;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::Lane;
+
+use crate::cell::Cell;
+use crate::cli::Global;
+use crate::output;
+
+/// Size of each stream that is not a tenant's, bytes.
+const STREAM_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+
+pub(super) async fn run(global: &Global) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    let bus = cell.connect(Role::Provisioner).await?;
+    let bundle = super::policy::default_bundle()?;
+    let directory = super::directory::active(&bus).await?.unwrap_or_else(Directory::empty);
+    let report = streams(&bus, &cell, &bundle, &directory).await?;
+    if global.json {
+        output::json(&report)?;
+    } else {
+        output::line(format!("created {}, unchanged {}", report.created.len(), report.unchanged));
+        for (name, drift) in &report.drifted {
+            output::note(format!("{name} is not as asked: {drift:?}"));
+        }
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Pools and providers: those of the bundle's destinations, and those that the cell is configured for.
+pub(super) fn shape(cell: &Cell, bundle: &Bundle) -> CellShape {
+    let of = |lane: Lane| -> BTreeSet<Name> {
+        bundle.destinations().iter().filter(|d| d.lane == lane).map(|d| d.target.clone()).collect()
+    };
+    let mut providers = of(Lane::Cloud);
+    providers.extend(cell.config.cloud.providers.keys().cloned());
+    CellShape {
+        pools: of(Lane::Local).into_iter().collect(),
+        providers: providers.into_iter().collect(),
+        stream_bytes_max: STREAM_BYTES_MAX,
+    }
+}
+
+/// Creates what is missing for this directory.
+pub(super) async fn streams(
+    bus: &Bus,
+    cell: &Cell,
+    bundle: &Bundle,
+    directory: &Directory,
+) -> Result<ProvisionReport> {
+    let topology = topology(&shape(cell, bundle), directory);
+    tidegate_bus::provision(bus, &topology).await.context("creating streams, consumers and buckets")
+}
+
+/// Writes the first version of directory, bundle and switches, where there is none. Providers of the bundle that this cell
+/// has no configuration for are switched off.
+pub(super) async fn first_versions(bus: &Bus, cell: &Cell, bundle: &Bundle, directory: &Directory) -> Result<()> {
+    let hash = directory.hash();
+    bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), serde_json::to_vec(directory)?).await?;
+    create(bus, DIRECTORY_BUCKET, ACTIVE_KEY, &Active { event: 0, hash }).await?;
+    let hash = bundle.hash();
+    bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), bundle.archive().to_owned()).await?;
+    create(bus, RELEASE_BUCKET, ACTIVE_KEY, &Active { event: 0, hash }).await?;
+    let switches = unconfigured(cell, bundle).into_iter().map(|target| Switch {
+        lane: Some(Lane::Cloud),
+        target: Some(target),
+        ..Switch::default()
+    });
+    let flags = Flags { event: 0, switches: switches.collect() };
+    create(bus, FLAGS_BUCKET, FLAGS_KEY, &flags).await
+}
+
+/// Providers of the bundle without configuration in this cell.
+fn unconfigured(cell: &Cell, bundle: &Bundle) -> BTreeSet<Name> {
+    let configured = &cell.config.cloud.providers;
+    let cloud = bundle.destinations().iter().filter(|d| d.lane == Lane::Cloud);
+    cloud.map(|d| d.target.clone()).filter(|target| !configured.contains_key(target)).collect()
+}
+
+async fn create<T: Serialize>(bus: &Bus, bucket: &str, key: &str, value: &T) -> Result<()> {
+    match bus.kv_create(bucket, key, serde_json::to_vec(value)?).await {
+        Ok(_) | Err(KvError::Conflict { .. }) => Ok(()),
+        Err(error) => bail!("writing bucket `{bucket}`: {error}"),
+    }
+}

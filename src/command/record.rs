@@ -1,0 +1,180 @@
+//! Asking the record: through the recorder where it answers, else from the file beside it. Bodies are sealed; they are read
+//! from the file alone, and only where this host holds the key.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tidegate_audit::leaf::{Leaf, leaf_hash};
+use tidegate_audit::read::{Timeline, Workflow};
+use tidegate_audit::{Filter, MasterKey, OpenError, Opened, Page, ReadError, Reader, Status};
+use tidegate_bus::{Bus, Identity};
+use tidegate_recorder::service;
+use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
+
+use super::act;
+use crate::cell::Cell;
+
+/// How long the recorder may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Most records that are gathered over pages.
+const GATHERED_MAX: usize = 100_000;
+/// Records of one page.
+const PAGE: usize = 1_000;
+/// Header of a refusal, and of its code (NATS micro services, ADR-32).
+const REFUSAL: &str = "Nats-Service-Error";
+
+/// Where the record is asked.
+pub(super) struct Record {
+    recorder: Option<Bus>,
+    file: Result<Arc<Reader>, OpenError>,
+}
+
+impl Record {
+    /// The cell's record.
+    pub(super) async fn open(cell: &Cell) -> Result<Self> {
+        let file = Self::file_of(cell);
+        let asked = async {
+            let bus = cell.connect(Identity::Operator(act::operator()?)).await?;
+            ask::<service::StatusAnswer>(&bus, service::STATUS, &()).await?;
+            anyhow::Ok(bus)
+        };
+        match (asked.await, file) {
+            (Ok(bus), file) => Ok(Self { recorder: Some(bus), file }),
+            (Err(_), Ok(file)) => Ok(Self { recorder: None, file: Ok(file) }),
+            (Err(no_answer), Err(no_file)) => Err(no_file).context(format!("{no_answer:#}")),
+        }
+    }
+
+    /// A record's directory, without its recorder. Bodies stay sealed unless `key` names the master key's file.
+    pub(super) fn in_directory(dir: &Path, key: Option<&Path>) -> Result<Self, OpenError> {
+        let master = key.map(MasterKey::load).transpose()?;
+        Ok(Self { recorder: None, file: Ok(Arc::new(Reader::open(dir, master)?)) })
+    }
+
+    fn file_of(cell: &Cell) -> Result<Arc<Reader>, OpenError> {
+        // Without the key everything but bodies and workflow names can still be read.
+        let master = MasterKey::load(&cell.key("master.key")).ok();
+        Ok(Arc::new(Reader::open(&cell.record(), master)?))
+    }
+
+    /// Who answers, in words.
+    pub(super) fn source(&self) -> &'static str {
+        if self.recorder.is_some() { "the recorder" } else { "the file" }
+    }
+
+    /// The file, which must be at hand.
+    pub(super) fn file(&self) -> Result<&Arc<Reader>> {
+        self.file.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+    }
+
+    /// Where the record stands.
+    pub(super) async fn status(&self) -> Result<Status> {
+        match &self.recorder {
+            Some(bus) => Ok(ask::<service::StatusAnswer>(bus, service::STATUS, &()).await?.record),
+            None => self.read(|reader| reader.status()).await,
+        }
+    }
+
+    /// One page.
+    pub(super) async fn page(&self, filter: Filter) -> Result<Page> {
+        let Some(bus) = &self.recorder else { return self.read(move |reader| reader.query(&filter)).await };
+        let answer: service::RecordsAnswer = ask(bus, service::RECORDS, &filter).await?;
+        Ok(Page { records: records(&answer.records)?, next: answer.next })
+    }
+
+    /// All records that a filter matches.
+    pub(super) async fn all(&self, filter: Filter) -> Result<Vec<tidegate_audit::Record>> {
+        let mut filter = Filter { limit: Some(PAGE), ..filter };
+        let mut found = Vec::new();
+        loop {
+            let page = self.page(filter.clone()).await?;
+            found.extend(page.records);
+            match page.next {
+                Some(_) if found.len() > GATHERED_MAX => bail!("more than {GATHERED_MAX} records match: narrow the question"),
+                Some(next) => filter.after = Some(next),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// What is recorded of a task: one timeline a tenant and agent that use the id.
+    pub(super) async fn task(&self, tenant: Option<Name>, task: TaskId) -> Result<Vec<Timeline>> {
+        let Some(bus) = &self.recorder else {
+            return self.read(move |reader| reader.task(tenant.as_ref(), task)).await;
+        };
+        let answer: service::TaskAnswer = ask(bus, service::TASK, &service::TaskQuestion { tenant, task }).await?;
+        let timeline = |found: service::TaskTimeline| {
+            let records = records(&found.records)?;
+            let (tenant, agent, state, deadline) = (found.tenant, found.agent, found.state, found.deadline);
+            Ok(Timeline { tenant, agent, task, state, deadline, records })
+        };
+        answer.timelines.into_iter().map(timeline).collect()
+    }
+
+    /// The tasks of a workflow.
+    pub(super) async fn workflow(&self, workflow: Identifier) -> Result<Workflow> {
+        let Some(bus) = &self.recorder else { return self.read(move |reader| reader.workflow(None, &workflow)).await };
+        ask(bus, service::WORKFLOW, &service::WorkflowQuestion { tenant: None, workflow }).await
+    }
+
+    /// The sealed message of a record, where the file and its key are at hand.
+    pub(super) async fn body(&self, record: &tidegate_audit::Record) -> Result<Opened> {
+        if self.file.is_err() {
+            return Ok(Opened::Sealed);
+        }
+        let record = record.clone();
+        self.read(move |reader| reader.body(&record)).await
+    }
+
+    /// The payload of a recorded message, where it can be opened.
+    pub(super) async fn payload(&self, position: &Position) -> Result<Option<Bytes>> {
+        if self.file.is_err() {
+            return Ok(None);
+        }
+        let position = position.clone();
+        let body = self.read(move |reader| match reader.at(&position)? {
+            Some(record) => reader.body(&record),
+            None => Ok(Opened::Nothing),
+        });
+        Ok(match body.await? {
+            Opened::Body(body) => Some(body.payload),
+            Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+        })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        with: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T> {
+        let reader = Arc::clone(self.file()?);
+        let read = tokio::task::spawn_blocking(move || with(&reader));
+        Ok(read.await.context("reading the record")??)
+    }
+}
+
+/// Asks the cell's services and reads the answer; a refusal is an error with its sentence.
+pub(super) async fn ask<T: DeserializeOwned>(bus: &Bus, subject: &str, question: &impl Serialize) -> Result<T> {
+    let question = serde_json::to_vec(question)?;
+    let question = if question == b"null" { Bytes::new() } else { question.into() };
+    let answer = bus.request(subject, question, ANSWER).await.context("asking the recorder; does it run?")?;
+    let refusal = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(REFUSAL));
+    if let Some((_, sentence)) = refusal {
+        bail!("the recorder refused: {sentence}");
+    }
+    serde_json::from_slice(&answer.payload).context("reading the recorder's answer")
+}
+
+fn records(lines: &[Box<RawValue>]) -> Result<Vec<tidegate_audit::Record>> {
+    let record = |line: &Box<RawValue>| {
+        let line = line.get().to_owned();
+        let leaf: Leaf = serde_json::from_str(&line).context("reading a record")?;
+        Ok(tidegate_audit::Record { leaf, hash: leaf_hash(line.as_bytes()), line })
+    };
+    lines.iter().map(record).collect()
+}

@@ -1,0 +1,186 @@
+//! `tidegate review`: a person looks at held tasks and decides. Everything that a producer wrote is shown with its hidden
+//! characters visible; a verdict names the digest of exactly what was shown.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tidegate_bus::{Bus, Identity, Outbound};
+use tidegate_policies::explain;
+use tidegate_recorder::review::{self, HeldTask, HeldTasks, ReviewQuestion};
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::limits::{REASON_BYTES_MAX, TASK_BYTES_MAX};
+use tidegate_schemas::result::State;
+use tidegate_schemas::review::{Action, Verdict};
+use tidegate_schemas::sensitive::Sensitive;
+use tidegate_schemas::subject::{EVENTS, Subject};
+
+use super::record::ask;
+use super::status::age;
+use crate::cell::Cell;
+use crate::cli::{Global, ReviewCommand, VerdictArgs};
+use crate::output;
+
+pub(super) async fn run(global: &Global, command: ReviewCommand) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    match command {
+        ReviewCommand::List { reviewer } => list(global, &cell, &reviewer).await,
+        ReviewCommand::Show { sequence, reviewer } => {
+            let held = held(&connect(&cell, &reviewer).await?, &reviewer, sequence).await?;
+            show(global, sequence, &held)
+        }
+        ReviewCommand::Approve(args) => decide(global, &cell, args, Action::Approve).await,
+        ReviewCommand::Reject(args) => decide(global, &cell, args, Action::Reject).await,
+        ReviewCommand::Edit { verdict, input } => {
+            let input = Sensitive::new(input_of(&input)?);
+            decide(global, &cell, verdict, Action::Edit { input, labels: None }).await
+        }
+    }
+}
+
+async fn connect(cell: &Cell, reviewer: &Name) -> Result<Bus> {
+    cell.connect(Identity::Reviewer(reviewer.clone()))
+        .await
+        .with_context(|| format!("acting as reviewer `{reviewer}`; add one with `tidegate tool reviewer {reviewer}`"))
+}
+
+async fn held(bus: &Bus, reviewer: &Name, sequence: u64) -> Result<HeldTask> {
+    let question = ReviewQuestion { review: Some(sequence) };
+    let held = ask(bus, &review::subject(reviewer), &question).await;
+    held.with_context(|| format!("review EVENTS:{sequence}; `tidegate review list` shows what waits"))
+}
+
+async fn list(global: &Global, cell: &Cell, reviewer: &Name) -> Result<ExitCode> {
+    let bus = connect(cell, reviewer).await?;
+    let HeldTasks { held } = ask(&bus, &review::subject(reviewer), &ReviewQuestion::default()).await?;
+    if global.json {
+        output::json(&held)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if held.is_empty() {
+        output::line(format!("nothing waits for {reviewer}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = held
+        .iter()
+        .map(|task| {
+            vec![
+                task.review.to_string(),
+                task.queue.to_string(),
+                format!("{}/{}", task.tenant, task.agent),
+                task.sensitivity.as_str().to_owned(),
+                task.stakes.as_str().to_owned(),
+                task.destination.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                until(task.review_by),
+                task.task.to_string(),
+            ]
+        })
+        .collect();
+    output::table(&["REVIEW", "QUEUE", "WHO ASKS", "SENSITIVITY", "STAKES", "WOULD RUN AT", "LEFT", "TASK"], &rows);
+    output::note("look first: tidegate review show <REVIEW>");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long is left.
+fn until(then: Timestamp) -> String {
+    let left = then.duration_since(Timestamp::now()).as_millis();
+    u64::try_from(left).map_or_else(|_| "expired".to_owned(), age)
+}
+
+fn show(global: &Global, sequence: u64, held: &HeldTask) -> Result<ExitCode> {
+    if global.json {
+        output::json(held)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let review = &held.review;
+    output::line(format!("review EVENTS:{sequence} in queue {}: {} by {}/{}", held.queue, held.kind, held.tenant, review.agent));
+    output::line(format!("task     {} ({})", review.task, held.state.as_str()));
+    output::line(format!("digest   {}", review.content));
+    output::line(format!("left     {} of it to decide", until(review.review_by)));
+    for line in explain::text(&review.decision, None).lines() {
+        output::line(format!("         {line}"));
+    }
+    output::line("what would run:");
+    for line in output::visible(&text(held.envelope.expose())?).lines() {
+        output::line(format!("    {line}"));
+    }
+    output::line(format!("then     tidegate review approve {sequence} --reason …   (or reject, or edit --input FILE)"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The envelope for people. Line breaks stay escaped: a text must not look like another field.
+fn text(envelope: &Value) -> Result<String> {
+    serde_json::to_string_pretty(envelope).context("writing the envelope")
+}
+
+fn input_of(file: &Path) -> Result<Value> {
+    let text = std::fs::read(file).with_context(|| format!("reading `{}`", file.display()))?;
+    if text.len() > TASK_BYTES_MAX {
+        bail!("`{}` is longer than {TASK_BYTES_MAX} bytes", file.display());
+    }
+    serde_json::from_slice(&text).with_context(|| format!("`{}` is not JSON", file.display()))
+}
+
+async fn decide(global: &Global, cell: &Cell, args: VerdictArgs, action: Action) -> Result<ExitCode> {
+    let VerdictArgs { sequence, reviewer, reason } = args;
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+        bail!("give a reason of 1 to {REASON_BYTES_MAX} bytes with --reason");
+    }
+    let bus = connect(cell, &reviewer).await?;
+    let held = held(&bus, &reviewer, sequence).await?;
+    if held.state != State::InputRequired {
+        bail!("task {} is {}: it waits for nobody", held.review.task, held.state.as_str());
+    }
+    if held.review.agent == reviewer {
+        bail!("who asks cannot decide");
+    }
+    let position = verdict(&bus, &reviewer, sequence, &held, action, reason).await?;
+    let task = held.review.task;
+    if global.json {
+        output::json(&json!({ "task": task, "review": sequence, "verdict": position }))?;
+    } else {
+        output::line(format!("on record: {position}; what became of it: tidegate audit task {task}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Publishes a verdict on exactly what was shown.
+pub(super) async fn verdict(
+    bus: &Bus,
+    reviewer: &Name,
+    sequence: u64,
+    held: &HeldTask,
+    action: Action,
+    reason: String,
+) -> Result<Position> {
+    let review = Position::new(EVENTS, sequence);
+    let verdict = Verdict {
+        schema_version: 1,
+        review: review.clone(),
+        content: held.review.content,
+        action,
+        reason: Sensitive::new(reason),
+    };
+    let subject = Subject::Verdict {
+        queue: held.queue.clone(),
+        tenant: held.tenant.clone(),
+        reviewer: reviewer.clone(),
+    };
+    let headers = Headers::new()
+        .with(tidegate_schemas::header::CAUSE, review.to_string())
+        .with(tidegate_schemas::header::TASK_ID, held.review.task.to_string())
+        .with(tidegate_schemas::header::AGENT, held.review.agent.as_str())
+        .with("content-type", "application/json");
+    let message = Outbound::new(subject.to_string(), serde_json::to_vec(&verdict)?)
+        // One word a reviewer and review: said twice, it stands once.
+        .with_id(format!("verdict/{sequence}/{reviewer}"))
+        .with_headers(headers);
+    let published = bus.publish(message).await.context("publishing the verdict")?;
+    if published.duplicate {
+        bail!("{reviewer} decided this review already ({})", published.position());
+    }
+    Ok(published.position())
+}

@@ -1,0 +1,60 @@
+//! `tidegate cloud`: a cloud worker. It calls what its own allow-list in `cell.toml` names, with what a ticket permits.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use ed25519_dalek::VerifyingKey;
+use serde_json::json;
+use tidegate_bus::Role;
+use tidegate_cloud::{CloudConfig, Endpoint, KeySource, ProviderConfig, Reach};
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::ticket::Verifier;
+
+use super::{TICKET_KEY_ID, serve, shown};
+use crate::cell::{Cell, ProviderSection};
+use crate::cli::{Global, RoleArgs};
+
+pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    let providers: Result<Vec<_>> = cell.config.cloud.providers.iter().map(|(name, s)| provider(name, s)).collect();
+    let verifier = Verifier::new(cell.config.name.as_str(), vec![(TICKET_KEY_ID.to_owned(), ticket_key(&cell)?)]);
+    let config = CloudConfig::new(verifier, providers?);
+    if args.check_config {
+        return shown(&[
+            ("cell", json!(cell.config.name), "cell.toml"),
+            ("url", json!(cell.config.url), "cell.toml"),
+            ("ticket_key_file", json!(cell.key("ticket.pub")), "the cell's directory"),
+            ("providers", json!(cell.config.cloud.providers), "cell.toml"),
+            ("in_flight", json!(config.in_flight), "default"),
+            ("ahead", json!(config.ahead), "default"),
+            ("drain_ms", json!(config.drain_ms), "default"),
+        ]);
+    }
+    serve(&cell, Role::Cloud, args, async |bus, _, shutdown, health| {
+        tidegate_cloud::run(bus, config, shutdown, health).await.context("running the cloud worker")
+    })
+    .await
+}
+
+fn provider(name: &Name, section: &ProviderSection) -> Result<ProviderConfig> {
+    let endpoints = section.endpoints.iter().map(|(id, place)| {
+        let endpoint =
+            Endpoint { url: place.url.clone(), region: place.region.clone(), models: place.models.clone() };
+        (id.clone(), endpoint)
+    });
+    let mut config = ProviderConfig::new(name.clone(), section.protocol, endpoints.collect());
+    config.api_key = section.api_key_file.clone().map(KeySource::File);
+    config.reach = if section.allow_loopback { Reach::Loopback } else { Reach::Public };
+    Ok(config)
+}
+
+/// The public half of the key that the routers sign tickets with.
+fn ticket_key(cell: &Cell) -> Result<VerifyingKey> {
+    let file = cell.key("ticket.pub");
+    let text = fs::read_to_string(&file).with_context(|| format!("reading the ticket key `{}`", file.display()))?;
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut bytes)
+        .with_context(|| format!("`{}` must hold 64 hexadecimal digits", file.display()))?;
+    VerifyingKey::from_bytes(&bytes).with_context(|| format!("`{}` holds no Ed25519 key", file.display()))
+}

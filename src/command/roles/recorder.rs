@@ -1,0 +1,42 @@
+//! `tidegate recorder`: the one writer of the record.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use tidegate_bus::Role;
+use tidegate_recorder::RecorderConfig;
+
+use super::{serve, shown};
+use crate::cell::Cell;
+use crate::cli::{Global, RoleArgs};
+
+pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    let config = RecorderConfig {
+        directory: cell.record(),
+        master_key_file: cell.key("master.key"),
+        ..RecorderConfig::default()
+    };
+    if args.check_config {
+        return shown(&[
+            ("cell", json!(cell.config.name), "cell.toml"),
+            ("url", json!(cell.config.url), "cell.toml"),
+            ("directory", json!(config.directory), "the cell's directory"),
+            ("master_key_file", json!(config.master_key_file), "the cell's directory"),
+            ("cache_bytes", json!(config.cache_bytes), "default"),
+            ("cause_wait_ms", json!(config.cause_wait_ms), "default"),
+            ("discovery_ms", json!(config.discovery_ms), "default"),
+            ("deadline_ms", json!(config.deadline_ms), "default"),
+            ("deadline_grace_ms", json!(config.deadline_grace_ms), "default"),
+            ("trim_ms", json!(config.trim_ms), "default"),
+            ("stream_window_ms", json!(config.stream_window_ms), "default"),
+            ("result_window_ms", json!(config.result_window_ms), "default"),
+            ("reopen_ms", json!(config.reopen_ms), "default"),
+        ]);
+    }
+    serve(&cell, Role::Recorder, args, async |bus, discovery, shutdown, health| {
+        tidegate_recorder::run(bus, discovery, config, shutdown, health).await.context("running the recorder")
+    })
+    .await
+}

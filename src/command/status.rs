@@ -1,0 +1,275 @@
+//! `tidegate status`: one screen about the cell. Roles by their own doors, queues by the server's counts, the record by
+//! whoever keeps it. What cannot be had is said in its place, so that a cell in trouble still gets its screen.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tidegate_bus::topology::RECORDER;
+use tidegate_bus::{Bus, ConsumerSpec, Role, topology};
+use tidegate_schemas::decision::Switch;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::record::Record;
+use super::{dead, directory, lane, policy, provision};
+use crate::cell::Cell;
+use crate::cli::Global;
+use crate::output;
+
+/// How long a door may take to answer.
+const DOOR: Duration = Duration::from_secs(2);
+/// Longest answer of a door, bytes.
+const DOOR_BYTES_MAX: u64 = 64 * 1024;
+
+/// The screen.
+#[derive(Debug, Serialize)]
+struct Screen {
+    cell: String,
+    url: String,
+    server: String,
+    roles: Vec<RoleLine>,
+    queues: Vec<Queue>,
+    off: Vec<Switch>,
+    bundle: Option<BundleLine>,
+    record: Result<RecordLine, String>,
+}
+
+/// One role's process.
+#[derive(Debug, Serialize)]
+pub(super) struct RoleLine {
+    pub(super) role: String,
+    pub(super) ready: bool,
+    pub(super) sentence: String,
+    pub(super) pid: u32,
+    pub(super) address: String,
+}
+
+/// What waits for one consumer.
+#[derive(Debug, Serialize)]
+struct Queue {
+    stream: String,
+    consumer: String,
+    waiting: u64,
+    in_flight: u64,
+    redelivered: u64,
+    oldest_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct BundleLine {
+    hash: String,
+    name: String,
+    owner: String,
+    event: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RecordLine {
+    records: u64,
+    lag: u64,
+    accepted: u64,
+    ended: u64,
+    open: u64,
+    alarms: u64,
+    dead: usize,
+    asked: &'static str,
+}
+
+pub(super) async fn run(global: &Global) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    let bus = cell.connect(Role::Provisioner).await?;
+    let screen = Screen {
+        cell: cell.config.name.to_string(),
+        url: cell.config.url.clone(),
+        server: bus.server_version(),
+        roles: roles(&cell).await,
+        queues: queues(&cell, &bus).await?,
+        off: lane::flags(&bus).await?.switches,
+        bundle: bundle(&bus).await?,
+        record: record(&cell, &bus).await.map_err(|error| format!("{error:#}")),
+    };
+    let well = screen.roles.iter().all(|role| role.ready) && screen.record.is_ok();
+    if global.json { output::json(&screen)? } else { show(&screen) }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether every process of a role answers that it can do its work.
+pub(super) async fn is_ready(addresses: &BTreeMap<String, String>, role: &str) -> bool {
+    for (_, address) in addresses.iter().filter(|(name, _)| name.split('-').next() == Some(role)) {
+        if !matches!(door(address).await, Ok((true, _))) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The processes that run on this machine, each as it says itself.
+pub(super) async fn roles(cell: &Cell) -> Vec<RoleLine> {
+    let mut lines = Vec::new();
+    for (role, process) in cell.running().map(|running| running.roles).unwrap_or_default() {
+        let (ready, sentence) = match role.as_str() {
+            // The stand-in has no health door of its own; that it listens is all that it can tell.
+            "model" => (TcpStream::connect(host(&process.ops)).await.is_ok(), "a stand-in for a provider".to_owned()),
+            _ => door(&process.ops).await.unwrap_or_else(|error| (false, format!("does not answer: {error}"))),
+        };
+        lines.push(RoleLine { role, ready, sentence, pid: process.pid, address: process.ops });
+    }
+    lines
+}
+
+fn host(address: &str) -> &str {
+    address.trim_start_matches("http://")
+}
+
+/// What a door's `/readyz` says.
+async fn door(address: &str) -> std::io::Result<(bool, String)> {
+    #[derive(Deserialize)]
+    struct Told {
+        ok: bool,
+        sentence: String,
+    }
+    let host = host(address);
+    let asked = async {
+        let mut stream = TcpStream::connect(host).await?;
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.take(DOOR_BYTES_MAX).read_to_string(&mut answer).await?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+        let told: Told = serde_json::from_str(body).map_err(|_| std::io::Error::other("it is no health door"))?;
+        Ok((told.ok, told.sentence))
+    };
+    let late = || std::io::Error::other("no answer in time");
+    tokio::time::timeout(DOOR, asked).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Every consumer but the recorder's, whose lag the record's line tells.
+async fn queues(cell: &Cell, bus: &Bus) -> Result<Vec<Queue>> {
+    let directory = directory::active(bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
+    let bundle = policy::active_bundle(bus).await?;
+    let topology = topology(&provision::shape(cell, &bundle), &directory);
+    let mut queues = Vec::new();
+    for spec in topology.consumers.iter().filter(|spec| spec.durable_name != RECORDER) {
+        let state = bus
+            .consumer_info(&spec.stream, &spec.durable_name)
+            .await
+            .with_context(|| format!("asking for `{}` of `{}`; run `tidegate provision`", spec.durable_name, spec.stream))?;
+        let waits = state.pending + state.ack_pending > 0;
+        queues.push(Queue {
+            stream: spec.stream.clone(),
+            consumer: spec.durable_name.clone(),
+            waiting: state.pending,
+            in_flight: state.ack_pending,
+            redelivered: state.redelivered,
+            oldest_ms: if waits { oldest(bus, spec, state.ack_floor).await } else { None },
+        });
+    }
+    Ok(queues)
+}
+
+/// Age of the first message past the acknowledged ones, milliseconds.
+async fn oldest(bus: &Bus, spec: &ConsumerSpec, floor: u64) -> Option<u64> {
+    // A stream that has one consumer with several filters holds nothing else.
+    let filter = match spec.filter_subjects.as_slice() {
+        [one] => one,
+        _ => ">",
+    };
+    let first = bus.first_from(&spec.stream, filter, floor + 1).await.ok()??;
+    u64::try_from(Timestamp::now().duration_since(first.published).as_millis()).ok()
+}
+
+async fn bundle(bus: &Bus) -> Result<Option<BundleLine>> {
+    let Some(active) = policy::active_hash(bus).await? else { return Ok(None) };
+    let bundle = policy::active_bundle(bus).await?;
+    Ok(Some(BundleLine {
+        hash: active.hash.to_string(),
+        name: bundle.manifest().name.to_string(),
+        owner: bundle.owner().to_owned(),
+        event: active.event,
+    }))
+}
+
+async fn record(cell: &Cell, bus: &Bus) -> Result<RecordLine> {
+    let record = Record::open(cell).await?;
+    let status = record.status().await?;
+    let mut lag = 0;
+    for stream in recorded_streams(bus).await? {
+        let last = bus.stream_info(&stream).await?.last;
+        let at = status.streams.iter().find(|(name, _)| *name == stream).map_or(0, |(_, at)| *at);
+        lag += last.saturating_sub(at);
+    }
+    let dead = dead::open(&record, None).await?.len();
+    Ok(RecordLine {
+        records: status.records,
+        lag,
+        accepted: status.accepted,
+        ended: status.ended,
+        open: status.open,
+        alarms: status.anomalies,
+        dead,
+        asked: record.source(),
+    })
+}
+
+/// Streams that have a recorder's consumer.
+async fn recorded_streams(bus: &Bus) -> Result<Vec<String>> {
+    let is_recorded = |name: &String| !name.starts_with("KV_") && name != tidegate_schemas::subject::REPLAY;
+    Ok(bus.stream_names().await?.into_iter().filter(is_recorded).collect())
+}
+
+fn show(screen: &Screen) {
+    output::line(format!("cell {}, {} (nats-server {})", screen.cell, screen.url, screen.server));
+    output::line("");
+    let rows = screen.roles.iter().map(|role| {
+        let state = if role.ready { "ready" } else { "NOT READY" };
+        let why = if role.sentence == "ready" { String::new() } else { role.sentence.clone() };
+        vec![role.role.clone(), state.into(), role.pid.to_string(), role.address.clone(), why]
+    });
+    output::table(&["ROLE", "STATE", "PROCESS", "ADDRESS", ""], &rows.collect::<Vec<_>>());
+    output::line("");
+    let rows = screen.queues.iter().map(|queue| {
+        let oldest = queue.oldest_ms.map_or_else(|| "-".to_owned(), age);
+        let counts = [queue.waiting, queue.in_flight, queue.redelivered].map(|count| count.to_string());
+        let mut row = vec![queue.stream.clone(), queue.consumer.clone()];
+        row.extend(counts);
+        row.push(oldest);
+        row
+    });
+    output::table(&["QUEUE", "CONSUMER", "WAITING", "IN FLIGHT", "AGAIN", "OLDEST"], &rows.collect::<Vec<_>>());
+    output::line("");
+    let off: Vec<String> = screen.off.iter().map(lane::words).collect();
+    output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
+    match &screen.bundle {
+        Some(b) => output::line(format!("bundle   {} {} (owner {}, since EVENTS:{})", b.name, b.hash, b.owner, b.event)),
+        None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
+    }
+    match &screen.record {
+        Ok(r) => {
+            output::line(format!(
+                "record   {} records, {} behind; tasks: {} accepted = {} ended + {} open",
+                r.records, r.lag, r.accepted, r.ended, r.open
+            ));
+            output::line(format!("alarms   {}{}", r.alarms, hint(r.alarms > 0, "tidegate audit query --anomalies")));
+            output::line(format!("dead     {}{}", r.dead, hint(r.dead > 0, "tidegate dead list")));
+        }
+        Err(why) => output::line(format!("record   cannot be asked: {why}")),
+    }
+}
+
+fn hint(show: bool, command: &str) -> String {
+    if show { format!("; see: {command}") } else { String::new() }
+}
+
+/// A time span in the unit that suits it.
+pub(super) fn age(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..120_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        120_000..7_200_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}

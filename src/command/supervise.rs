@@ -1,0 +1,149 @@
+//! Child processes of a dev cell: started, watched, started again when they die, drained at the end.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+/// How long a role may take to drain.
+const DRAIN: Duration = Duration::from_secs(12);
+/// How long a role may take to say where it serves its health (models load meanwhile).
+const START: Duration = Duration::from_secs(120);
+/// First delay before a dead role is started again; doubles up to the last.
+const RESTART_MS: u64 = 100;
+/// Longest delay before a dead role is started again.
+const RESTART_MS_MAX: u64 = 5_000;
+/// A role that lived this long has started well.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// One role's process, and how it is started.
+pub(super) struct Role {
+    pub(super) name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    log: PathBuf,
+    ops_file: PathBuf,
+    child: Option<Child>,
+    started: Instant,
+    failures: u32,
+}
+
+impl Role {
+    /// A role that is this program with other arguments. `ops_file` is where it writes its address.
+    pub(super) fn new(name: impl Into<String>, arguments: Vec<String>, log: PathBuf, ops_file: PathBuf) -> Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            program: std::env::current_exe().context("finding this program")?,
+            arguments,
+            environment: Vec::new(),
+            log,
+            ops_file,
+            child: None,
+            started: Instant::now(),
+            failures: 0,
+        })
+    }
+
+    /// The same with variables in its environment.
+    pub(super) fn with_environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.environment.extend(variables);
+        self
+    }
+
+    /// Starts the process.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let _ = fs::remove_file(&self.ops_file);
+        for path in [&self.log, &self.ops_file] {
+            let parent = path.parent().context("a path with a parent")?;
+            fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
+        }
+        let log = File::options().create(true).append(true).open(&self.log).context("opening a log file")?;
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("opening a log file")?)
+            .stderr(log)
+            // Its own group: a Ctrl-C in the terminal reaches the supervisor only, which drains in order.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", self.name))?;
+        self.child = Some(child);
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    /// Process id, where it runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// The address that it serves its health on, once it is there.
+    pub(super) async fn address(&mut self) -> Result<String> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(address) = self.address_now() {
+                return Ok(address);
+            }
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait().context("asking for a child process")?
+            {
+                bail!("{} ended at its start ({status}): {}", self.name, last_line(&self.log));
+            }
+            if Instant::now() > deadline {
+                bail!("{} did not start within {} s; see `{}`", self.name, START.as_secs(), self.log.display());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The address that it serves its health on, if it is there now.
+    pub(super) fn address_now(&self) -> Option<String> {
+        let text = fs::read_to_string(&self.ops_file).ok()?;
+        text.ends_with('\n').then(|| text.trim().to_owned())
+    }
+
+    /// Whether it has died since it was asked last; starts it again after a delay that grows.
+    pub(super) async fn keep_alive(&mut self) -> Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(false) };
+        let Some(status) = child.try_wait().context("asking for a child process")? else { return Ok(false) };
+        self.failures = if self.started.elapsed() > STEADY { 0 } else { self.failures + 1 };
+        let delay = RESTART_MS.saturating_mul(1 << self.failures.min(8)).min(RESTART_MS_MAX);
+        tracing::warn!(role = self.name, %status, delay_ms = delay, "A role ended; starting it again.");
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        self.start()?;
+        Ok(true)
+    }
+
+    /// Asks it to drain, and ends it when it does not.
+    pub(super) async fn stop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        signal(child.id(), Signal::SIGTERM);
+        if tokio::time::timeout(DRAIN, child.wait()).await.is_err() {
+            tracing::warn!(role = self.name, "A role did not drain in time; ending it.");
+            let _ = child.kill().await;
+        }
+    }
+}
+
+/// Sends a signal to a process, where there is one.
+pub(super) fn signal(pid: Option<u32>, signal: Signal) {
+    if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended meanwhile, which is what was wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// The last line of a log, without content by the logs' own rule.
+fn last_line(log: &Path) -> String {
+    fs::read_to_string(log)
+        .ok()
+        .and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned))
+        .unwrap_or_else(|| format!("see `{}`", log.display()))
+}

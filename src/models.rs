@@ -1,0 +1,120 @@
+//! Models on this machine: the manifest of the defaults, where their files are, and whether they are what they must be.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use tidegate_engine::{EngineConfig, verify_file};
+
+use crate::cell::LocalSection;
+
+/// The manifest, as the set-up uses it.
+const MANIFEST: &str = include_str!("../deploy/models.toml");
+
+/// `deploy/models.toml`, as far as the binary reads it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) model: Vec<Model>,
+}
+
+/// One model of the manifest.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) architecture: String,
+    pub(crate) licence: String,
+    pub(crate) files: Vec<ModelFile>,
+}
+
+/// One file of a model.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ModelFile {
+    pub(crate) path: PathBuf,
+    pub(crate) sha256: String,
+    pub(crate) bytes_max: u64,
+}
+
+/// The manifest of default models.
+pub(crate) fn manifest() -> Result<Manifest> {
+    toml::from_str(MANIFEST).context("reading the manifest of models")
+}
+
+/// Directory of models: `TIDEGATE_MODELS`, else `.models` here or beside the program.
+pub(crate) fn directory() -> PathBuf {
+    if let Some(dir) = std::env::var_os("TIDEGATE_MODELS") {
+        return dir.into();
+    }
+    let here = PathBuf::from(".models");
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.ancestors().skip(1).map(|dir| dir.join(".models")).find(|dir| dir.is_dir()));
+    if here.is_dir() { here } else { beside.unwrap_or(here) }
+}
+
+impl Model {
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> PathBuf {
+        directory().join(&self.name)
+    }
+
+    /// Checks one of its files.
+    pub(crate) fn verify(&self, file: &ModelFile) -> Result<()> {
+        let path = self.directory().join(&file.path);
+        if !path.exists() {
+            bail!("`{}` is missing: run `deploy/fetch models`, or set TIDEGATE_MODELS", path.display());
+        }
+        verify_file(&path, &file.sha256, file.bytes_max)
+            .with_context(|| format!("`{}` is not the file of the manifest: fetch it again", path.display()))?;
+        Ok(())
+    }
+}
+
+fn default_of(kind: &str) -> Result<Model> {
+    manifest()?.model.into_iter().find(|model| model.kind == kind).with_context(|| format!("no default {kind} model"))
+}
+
+/// The default chat model's file, verified.
+pub(crate) fn default_chat() -> Result<(PathBuf, String)> {
+    let model = default_of("chat")?;
+    let file = model.files.first().context("the chat model has no file")?;
+    model.verify(file)?;
+    Ok((model.directory().join(&file.path), file.sha256.clone()))
+}
+
+/// The default embedding model's directory, verified.
+pub(crate) fn default_embed() -> Result<PathBuf> {
+    let model = default_of("embed")?;
+    for file in &model.files {
+        model.verify(file)?;
+    }
+    Ok(model.directory())
+}
+
+/// What the engine loads for a local worker.
+pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
+    let mut config = EngineConfig::default();
+    match &section.chat_model {
+        Some(path) => config.chat = Some(named(path)?),
+        None => {
+            let (path, sha256) = default_chat()?;
+            (config.chat, config.chat_sha256) = (Some(path), Some(sha256));
+        }
+    }
+    config.embed = Some(match &section.embed_model {
+        Some(path) => named(path)?,
+        None => default_embed()?,
+    });
+    if section.threads > 0 {
+        config.threads = section.threads;
+    }
+    config.queue = section.in_flight_max;
+    Ok(config)
+}
+
+fn named(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        bail!("`{}` is missing: name a model that is on this machine in cell.toml", path.display());
+    }
+    Ok(path.to_path_buf())
+}

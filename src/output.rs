@@ -1,0 +1,88 @@
+//! What the commands print: text for people, JSON for programs. The only place that writes to standard output.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// Prints a line. A reader that went away ends the process quietly, as tools in a pipe should.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints a piece of a line.
+pub(crate) fn piece(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if write!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    line(serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Tells of progress on standard error.
+pub(crate) fn note(text: impl AsRef<str>) {
+    let mut err = std::io::stderr().lock();
+    // Where standard error is gone there is nobody to tell.
+    let _ = writeln!(err, "{}", text.as_ref());
+}
+
+/// Tells of a failure, in one sentence.
+pub(crate) fn failed(sentence: &str) -> ExitCode {
+    note(format!("tidegate: {sentence}"));
+    ExitCode::FAILURE
+}
+
+/// Whether a person looks at standard output.
+pub(crate) fn to_person() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// A table with a header, columns as wide as their longest cell.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .chain(header.get(column).map(|cell| cell.len()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let render = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(&format!("{cell:<width$}  "));
+        }
+        line(text.trim_end());
+    };
+    render(&mut header.iter().copied());
+    for row in rows {
+        render(&mut row.iter().map(String::as_str));
+    }
+}
+
+/// Text with its hidden and control characters made visible, as `\u{..}`.
+pub(crate) fn visible(text: &str) -> String {
+    let hidden = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c as u32, 0xAD | 0x61C | 0x180E | 0x200B..=0x200F | 0x202A..=0x202E | 0x2060..=0x206F | 0xFE00..=0xFE0F | 0xFEFF | 0xE0000..=0xE0FFF)
+    };
+    text.chars().map(|c| if hidden(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hidden_characters_become_visible() {
+        assert_eq!(super::visible("pay\u{202e}oot\u{200b}\nok\u{7}"), "pay\\u{202e}oot\\u{200b}\nok\\u{7}");
+        assert_eq!(super::visible("Grüße, 世界"), "Grüße, 世界");
+    }
+}

@@ -1,0 +1,213 @@
+//! A cell of its own: a directory, a server on a free port, one process a role.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::wait::until;
+
+/// How long a cell may take to start; models load meanwhile.
+const START: Duration = Duration::from_secs(120);
+
+/// A running cell. It is stopped when dropped.
+pub struct TestCell {
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+/// The program under test: `TIDEGATE_BIN`, else beside the test's own directory.
+///
+/// # Panics
+/// When it was not built.
+#[must_use]
+#[expect(clippy::panic, reason = "a test without its subject has to say so")]
+pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("TIDEGATE_BIN") {
+        return path.into();
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("tidegate")));
+    match beside {
+        Some(path) if path.exists() => path,
+        _ => panic!("the program is not built: run ./tests/run, or cargo build, or set TIDEGATE_BIN"),
+    }
+}
+
+/// The root of the project.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+impl TestCell {
+    /// Starts a cell with these arguments to `tidegate dev` besides its own.
+    ///
+    /// # Errors
+    /// When it is not ready in time, with the last lines of its log.
+    pub async fn start(arguments: &[&str]) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("tidegate-").tempdir().context("making a directory")?;
+        let child = Self::spawn(dir.path(), arguments)?;
+        let mut cell = Self { dir, child: Some(child) };
+        cell.ready().await?;
+        Ok(cell)
+    }
+
+    fn spawn(dir: &Path, arguments: &[&str]) -> Result<Child> {
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("dev.out"))?;
+        Command::new(program())
+            .current_dir(root())
+            .args(["--cell", &dir.join("cell").display().to_string(), "dev", "--port", "0", "--attached"])
+            .args(arguments)
+            // The cell ends with this process, however that ends.
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting `tidegate dev`")
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let run = self.path().join("run.json");
+        let out = self.dir.path().join("dev.out");
+        let child = self.child.as_mut().context("no cell")?;
+        let mut ended = None;
+        let waited = until("the cell", START, || {
+            ended = child.try_wait().ok().flatten();
+            let there = run.exists();
+            let gone = ended.is_some();
+            async move {
+                if gone {
+                    bail!("the cell ended at its start");
+                }
+                Ok(there.then_some(()))
+            }
+        })
+        .await;
+        waited.with_context(|| std::fs::read_to_string(out).unwrap_or_default())
+    }
+
+    /// The cell's directory.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("cell")
+    }
+
+    /// What runs now.
+    ///
+    /// # Errors
+    /// When the file is not there or malformed.
+    pub fn running(&self) -> Result<Value> {
+        let text = std::fs::read_to_string(self.path().join("run.json")).context("reading run.json")?;
+        serde_json::from_str(&text).context("reading run.json")
+    }
+
+    /// URL of its NATS server.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read.
+    pub fn url(&self) -> Result<String> {
+        let text = std::fs::read_to_string(self.path().join("cell.toml")).context("reading cell.toml")?;
+        let config: toml::Table = text.parse().context("reading cell.toml")?;
+        Ok(config.get("url").and_then(toml::Value::as_str).context("no url")?.to_owned())
+    }
+
+    /// Runs `tidegate` with `--cell` and these arguments; standard output on success.
+    ///
+    /// # Errors
+    /// When it fails, with what it said.
+    pub async fn tidegate(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.output(arguments).await?;
+        if !output.status.success() {
+            bail!("tidegate {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same, with `--json`, read.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub async fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.tidegate(&[arguments, &["--json"]].concat()).await?;
+        serde_json::from_str(&text).with_context(|| format!("tidegate {arguments:?} printed no JSON"))
+    }
+
+    /// The same, whatever its exit status.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn output(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        Command::new(program())
+            .current_dir(root())
+            .args(["--cell", &self.path().display().to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .context("running tidegate")
+    }
+
+    /// Process id of a role, or of `nats`.
+    ///
+    /// # Errors
+    /// When no such process runs.
+    pub fn pid(&self, role: &str) -> Result<u32> {
+        let running = self.running()?;
+        let pid = if role == "nats" { running.get("nats") } else { running.pointer(&format!("/roles/{role}/pid")) };
+        let pid = pid.and_then(Value::as_u64).with_context(|| format!("no process of role {role}"))?;
+        u32::try_from(pid).context("a process id")
+    }
+
+    /// Sends a signal to a role; the supervisor starts it again when it dies.
+    ///
+    /// # Errors
+    /// When no such process runs.
+    pub fn signal(&self, role: &str, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid(role)?).context("a process id")?;
+        // It may have died by itself meanwhile.
+        let _ = kill(Pid::from_raw(pid), signal);
+        Ok(())
+    }
+
+    /// Kills a role and waits until another process of it runs.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn kill_and_wait(&self, role: &str) -> Result<()> {
+        let before = self.pid(role)?;
+        self.signal(role, Signal::SIGKILL)?;
+        until("the role's next process", START, || async {
+            Ok(self.pid(role).ok().filter(|now| *now != before).map(drop))
+        })
+        .await
+    }
+
+    /// Stops the cell: it drains. The directory stays until the value is dropped.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        drop(child.stdin.take());
+        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
+        ended.context("the cell did not stop within 60 s")?.context("waiting for the cell")?;
+        Ok(())
+    }
+
+    /// Starts it again on what it left.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub async fn start_again(&mut self, arguments: &[&str]) -> Result<()> {
+        let _ = std::fs::remove_file(self.path().join("run.json"));
+        self.child = Some(Self::spawn(self.dir.path(), arguments)?);
+        self.ready().await
+    }
+}

@@ -1,0 +1,114 @@
+//! Random SIGKILLs while tasks flow: nothing is lost, nothing is doubled, the record is whole.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tidegate_bus::{Outbound, PublishError};
+use tidegate_schemas::subject::RESULTS;
+use tidegate_tests::conservation::Ledger;
+use tidegate_tests::wait::until;
+use tidegate_tests::{Agent, Operator, TestCell};
+use uuid::Uuid;
+
+const TASKS: usize = 2_000;
+const KILLS: usize = 20;
+/// Liveness: the backlog drains this soon after the last fault.
+const DRAIN: Duration = Duration::from_secs(180);
+const ROLES: [&str; 6] = ["router", "router-2", "local", "recorder", "nats", "cloud"];
+
+/// A small generator with a printed seed, so that a failing run can be told from another (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
+    }
+}
+
+/// Publishes a task until the stream has it: the same id each time, so a repeat changes nothing.
+async fn submit(agent: &Agent, number: usize) -> Result<()> {
+    let id = Uuid::now_v7().to_string();
+    let (kind, body) = match number % 100 {
+        0 => ("chat", json!({ "messages": [{ "role": "user", "content": "hi" }], "sampling": { "max_tokens": 2 } })),
+        _ => ("embed", json!({ "texts": [format!("text {number}")] })),
+    };
+    let sensitivity = if number.is_multiple_of(200) { "public" } else { "internal" };
+    let labels = json!({ "sensitivity": sensitivity });
+    let body = json!({ "id": id, "labels": labels, "input": body, "limits": { "deadline_ms": 600_000 } });
+    let payload = serde_json::to_vec(&body)?;
+    until("the stream to take a task", DRAIN, || async {
+        let message = Outbound::new(format!("task.helpdesk.{kind}"), payload.clone()).with_id(id.clone());
+        match agent.bus().publish(message).await {
+            Ok(_) => Ok(Some(())),
+            Err(PublishError::Denied { subject }) => anyhow::bail!("denied {subject}"),
+            Err(_) => Ok(None),
+        }
+    })
+    .await
+}
+
+async fn ledger(operator: &Operator) -> Result<Ledger> {
+    let mut ledger = Ledger::default();
+    operator.messages("TASKS_acme").await?.values().for_each(|stored| ledger.accept(stored));
+    operator.messages(RESULTS).await?.values().for_each(|stored| ledger.end(stored));
+    Ok(ledger)
+}
+
+#[tokio::test]
+async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
+    let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x5eed);
+    eprintln!("TIDEGATE_SEED={seed}");
+    let mut dice = Dice(seed);
+    let mut cell = TestCell::start(&["--routers", "2"]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let produce = async {
+        for number in 0..TASKS {
+            submit(&agent, number).await?;
+        }
+        anyhow::Ok(())
+    };
+    let kill = async {
+        for _ in 0..KILLS {
+            let role = ROLES[dice.roll(ROLES.len())];
+            // A role that is down already is not killed again; the next kill comes when something was accepted since.
+            if cell.pid(role).is_ok() {
+                cell.signal(role, Signal::SIGKILL)?;
+            }
+            let pause = Duration::from_millis(200 + 100 * u64::try_from(dice.roll(8)).unwrap());
+            tokio::time::timeout(pause, std::future::pending::<()>()).await.unwrap_err();
+        }
+        anyhow::Ok(())
+    };
+    let (produced, killed) = tokio::join!(produce, kill);
+    produced.context("submitting")?;
+    killed.context("killing")?;
+    let after = Instant::now();
+    let operator = until("the server", DRAIN, || async { Ok(Operator::connect(&cell).await.ok()) }).await?;
+    until("every task to end", DRAIN, || async {
+        let Ok(state) = operator.bus().stream_info(RESULTS).await else { return Ok(None) };
+        Ok((state.messages >= TASKS as u64).then_some(()))
+    })
+    .await?;
+    let ledger = ledger(&operator).await?;
+    eprintln!("drained {} ms after the last fault", after.elapsed().as_millis());
+    assert_eq!(ledger.accepted.len(), TASKS);
+    assert_eq!(ledger.breaches(), Vec::<String>::new());
+    until("the record to have every result", DRAIN, || async {
+        let status = cell.json(&["status"]).await.ok();
+        let lag = status.as_ref().and_then(|s| s.pointer("/record/lag")).and_then(serde_json::Value::as_u64);
+        Ok((lag == Some(0)).then_some(()))
+    })
+    .await?;
+    cell.stop().await?;
+    let record = cell.path().join("record").display().to_string();
+    cell.tidegate(&["audit", "verify", "--record", &record]).await.context("the record verifies")?;
+    Ok(())
+}
