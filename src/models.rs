@@ -64,7 +64,7 @@ impl Model {
         if !path.exists() {
             bail!("`{}` is missing: run `deploy/fetch models`, or set TIDEGATE_MODELS", path.display());
         }
-        verify_file(&path, &file.sha256, file.bytes_max)
+        verify_file(&path, Some(&file.sha256), file.bytes_max)
             .with_context(|| format!("`{}` is not the file of the manifest: fetch it again", path.display()))?;
         Ok(())
     }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tidegate_audit::{Cursor, Filter};
+use tidegate_bus::Role;
 use tidegate_schemas::ids::Identifier;
 
 use super::record::Record;
@@ -28,13 +29,16 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     if let AuditCommand::Verify { quick, since } = args.command {
         return verify::run(global, &args, quick, since).await;
     }
-    let record = match &args.record {
-        Some(dir) => Record::in_directory(dir, args.key.as_deref())?,
-        None => Record::open(&Cell::open(&global.cell)?).await?,
+    let (record, bus) = match &args.record {
+        Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
+        None => {
+            let cell = Cell::open(&global.cell)?;
+            (Record::open(&cell).await?, cell.connect(Role::Provisioner).await.ok())
+        }
     };
     match args.command {
         AuditCommand::Tail { lines, once } => tail(global, &record, lines, once).await,
-        AuditCommand::Task { id, tenant } => timeline::run(global, &record, id, tenant).await,
+        AuditCommand::Task { id, tenant } => timeline::run(global, &record, bus, id, tenant).await,
         AuditCommand::Workflow { id } => workflow(global, &record, id).await,
         AuditCommand::Query(args) => query(global, &record, args).await,
         AuditCommand::Verify { .. } => Ok(ExitCode::SUCCESS),
@@ -65,7 +69,7 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
 
 /// The cursor of a page that begins with an index.
 fn before(index: u64) -> Result<Option<Cursor>> {
-    let cursor = index.checked_sub(1).map(|last| format!("0.{last}").parse());
+    let cursor = index.checked_sub(1).map(|last| format!("0.{last}").parse::<Cursor>());
     Ok(cursor.transpose()?)
 }
 

@@ -108,7 +108,8 @@ impl Dev {
         let bus = self.cell.connect(BusRole::Provisioner).await?;
         output::note("creating streams, consumers and buckets");
         provision::streams(&bus, &self.cell, bundle, directory).await?;
-        if stand_in {
+        // A bundle that names no destination at the stand-in has no use for it.
+        if stand_in && !self.cell.config.cloud.providers.is_empty() {
             self.start_stand_in(global).await?;
         }
         provision::first_versions(&bus, &self.cell, bundle, directory).await?;

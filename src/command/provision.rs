@@ -30,7 +30,10 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let directory = super::directory::active(&bus).await?.unwrap_or_else(Directory::empty);
     let report = streams(&bus, &cell, &bundle, &directory).await?;
     if global.json {
-        output::json(&report)?;
+        let drifted: Vec<_> = report.drifted.iter().map(|(name, drift)| format!("{name}: {drift:?}")).collect();
+        output::json(&serde_json::json!({
+            "created": report.created, "unchanged": report.unchanged, "drifted": drifted
+        }))?;
     } else {
         output::line(format!("created {}, unchanged {}", report.created.len(), report.unchanged));
         for (name, drift) in &report.drifted {

@@ -35,7 +35,10 @@ struct Screen {
     queues: Vec<Queue>,
     off: Vec<Switch>,
     bundle: Option<BundleLine>,
-    record: Result<RecordLine, String>,
+    record: Option<RecordLine>,
+    /// Why the record cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_error: Option<String>,
 }
 
 /// One role's process.
@@ -82,6 +85,10 @@ struct RecordLine {
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let bus = cell.connect(Role::Provisioner).await?;
+    let (recorded, record_error) = match record(&cell, &bus).await {
+        Ok(line) => (Some(line), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     let screen = Screen {
         cell: cell.config.name.to_string(),
         url: cell.config.url.clone(),
@@ -90,9 +97,10 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         queues: queues(&cell, &bus).await?,
         off: lane::flags(&bus).await?.switches,
         bundle: bundle(&bus).await?,
-        record: record(&cell, &bus).await.map_err(|error| format!("{error:#}")),
+        record: recorded,
+        record_error,
     };
-    let well = screen.roles.iter().all(|role| role.ready) && screen.record.is_ok();
+    let well = screen.roles.iter().all(|role| role.ready) && screen.record.is_some();
     if global.json { output::json(&screen)? } else { show(&screen) }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -141,7 +149,7 @@ async fn door(address: &str) -> std::io::Result<(bool, String)> {
         stream.take(DOOR_BYTES_MAX).read_to_string(&mut answer).await?;
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
         let told: Told = serde_json::from_str(body).map_err(|_| std::io::Error::other("it is no health door"))?;
-        Ok((told.ok, told.sentence))
+        Ok::<_, std::io::Error>((told.ok, told.sentence))
     };
     let late = || std::io::Error::other("no answer in time");
     tokio::time::timeout(DOOR, asked).await.unwrap_or_else(|_| Err(late()))
@@ -248,7 +256,7 @@ fn show(screen: &Screen) {
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
     }
     match &screen.record {
-        Ok(r) => {
+        Some(r) => {
             output::line(format!(
                 "record   {} records, {} behind; tasks: {} accepted = {} ended + {} open",
                 r.records, r.lag, r.accepted, r.ended, r.open
@@ -256,7 +264,10 @@ fn show(screen: &Screen) {
             output::line(format!("alarms   {}{}", r.alarms, hint(r.alarms > 0, "tidegate audit query --anomalies")));
             output::line(format!("dead     {}{}", r.dead, hint(r.dead > 0, "tidegate dead list")));
         }
-        Err(why) => output::line(format!("record   cannot be asked: {why}")),
+        None => {
+            let why = screen.record_error.as_deref().unwrap_or_default();
+            output::line(format!("record   cannot be asked: {why}"));
+        }
     }
 }
 

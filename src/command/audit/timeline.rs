@@ -9,8 +9,11 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tidegate_audit::read::Timeline;
 use tidegate_audit::{Opened, Record as Found};
+use tidegate_bus::Bus;
 use tidegate_policies::{Bundle, explain};
+use tidegate_schemas::control::BUNDLES_BUCKET;
 use tidegate_schemas::decision::Decision;
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, TaskId};
 
@@ -19,7 +22,34 @@ use crate::cli::Global;
 use crate::command::record::Record;
 use crate::output;
 
-pub(super) async fn run(global: &Global, record: &Record, id: TaskId, tenant: Option<Name>) -> Result<ExitCode> {
+/// Bundles that decisions name, where the cell still has them: they hold the policies' titles and owners.
+struct Bundles {
+    bus: Option<Bus>,
+    known: BTreeMap<Digest, Option<Bundle>>,
+}
+
+impl Bundles {
+    async fn get(&mut self, hash: Digest) -> Option<&Bundle> {
+        if !self.known.contains_key(&hash) {
+            let found = self.fetch(hash).await;
+            self.known.insert(hash, found);
+        }
+        self.known.get(&hash)?.as_ref()
+    }
+
+    async fn fetch(&self, hash: Digest) -> Option<Bundle> {
+        let entry = self.bus.as_ref()?.kv_get(BUNDLES_BUCKET, &hash.to_string()).await.ok()??;
+        Bundle::from_archive(std::str::from_utf8(&entry.value).ok()?).ok()
+    }
+}
+
+pub(super) async fn run(
+    global: &Global,
+    record: &Record,
+    bus: Option<Bus>,
+    id: TaskId,
+    tenant: Option<Name>,
+) -> Result<ExitCode> {
     let timelines = record.task(tenant, id).await?;
     if timelines.is_empty() {
         if global.json { output::json(&json!([]))? } else { output::line("no such task is recorded") }
@@ -30,8 +60,9 @@ pub(super) async fn run(global: &Global, record: &Record, id: TaskId, tenant: Op
         output::json(&told?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut bundles = Bundles { bus, known: BTreeMap::new() };
     for timeline in &timelines {
-        show(record, timeline).await?;
+        show(record, &mut bundles, timeline).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,7 +74,7 @@ fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
                "deadline": timeline.deadline, "records": records }))
 }
 
-async fn show(record: &Record, timeline: &Timeline) -> Result<()> {
+async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Result<()> {
     let Timeline { tenant, agent, task, state, records, .. } = timeline;
     output::line(format!("task {task} of {tenant}/{agent}: {}", state.as_str()));
     let times: BTreeMap<String, Timestamp> =
@@ -59,7 +90,7 @@ async fn show(record: &Record, timeline: &Timeline) -> Result<()> {
             output::line(format!("{:24}because of {cause}{}", "", after.unwrap_or_default()));
         }
         if let Some(decision) = decision(record, found).await? {
-            for line in explain::text(&decision, None::<&Bundle>).lines() {
+            for line in explain::text(&decision, bundles.get(decision.bundle).await).lines() {
                 output::line(format!("{:24}{line}", ""));
             }
         }

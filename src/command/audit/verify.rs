@@ -1,6 +1,6 @@
 //! `tidegate audit verify`: the record against itself, read from its file.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -42,7 +42,7 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, quick: bool, since: O
     show(global, &dir, &report)
 }
 
-fn verify(dir: &PathBuf, level: Level, quiet: bool) -> Result<Report> {
+fn verify(dir: &Path, level: Level, quiet: bool) -> Result<Report> {
     let reader = Reader::open(dir, None)?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     bar.set_style(ProgressStyle::with_template("verifying {wide_bar} {pos}/{len} records, {eta} left")?);
@@ -54,7 +54,7 @@ fn verify(dir: &PathBuf, level: Level, quiet: bool) -> Result<Report> {
     Ok(report?)
 }
 
-fn unreadable(global: &Global, dir: &std::path::Path, error: &anyhow::Error) -> Result<ExitCode> {
+fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
     if global.json {
         output::json(&json!({ "verdict": "unreadable", "record": dir, "why": format!("{error:#}") }))?;
     } else {
@@ -63,7 +63,7 @@ fn unreadable(global: &Global, dir: &std::path::Path, error: &anyhow::Error) -> 
     Ok(ExitCode::from(UNREADABLE))
 }
 
-fn show(global: &Global, dir: &std::path::Path, report: &Report) -> Result<ExitCode> {
+fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
     let whole = report.is_ok();
     if global.json {
         let verdict = if whole { "whole" } else { "tampered" };

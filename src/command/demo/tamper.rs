@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tidegate_audit::verify::{Level, Report};
-use tidegate_audit::{MasterKey, Options, Reader, Store};
+use tidegate_audit::{MasterKey, Options, Reader, Record, Store};
 use tidegate_bus::Role;
 
 use super::cast::{Cast, LOOK_EVERY, RESULT, say};
@@ -97,8 +97,7 @@ fn flip(dir: &Path, index: u64) -> Result<(String, usize)> {
             let at = start + needle.len() - 2;
             let byte = bytes.get(at).copied().unwrap_or_default();
             file.write_all_at(&[byte ^ 1], at as u64).context("changing the copy")?;
-            let now = Reader::open(dir, None)?.get(index);
-            if !matches!(now, Ok(Some(now)) if now == record) {
+            if !reads_as(dir, index, &record) {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 return Ok((name, at));
             }
@@ -106,6 +105,11 @@ fn flip(dir: &Path, index: u64) -> Result<(String, usize)> {
         }
     }
     bail!("the record's bytes were not found in its file")
+}
+
+fn reads_as(dir: &Path, index: u64, record: &Record) -> bool {
+    let read = Reader::open(dir, None).ok().and_then(|reader| reader.get(index).ok().flatten());
+    read.as_ref() == Some(record)
 }
 
 fn places(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
