@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
-    PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template, ValidationMode, Validator,
+    PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template,
 };
+use serde_json::Value;
 
 use crate::bundle::{BundleError, Link, Parts};
 use crate::destination::DestinationSpec;
@@ -20,9 +21,7 @@ pub(crate) use seat::{Principal, Seat};
 mod context;
 mod seat;
 mod types;
-
-/// How many attributes a policy may follow from the request on. Two is what prebuilt entities hold.
-const LEVEL_MAX: u32 = 2;
+mod validate;
 
 /// What is asked about a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +71,8 @@ pub(crate) struct Engine {
     by_principal: HashMap<EntityUid, (Vec<usize>, Vec<usize>)>,
     /// Links whose scope names no principal.
     links_everyone: Vec<usize>,
+    /// One question for each form of context in the schema; mostly all actions share one.
+    contexts: Vec<Question>,
     places: Vec<types::Place>,
     authorizer: Authorizer,
 }
@@ -113,6 +114,7 @@ impl Engine {
             everyone: Vec::new(),
             by_principal: HashMap::new(),
             links_everyone: Vec::new(),
+            contexts: contexts(&parts.schema),
             places,
             authorizer: Authorizer::new(),
         };
@@ -139,96 +141,11 @@ impl Engine {
         }
     }
 
-    /// All policies in one set, for validation.
-    pub(crate) fn whole(&self) -> Result<PolicySet, BundleError> {
-        let mut set = PolicySet::new();
-        let failed = |error: cedar_policy::PolicySetError| content(error.to_string());
-        for policy in &self.policies {
-            set.add(policy.clone()).map_err(failed)?;
-        }
-        for template in self.templates.values() {
-            set.add_template(template.clone()).map_err(failed)?;
-        }
-        for link in &self.links {
-            set.link(link.template.clone(), link.id.clone(), link.values.clone())
-                .map_err(|error| content(format!("link `{}`: {error}", link.id)))?;
-        }
-        Ok(set)
-    }
-
-    /// Validates everything against the schema, strictly, warnings counted as errors, and tries one request.
-    pub(crate) fn validate(&self) -> Result<(), BundleError> {
-        let set = self.whole()?;
-        let result =
-            Validator::new(self.schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL_MAX);
-        if !result.validation_passed_without_warnings() {
-            let errors = result.validation_errors().map(ToString::to_string);
-            let warnings = result.validation_warnings().map(ToString::to_string);
-            return Err(BundleError::Policies(errors.chain(warnings).collect()));
-        }
-        self.check_annotations(&set)?;
-        self.check_literals(&set)?;
-        self.rehearse()
-    }
-
-    fn check_annotations(&self, set: &PolicySet) -> Result<(), BundleError> {
-        let statics = set.policies().filter(|policy| policy.is_static());
-        let statics =
-            statics.map(|p| (p.id(), p.annotation("id"), p.annotation("owner"), p.annotation("title")));
-        let templates = set
-            .templates()
-            .map(|t| (t.id(), t.annotation("id"), t.annotation("owner"), t.annotation("title")));
-        for (id, named, owner, title) in statics.chain(templates) {
-            let text: &str = id.as_ref();
-            if named != Some(text) || !is_id(text) {
-                return Err(content(format!("policy `{id}` needs an `@id` of a-z, 0-9 and `-`")));
-            }
-            if owner.is_none_or(str::is_empty) || title.is_none_or(str::is_empty) {
-                return Err(content(format!("policy `{id}` needs `@owner` and `@title`")));
-            }
-        }
-        for link in &self.links {
-            let text: &str = link.id.as_ref();
-            if !is_id(text) {
-                return Err(content(format!("link `{}` needs an id of a-z, 0-9 and `-`", link.id)));
-            }
-        }
-        Ok(())
-    }
-
-    /// A name of a region, pool, provider or destination that the bundle does not have is a slip of the pen.
-    fn check_literals(&self, set: &PolicySet) -> Result<(), BundleError> {
-        let slots = self
-            .links
-            .iter()
-            .flat_map(|link| link.values.iter().map(move |(_, uid)| (&link.id, uid.clone())));
-        let literals =
-            set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
-        for (policy, uid) in literals.chain(slots) {
-            if self.types.of_places(uid.type_name()) && !self.places.iter().any(|place| place.knows(&uid)) {
-                return Err(content(format!(
-                    "policy `{policy}` names {uid}, which the bundle does not have"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tries an entity store and a context against the schema, so that a schema that fits no task is found now.
-    fn rehearse(&self) -> Result<(), BundleError> {
-        let misfit = |error: String| {
-            content(format!("the schema does not fit the judge's entities or context: {error}"))
-        };
-        let seat = Seat::new(self, Principal::rehearsal()).map_err(misfit)?;
-        self.context(&Circumstances::rehearsal()).map_err(misfit)?;
-        drop(seat);
-        Ok(())
-    }
-
     /// The context of one task, validated against the schema for every action.
     pub(crate) fn context(&self, circumstances: &Circumstances) -> Result<Context, String> {
         let context = circumstances.context(&self.types, &self.places).map_err(|error| error.to_string())?;
-        for (action, _) in &self.actions {
+        for question in &self.contexts {
+            let (action, _) = &self.actions[*question as usize];
             context.validate(&self.schema, action).map_err(|error| error.to_string())?;
         }
         Ok(context)
@@ -322,11 +239,6 @@ impl Engine {
     }
 }
 
-fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
 fn applies(constraint: &ActionConstraint, actions: &HashSet<EntityUid>) -> bool {
     match constraint {
         ActionConstraint::Any => true,
@@ -349,6 +261,18 @@ fn actions(schema: &Schema) -> Result<[(EntityUid, HashSet<EntityUid>); 3], Bund
     };
     let [local, cloud, review] = Question::ALL.map(find);
     Ok([local?, cloud?, review?])
+}
+
+/// The questions whose contexts have different forms in the schema.
+fn contexts(schema: &Value) -> Vec<Question> {
+    let form = |question: Question| schema.pointer(&format!("//actions/{}/appliesTo/context", question.as_str()));
+    let mut found: Vec<Question> = Vec::new();
+    for question in Question::ALL {
+        if form(question).is_none() || found.iter().all(|other| form(*other) != form(question)) {
+            found.push(question);
+        }
+    }
+    found
 }
 
 impl Linked {

@@ -6,6 +6,10 @@ use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, 
 
 use crate::bundle::Bundle;
 
+pub use near::{NearMiss, near_misses};
+
+mod near;
+
 /// Explains a decision in a few lines: what, why, what was found, and each destination with the policies behind its verdict.
 /// Titles and owners come from the bundle where it is at hand. Holds nothing of the task's text.
 #[must_use]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cedar_policy::{Context, PolicySet};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Decision, Destination, Facts};
 use tidegate_schemas::directory::Directory;
@@ -14,7 +15,7 @@ use tidegate_schemas::labels::Labels;
 use tidegate_schemas::task::Task;
 
 use crate::bundle::{Bundle, BundleError};
-use crate::engine::{Circumstances, Engine, Principal, Seat};
+use crate::engine::{Answer, Circumstances, Engine, Principal, Question, Seat};
 use crate::taxonomy::scan::{Findings, Scanner};
 
 pub(crate) use notes::Notes;
@@ -89,7 +90,7 @@ impl Judge {
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
         let (labels, findings) = self.look(task);
         let scan = self.scanner.fact();
-        let found = findings.counts.values().fold(0_u64, |sum, count| sum.saturating_add(u64::from(*count)));
+        let found = findings.total();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
         let Some((tenant, agent)) = directory.agent(&task.tenant, &task.agent) else {
             return draft.reject(Code::UnknownPrincipal, sentence::UNKNOWN_PRINCIPAL.to_owned(), Vec::new());
@@ -108,6 +109,28 @@ impl Judge {
         let round =
             consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, context };
         draft.conclude(round.run())
+    }
+
+    /// What a task would be judged with, for explaining.
+    pub(crate) fn prepared(&self, task: &Task, directory: &Directory, facts: &Facts) -> Option<(Arc<Seat>, Context)> {
+        let (labels, findings) = self.look(task);
+        let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
+        let mut circumstances =
+            Circumstances::new(task, &labels, tenant, facts, &self.scanner.fact(), findings.total());
+        circumstances.off = self.off(task, facts);
+        let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
+        Some((seat, self.engine.context(&circumstances).ok()?))
+    }
+
+    pub(crate) fn ask_of(
+        &self,
+        seat: &Seat,
+        question: Question,
+        place: usize,
+        context: &Context,
+        set: &PolicySet,
+    ) -> Answer {
+        self.engine.ask_of(seat, question, place, context, set)
     }
 
     /// Names of destinations that a switch covers.

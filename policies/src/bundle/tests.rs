@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::{Bundle, BundleError};
 
 /// A copy of the default bundle, to be changed.
-pub(crate) struct Copy(tempfile::TempDir);
+pub(crate) struct Variant(tempfile::TempDir);
 
-impl Copy {
+impl Variant {
     pub(crate) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/default");
@@ -58,7 +58,7 @@ const MORE: &str = "policies/99-more.cedar";
 
 #[test]
 fn an_archive_gives_the_same_bundle() {
-    let bundle = Copy::new().read().unwrap();
+    let bundle = Variant::new().read().unwrap();
     let again = Bundle::from_archive(bundle.archive()).unwrap();
     assert_eq!((again.hash(), again.archive()), (bundle.hash(), bundle.archive()));
     assert_eq!(again.policy_ids(), bundle.policy_ids());
@@ -68,15 +68,15 @@ fn an_archive_gives_the_same_bundle() {
 
 #[test]
 fn comments_order_and_layout_do_not_change_the_hash() {
-    let plain = Copy::new().read().unwrap().hash();
-    let policies = std::fs::read_to_string(Copy::new().path().join("policies/30-regulation.cedar")).unwrap();
+    let plain = Variant::new().read().unwrap().hash();
+    let policies = std::fs::read_to_string(Variant::new().path().join("policies/30-regulation.cedar")).unwrap();
     let mut turned: Vec<&str> = policies.split("\n\n").collect();
     turned.reverse();
-    let destinations = std::fs::read_to_string(Copy::new().path().join("destinations.toml")).unwrap();
+    let destinations = std::fs::read_to_string(Variant::new().path().join("destinations.toml")).unwrap();
     let mut tables: Vec<&str> = destinations.split("[[destination]]").skip(1).collect();
     tables.reverse();
     let tables: String = tables.iter().map(|table| format!("[[destination]]{table}\n# more\n")).collect();
-    let same = Copy::new()
+    let same = Variant::new()
         .write(
             "policies/05-moved.cedar",
             &turned.join("\n\n// a comment\n").replace("  context", "\t  context"),
@@ -95,7 +95,7 @@ fn comments_order_and_layout_do_not_change_the_hash() {
 
 #[test]
 fn every_part_changes_the_hash() {
-    let plain = Copy::new().read().unwrap().hash();
+    let plain = Variant::new().read().unwrap().hash();
     let changes = [
         ("bundle.toml", "version = \"1\"", "version = \"2\""),
         ("taxonomy.toml", "\"symptoms\", ", ""),
@@ -107,7 +107,7 @@ fn every_part_changes_the_hash() {
         ("cases/10-sensitivity.toml", "public question leaves", "public questions leave"),
     ];
     for (file, from, to) in changes {
-        assert_ne!(Copy::new().replace(file, from, to).read().unwrap().hash(), plain, "{file}");
+        assert_ne!(Variant::new().replace(file, from, to).read().unwrap().hash(), plain, "{file}");
     }
 }
 
@@ -115,7 +115,7 @@ fn every_part_changes_the_hash() {
 fn a_bundle_takes_what_it_lacks_from_the_one_it_extends() {
     let demo = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/demo");
     let demo = Bundle::from_dir(&demo).unwrap();
-    let default = Copy::new().read().unwrap();
+    let default = Variant::new().read().unwrap();
     assert_eq!(demo.taxonomy(), default.taxonomy());
     assert_eq!(demo.destinations().len(), 3);
     assert!(default.destination(&"standin".parse().unwrap()).is_none());
@@ -124,46 +124,47 @@ fn a_bundle_takes_what_it_lacks_from_the_one_it_extends() {
 #[test]
 fn what_is_refused() {
     let ok = "@id(\"x\") @owner(\"o\") @title(\"t\") ";
-    let policy = |text: &str| Copy::new().write(MORE, &format!("{ok}{text}"));
-    let table: Vec<(&str, Copy, &str)> = vec![
-        ("no id", Copy::new().write(MORE, "@owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "no `@id`"),
-        ("no owner", Copy::new().write(MORE, "@id(\"x\") @title(\"t\") forbid (principal, action, resource);"), "`@owner`"),
-        ("no title", Copy::new().write(MORE, "@id(\"x\") @owner(\"o\") forbid (principal, action, resource);"), "`@title`"),
+    let policy = |text: &str| Variant::new().write(MORE, &format!("{ok}{text}"));
+    let table: Vec<(&str, Variant, &str)> = vec![
+        ("no id", Variant::new().write(MORE, "@owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "no `@id`"),
+        ("no owner", Variant::new().write(MORE, "@id(\"x\") @title(\"t\") forbid (principal, action, resource);"), "`@owner`"),
+        ("no title", Variant::new().write(MORE, "@id(\"x\") @owner(\"o\") forbid (principal, action, resource);"), "`@title`"),
         (
             "an id twice",
-            Copy::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"),
+            Variant::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"),
             "stands twice",
         ),
         (
             "a template with a policy's id",
-            Copy::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal == ?principal, action, resource);"),
+            Variant::new().write(MORE, "@id(\"cost-limit\") @owner(\"o\") @title(\"t\") forbid (principal == ?principal, action, resource);"),
             "stands twice",
         ),
-        ("a reserved id", Copy::new().write(MORE, "@id(\"floor-x\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "judge's own"),
+        ("a reserved id", Variant::new().write(MORE, "@id(\"floor-x\") @owner(\"o\") @title(\"t\") forbid (principal, action, resource);"), "judge's own"),
         ("bad syntax", policy("forbid (principal, action);"), "99-more"),
         ("an unknown attribute", policy("forbid (principal, action, resource) when { context.mood > 1 };"), "mood"),
         ("a wrong type", policy("forbid (principal, action, resource) when { context.hop == \"one\" };"), "validate"),
         ("a misspelt category", policy("forbid (principal, action, resource) when { context.categories.contains(Category::\"helth\") };"), "helth"),
+        ("a misspelt region", policy("forbid (principal, action, resource in Region::\"euu\");"), "euu"),
         ("a misspelt provider", policy("forbid (principal, action, resource in Provider::\"opnai\");"), "opnai"),
         ("a warning: can never apply", policy("forbid (principal, action == Action::\"RouteCloud\", resource) when { context.hop > 1 && false };"), "validate"),
         ("a malformed code", policy("@code(\"maybe\") forbid (principal, action, resource);"), "@code"),
         ("a malformed queue", policy("@queue(\"A B\") forbid (principal, action, resource);"), "@queue"),
         ("a malformed cap", policy("@cost_cap_usd_micros(\"-1\") forbid (principal, action, resource);"), "@cost_cap"),
-        ("three levels", Copy::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
+        ("three levels", Variant::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
             MORE,
             &format!("{ok}forbid (principal, action, resource) when {{ principal.tenant has next && principal.tenant.next has next && principal.tenant.next.next == principal.tenant }};"),
         ), "validate"),
-        ("a schema without a fact", Copy::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "does not fit"),
-        ("a schema without an action", Copy::new().replace("schema.cedarschema", "action SkipReview", "action SkipReviews"), "SkipReview"),
-        ("a link to nowhere", Copy::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""), "clinic-local-only"),
-        ("a link with a slot missing", Copy::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""), "clinic-local-only"),
-        ("a destination twice", Copy::new().replace("destinations.toml", "name = \"openai-eu\"", "name = \"openai\""), "stands twice"),
-        ("a destination of no region", Copy::new().replace("destinations.toml", "region = \"us\"", "region = \"moon\""), "moon"),
-        ("a destination of no owner", Copy::new().replace("destinations.toml", "owner = \"platform@example.com\"", "owner = \"\""), "owner"),
-        ("a local destination with a protocol", Copy::new().replace("destinations.toml", "target = \"default\"", "target = \"default\"\nprotocol = \"openai_chat\""), "protocol"),
-        ("an unknown key", Copy::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"), "mood"),
-        ("an unbounded pattern", Copy::new().replace("taxonomy.toml", "{1,64}@", "+@"), "bound"),
-        ("an unknown category", Copy::new().replace("taxonomy.toml", "category = \"card\"", "category = \"cards\""), "cards"),
+        ("a schema without a fact", Variant::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "does not fit"),
+        ("a schema without an action", Variant::new().replace("schema.cedarschema", "action SkipReview", "action SkipReviews"), "SkipReview"),
+        ("a link to nowhere", Variant::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""), "clinic-local-only"),
+        ("a link with a slot missing", Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""), "clinic-local-only"),
+        ("a destination twice", Variant::new().replace("destinations.toml", "name = \"openai-eu\"", "name = \"openai\""), "stands twice"),
+        ("a destination of no region", Variant::new().replace("destinations.toml", "region = \"us\"", "region = \"moon\""), "moon"),
+        ("a destination of no owner", Variant::new().replace("destinations.toml", "owner = \"platform@example.com\"", "owner = \"\""), "owner"),
+        ("a local destination with a protocol", Variant::new().replace("destinations.toml", "target = \"default\"", "target = \"default\"\nprotocol = \"openai_chat\""), "protocol"),
+        ("an unknown key", Variant::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"), "mood"),
+        ("an unbounded pattern", Variant::new().replace("taxonomy.toml", "{1,64}@", "+@"), "bound"),
+        ("an unknown category", Variant::new().replace("taxonomy.toml", "category = \"card\"", "category = \"cards\""), "cards"),
     ];
     for (what, copy, wanted) in table {
         let error = copy.read().map(|_| ()).unwrap_err().to_string();
@@ -173,7 +174,7 @@ fn what_is_refused() {
 
 #[test]
 fn archives_that_are_none_are_refused() {
-    let bundle = Copy::new().read().unwrap();
+    let bundle = Variant::new().read().unwrap();
     let mut value: Value = serde_json::from_str(bundle.archive()).unwrap();
     value["format"] = 2.into();
     assert!(Bundle::from_archive(&value.to_string()).is_err());
@@ -195,7 +196,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn the_order_of_an_archives_keys_does_not_matter(seed in any::<u64>()) {
-        let bundle = Copy::new().read().unwrap();
+        let bundle = Variant::new().read().unwrap();
         let value: Value = serde_json::from_str(bundle.archive()).unwrap();
         let again = Bundle::from_archive(&scrambled(&value, seed)).unwrap();
         prop_assert_eq!(again.hash(), bundle.hash());

@@ -96,7 +96,7 @@ impl Seat {
         self.principal == *principal
     }
 
-    pub(super) fn slice(&self, question: Question, place: usize) -> Option<&PolicySet> {
+    pub(crate) fn slice(&self, question: Question, place: usize) -> Option<&PolicySet> {
         self.slices.get(place).map(|slices| &slices[question as usize])
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Types {
     pub(super) role: EntityTypeName,
     pub(super) agent: EntityTypeName,
     pub(super) region: EntityTypeName,
+    regions: HashSet<EntityUid>,
     pool: EntityTypeName,
     provider: EntityTypeName,
     destination: EntityTypeName,
@@ -123,12 +124,14 @@ impl Words {
 
 impl Types {
     pub(super) fn new(taxonomy: &Taxonomy) -> Result<Self, BundleError> {
+        let region = type_name("Region")?;
         Ok(Self {
+            regions: taxonomy.regions.keys().map(|name| uid(&region, name.as_str())).collect(),
+            region,
             tenant: type_name("Tenant")?,
             team: type_name("Team")?,
             role: type_name("Role")?,
             agent: type_name("Agent")?,
-            region: type_name("Region")?,
             pool: type_name("Pool")?,
             provider: type_name("Provider")?,
             destination: type_name("Destination")?,
@@ -136,9 +139,11 @@ impl Types {
         })
     }
 
-    /// Whether entities of this type are destinations, or what destinations are in.
-    pub(super) fn of_places(&self, name: &EntityTypeName) -> bool {
-        [&self.pool, &self.provider, &self.destination].contains(&name)
+    /// Whether this names a region, pool, provider or destination that the bundle does not have.
+    pub(super) fn missing(&self, uid: &EntityUid, places: &[Place]) -> bool {
+        let of = uid.type_name();
+        let placed = [&self.pool, &self.provider, &self.destination].contains(&of);
+        (*of == self.region && !self.regions.contains(uid)) || (placed && !places.iter().any(|place| place.knows(uid)))
     }
 
     /// A set of regions.

@@ -14,14 +14,14 @@ use tidegate_schemas::task::Task;
 
 use super::Judge;
 use crate::bundle::Bundle;
-use crate::bundle::tests::Copy;
+use crate::bundle::tests::Variant;
 use crate::cases::Case;
 use crate::engine::{Circumstances, Principal, Question, Seat};
 
-static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Copy::new()));
+static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Variant::new()));
 const MORE: &str = "policies/99-more.cedar";
 
-fn judge(copy: &Copy) -> Judge {
+fn judge(copy: &Variant) -> Judge {
     Judge::new(Arc::new(copy.read().unwrap_or_else(|error| panic!("{error}")))).unwrap()
 }
 
@@ -65,7 +65,7 @@ const OVERFLOW: &str = "@id(\"budget\") @owner(\"o\") @title(\"t\")
 
 #[test]
 fn a_forbid_that_fails_denies() {
-    let broken = judge(&Copy::new().write(MORE, OVERFLOW));
+    let broken = judge(&Variant::new().write(MORE, OVERFLOW));
     let (task, directory, mut facts) = request("public question leaves");
     // The control: where it does not overflow, it forbids like any other.
     assert_eq!(verdict(&broken.decide(&task, &directory, &facts), "openai"), Considering::Forbidden);
@@ -86,7 +86,7 @@ fn a_forbid_that_fails_denies() {
 #[test]
 fn when_all_fail_the_code_says_so() {
     let everywhere = OVERFLOW.replace("action == Action::\"RouteCloud\"", "action");
-    let broken = judge(&Copy::new().write(MORE, &everywhere));
+    let broken = judge(&Variant::new().write(MORE, &everywhere));
     let (task, directory, mut facts) = request("public question leaves");
     facts.hop = 1;
     let decision = broken.decide(&task, &directory, &facts);
@@ -96,7 +96,7 @@ fn when_all_fail_the_code_says_so() {
 
 #[test]
 fn a_review_policy_that_fails_denies() {
-    let broken = judge(&Copy::new().write(MORE, &OVERFLOW.replace("RouteCloud", "SkipReview")));
+    let broken = judge(&Variant::new().write(MORE, &OVERFLOW.replace("RouteCloud", "SkipReview")));
     let (task, directory, mut facts) = request("public question leaves");
     facts.hop = 1;
     let decision = broken.decide(&task, &directory, &facts);
@@ -165,7 +165,7 @@ fn slices_decide_as_the_whole_set() {
 #[test]
 fn no_bundle_can_permit_what_the_floor_forbids() {
     let everything = "@id(\"all\") @owner(\"o\") @title(\"t\") permit (principal, action, resource);";
-    let mut copy = Copy::new().write(MORE, everything).write("links.toml", "");
+    let mut copy = Variant::new().write(MORE, everything).write("links.toml", "");
     for file in ["10-route", "20-sensitivity", "30-regulation", "40-limits", "50-people", "60-tenants"] {
         copy = copy.remove(&format!("policies/{file}.cedar"));
     }
@@ -185,12 +185,7 @@ fn no_bundle_can_permit_what_the_floor_forbids() {
 
 #[test]
 fn without_a_permit_a_person_decides() {
-    let bare = Copy::new().replace(
-        "policies/50-people.cedar",
-        "@id(\"review-default\")",
-        "@id(\"review-default\")\n@x(\"\")",
-    );
-    let strict = judge(&bare.replace(
+    let strict = judge(&Variant::new().replace(
         "policies/50-people.cedar",
         "permit (principal is Agent, action == Action::\"SkipReview\", resource is Destination);",
         "forbid (principal is Agent, action == Action::\"SkipReview\", resource is Destination) when { context.hop > 99 };",
@@ -200,6 +195,16 @@ fn without_a_permit_a_person_decides() {
     let queue = "default".parse().unwrap();
     assert_eq!(decision.obligations, [Obligation::Review { queue }]);
     assert_eq!(decide(&strict, "high stakes, approved: runs").outcome, Outcome::Cloud);
+}
+
+#[test]
+fn work_that_nobody_can_do_is_said_to_be() {
+    let without = judge(&Variant::new().replace("destinations.toml", "kinds = [\"embed\"]", "kinds = [\"classify\"]"));
+    let decision = decide(&without, "embedding goes to the embedding pool");
+    assert_eq!((decision.outcome, decision.code), (Outcome::Reject, Some(Code::NoCapableDestination)));
+    assert!(decision.considered.iter().all(|c| c.verdict == Considering::Incapable));
+    // The control.
+    assert_eq!(decide(&JUDGE, "embedding goes to the embedding pool").outcome, Outcome::Local);
 }
 
 #[test]
@@ -234,6 +239,21 @@ fn no_text_of_a_task_stands_in_a_decision() {
     let written =
         serde_json::to_string(&decision).unwrap() + &crate::explain::text(&decision, Some(JUDGE.bundle()));
     assert!(!written.contains("hunter2"));
+}
+
+#[test]
+fn a_near_miss_names_the_condition() {
+    let (task, directory, facts) = request("internal text stays local");
+    let misses = crate::explain::near_misses(&JUDGE, &task, &directory, &facts);
+    let near = |destination: &str, policy: &str| {
+        misses.iter().find(|miss| miss.destination.as_str() == destination && miss.policy == policy)
+    };
+    let scanned = near("openai-eu", "cloud-internal-scanned").unwrap();
+    assert_eq!(scanned.conditions.len(), 1, "{scanned:?}");
+    assert!(scanned.conditions[0].contains("scan"), "{scanned:?}");
+    assert_eq!(near("openai", "cloud-internal-scanned").unwrap().conditions.len(), 2);
+    // What is permitted is no near miss.
+    assert!(near("local-chat", "local-any-agent").is_none());
 }
 
 #[test]

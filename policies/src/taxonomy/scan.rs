@@ -31,6 +31,14 @@ pub struct Findings {
     pub bytes_read: u64,
 }
 
+impl Findings {
+    /// All findings together, count.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.values().fold(0, |sum, count| sum.saturating_add(u64::from(*count)))
+    }
+}
+
 /// A taxonomy's patterns, compiled.
 #[derive(Debug, Clone)]
 pub struct Scanner {
