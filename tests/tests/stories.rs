@@ -85,7 +85,7 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
         ("paint", embed.to_string().into_bytes(), Code::UnknownKind),
     ];
     for (kind, payload, expected) in table {
-        let result = agent.ask_raw(kind, Headers::new(), payload).await?;
+        let result = agent.ask_raw(kind, Headers::new(), payload).await.with_context(|| format!("{expected}"))?;
         assert_eq!((result.state, code(&result)), (State::Rejected, Some(expected)));
     }
     let twice = Headers::trusted([("ce-type".to_owned(), "x".to_owned())]);
@@ -125,7 +125,7 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     let approve = async {
         let sequence = until("a review", SOON, || async {
             let reviews = cell.json(&["review", "list"]).await?;
-            Ok(reviews.pointer("/0/sequence").and_then(Value::as_u64))
+            Ok(reviews.pointer("/held/0/review").or(reviews.pointer("/0/review")).and_then(Value::as_u64))
         })
         .await?;
         cell.tidegate(&["review", "approve", &sequence.to_string(), "--reason", "looked at it"]).await
