@@ -1,6 +1,6 @@
 //! What the commands print: text for people, JSON for programs. The only place that writes to standard output.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -38,11 +38,6 @@ pub(crate) fn note(text: impl AsRef<str>) {
 pub(crate) fn failed(sentence: &str) -> ExitCode {
     note(format!("tidegate: {sentence}"));
     ExitCode::FAILURE
-}
-
-/// Whether a person looks at standard output.
-pub(crate) fn to_person() -> bool {
-    std::io::stdout().is_terminal()
 }
 
 /// A table with a header, columns as wide as their longest cell.

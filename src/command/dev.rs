@@ -128,7 +128,9 @@ impl Dev {
             role.start()?;
         }
         self.look().await?;
-        self.ready().await
+        self.ready().await?;
+        // Whoever waits for the file may use the cell from here on.
+        self.note_running()
     }
 
     /// Waits until every role says that it can do its work.
@@ -192,7 +194,7 @@ impl Dev {
             let address = role.address().await?;
             self.addresses.insert(role.name.clone(), address);
         }
-        self.note_running()
+        Ok(())
     }
 
     fn note_running(&self) -> Result<()> {

@@ -10,7 +10,6 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_bus::{Bus, CoreMessage, CoreStream, Identity, Outbound};
-use tidegate_schemas::header;
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::limits::TASK_BYTES_MAX;
 use tidegate_schemas::result::{Output, State, TaskResult};
@@ -256,9 +255,4 @@ fn labels(args: &SubmitArgs) -> Value {
         fields.insert("purpose".into(), json!(purpose));
     }
     labels
-}
-
-/// The decision that a result's headers name, where there is one.
-pub(crate) fn decision_of(headers: &header::Headers) -> Option<tidegate_schemas::decision::Decision> {
-    serde_json::from_str(headers.get(header::DECISION)?).ok()
 }
