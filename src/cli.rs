@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use operate::{
-    ServeArgs, VerdictArgs,
-    AuditArgs, AuditCommand, DeadCommand, LaneCommand, LaneWhat, ModelCommand, PolicyCommand, QueryArgs, ReplayCommand,
-    ReviewCommand,
+    AuditArgs, AuditCommand, DeadCommand, LaneCommand, LaneWhat, ModelCommand, PolicyCommand, QueryArgs,
+    ReplayCommand, ReviewCommand, ServeArgs, VerdictArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, SubmitArgs, TaskCommand, TenantCommand, ToolCommand, Who,

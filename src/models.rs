@@ -64,14 +64,19 @@ impl Model {
         if !path.exists() {
             bail!("`{}` is missing: run `deploy/fetch models`, or set TIDEGATE_MODELS", path.display());
         }
-        verify_file(&path, Some(&file.sha256), file.bytes_max)
-            .with_context(|| format!("`{}` is not the file of the manifest: fetch it again", path.display()))?;
+        verify_file(&path, Some(&file.sha256), file.bytes_max).with_context(|| {
+            format!("`{}` is not the file of the manifest: fetch it again", path.display())
+        })?;
         Ok(())
     }
 }
 
 fn default_of(kind: &str) -> Result<Model> {
-    manifest()?.model.into_iter().find(|model| model.kind == kind).with_context(|| format!("no default {kind} model"))
+    manifest()?
+        .model
+        .into_iter()
+        .find(|model| model.kind == kind)
+        .with_context(|| format!("no default {kind} model"))
 }
 
 /// The default chat model's file, verified.

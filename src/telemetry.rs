@@ -9,7 +9,8 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Starts logging to standard error: sentences for a terminal, JSON lines elsewhere. `TIDEGATE_LOG` filters.
 pub(crate) fn logs(role: &'static str) {
-    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    let filter =
+        EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
@@ -26,7 +27,10 @@ pub(crate) fn logs(role: &'static str) {
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
-        tracing::error!(place, "A handler panicked; its message is taken up again, and set aside if it keeps failing.");
+        tracing::error!(
+            place,
+            "A handler panicked; its message is taken up again, and set aside if it keeps failing."
+        );
     }));
 }
 

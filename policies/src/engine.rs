@@ -265,7 +265,8 @@ fn actions(schema: &Schema) -> Result<[(EntityUid, HashSet<EntityUid>); 3], Bund
 
 /// The questions whose contexts have different forms in the schema.
 fn contexts(schema: &Value) -> Vec<Question> {
-    let form = |question: Question| schema.pointer(&format!("//actions/{}/appliesTo/context", question.as_str()));
+    let form =
+        |question: Question| schema.pointer(&format!("//actions/{}/appliesTo/context", question.as_str()));
     let mut found: Vec<Question> = Vec::new();
     for question in Question::ALL {
         if form(question).is_none() || found.iter().all(|other| form(*other) != form(question)) {

@@ -37,7 +37,7 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
     for obligation in &decision.obligations {
         match obligation {
             Obligation::Review { queue } => {
-                writeln!(out, "  must         be decided in review queue `{queue}`")?
+                writeln!(out, "  must         be decided in review queue `{queue}`")?;
             }
             Obligation::CostCap { usd_micros_max } => {
                 writeln!(out, "  must         cost at most {usd_micros_max} millionths of a US dollar")?;

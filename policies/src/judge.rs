@@ -112,7 +112,12 @@ impl Judge {
     }
 
     /// What a task would be judged with, for explaining.
-    pub(crate) fn prepared(&self, task: &Task, directory: &Directory, facts: &Facts) -> Option<(Arc<Seat>, Context)> {
+    pub(crate) fn prepared(
+        &self,
+        task: &Task,
+        directory: &Directory,
+        facts: &Facts,
+    ) -> Option<(Arc<Seat>, Context)> {
         let (labels, findings) = self.look(task);
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let mut circumstances =

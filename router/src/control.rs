@@ -92,7 +92,11 @@ fn without(off: &[Switch], switch: &Switch) -> Vec<Switch> {
     off.iter().filter(|other| *other != switch).cloned().collect()
 }
 
-async fn switches(bus: &Bus, event: u64, change: impl Fn(&[Switch]) -> Vec<Switch>) -> Result<(), ControlError> {
+async fn switches(
+    bus: &Bus,
+    event: u64,
+    change: impl Fn(&[Switch]) -> Vec<Switch>,
+) -> Result<(), ControlError> {
     moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now: Option<Flags>| {
         let now = now.unwrap_or_default();
         (now.event < event).then(|| Flags { event, switches: change(&now.switches) })
@@ -118,7 +122,8 @@ async fn moved<T: Serialize + DeserializeOwned>(
         let entry = bus.kv_get(bucket, key).await?;
         let now = entry.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let Some(value) = next(now) else { return Ok(()) };
-        let value = serde_json::to_vec(&value).map_err(|_| refused(Code::Internal, "the value cannot be written"))?;
+        let value =
+            serde_json::to_vec(&value).map_err(|_| refused(Code::Internal, "the value cannot be written"))?;
         let written = match &entry {
             Some(entry) => bus.kv_update(bucket, key, value, entry.revision).await,
             None => bus.kv_create(bucket, key, value).await,
@@ -134,7 +139,8 @@ async fn moved<T: Serialize + DeserializeOwned>(
 
 /// A bundle that does not load never becomes the active one.
 async fn bundle(bus: &Bus, event: u64, hash: Digest, archive: String) -> Result<(), ControlError> {
-    let unusable = |_| refused(Code::InvalidField, "the bundle does not load; check it with `tidegate policy check`");
+    let unusable =
+        |_| refused(Code::InvalidField, "the bundle does not load; check it with `tidegate policy check`");
     let bundle = Bundle::from_archive(&archive).map_err(unusable)?;
     if bundle.hash() != hash {
         return Err(refused(Code::InvalidField, "the bundle's content has another hash than the act names"));

@@ -80,11 +80,17 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
     };
     match outcome {
         Ok(()) => tracing::info!(bucket, "Took over the active version."),
-        Err(error) => tracing::error!(bucket, %error, "Kept the version before: the active one cannot be used."),
+        Err(error) => {
+            tracing::error!(bucket, %error, "Kept the version before: the active one cannot be used.");
+        }
     }
 }
 
-async fn value<T: DeserializeOwned>(bus: &Bus, bucket: &'static str, key: &str) -> Result<Option<T>, KnowledgeError> {
+async fn value<T: DeserializeOwned>(
+    bus: &Bus,
+    bucket: &'static str,
+    key: &str,
+) -> Result<Option<T>, KnowledgeError> {
     let entry = bus.kv_get(bucket, key).await.map_err(|source| KnowledgeError::Bucket { bucket, source })?;
     entry
         .map(|entry| serde_json::from_slice(&entry.value).map_err(|_| KnowledgeError::Malformed { bucket }))
@@ -103,8 +109,9 @@ async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
 }
 
 async fn judge(bus: &Bus) -> Result<Judge, KnowledgeError> {
-    let active: Active =
-        value(bus, RELEASE_BUCKET, ACTIVE_KEY).await?.ok_or(KnowledgeError::Missing { bucket: RELEASE_BUCKET })?;
+    let active: Active = value(bus, RELEASE_BUCKET, ACTIVE_KEY)
+        .await?
+        .ok_or(KnowledgeError::Missing { bucket: RELEASE_BUCKET })?;
     let bucket = BUNDLES_BUCKET;
     let entry = bus
         .kv_get(bucket, &active.hash.to_string())

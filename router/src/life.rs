@@ -24,12 +24,9 @@ mod dispatch;
 mod outgoing;
 mod step;
 mod task;
-mod verdict;
 #[cfg(test)]
 mod tests;
-
-
-
+mod verdict;
 
 /// A stored message, as it came or was loaded.
 #[derive(Debug, Clone)]

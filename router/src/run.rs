@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use futures::StreamExt as _;
 use tidegate_bus::topology::{self, ROUTER};
-use tidegate_bus::{ApiError, Bus, CancellationToken, CheckError, ConsumerSpec, Health, PullOptions, ServeError, serve};
+use tidegate_bus::{
+    ApiError, Bus, CancellationToken, CheckError, ConsumerSpec, Health, PullOptions, ServeError, serve,
+};
 use tidegate_schemas::control::{DIRECTORY_BUCKET, FLAGS_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::{EVENTS, STEPS};
@@ -68,10 +70,8 @@ pub async fn run(
     health: Health,
 ) -> Result<(), RouterError> {
     let signer = Arc::new(signer(&config)?);
-    let fixed = [
-        ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
-        ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
-    ];
+    let fixed =
+        [ConsumerSpec::new(STEPS, ROUTER, &["step.>"]), ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"])];
     bus.check(&fixed).await?;
     let mut notices = [
         bus.kv_notices(DIRECTORY_BUCKET).await?,
@@ -96,7 +96,13 @@ pub async fn run(
     loop {
         for tenant in new_tenants(&known, &mut served) {
             let consumer = topology::tasks_consumer(&tenant);
-            loops.spawn(serve(bus.clone(), options(consumer), shell.clone(), shutdown.clone(), health.clone()));
+            loops.spawn(serve(
+                bus.clone(),
+                options(consumer),
+                shell.clone(),
+                shutdown.clone(),
+                health.clone(),
+            ));
         }
         let [directory, release, flags] = &mut notices;
         let bucket = tokio::select! {
@@ -135,6 +141,7 @@ fn signer(config: &RouterConfig) -> Result<Signer, RouterError> {
     let key = |why: String| RouterError::Key { file: config.ticket_key_file.clone(), why };
     let text = std::fs::read_to_string(&config.ticket_key_file).map_err(|error| key(error.to_string()))?;
     let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| key("it must be 64 hexadecimal digits".into()))?;
+    hex::decode_to_slice(text.trim(), &mut seed)
+        .map_err(|_| key("it must be 64 hexadecimal digits".into()))?;
     Ok(Signer::new(config.ticket_key_id.clone(), SigningKey::from_bytes(&seed)))
 }

@@ -18,7 +18,9 @@ use uuid::Uuid;
 
 use crate::control::{self, ControlError, Then};
 use crate::knowledge::Knowledge;
-use crate::life::{Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling};
+use crate::life::{
+    Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
+};
 
 /// Delay before a message is taken up again after the bus failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -65,7 +67,8 @@ impl Handler for Shell {
     }
 
     fn poison(&self, message: &Inbound) -> Dead {
-        let dead = Dead::new(Code::Poison, "the message made the router fail again and again; it was given up");
+        let dead =
+            Dead::new(Code::Poison, "the message made the router fail again and again; it was given up");
         match Subject::parse(&message.subject) {
             Ok(Subject::Task { tenant, agent, .. }) => {
                 let id = message
@@ -100,7 +103,11 @@ fn result_message(result: &TaskResult, cause: &Position) -> Outbound {
 
 impl Shell {
     /// Lives a message's life to its end.
-    pub(crate) async fn live(&self, stored: Stored, refused: Option<tidegate_schemas::code::Refused>) -> Verdict {
+    pub(crate) async fn live(
+        &self,
+        stored: Stored,
+        refused: Option<tidegate_schemas::code::Refused>,
+    ) -> Verdict {
         let position = stored.position.clone();
         match self.perform(stored, refused).await {
             Ok(Disposition::Ack) => Verdict::Done,
@@ -249,6 +256,7 @@ fn randomness() -> Randomness {
 }
 
 fn count(headers: &Headers) {
-    let outcome = headers.get(header::DECISION).map(|_| "decided").or(headers.get(header::CODE).map(|_| "refused"));
+    let outcome =
+        headers.get(header::DECISION).map(|_| "decided").or(headers.get(header::CODE).map(|_| "refused"));
     metrics::counter!(metric::DECISIONS, "outcome" => outcome.unwrap_or("ended")).increment(1);
 }

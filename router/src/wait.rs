@@ -74,7 +74,9 @@ pub(crate) async fn watch(bus: Bus, known: watch::Sender<Knowledge>, shutdown: C
         }
         let mut waits = BTreeMap::new();
         for (name, consumer) in queues(&known) {
-            let Ok(state) = bus.consumer_info(&consumer.stream, &consumer.durable_name).await else { continue };
+            let Ok(state) = bus.consumer_info(&consumer.stream, &consumer.durable_name).await else {
+                continue;
+            };
             let look = Look {
                 waiting: state.pending + state.ack_pending,
                 at_s: start.elapsed().as_secs_f64(),

@@ -198,6 +198,7 @@ pub(crate) struct VerdictArgs {
 }
 
 #[derive(Debug, Clone, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value a process")]
 pub(crate) enum AuditCommand {
     /// Print records as they are written.
     Tail {
@@ -296,6 +297,7 @@ pub(crate) struct QueryArgs {
 }
 
 #[derive(Debug, Clone, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value a process")]
 pub(crate) enum ReplayCommand {
     /// Write down what would be published; publishes nothing.
     #[command(after_help = "Example:\n  tidegate replay plan --kind result --tenant acme --out plan.json")]

@@ -151,7 +151,9 @@ pub(crate) struct ResultsArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum TenantCommand {
     /// Add a tenant: its account, stream and quota.
-    #[command(after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu")]
+    #[command(
+        after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu"
+    )]
     Add {
         /// Its name.
         name: Name,

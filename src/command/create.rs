@@ -98,7 +98,9 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
         let section = ProviderSection { protocol, endpoints, api_key_file: None, allow_loopback: true };
         providers.insert(name(STAND_IN)?, section);
     } else {
-        providers.extend(known.iter().filter(|(name, _)| name.as_str() != STAND_IN).map(|(n, s)| (n.clone(), s.clone())));
+        providers.extend(
+            known.iter().filter(|(name, _)| name.as_str() != STAND_IN).map(|(n, s)| (n.clone(), s.clone())),
+        );
     }
     for (_, provider, protocol, url) in PROVIDERS {
         let file = key_file(cell, provider);
@@ -122,9 +124,12 @@ fn key_file(cell: &Cell, provider: &str) -> PathBuf {
 /// A provider's endpoints as a bundle's destinations name them.
 fn endpoints(bundle: &Bundle, provider: &str, url: &str) -> BTreeMap<Name, EndpointSection> {
     let mut endpoints = BTreeMap::new();
-    for place in bundle.destinations().iter().filter(|d| d.lane == Lane::Cloud && d.target.as_str() == provider) {
+    for place in
+        bundle.destinations().iter().filter(|d| d.lane == Lane::Cloud && d.target.as_str() == provider)
+    {
         let Some(id) = &place.base_url else { continue };
-        let new = || EndpointSection { url: url.to_owned(), region: place.region.clone(), models: BTreeSet::new() };
+        let new =
+            || EndpointSection { url: url.to_owned(), region: place.region.clone(), models: BTreeSet::new() };
         endpoints.entry(id.clone()).or_insert_with(new).models.insert(place.model.clone());
     }
     endpoints
@@ -133,7 +138,8 @@ fn endpoints(bundle: &Bundle, provider: &str, url: &str) -> BTreeMap<Name, Endpo
 /// Writes where the stand-in listens into the cell's configuration.
 pub(super) fn point_stand_in(cell: &mut Cell, address: &str) -> Result<()> {
     let section = cell.config.cloud.providers.get_mut(&name(STAND_IN)?);
-    let section = section.context("the bundle names no destination at the stand-in: take another with --bundle")?;
+    let section =
+        section.context("the bundle names no destination at the stand-in: take another with --bundle")?;
     for endpoint in section.endpoints.values_mut() {
         endpoint.url = format!("{address}/v1");
     }

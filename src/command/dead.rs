@@ -69,7 +69,10 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> Result<ExitCod
             permit_requeue(&record, &bus, &letter).await?;
             let act = Act::DeadRequeue { letter: Position::new(EVENTS, sequence) };
             let event = act::publish(&cell, act, &reason).await?.position();
-            let follow = letter.task.map(|task| format!("; follow it: tidegate audit task {task}")).unwrap_or_default();
+            let follow = letter
+                .task
+                .map(|task| format!("; follow it: tidegate audit task {task}"))
+                .unwrap_or_default();
             told(global, &event, &format!("{} is taken up again{follow}", letter.message))
         }
         DeadCommand::Discard { sequence, reason } => {
@@ -103,7 +106,9 @@ async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
     let mut handled = BTreeMap::new();
     for found in record.all(Filter { kind: Some(RecordKind::Control), ..Filter::default() }).await? {
         let event = found.leaf.position();
-        let Some(Detail::Control { operator, act, letter: Some(letter), .. }) = found.leaf.detail else { continue };
+        let Some(Detail::Control { operator, act, letter: Some(letter), .. }) = found.leaf.detail else {
+            continue;
+        };
         let act = match act {
             ActWord::DeadRequeue => "requeued",
             ActWord::DeadDiscard => "discarded",
@@ -135,24 +140,33 @@ async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
 
 async fn find(record: &Record, sequence: u64) -> Result<Letter> {
     let letters = all(record, None).await?;
-    letters
-        .into_iter()
-        .find(|letter| letter.sequence == sequence)
-        .with_context(|| format!("the record holds no dead letter EVENTS:{sequence}; see `tidegate dead list`"))
+    letters.into_iter().find(|letter| letter.sequence == sequence).with_context(|| {
+        format!("the record holds no dead letter EVENTS:{sequence}; see `tidegate dead list`")
+    })
 }
 
 /// A task has one result: what has ended is not taken up again.
 async fn permit_requeue(record: &Record, bus: &Bus, letter: &Letter) -> Result<()> {
     if let Some(handled) = &letter.handled {
-        bail!("it was {} already by {} ({}); a message that fails again gets a letter of its own", handled.act, handled.operator, handled.event);
+        bail!(
+            "it was {} already by {} ({}); a message that fails again gets a letter of its own",
+            handled.act,
+            handled.operator,
+            handled.event
+        );
     }
     let Some(task) = letter.task else { return Ok(()) };
     let recorded = ended(record, task, letter.tenant.as_ref()).await?;
     let tenant = letter.tenant.as_ref().map_or("*", Name::as_str);
     let here = bus.subject_exists(RESULTS, &format!("result.{tenant}.*.{task}")).await?;
     match recorded {
-        Some(state) => bail!("task {task} has its result ({}), and a task has one: let the agent submit it again under a new id", state.as_str()),
-        None if here => bail!("task {task} has its result, and a task has one: let the agent submit it again under a new id"),
+        Some(state) => bail!(
+            "task {task} has its result ({}), and a task has one: let the agent submit it again under a new id",
+            state.as_str()
+        ),
+        None if here => bail!(
+            "task {task} has its result, and a task has one: let the agent submit it again under a new id"
+        ),
         None => Ok(()),
     }
 }
@@ -208,7 +222,10 @@ async fn show(global: &Global, cell: &Cell, record: &Record, sequence: u64) -> R
     match &content {
         Some(letter) => {
             output::line(format!("  why        {} ({code})", letter.sentence));
-            output::line(format!("  message    {} on {}, by consumer {}", letter.message, letter.subject, letter.consumer));
+            output::line(format!(
+                "  message    {} on {}, by consumer {}",
+                letter.message, letter.subject, letter.consumer
+            ));
         }
         None => output::line(format!("  why        {code}; the letter itself is not in its stream any more")),
     }
@@ -221,10 +238,16 @@ async fn show(global: &Global, cell: &Cell, record: &Record, sequence: u64) -> R
         output::line(format!("  ask        {owner}"));
     }
     match &letter.handled {
-        Some(handled) => output::line(format!("  done       {} by {} ({})", handled.act, handled.operator, handled.event)),
+        Some(handled) => {
+            output::line(format!("  done       {} by {} ({})", handled.act, handled.operator, handled.event))
+        }
         None => {
-            output::line(format!("  then       tidegate dead requeue {sequence} --reason …   once its cause is cured"));
-            output::line(format!("             tidegate dead discard {sequence} --reason …   to leave it for good"));
+            output::line(format!(
+                "  then       tidegate dead requeue {sequence} --reason …   once its cause is cured"
+            ));
+            output::line(format!(
+                "             tidegate dead discard {sequence} --reason …   to leave it for good"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

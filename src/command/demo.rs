@@ -37,7 +37,8 @@ pub(super) async fn run(global: &Global, args: &DemoArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let mut stage = Stage::set(&dir, args.keep).await?;
     let played = play(&stage, started).await;
-    let failed = played.as_ref().map_or(1, |played| played.iter().filter(|scene| scene.failed.is_some()).count());
+    let failed =
+        played.as_ref().map_or(1, |played| played.iter().filter(|scene| scene.failed.is_some()).count());
     let cell = stage.cell.clone();
     let addresses = stage.addresses()?;
     if !args.keep {

@@ -283,7 +283,9 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
         cell.config.url,
         seed.display()
     ));
-    output::line(format!("submit:   tidegate --cell {dir} submit chat 'What is a tide?' --sensitivity public"));
+    output::line(format!(
+        "submit:   tidegate --cell {dir} submit chat 'What is a tide?' --sensitivity public"
+    ));
     output::line(format!("record:   tidegate --cell {dir} audit tail"));
     output::line(format!("status:   tidegate --cell {dir} status"));
     output::line(format!("stop:     tidegate --cell {dir} stop, or Ctrl-C"));

@@ -24,8 +24,12 @@ const APPLY: Duration = Duration::from_secs(10);
 /// The active directory, where there is one.
 pub(super) async fn active(bus: &Bus) -> Result<Option<Directory>> {
     let Some(entry) = bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await? else { return Ok(None) };
-    let active: Active = serde_json::from_slice(&entry.value).context("reading the active directory's pointer")?;
-    let entry = bus.kv_get(DIRECTORY_BUCKET, &active.hash.to_string()).await?.context("the active directory is gone")?;
+    let active: Active =
+        serde_json::from_slice(&entry.value).context("reading the active directory's pointer")?;
+    let entry = bus
+        .kv_get(DIRECTORY_BUCKET, &active.hash.to_string())
+        .await?
+        .context("the active directory is gone")?;
     Ok(Some(serde_json::from_slice(&entry.value).context("reading the active directory")?))
 }
 
@@ -48,7 +52,10 @@ pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<Ex
                 Ok(())
             })
             .await?;
-            told(global, &format!("tenant `{name}` added; add its first agent with `tidegate agent add {name} …`"))
+            told(
+                global,
+                &format!("tenant `{name}` added; add its first agent with `tidegate agent add {name} …`"),
+            )
         }
     }
 }
@@ -65,7 +72,12 @@ async fn list(global: &Global, cell: &Cell) -> Result<ExitCode> {
         .tenants
         .iter()
         .map(|(name, t)| {
-            vec![name.to_string(), t.owner.clone(), names(t.agents.keys().collect()), names(t.tools.keys().collect())]
+            vec![
+                name.to_string(),
+                t.owner.clone(),
+                names(t.agents.keys().collect()),
+                names(t.tools.keys().collect()),
+            ]
         })
         .collect();
     output::table(&["TENANT", "OWNER", "AGENTS", "TOOLS"], &rows);
@@ -86,11 +98,15 @@ pub(super) async fn agent(global: &Global, command: AgentCommand) -> Result<Exit
     })
     .await?;
     let seed = cell.seed(&Identity::Agent { tenant, agent: name.clone() });
-    credentials(global, &seed, &format!(
-        "nats --server {} --nkey {} pub task.{name}.chat '{{\"labels\":{{\"sensitivity\":\"internal\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
-        cell.config.url,
-        seed.display()
-    ))
+    credentials(
+        global,
+        &seed,
+        &format!(
+            "nats --server {} --nkey {} pub task.{name}.chat '{{\"labels\":{{\"sensitivity\":\"internal\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
+            cell.config.url,
+            seed.display()
+        ),
+    )
 }
 
 pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCode> {
@@ -137,7 +153,11 @@ fn unknown(tenant: &Name) -> String {
 }
 
 fn told(global: &Global, sentence: &str) -> Result<ExitCode> {
-    if global.json { output::json(&json!({ "done": sentence }))? } else { output::line(sentence) }
+    if global.json {
+        output::json(&json!({ "done": sentence }))?
+    } else {
+        output::line(sentence)
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -154,7 +174,8 @@ fn credentials(global: &Global, seed: &std::path::Path, line: &str) -> Result<Ex
 /// The next version of the directory: on record, in force at the routers, then in the server's accounts.
 async fn change(cell: &Cell, reason: &str, change: impl FnOnce(&mut Directory) -> Result<()>) -> Result<()> {
     let bus = cell.connect(Role::Provisioner).await?;
-    let mut directory = active(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
+    let mut directory =
+        active(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
     change(&mut directory)?;
     let bundle = policy::active_bundle(&bus).await?;
     // A tenant's stream has to be there before a router pulls from it.

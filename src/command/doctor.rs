@@ -54,7 +54,10 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     match Cell::open(&global.cell) {
         Ok(cell) => of_cell(&cell, &mut findings).await,
         // A machine without a cell is no sick machine.
-        Err(_) => findings.push(Finding::ok("cell", format!("none in `{}`; start one with `tidegate dev`", global.cell.display()))),
+        Err(_) => findings.push(Finding::ok(
+            "cell",
+            format!("none in `{}`; start one with `tidegate dev`", global.cell.display()),
+        )),
     }
     let bad = findings.iter().filter(|finding| !finding.ok).count();
     if global.json {
@@ -67,7 +70,11 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
                 output::line(format!("     {:<14} → {todo}", ""));
             }
         }
-        output::line(if bad == 0 { "all well".to_owned() } else { format!("{bad} of {} not well", findings.len()) });
+        output::line(if bad == 0 {
+            "all well".to_owned()
+        } else {
+            format!("{bad} of {} not well", findings.len())
+        });
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -75,7 +82,11 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
 fn nats_server() -> Finding {
     match server::find() {
         Ok(path) => Finding::ok("nats-server", path.display().to_string()),
-        Err(error) => Finding::bad("nats-server", error.to_string(), "run `deploy/fetch nats-server`, or set TIDEGATE_NATS_SERVER"),
+        Err(error) => Finding::bad(
+            "nats-server",
+            error.to_string(),
+            "run `deploy/fetch nats-server`, or set TIDEGATE_NATS_SERVER",
+        ),
     }
 }
 
@@ -84,7 +95,11 @@ fn models_here() -> Result<Vec<Finding>> {
         let wrong = model.files.iter().find_map(|file| model.verify(file).err());
         match wrong {
             None => Finding::ok("model", format!("{} is what the manifest says", model.name)),
-            Some(error) => Finding::bad("model", format!("{error:#}"), "run `deploy/fetch models`, or set TIDEGATE_MODELS"),
+            Some(error) => Finding::bad(
+                "model",
+                format!("{error:#}"),
+                "run `deploy/fetch models`, or set TIDEGATE_MODELS",
+            ),
         }
     };
     Ok(models::manifest()?.model.into_iter().map(finding).collect())
@@ -93,31 +108,50 @@ fn models_here() -> Result<Vec<Finding>> {
 fn bundle() -> Finding {
     let checked = policy::default_dir().and_then(|dir| Ok(check::dir(&dir)?));
     match checked {
-        Ok((_, report)) => Finding::ok("bundle", format!("the default one loads: {} policies", report.policies)),
-        Err(error) => Finding::bad("bundle", format!("{error:#}"), "run in the project's directory, or name one with --bundle"),
+        Ok((_, report)) => {
+            Finding::ok("bundle", format!("the default one loads: {} policies", report.policies))
+        }
+        Err(error) => Finding::bad(
+            "bundle",
+            format!("{error:#}"),
+            "run in the project's directory, or name one with --bundle",
+        ),
     }
 }
 
 fn clock() -> Finding {
     let now = Timestamp::now();
     if now.as_second() < CLOCK_MIN_S {
-        return Finding::bad("clock", format!("it shows {now:.0}"), "set it: tickets and deadlines depend on it");
+        return Finding::bad(
+            "clock",
+            format!("it shows {now:.0}"),
+            "set it: tickets and deadlines depend on it",
+        );
     }
     Finding::ok("clock", format!("{now:.0}"))
 }
 
 fn disk(dir: &Path) -> Finding {
-    let there = dir.ancestors().find(|dir| dir.is_dir()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let there =
+        dir.ancestors().find(|dir| dir.is_dir()).map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     match nix::sys::statvfs::statvfs(&there) {
         Ok(stat) => {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let found = format!("{} MiB free for `{}`", free / (1024 * 1024), dir.display());
             if free < FREE_BYTES_MIN {
-                return Finding::bad("disk", found, "free at least 1 GiB: with a full disk nothing is acknowledged any more");
+                return Finding::bad(
+                    "disk",
+                    found,
+                    "free at least 1 GiB: with a full disk nothing is acknowledged any more",
+                );
             }
             Finding::ok("disk", found)
         }
-        Err(error) => Finding::bad("disk", format!("cannot be asked: {error}"), "check that the cell's directory can be reached"),
+        Err(error) => Finding::bad(
+            "disk",
+            format!("cannot be asked: {error}"),
+            "check that the cell's directory can be reached",
+        ),
     }
 }
 
@@ -126,7 +160,10 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
     let runs = cell.running().is_ok();
     match cell.connect(Role::Provisioner).await {
         Ok(bus) => {
-            findings.push(Finding::ok("server", format!("{} answers, version {}", cell.config.url, bus.server_version())));
+            findings.push(Finding::ok(
+                "server",
+                format!("{} answers, version {}", cell.config.url, bus.server_version()),
+            ));
             findings.push(streams(&bus).await);
             findings.push(clock_of(&bus).await);
         }
@@ -168,14 +205,22 @@ fn secrets(cell: &Cell) -> Finding {
     if open.is_empty() {
         return Finding::ok("secrets", "seeds and keys are readable by their owner only");
     }
-    Finding::bad("secrets", format!("others may read {}", open.join(", ")), "chmod 600 them, and renew what may have been read")
+    Finding::bad(
+        "secrets",
+        format!("others may read {}", open.join(", ")),
+        "chmod 600 them, and renew what may have been read",
+    )
 }
 
 /// Whether the cell's port is free, where nothing of the cell runs.
 fn port(url: &str) -> Finding {
     let port = url.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     let Some(port) = port else {
-        return Finding::bad("port", format!("`{url}` names no port"), "write a URL like nats://127.0.0.1:4222 into cell.toml");
+        return Finding::bad(
+            "port",
+            format!("`{url}` names no port"),
+            "write a URL like nats://127.0.0.1:4222 into cell.toml",
+        );
     };
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Finding::ok("port", format!("{port} is free")),
@@ -189,9 +234,15 @@ fn port(url: &str) -> Finding {
 
 async fn streams(bus: &Bus) -> Finding {
     match bus.stream_names().await {
-        Ok(names) if names.iter().any(|name| name == EVENTS) => Finding::ok("streams", format!("{} are there", names.len())),
+        Ok(names) if names.iter().any(|name| name == EVENTS) => {
+            Finding::ok("streams", format!("{} are there", names.len()))
+        }
         Ok(_) => Finding::bad("streams", "the cell's streams are not there", "run `tidegate provision`"),
-        Err(error) => Finding::bad("streams", error.to_string(), "check that JetStream is enabled and its disk can be written"),
+        Err(error) => Finding::bad(
+            "streams",
+            error.to_string(),
+            "check that JetStream is enabled and its disk can be written",
+        ),
     }
 }
 
@@ -203,15 +254,27 @@ async fn clock_of(bus: &Bus) -> Finding {
     };
     let ahead = last.duration_since(Timestamp::now()).as_millis();
     if ahead > i128::from(CLOCK_SKEW_MS_MAX) {
-        return Finding::bad("clocks", format!("the server's is {ahead} ms ahead of this host's"), "synchronise both, for example by chrony");
+        return Finding::bad(
+            "clocks",
+            format!("the server's is {ahead} ms ahead of this host's"),
+            "synchronise both, for example by chrony",
+        );
     }
     Finding::ok("clocks", "this host's and the server's agree")
 }
 
 fn record(cell: &Cell) -> Finding {
-    let read = Reader::open(&cell.record(), None).context("opening it").and_then(|reader| Ok(reader.status()?));
+    let read =
+        Reader::open(&cell.record(), None).context("opening it").and_then(|reader| Ok(reader.status()?));
     match read {
-        Ok(status) => Finding::ok("record", format!("{} records, {} tasks open, {} alarms", status.records, status.open, status.anomalies)),
-        Err(error) => Finding::bad("record", format!("{error:#}"), "start the recorder; if it stays so, restore a copy of the directory"),
+        Ok(status) => Finding::ok(
+            "record",
+            format!("{} records, {} tasks open, {} alarms", status.records, status.open, status.anomalies),
+        ),
+        Err(error) => Finding::bad(
+            "record",
+            format!("{error:#}"),
+            "start the recorder; if it stays so, restore a copy of the directory",
+        ),
     }
 }

@@ -44,7 +44,9 @@ fn switch(what: LaneWhat) -> Switch {
 /// What is off now.
 pub(super) async fn flags(bus: &Bus) -> Result<Flags> {
     let entry = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await?;
-    entry.map_or(Ok(Flags::default()), |entry| serde_json::from_slice(&entry.value).context("reading the switches"))
+    entry.map_or(Ok(Flags::default()), |entry| {
+        serde_json::from_slice(&entry.value).context("reading the switches")
+    })
 }
 
 async fn apply(bus: &Bus, cell: &Cell, act: Act, reason: &str) -> Result<()> {

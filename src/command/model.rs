@@ -90,12 +90,22 @@ fn show(global: &Global, rows: &[Row], well: &str) -> Result<ExitCode> {
                     _ => row.why.as_deref().unwrap_or("bad"),
                 };
                 let place = row.place.display().to_string();
-                vec![row.name.clone(), row.kind.clone(), row.architecture.clone(), row.licence.clone(), place, state.into()]
+                vec![
+                    row.name.clone(),
+                    row.kind.clone(),
+                    row.architecture.clone(),
+                    row.licence.clone(),
+                    place,
+                    state.into(),
+                ]
             })
             .collect();
         output::table(&["MODEL", "KIND", "ARCHITECTURE", "LICENCE", "PLACE", "STATE"], &cells);
         if bad > 0 {
-            output::note(format!("{bad} of {} cannot be used: run `deploy/fetch models`, or set TIDEGATE_MODELS", rows.len()));
+            output::note(format!(
+                "{bad} of {} cannot be used: run `deploy/fetch models`, or set TIDEGATE_MODELS",
+                rows.len()
+            ));
         }
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -82,7 +82,9 @@ pub(super) async fn active_bundle(bus: &Bus) -> Result<Bundle> {
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
     let entry = bus.kv_get(RELEASE_BUCKET, ACTIVE_KEY).await?;
-    entry.map(|entry| serde_json::from_slice(&entry.value).context("reading the active bundle's pointer")).transpose()
+    entry
+        .map(|entry| serde_json::from_slice(&entry.value).context("reading the active bundle's pointer"))
+        .transpose()
 }
 
 fn new(dir: &Path) -> Result<ExitCode> {
@@ -90,7 +92,10 @@ fn new(dir: &Path) -> Result<ExitCode> {
         bail!("`{}` is there already", dir.display());
     }
     copy(&default_dir()?, dir)?;
-    output::line(format!("`{0}` is a copy of the default bundle; then: tidegate policy check {0}", dir.display()));
+    output::line(format!(
+        "`{0}` is a copy of the default bundle; then: tidegate policy check {0}",
+        dir.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -116,8 +121,10 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let (_, report) = check::dir(&named(dir)?)?;
     let cases = report.cases.len();
     if global.json {
-        output::json(&json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
-                              "links": report.links, "destinations": report.destinations, "cases": cases }))?;
+        output::json(
+            &json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
+                              "links": report.links, "destinations": report.destinations, "cases": cases }),
+        )?;
     } else {
         output::line(format!(
             "well: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
@@ -132,7 +139,8 @@ fn tested(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let ran = cases::run(&Judge::new(bundle)?);
     let failed: Vec<_> = ran.iter().filter(|case| !case.differences.is_empty()).collect();
     if global.json {
-        let failed: Vec<_> = failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect();
+        let failed: Vec<_> =
+            failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect();
         output::json(&json!({ "passed": ran.len() - failed.len(), "failed": failed }))?;
     } else {
         for case in &failed {
@@ -210,7 +218,10 @@ fn envelope(file: &Path) -> Result<Vec<u8>> {
         std::io::stdin().take(limit).read_to_end(&mut bytes).context("reading standard input")?;
     } else {
         let opened = fs::File::open(file).with_context(|| format!("reading `{}`", file.display()))?;
-        opened.take(limit).read_to_end(&mut bytes).with_context(|| format!("reading `{}`", file.display()))?;
+        opened
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading `{}`", file.display()))?;
     }
     Ok(bytes)
 }

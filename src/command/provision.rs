@@ -30,7 +30,8 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let directory = super::directory::active(&bus).await?.unwrap_or_else(Directory::empty);
     let report = streams(&bus, &cell, &bundle, &directory).await?;
     if global.json {
-        let drifted: Vec<_> = report.drifted.iter().map(|(name, drift)| format!("{name}: {drift:?}")).collect();
+        let drifted: Vec<_> =
+            report.drifted.iter().map(|(name, drift)| format!("{name}: {drift:?}")).collect();
         output::json(&serde_json::json!({
             "created": report.created, "unchanged": report.unchanged, "drifted": drifted
         }))?;
@@ -70,7 +71,12 @@ pub(super) async fn streams(
 
 /// Writes the first version of directory, bundle and switches, where there is none. Providers of the bundle that this cell
 /// has no configuration for are switched off.
-pub(super) async fn first_versions(bus: &Bus, cell: &Cell, bundle: &Bundle, directory: &Directory) -> Result<()> {
+pub(super) async fn first_versions(
+    bus: &Bus,
+    cell: &Cell,
+    bundle: &Bundle,
+    directory: &Directory,
+) -> Result<()> {
     let hash = directory.hash();
     bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), serde_json::to_vec(directory)?).await?;
     create(bus, DIRECTORY_BUCKET, ACTIVE_KEY, &Active { event: 0, hash }).await?;

@@ -20,6 +20,8 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use super::act;
 use crate::cell::Cell;
 
+/// How long the recorder may take to say that it is there.
+const PRESENT: Duration = Duration::from_secs(3);
 /// How long the recorder may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Most records that are gathered over pages.
@@ -41,7 +43,7 @@ impl Record {
         let file = Self::file_of(cell);
         let asked = async {
             let bus = cell.connect(Identity::Operator(act::operator()?)).await?;
-            ask::<service::StatusAnswer>(&bus, service::STATUS, &()).await?;
+            bus.request(service::STATUS, Bytes::new(), PRESENT).await.context("asking the recorder")?;
             anyhow::Ok(bus)
         };
         match (asked.await, file) {
@@ -96,7 +98,9 @@ impl Record {
             let page = self.page(filter.clone()).await?;
             found.extend(page.records);
             match page.next {
-                Some(_) if found.len() > GATHERED_MAX => bail!("more than {GATHERED_MAX} records match: narrow the question"),
+                Some(_) if found.len() > GATHERED_MAX => {
+                    bail!("more than {GATHERED_MAX} records match: narrow the question")
+                }
                 Some(next) => filter.after = Some(next),
                 None => return Ok(found),
             }
@@ -108,7 +112,8 @@ impl Record {
         let Some(bus) = &self.recorder else {
             return self.read(move |reader| reader.task(tenant.as_ref(), task)).await;
         };
-        let answer: service::TaskAnswer = ask(bus, service::TASK, &service::TaskQuestion { tenant, task }).await?;
+        let answer: service::TaskAnswer =
+            ask(bus, service::TASK, &service::TaskQuestion { tenant, task }).await?;
         let timeline = |found: service::TaskTimeline| {
             let records = records(&found.records)?;
             let (tenant, agent, state, deadline) = (found.tenant, found.agent, found.state, found.deadline);
@@ -119,7 +124,9 @@ impl Record {
 
     /// The tasks of a workflow.
     pub(super) async fn workflow(&self, workflow: Identifier) -> Result<Workflow> {
-        let Some(bus) = &self.recorder else { return self.read(move |reader| reader.workflow(None, &workflow)).await };
+        let Some(bus) = &self.recorder else {
+            return self.read(move |reader| reader.workflow(None, &workflow)).await;
+        };
         ask(bus, service::WORKFLOW, &service::WorkflowQuestion { tenant: None, workflow }).await
     }
 
@@ -159,7 +166,11 @@ impl Record {
 }
 
 /// Asks the cell's services and reads the answer; a refusal is an error with its sentence.
-pub(super) async fn ask<T: DeserializeOwned>(bus: &Bus, subject: &str, question: &impl Serialize) -> Result<T> {
+pub(super) async fn ask<T: DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    question: &impl Serialize,
+) -> Result<T> {
     let question = serde_json::to_vec(question)?;
     let question = if question == b"null" { Bytes::new() } else { question.into() };
     let answer = bus.request(subject, question, ANSWER).await.context("asking the recorder; does it run?")?;
@@ -171,10 +182,10 @@ pub(super) async fn ask<T: DeserializeOwned>(bus: &Bus, subject: &str, question:
 }
 
 fn records(lines: &[Box<RawValue>]) -> Result<Vec<tidegate_audit::Record>> {
-    let record = |line: &Box<RawValue>| {
+    let record = |line: &RawValue| {
         let line = line.get().to_owned();
         let leaf: Leaf = serde_json::from_str(&line).context("reading a record")?;
         Ok(tidegate_audit::Record { leaf, hash: leaf_hash(line.as_bytes()), line })
     };
-    lines.iter().map(record).collect()
+    lines.iter().map(|line| record(line)).collect()
 }

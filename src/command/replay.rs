@@ -26,20 +26,34 @@ pub(super) async fn run(global: &Global, command: ReplayCommand) -> Result<ExitC
     let record = Record::open(&cell).await?;
     match command {
         ReplayCommand::Plan { query, out } => plan(global, &record, filter::of(query)?, &out).await,
-        ReplayCommand::Run { plan, rate, reason } => publish(global, &cell, &record, &plan, rate, &reason).await,
+        ReplayCommand::Run { plan, rate, reason } => {
+            publish(global, &cell, &record, &plan, rate, &reason).await
+        }
     }
 }
 
-async fn plan(global: &Global, record: &Record, filter: tidegate_audit::Filter, out: &Path) -> Result<ExitCode> {
+async fn plan(
+    global: &Global,
+    record: &Record,
+    filter: tidegate_audit::Filter,
+    out: &Path,
+) -> Result<ExitCode> {
     let reader = record.file()?.clone();
-    let made = tokio::task::spawn_blocking(move || Plan::make(&reader, filter, Uuid::now_v7(), Timestamp::now()));
+    let made =
+        tokio::task::spawn_blocking(move || Plan::make(&reader, filter, Uuid::now_v7(), Timestamp::now()));
     let plan = made.await.context("reading the record")??;
     plan.write(out)?;
     if global.json {
-        output::json(&json!({ "replay": plan.id, "records": plan.indices.len(), "hash": plan.hash, "plan": out }))?;
+        output::json(
+            &json!({ "replay": plan.id, "records": plan.indices.len(), "hash": plan.hash, "plan": out }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::line(format!("{} records would be published on replay.{}.>; nothing was", plan.indices.len(), plan.id));
+    output::line(format!(
+        "{} records would be published on replay.{}.>; nothing was",
+        plan.indices.len(),
+        plan.id
+    ));
     output::line(format!("plan      {} (hash {})", out.display(), plan.hash));
     output::line(format!("then      tidegate replay run --plan {} --reason …", out.display()));
     Ok(ExitCode::SUCCESS)
@@ -57,6 +71,10 @@ async fn publish(
     let reader = record.file()?.clone();
     let options = ReplayOptions { rate, cursor_file: cursor_file(file) };
     let records = plan.indices.len() as u64;
+    if replay::done(&plan, &options.cursor_file)? == records && records > 0 {
+        let replayed = Replayed { done: records, complete: true, ..Replayed::default() };
+        return show(global, &plan, &replayed, file);
+    }
     if !options.cursor_file.exists() {
         // Nothing is published before it is on record that it will be, and why.
         plan.check(&reader)?;
@@ -70,7 +88,8 @@ async fn publish(
     roles::stop_on_signal(cancel.clone())?;
     let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(records) };
     bar.set_style(ProgressStyle::with_template("publishing {wide_bar} {pos}/{len} records, {eta} left")?);
-    let replayed = replay::run(&bus, &reader, &plan, &options, &cancel, |done, _| bar.set_position(done)).await;
+    let replayed =
+        replay::run(&bus, &reader, &plan, &options, &cancel, |done, _| bar.set_position(done)).await;
     bar.finish_and_clear();
     let replayed = replayed?;
     if replayed.complete {
@@ -91,11 +110,16 @@ fn show(global: &Global, plan: &Plan, replayed: &Replayed, file: &Path) -> Resul
     let Replayed { done, published, skipped, complete } = *replayed;
     let code = if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if global.json {
-        output::json(&json!({ "replay": plan.id, "done": done, "published": published, "skipped": skipped, "complete": complete }))?;
+        output::json(
+            &json!({ "replay": plan.id, "done": done, "published": published, "skipped": skipped, "complete": complete }),
+        )?;
         return Ok(code);
     }
-    let left_out = if skipped > 0 { format!(", {skipped} left out: sealed or erased") } else { String::new() };
-    if complete {
+    let left_out =
+        if skipped > 0 { format!(", {skipped} left out: sealed or erased") } else { String::new() };
+    if complete && published + skipped == 0 {
+        output::line(format!("it was done before: {done} records on replay.{}.>", plan.id));
+    } else if complete {
         output::line(format!("done: {published} records published now on replay.{}.>{left_out}", plan.id));
     } else {
         output::line(format!("stopped at {done} of {}{left_out}", plan.indices.len()));

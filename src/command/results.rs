@@ -60,10 +60,14 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
     let cell = Cell::open(&global.cell)?;
     let identity = Identity::Tool { tenant: args.tenant.clone(), tool: args.tool.clone() };
     let bus = cell.connect(identity).await.with_context(|| {
-        format!("acting as tool `{1}` of tenant `{0}`; add it with `tidegate tool add {0} {1}`", args.tenant, args.tool)
+        format!(
+            "acting as tool `{1}` of tenant `{0}`; add it with `tidegate tool add {0} {1}`",
+            args.tenant, args.tool
+        )
     })?;
     let durable = topology::tool_durable(&args.tenant, &args.tool);
-    let there = bus.consumer_info(RESULTS, &durable).await.context("asking for the tool's place in the results")?;
+    let there =
+        bus.consumer_info(RESULTS, &durable).await.context("asking for the tool's place in the results")?;
     if there.pending == 0 && there.ack_pending == 0 && !args.follow {
         nothing(global, there.ack_floor);
         return Ok(ExitCode::SUCCESS);
@@ -100,7 +104,7 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
             }
         }
     }
-    bus.flush().await?;
+    reader.close().await;
     if passed > 0 && !global.json {
         output::note(format!("{passed} passed over that the filter leaves out"));
     }
@@ -122,7 +126,9 @@ fn wanted(told: &Told<'_>, args: &ResultsArgs) -> bool {
 /// What a delivery tells; `None` for one that is no result.
 fn told(delivery: &Delivery) -> Result<Option<Told<'_>>> {
     let message: &Inbound = &delivery.message;
-    let Ok(Subject::Result { tenant, agent, task }) = Subject::parse(&message.subject) else { return Ok(None) };
+    let Ok(Subject::Result { tenant, agent, task }) = Subject::parse(&message.subject) else {
+        return Ok(None);
+    };
     let number = |name: &str| message.header(name).and_then(|text| text.parse().ok());
     let result = match message.payload.is_empty() {
         true => None,

@@ -42,9 +42,9 @@ pub(super) async fn run(global: &Global, command: ReviewCommand) -> Result<ExitC
 }
 
 async fn connect(cell: &Cell, reviewer: &Name) -> Result<Bus> {
-    cell.connect(Identity::Reviewer(reviewer.clone()))
-        .await
-        .with_context(|| format!("acting as reviewer `{reviewer}`; add one with `tidegate tool reviewer {reviewer}`"))
+    cell.connect(Identity::Reviewer(reviewer.clone())).await.with_context(|| {
+        format!("acting as reviewer `{reviewer}`; add one with `tidegate tool reviewer {reviewer}`")
+    })
 }
 
 async fn held(bus: &Bus, reviewer: &Name, sequence: u64) -> Result<HeldTask> {
@@ -79,7 +79,10 @@ async fn list(global: &Global, cell: &Cell, reviewer: &Name) -> Result<ExitCode>
             ]
         })
         .collect();
-    output::table(&["REVIEW", "QUEUE", "WHO ASKS", "SENSITIVITY", "STAKES", "WOULD RUN AT", "LEFT", "TASK"], &rows);
+    output::table(
+        &["REVIEW", "QUEUE", "WHO ASKS", "SENSITIVITY", "STAKES", "WOULD RUN AT", "LEFT", "TASK"],
+        &rows,
+    );
     output::note("look first: tidegate review show <REVIEW>");
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +99,10 @@ fn show(global: &Global, sequence: u64, held: &HeldTask) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let review = &held.review;
-    output::line(format!("review EVENTS:{sequence} in queue {}: {} by {}/{}", held.queue, held.kind, held.tenant, review.agent));
+    output::line(format!(
+        "review EVENTS:{sequence} in queue {}: {} by {}/{}",
+        held.queue, held.kind, held.tenant, review.agent
+    ));
     output::line(format!("task     {} ({})", review.task, held.state.as_str()));
     output::line(format!("digest   {}", review.content));
     output::line(format!("left     {} of it to decide", until(review.review_by)));
@@ -107,7 +113,9 @@ fn show(global: &Global, sequence: u64, held: &HeldTask) -> Result<ExitCode> {
     for line in output::visible(&text(held.envelope.expose())?).lines() {
         output::line(format!("    {line}"));
     }
-    output::line(format!("then     tidegate review approve {sequence} --reason …   (or reject, or edit --input FILE)"));
+    output::line(format!(
+        "then     tidegate review approve {sequence} --reason …   (or reject, or edit --input FILE)"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

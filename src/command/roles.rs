@@ -95,7 +95,8 @@ fn ops(
 ) -> tokio::task::JoinHandle<()> {
     let snapshot = move || {
         let report = health.report();
-        let missing: Vec<String> = report.not_ready.iter().map(|(part, why)| format!("{part}: {why}")).collect();
+        let missing: Vec<String> =
+            report.not_ready.iter().map(|(part, why)| format!("{part}: {why}")).collect();
         let sentence = if report.ready { "ready".to_owned() } else { missing.join("; ") };
         Snapshot { live: true, ready: report.ready, sentence }
     };

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use tidegate_bus::CancellationToken;
 use tidegate_engine::{
-    CancelFlag, ChatMessage, ChatRequest, Engine, EngineConfig, EngineError, FinishReason, Job, JobEvent, JobInput,
-    SamplingParams,
+    CancelFlag, ChatMessage, ChatRequest, Engine, EngineConfig, EngineError, FinishReason, Job, JobEvent,
+    JobInput, SamplingParams,
 };
 use tidegate_gateway::{Answer, Asked, ChatError, ChatEvent, OpenaiConfig, Reach};
 use tidegate_schemas::limits::OUTPUT_TOKENS_DEFAULT;

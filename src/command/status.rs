@@ -101,7 +101,11 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         record_error,
     };
     let well = screen.roles.iter().all(|role| role.ready) && screen.record.is_some();
-    if global.json { output::json(&screen)? } else { show(&screen) }
+    if global.json {
+        output::json(&screen)?
+    } else {
+        show(&screen)
+    }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -121,8 +125,12 @@ pub(super) async fn roles(cell: &Cell) -> Vec<RoleLine> {
     for (role, process) in cell.running().map(|running| running.roles).unwrap_or_default() {
         let (ready, sentence) = match role.as_str() {
             // The stand-in has no health door of its own; that it listens is all that it can tell.
-            "model" => (TcpStream::connect(host(&process.ops)).await.is_ok(), "a stand-in for a provider".to_owned()),
-            _ => door(&process.ops).await.unwrap_or_else(|error| (false, format!("does not answer: {error}"))),
+            "model" => {
+                (TcpStream::connect(host(&process.ops)).await.is_ok(), "a stand-in for a provider".to_owned())
+            }
+            _ => {
+                door(&process.ops).await.unwrap_or_else(|error| (false, format!("does not answer: {error}")))
+            }
         };
         lines.push(RoleLine { role, ready, sentence, pid: process.pid, address: process.ops });
     }
@@ -148,7 +156,8 @@ async fn door(address: &str) -> std::io::Result<(bool, String)> {
         let mut answer = String::new();
         stream.take(DOOR_BYTES_MAX).read_to_string(&mut answer).await?;
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-        let told: Told = serde_json::from_str(body).map_err(|_| std::io::Error::other("it is no health door"))?;
+        let told: Told =
+            serde_json::from_str(body).map_err(|_| std::io::Error::other("it is no health door"))?;
         Ok::<_, std::io::Error>((told.ok, told.sentence))
     };
     let late = || std::io::Error::other("no answer in time");
@@ -157,15 +166,15 @@ async fn door(address: &str) -> std::io::Result<(bool, String)> {
 
 /// Every consumer but the recorder's, whose lag the record's line tells.
 async fn queues(cell: &Cell, bus: &Bus) -> Result<Vec<Queue>> {
-    let directory = directory::active(bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
+    let directory =
+        directory::active(bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
     let bundle = policy::active_bundle(bus).await?;
     let topology = topology(&provision::shape(cell, &bundle), &directory);
     let mut queues = Vec::new();
     for spec in topology.consumers.iter().filter(|spec| spec.durable_name != RECORDER) {
-        let state = bus
-            .consumer_info(&spec.stream, &spec.durable_name)
-            .await
-            .with_context(|| format!("asking for `{}` of `{}`; run `tidegate provision`", spec.durable_name, spec.stream))?;
+        let state = bus.consumer_info(&spec.stream, &spec.durable_name).await.with_context(|| {
+            format!("asking for `{}` of `{}`; run `tidegate provision`", spec.durable_name, spec.stream)
+        })?;
         let waits = state.pending + state.ack_pending > 0;
         queues.push(Queue {
             stream: spec.stream.clone(),
@@ -247,12 +256,18 @@ fn show(screen: &Screen) {
         row.push(oldest);
         row
     });
-    output::table(&["QUEUE", "CONSUMER", "WAITING", "IN FLIGHT", "AGAIN", "OLDEST"], &rows.collect::<Vec<_>>());
+    output::table(
+        &["QUEUE", "CONSUMER", "WAITING", "IN FLIGHT", "AGAIN", "OLDEST"],
+        &rows.collect::<Vec<_>>(),
+    );
     output::line("");
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
     match &screen.bundle {
-        Some(b) => output::line(format!("bundle   {} {} (owner {}, since EVENTS:{})", b.name, b.hash, b.owner, b.event)),
+        Some(b) => output::line(format!(
+            "bundle   {} {} (owner {}, since EVENTS:{})",
+            b.name, b.hash, b.owner, b.event
+        )),
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
     }
     match &screen.record {
@@ -261,7 +276,11 @@ fn show(screen: &Screen) {
                 "record   {} records, {} behind; tasks: {} accepted = {} ended + {} open",
                 r.records, r.lag, r.accepted, r.ended, r.open
             ));
-            output::line(format!("alarms   {}{}", r.alarms, hint(r.alarms > 0, "tidegate audit query --anomalies")));
+            output::line(format!(
+                "alarms   {}{}",
+                r.alarms,
+                hint(r.alarms > 0, "tidegate audit query --anomalies")
+            ));
             output::line(format!("dead     {}{}", r.dead, hint(r.dead > 0, "tidegate dead list")));
         }
         None => {
@@ -282,5 +301,16 @@ pub(super) fn age(ms: u64) -> String {
         1_000..120_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
         120_000..7_200_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn spans_are_told_in_the_unit_that_suits_them() {
+        let rows = [(0, "0 ms"), (999, "999 ms"), (1_950, "1.9 s"), (120_000, "2 min"), (7_200_000, "2 h")];
+        for (ms, text) in rows {
+            assert_eq!(super::age(ms), text);
+        }
     }
 }

@@ -60,7 +60,8 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
         output::note(format!("task {id} accepted{again}"));
     }
     let wait = Duration::from_secs(args.deadline_s) + GRACE;
-    let ended = tokio::time::timeout(wait, follow(global, &args, &mut replies, &mut states, &mut deltas)).await;
+    let ended =
+        tokio::time::timeout(wait, follow(global, &args, &mut replies, &mut states, &mut deltas)).await;
     match ended {
         Ok(result) => show(global, &args, &result?),
         Err(_) => {
@@ -71,9 +72,14 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
 
 /// Connects as an agent of a tenant.
 pub(crate) async fn connect(cell: &Cell, who: &Who) -> Result<Bus> {
-    cell.connect(Identity::Agent { tenant: who.tenant.clone(), agent: who.agent.clone() }).await.with_context(|| {
-        format!("acting as agent `{}` of tenant `{}`; add it with `tidegate agent add`", who.agent, who.tenant)
-    })
+    cell.connect(Identity::Agent { tenant: who.tenant.clone(), agent: who.agent.clone() }).await.with_context(
+        || {
+            format!(
+                "acting as agent `{}` of tenant `{}`; add it with `tidegate agent add`",
+                who.agent, who.tenant
+            )
+        },
+    )
 }
 
 fn accepted_only(global: &Global, id: TaskId, duplicate: bool) -> Result<ExitCode> {
@@ -142,7 +148,9 @@ fn show(global: &Global, args: &SubmitArgs, result: &TaskResult) -> Result<ExitC
                 output::line(serde_json::to_string(vector)?);
             }
         }
-        (None, Some(error)) => output::note(format!("{} ({}): {}", result.state.as_str(), error.code, error.message)),
+        (None, Some(error)) => {
+            output::note(format!("{} ({}): {}", result.state.as_str(), error.code, error.message))
+        }
         (None, None) => output::note(result.state.as_str()),
     }
     let place = result.destination.as_ref().map(|d| d.name.to_string()).unwrap_or_else(|| "nowhere".into());

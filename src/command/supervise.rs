@@ -36,7 +36,12 @@ pub(super) struct Role {
 
 impl Role {
     /// A role that is this program with other arguments. `ops_file` is where it writes its address.
-    pub(super) fn new(name: impl Into<String>, arguments: Vec<String>, log: PathBuf, ops_file: PathBuf) -> Result<Self> {
+    pub(super) fn new(
+        name: impl Into<String>,
+        arguments: Vec<String>,
+        log: PathBuf,
+        ops_file: PathBuf,
+    ) -> Result<Self> {
         Ok(Self {
             name: name.into(),
             program: std::env::current_exe().context("finding this program")?,
@@ -97,7 +102,12 @@ impl Role {
                 bail!("{} ended at its start ({status}): {}", self.name, last_line(&self.log));
             }
             if Instant::now() > deadline {
-                bail!("{} did not start within {} s; see `{}`", self.name, START.as_secs(), self.log.display());
+                bail!(
+                    "{} did not start within {} s; see `{}`",
+                    self.name,
+                    START.as_secs(),
+                    self.log.display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

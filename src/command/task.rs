@@ -22,7 +22,9 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
             let subject = format!("result.{}.{id}", who.agent);
             let stored = bus.last_for_subject(RESULTS, &subject).await.context("asking for the result")?;
             match stored {
-                Some(stored) => ended(global, &serde_json::from_slice(&stored.payload).context("reading the result")?),
+                Some(stored) => {
+                    ended(global, &serde_json::from_slice(&stored.payload).context("reading the result")?)
+                }
                 None => open(global, id),
             }
         }
@@ -51,14 +53,24 @@ fn ended(global: &Global, result: &TaskResult) -> Result<ExitCode> {
         output::line(format!("  {}: {}", error.code, error.message));
     }
     if let Some(destination) = &result.destination {
-        output::line(format!("  at {} ({} lane), model {}", destination.name, destination.lane, destination.model));
+        output::line(format!(
+            "  at {} ({} lane), model {}",
+            destination.name, destination.lane, destination.model
+        ));
     }
-    output::line(format!("  {} ms; the whole story: tidegate audit task {}", result.timings.total_ms, result.task));
+    output::line(format!(
+        "  {} ms; the whole story: tidegate audit task {}",
+        result.timings.total_ms, result.task
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
 fn open(global: &Global, id: TaskId) -> Result<ExitCode> {
     let sentence = "no result yet, or no such task; `tidegate audit task` shows where it stands";
-    if global.json { output::json(&json!({ "task": id, "state": null }))? } else { output::line(sentence) }
+    if global.json {
+        output::json(&json!({ "task": id, "state": null }))?
+    } else {
+        output::line(sentence)
+    }
     Ok(ExitCode::from(2))
 }

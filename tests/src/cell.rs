@@ -160,7 +160,8 @@ impl TestCell {
     /// When no such process runs.
     pub fn pid(&self, role: &str) -> Result<u32> {
         let running = self.running()?;
-        let pid = if role == "nats" { running.get("nats") } else { running.pointer(&format!("/roles/{role}/pid")) };
+        let pid =
+            if role == "nats" { running.get("nats") } else { running.pointer(&format!("/roles/{role}/pid")) };
         let pid = pid.and_then(Value::as_u64).with_context(|| format!("no process of role {role}"))?;
         u32::try_from(pid).context("a process id")
     }

@@ -44,7 +44,13 @@ impl Agent {
     ///
     /// # Errors
     /// When the stream refuses them.
-    pub async fn publish(&self, kind: &str, id: Option<&str>, headers: Headers, payload: Vec<u8>) -> Result<Published> {
+    pub async fn publish(
+        &self,
+        kind: &str,
+        id: Option<&str>,
+        headers: Headers,
+        payload: Vec<u8>,
+    ) -> Result<Published> {
         let mut message = Outbound::new(format!("task.{}.{kind}", self.name), payload).with_headers(headers);
         message.msg_id = id.map(str::to_owned);
         self.bus.publish(message).await.context("publishing a task")
@@ -57,7 +63,8 @@ impl Agent {
     pub async fn ask(&self, kind: &str, body: Value) -> Result<TaskResult> {
         let mut body = body;
         let token = Uuid::new_v4().simple().to_string();
-        let id = body.get("id").and_then(Value::as_str).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+        let id =
+            body.get("id").and_then(Value::as_str).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
         let fields = body.as_object_mut().context("a task is an object")?;
         fields.insert("id".into(), json!(id));
         fields.insert("reply".into(), json!(token));

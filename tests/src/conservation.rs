@@ -51,6 +51,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     fn whole() -> Ledger {

@@ -1,5 +1,5 @@
 //! Random SIGKILLs while tasks flow: nothing is lost, nothing is doubled, the record is whole.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that tells its seed")]
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,10 @@ impl Dice {
 async fn submit(agent: &Agent, number: usize) -> Result<()> {
     let id = Uuid::now_v7().to_string();
     let (kind, body) = match number % 100 {
-        0 => ("chat", json!({ "messages": [{ "role": "user", "content": "hi" }], "sampling": { "max_tokens": 2 } })),
+        0 => (
+            "chat",
+            json!({ "messages": [{ "role": "user", "content": "hi" }], "sampling": { "max_tokens": 2 } }),
+        ),
         _ => ("embed", json!({ "texts": [format!("text {number}")] })),
     };
     let sensitivity = if number.is_multiple_of(200) { "public" } else { "internal" };

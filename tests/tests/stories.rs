@@ -1,5 +1,5 @@
 //! End-to-end stories on a real server, real models and real processes.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -45,7 +45,9 @@ async fn story_data_decides_where_a_task_runs() -> Result<()> {
 
     let texts = json!({ "labels": { "sensitivity": "restricted" }, "input": { "texts": ["one", "two"] } });
     let embedded = agent.ask("embed", texts).await?;
-    let Some(Output::Embeddings { vectors }) = embedded.output else { panic!("no vectors: {:?}", embedded.error) };
+    let Some(Output::Embeddings { vectors }) = embedded.output else {
+        panic!("no vectors: {:?}", embedded.error)
+    };
     assert_eq!((vectors.len(), vectors[0].len()), (2, 384));
 
     let extract = json!({ "labels": { "sensitivity": "internal" }, "input": {
@@ -85,7 +87,8 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
         ("paint", embed.to_string().into_bytes(), Code::UnknownKind),
     ];
     for (kind, payload, expected) in table {
-        let result = agent.ask_raw(kind, Headers::new(), payload).await.with_context(|| format!("{expected}"))?;
+        let result =
+            agent.ask_raw(kind, Headers::new(), payload).await.with_context(|| format!("{expected}"))?;
         assert_eq!((result.state, code(&result)), (State::Rejected, Some(expected)));
     }
     let twice = Headers::trusted([("ce-type".to_owned(), "x".to_owned())]);
@@ -101,7 +104,11 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
         body.to_string().into_bytes()
     });
     let again = again.await?;
-    assert_eq!((first.state, code(&again)), (State::Completed, Some(Code::IdConflict)), "another body, the same id");
+    assert_eq!(
+        (first.state, code(&again)),
+        (State::Completed, Some(Code::IdConflict)),
+        "another body, the same id"
+    );
     Ok(())
 }
 
@@ -161,14 +168,22 @@ async fn story_the_record_tells_what_happened_and_a_flipped_byte_is_found() -> R
 }
 
 /// Verifies a copy of the record in which one byte, where `needle` stands, was flipped.
-async fn flip_in_copy(cell: &TestCell, record: &std::path::Path, needle: Option<&[u8]>) -> Result<Option<i32>> {
+async fn flip_in_copy(
+    cell: &TestCell,
+    record: &std::path::Path,
+    needle: Option<&[u8]>,
+) -> Result<Option<i32>> {
     let copy = tempfile::tempdir()?;
     for entry in std::fs::read_dir(record)? {
         let path = entry?.path();
         let mut bytes = std::fs::read(&path)?;
         if let Some(needle) = needle {
-            let places: Vec<usize> =
-                bytes.windows(needle.len()).enumerate().filter(|(_, w)| *w == needle).map(|(at, _)| at).collect();
+            let places: Vec<usize> = bytes
+                .windows(needle.len())
+                .enumerate()
+                .filter(|(_, w)| *w == needle)
+                .map(|(at, _)| at)
+                .collect();
             for at in places {
                 bytes[at] ^= 1;
             }
@@ -182,7 +197,8 @@ async fn flip_in_copy(cell: &TestCell, record: &std::path::Path, needle: Option<
 #[tokio::test]
 async fn story_a_python_agent_uses_the_official_client() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
-    let python = std::env::var_os("TIDEGATE_PYTHON").map_or_else(|| root().join(".venv/bin/python"), Into::into);
+    let python =
+        std::env::var_os("TIDEGATE_PYTHON").map_or_else(|| root().join(".venv/bin/python"), Into::into);
     assert!(python.exists(), "no Python with nats-py: run ./tests/run, or tests/python/setup");
     let output = Command::new(python)
         .arg(root().join("tests/python/story.py"))
@@ -200,7 +216,9 @@ async fn story_a_new_tenant_is_served_and_cannot_see_another() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     cell.tidegate(&["tenant", "add", "globex", "--owner", "ops@globex.example"]).await?;
     cell.tidegate(&["agent", "add", "globex", "crawler", "--role", "agent"]).await?;
-    let agent = until("the new agent", SOON, || async { Ok(Agent::connect(&cell, "globex", "crawler").await.ok()) }).await?;
+    let agent =
+        until("the new agent", SOON, || async { Ok(Agent::connect(&cell, "globex", "crawler").await.ok()) })
+            .await?;
     let texts = json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
     let result = agent.ask("embed", texts).await?;
     assert_eq!(result.tenant.as_str(), "globex");

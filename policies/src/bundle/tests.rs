@@ -69,7 +69,8 @@ fn an_archive_gives_the_same_bundle() {
 #[test]
 fn comments_order_and_layout_do_not_change_the_hash() {
     let plain = Variant::new().read().unwrap().hash();
-    let policies = std::fs::read_to_string(Variant::new().path().join("policies/30-regulation.cedar")).unwrap();
+    let policies =
+        std::fs::read_to_string(Variant::new().path().join("policies/30-regulation.cedar")).unwrap();
     let mut turned: Vec<&str> = policies.split("\n\n").collect();
     turned.reverse();
     let destinations = std::fs::read_to_string(Variant::new().path().join("destinations.toml")).unwrap();

@@ -97,6 +97,7 @@ impl Circumstances {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "Cedar's own error, looked at once and dropped")]
     pub(super) fn context(&self, types: &Types, places: &[Place]) -> Result<Context, ContextCreationError> {
         let words = &types.words;
         let purpose = self.labels.purpose.as_ref().map_or("none", Name::as_str);

@@ -143,7 +143,8 @@ impl Types {
     pub(super) fn missing(&self, uid: &EntityUid, places: &[Place]) -> bool {
         let of = uid.type_name();
         let placed = [&self.pool, &self.provider, &self.destination].contains(&of);
-        (*of == self.region && !self.regions.contains(uid)) || (placed && !places.iter().any(|place| place.knows(uid)))
+        (*of == self.region && !self.regions.contains(uid))
+            || (placed && !places.iter().any(|place| place.knows(uid)))
     }
 
     /// A set of regions.

@@ -68,10 +68,8 @@ impl Engine {
 
     /// A name of a region, pool, provider or destination that the bundle does not have is a slip of the pen.
     fn check_literals(&self, set: &PolicySet) -> Result<(), BundleError> {
-        let slots = self
-            .links
-            .iter()
-            .flat_map(|link| link.values.iter().map(move |(_, uid)| (&link.id, uid.clone())));
+        let slots =
+            self.links.iter().flat_map(|link| link.values.values().map(move |uid| (&link.id, uid.clone())));
         let literals =
             set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
         for (policy, uid) in literals.chain(slots) {

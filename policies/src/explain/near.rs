@@ -38,7 +38,11 @@ pub fn near_misses(judge: &Judge, task: &Task, directory: &Directory, facts: &Fa
             }
             let conditions = asked.unmet(policy).unwrap_or_default();
             if (1..=CONDITIONS_MAX).contains(&conditions.len()) {
-                found.push(NearMiss { destination: spec.name.clone(), policy: policy.id().to_string(), conditions });
+                found.push(NearMiss {
+                    destination: spec.name.clone(),
+                    policy: policy.id().to_string(),
+                    conditions,
+                });
             }
         }
     }
@@ -88,6 +92,7 @@ fn conjuncts(body: &Value) -> Vec<&Value> {
 
 /// The condition out of a policy's text.
 fn condition(policy: &str) -> String {
-    let inner = policy.split_once("when").or_else(|| policy.split_once("unless")).map_or("", |(_, rest)| rest);
+    let inner =
+        policy.split_once("when").or_else(|| policy.split_once("unless")).map_or("", |(_, rest)| rest);
     inner.trim().trim_end_matches(';').trim().trim_start_matches('{').trim_end_matches('}').trim().to_owned()
 }

@@ -199,7 +199,8 @@ fn without_a_permit_a_person_decides() {
 
 #[test]
 fn work_that_nobody_can_do_is_said_to_be() {
-    let without = judge(&Variant::new().replace("destinations.toml", "kinds = [\"embed\"]", "kinds = [\"classify\"]"));
+    let without =
+        judge(&Variant::new().replace("destinations.toml", "kinds = [\"embed\"]", "kinds = [\"classify\"]"));
     let decision = decide(&without, "embedding goes to the embedding pool");
     assert_eq!((decision.outcome, decision.code), (Outcome::Reject, Some(Code::NoCapableDestination)));
     assert!(decision.considered.iter().all(|c| c.verdict == Considering::Incapable));

@@ -18,6 +18,7 @@ use ring::Ring;
 pub(crate) mod append;
 mod heads;
 mod ring;
+pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -195,7 +196,7 @@ fn begin(db: &Database) -> Result<Found, Failure> {
         if form.is_none() {
             meta.insert(table::META_FORM, table::FORM)?;
         }
-        append::Tables::open(&txn, meta)?;
+        rows::Tables::open(&txn, meta)?;
         txn.open_table(table::GAPS)?;
         txn.open_table(table::STREAMS)?;
         txn.open_table(table::TENANTS)?;

@@ -111,11 +111,12 @@ impl Conductor {
                 _ = look.tick() => self.look(&hopeless),
             }
         }
-        if self.busy {
-            if let Ok(recorded) = tokio::time::timeout(DRAIN_MAX, self.writer.recorded()).await {
-                self.shared.advance(recorded?);
-            }
+        if self.busy
+            && let Ok(recorded) = tokio::time::timeout(DRAIN_MAX, self.writer.recorded()).await
+        {
+            self.shared.advance(recorded?);
         }
+        self.writer.close().await;
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub struct RecorderConfig {
     pub trim_ms: u64,
     /// How long recorded messages stay in their streams, milliseconds; never less than the duplicate window.
     pub stream_window_ms: u64,
+    /// Duplicate window of the streams, milliseconds: what is younger stays, or an id could be used again unseen.
+    pub duplicate_window_ms: u64,
     /// How long results stay, milliseconds.
     pub result_window_ms: u64,
     /// Pause before a record that failed is opened anew, milliseconds.
@@ -44,6 +46,7 @@ impl Default for RecorderConfig {
             deadline_grace_ms: 2_000,
             trim_ms: 60_000,
             stream_window_ms: 24 * 3_600 * 1_000,
+            duplicate_window_ms: 10 * 60 * 1_000,
             result_window_ms: 7 * 24 * 3_600 * 1_000,
             reopen_ms: 5_000,
         }

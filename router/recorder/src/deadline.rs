@@ -43,7 +43,7 @@ pub(crate) async fn watch(bus: Bus, config: RecorderConfig, shared: Shared, shut
             match end(&bus, &task, record).await {
                 Ok(()) => drop(ended.insert(key, Instant::now())),
                 Err(error) => {
-                    warn!(task = %task.task, %error, "An overdue task could not be ended; trying again.")
+                    warn!(task = %task.task, %error, "An overdue task could not be ended; trying again.");
                 }
             }
         }

@@ -7,7 +7,8 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use tidegate_audit::{Entry, Gap, GapReason, Item};
 use tidegate_bus::{
-    ApiError, Bus, CancellationToken, Delivery, Health, Inbound, Reader, ServeError, Stored, topology,
+    ApiError, Bus, CancellationToken, CheckError, Delivery, Health, Inbound, Reader, ServeError, Stored,
+    topology,
 };
 use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tenant_of_stream};
 use tokio::sync::{mpsc, watch};
@@ -36,6 +37,8 @@ pub(crate) fn is_recorded(stream: &str) -> bool {
 enum FeedError {
     #[error(transparent)]
     Api(#[from] ApiError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(
@@ -66,8 +69,6 @@ struct Session<'a> {
     recorded: watch::Receiver<BTreeMap<String, u64>>,
     /// The sequence that is handed on next.
     next: &'a mut u64,
-    /// Whether the record knew the stream before.
-    known: bool,
     /// Deliveries that are not recorded yet, by sequence.
     held: BTreeMap<u64, Vec<Delivery>>,
 }
@@ -98,8 +99,7 @@ impl Feeder {
     async fn session(&self, next: &mut u64, part: &str) -> Result<(), FeedError> {
         let state = self.bus.stream_info(&self.stream).await?;
         self.shared.seen(&self.stream, state.last);
-        let before = self.shared.recorded().get(&self.stream).copied();
-        let recorded = before.unwrap_or(0);
+        let recorded = self.shared.recorded().get(&self.stream).copied().unwrap_or(0);
         if state.last < recorded {
             return Err(FeedError::Younger { last: state.last, recorded });
         }
@@ -108,11 +108,11 @@ impl Feeder {
             self.feed(Feed::Open { stream: self.stream.clone(), recorded }).await?;
         }
         let spec = topology::recorder(&self.stream);
+        self.bus.check(std::slice::from_ref(&spec)).await?;
         let acked = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.ack_floor;
         let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
-        let known = before.is_some() || *next > recorded + 1;
         let recorded = self.shared.follow();
-        let mut session = Session { feeder: self, reader, recorded, next, known, held: BTreeMap::new() };
+        let mut session = Session { feeder: self, reader, recorded, next, held: BTreeMap::new() };
         // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself.
         session.fill(acked).await?;
         self.health.ready(part);
@@ -194,7 +194,7 @@ impl Session<'_> {
         let first = bus.stream_info(stream).await?.first;
         if first > *self.next {
             // Only the recorder trims, and only what is recorded: a known stream must not begin later than the record ends.
-            let reason = if self.known { GapReason::Unexplained } else { GapReason::Trimmed };
+            let reason = if *self.next > 1 { GapReason::Unexplained } else { GapReason::Trimmed };
             self.gap(to.min(first - 1), reason).await?;
         }
         info!(stream, from = *self.next, to, "Reading messages that the consumer did not bring.");

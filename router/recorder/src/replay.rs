@@ -77,7 +77,7 @@ pub async fn run(
 ) -> Result<Replayed, ReplayError> {
     tokio::task::block_in_place(|| plan.check(reader))?;
     let total = plan.indices.len();
-    let mut replayed = Replayed { done: cursor(plan, &options.cursor_file)?, ..Replayed::default() };
+    let mut replayed = Replayed { done: done(plan, &options.cursor_file)?, ..Replayed::default() };
     let rate = options.rate.clamp(1, RATE_MAX);
     // Ticks of at least a millisecond, each good for so many records.
     let burst = (rate / 1_000).max(1);
@@ -153,8 +153,11 @@ fn outbound(plan: &Plan, record: &Record, body: &Body) -> Outbound {
         .with_headers(headers)
 }
 
-/// How far the replay is.
-fn cursor(plan: &Plan, path: &Path) -> Result<u64, ReplayError> {
+/// Records of a plan that are done, by its cursor file; 0 where there is none.
+///
+/// # Errors
+/// [`ReplayError::Cursor`] when the file is another replay's or cannot be read.
+pub fn done(plan: &Plan, path: &Path) -> Result<u64, ReplayError> {
     let bad = |why: &str| ReplayError::Cursor { path: path.to_owned(), why: why.to_owned() };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

@@ -181,7 +181,11 @@ fn waiting(leaf: Leaf) -> Option<Held> {
 }
 
 /// One held task for its reviewer; else why it is not shown. What is another queue's is as if it were not there.
-fn show(reader: &Reader, sequence: u64, reviewer: &Reviewer) -> Result<Result<HeldTask, &'static str>, ReadError> {
+fn show(
+    reader: &Reader,
+    sequence: u64,
+    reviewer: &Reviewer,
+) -> Result<Result<HeldTask, &'static str>, ReadError> {
     const NONE: &str = "no such review in this reviewer's queues";
     const GONE: &str = "its content was erased, or its key is gone";
     let Some(record) = reader.at(&Position::new(EVENTS, sequence))? else { return Ok(Err(NONE)) };
@@ -189,13 +193,16 @@ fn show(reader: &Reader, sequence: u64, reviewer: &Reviewer) -> Result<Result<He
     if record.leaf.kind != RecordKind::Review || !reviewer.queues.contains(&held.queue) {
         return Ok(Err(NONE));
     }
-    let Some(review) = content(reader, &record)?.and_then(|bytes| serde_json::from_slice::<Review>(&bytes).ok()) else {
+    let Some(review) =
+        content(reader, &record)?.and_then(|bytes| serde_json::from_slice::<Review>(&bytes).ok())
+    else {
         return Ok(Err(GONE));
     };
     let Some(task) = reader.at(&review.held)? else { return Ok(Err(GONE)) };
     let envelope = content(reader, &task)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(envelope) = envelope else { return Ok(Err(GONE)) };
-    let state = reader.task(Some(&held.tenant), held.task)?.iter().find(|t| t.agent == held.agent).map(|t| t.state);
+    let state =
+        reader.task(Some(&held.tenant), held.task)?.iter().find(|t| t.agent == held.agent).map(|t| t.state);
     let kind = task.leaf.source.subject.as_deref().and_then(|subject| subject.rsplit('.').next());
     Ok(Ok(HeldTask {
         queue: held.queue,

@@ -7,6 +7,7 @@ use tidegate_bus::{Bus, CancellationToken, Discovery, Health};
 use tidegate_schemas::metric;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::conduct::{Conductor, Feed};
@@ -48,7 +49,8 @@ pub async fn run(
     let (to, from) = mpsc::channel(FEEDS_MAX);
     let drained = CancellationToken::new();
     let conductor = Conductor::new(bus.clone(), &config, shared.clone(), writer);
-    let mut conducting = tokio::spawn(conductor.run(from, shutdown.clone()));
+    // Dropped with this future, so that nothing holds the record after it.
+    let mut conducting = AbortOnDropHandle::new(tokio::spawn(conductor.run(from, shutdown.clone())));
     let mut feeds = Feeds {
         bus: bus.clone(),
         shared,

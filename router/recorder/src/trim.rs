@@ -11,8 +11,6 @@ use tracing::{info, warn};
 use crate::config::RecorderConfig;
 use crate::shared::Shared;
 
-/// The streams' duplicate window, milliseconds: what is younger must stay, or an id could be used again unseen.
-const DUPLICATE_WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// Consumers of readers begin so; they hold nothing back.
 const READER_PREFIX: &str = "tool=";
 
@@ -45,7 +43,7 @@ async fn trim(bus: &Bus, config: &RecorderConfig, shared: &Shared) -> Result<(),
         };
         gone.insert(stream.clone(), state.first);
         let window = if stream == RESULTS { config.result_window_ms } else { config.stream_window_ms };
-        let older_than = before(now, window.max(DUPLICATE_WINDOW_MS));
+        let older_than = before(now, window.max(config.duplicate_window_ms));
         let Some(floor) = floor(shared, &stream, older_than, gone.clone()).await else { continue };
         let floor = floor.min(acknowledged(bus, &stream, state.last).await?.saturating_add(1));
         if floor > state.first {

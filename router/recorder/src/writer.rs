@@ -21,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Writer {
     batches: mpsc::Sender<Vec<Item>>,
     recorded: mpsc::Receiver<Vec<(String, u64)>>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 /// Opens the record, waiting while another recorder holds it.
@@ -38,7 +39,7 @@ impl Writer {
     /// stands by.
     ///
     /// # Errors
-    /// [`RecorderError`] when the record is not one that can be written; [`RecorderError::Closed`] when `wanted` says so.
+    /// [`RecorderError`] when the record is not one that can be written.
     pub(crate) async fn start(
         config: &RecorderConfig,
         shared: &Shared,
@@ -57,10 +58,20 @@ impl Writer {
             };
             let _ = opened.blocking_send(Ok(()));
             opener.work(store, &mut from, &told);
+            opener.shared.set_reader(None);
         };
-        std::thread::Builder::new().name("record".to_owned()).spawn(thread).map_err(RecorderError::Thread)?;
+        let builder = std::thread::Builder::new().name("record".to_owned());
+        let thread = builder.spawn(thread).map_err(RecorderError::Thread)?;
         answer.recv().await.ok_or(RecorderError::WriterEnded)??;
-        Ok(Self { batches, recorded })
+        Ok(Self { batches, recorded, thread })
+    }
+
+    /// Ends the thread and closes the record.
+    pub(crate) async fn close(self) {
+        let Self { batches, recorded, thread } = self;
+        drop((batches, recorded));
+        // A thread that panicked has said so itself.
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 
     /// Hands a batch over. Only one is on its way at a time.

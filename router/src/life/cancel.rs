@@ -9,7 +9,13 @@ use tidegate_schemas::subject;
 use super::context::Context;
 use super::{Action, Step, Stored, Telling, outgoing};
 
-pub(super) fn begin(message: &Stored, tenant: Name, agent: Name, task: TaskId, context: &Context<'_>) -> Step {
+pub(super) fn begin(
+    message: &Stored,
+    tenant: Name,
+    agent: Name,
+    task: TaskId,
+    context: &Context<'_>,
+) -> Step {
     let error = outgoing::error_of(Code::Canceled, "the producer withdrew the task");
     let notice = Telling {
         subject: subject::notice_cancel(&tenant, task),
@@ -18,6 +24,7 @@ pub(super) fn begin(message: &Stored, tenant: Name, agent: Name, task: TaskId, c
     };
     let told = outgoing::state(&tenant, &agent, task, State::Canceled, None);
     let base = outgoing::unread(&message.position, task, &agent);
-    let result = TaskResult::ended(tenant, agent, task, State::Canceled, error).timed(message.time, context.now);
+    let result =
+        TaskResult::ended(tenant, agent, task, State::Canceled, error).timed(message.time, context.now);
     Step::new(Action::Send(outgoing::result(&result, base, None, "cancel"))).telling(vec![notice, told])
 }

@@ -42,7 +42,13 @@ pub(super) struct Coming {
 
 /// Decides, and makes the message that the decision causes. `cause` is the message that brought us here, `payload` the
 /// task's exact payload.
-pub(super) fn decide(task: &Task, payload: &[u8], cause: &Position, coming: Coming, context: &Context<'_>) -> Caused {
+pub(super) fn decide(
+    task: &Task,
+    payload: &[u8],
+    cause: &Position,
+    coming: Coming,
+    context: &Context<'_>,
+) -> Caused {
     let hop = Hop { trace: Some(trace(task, context)), ..Hop::of(task, coming.earlier.hop) };
     if context.now >= task.limits.deadline {
         let error = outgoing::error_of(Code::PastDeadline, "the deadline had passed when the task was read");
@@ -201,8 +207,10 @@ fn claims(
         Obligation::Review { .. } => None,
     });
     let life = SignedDuration::from_millis(TICKET_LIFE_MS_MAX);
-    let expires = context.now.checked_add(life).map_err(|_| Refused::new(Code::Internal, "the clock is off"))?;
-    let content = decision.content.ok_or_else(|| Refused::new(Code::Internal, "the decision binds no bytes"))?;
+    let expires =
+        context.now.checked_add(life).map_err(|_| Refused::new(Code::Internal, "the clock is off"))?;
+    let content =
+        decision.content.ok_or_else(|| Refused::new(Code::Internal, "the decision binds no bytes"))?;
     Ok(Claims {
         version: 1,
         key_id: key_id.to_owned(),
@@ -260,7 +268,8 @@ fn hold(
         headers,
         payload: outgoing::json(&review),
     };
-    let tell = vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(&decision))];
+    let tell =
+        vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(&decision))];
     Caused { message, tell, reply: None }
 }
 

@@ -38,7 +38,12 @@ pub(super) fn compact(decision: &Decision) -> String {
 }
 
 /// The result again on `reply.…`, for a producer that named a token.
-pub(super) fn reply(message: &Message, tenant: &Name, agent: &Name, token: Option<&ReplyToken>) -> Option<Telling> {
+pub(super) fn reply(
+    message: &Message,
+    tenant: &Name,
+    agent: &Name,
+    token: Option<&ReplyToken>,
+) -> Option<Telling> {
     token.map(|token| Telling {
         subject: subject::reply(tenant, agent, token),
         headers: message.headers.clone(),
@@ -47,7 +52,13 @@ pub(super) fn reply(message: &Message, tenant: &Name, agent: &Name, token: Optio
 }
 
 /// A transition on `state.…`.
-pub(super) fn state(tenant: &Name, agent: &Name, task: TaskId, state: State, decision: Option<&Decision>) -> Telling {
+pub(super) fn state(
+    tenant: &Name,
+    agent: &Name,
+    task: TaskId,
+    state: State,
+    decision: Option<&Decision>,
+) -> Telling {
     let headers = Headers::new()
         .with(header::STATE, state.as_str())
         .with_some(header::DECISION_ID, decision.map(|d| d.id.to_string()));

@@ -53,7 +53,10 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
                     let load = Action::Load(vec![Place::At(returned.hop.task.clone())]);
                     (Stage::Task(Box::new(returned)), Step::new(load))
                 }
-                None => (Stage::Over, Step::dead(Code::Unattributable, "the step's cause is no work of this lane")),
+                None => (
+                    Stage::Over,
+                    Step::dead(Code::Unattributable, "the step's cause is no work of this lane"),
+                ),
             }
         }
         (Stage::Task(returned), Event::Loaded(found)) => match found.into_iter().next().flatten() {

@@ -53,7 +53,13 @@ pub(super) fn begin(
         submitted: message.time,
     });
     match read {
-        Err(rejected) => send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, rejected.id, rejected.reply),
+        Err(rejected) => send(
+            refuse(message, &tenant, &agent, &rejected, context),
+            tenant,
+            agent,
+            rejected.id,
+            rejected.reply,
+        ),
         Ok(task) if !fresh(task.id, context) => {
             let place = Place::Result { tenant, agent, task: task.id };
             (Stage::Known(Box::new(task)), Step::new(Action::Load(vec![place])))
@@ -102,7 +108,13 @@ fn send(
 }
 
 /// The rejected result of a message that is no task.
-fn refuse(message: &Stored, tenant: &Name, agent: &Name, rejected: &Rejected, context: &Context<'_>) -> Caused {
+fn refuse(
+    message: &Stored,
+    tenant: &Name,
+    agent: &Name,
+    rejected: &Rejected,
+    context: &Context<'_>,
+) -> Caused {
     let mut result = TaskResult::ended(
         tenant.clone(),
         agent.clone(),

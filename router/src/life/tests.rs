@@ -156,7 +156,10 @@ fn a_public_task_becomes_cloud_work_whose_ticket_is_for_exactly_its_bytes() {
     let other = [work.payload.as_ref(), b" "].concat();
     assert!(world.verifier.verify(ticket, &salt, other.into(), world.now).is_err());
     let text = String::from_utf8(work.payload.to_vec()).unwrap();
-    assert!(!text.contains("helpdesk") && !text.contains("acme"), "cloud work is the request and nothing else");
+    assert!(
+        !text.contains("helpdesk") && !text.contains("acme"),
+        "cloud work is the request and nothing else"
+    );
     let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("WORK_CLOUD", 1))));
     assert!(is_acked(&end));
     assert_eq!(end.tell.len(), 1);
@@ -178,12 +181,8 @@ fn without_a_signer_or_with_a_finding_nothing_is_cloud_work() {
 #[test]
 fn bad_tasks_are_answered_with_their_code() {
     let world = World::new();
-    let unknown = stored(
-        &Position::new("TASKS_acme", 4),
-        "task.acme.stranger.chat",
-        Headers::new(),
-        &public(),
-    );
+    let unknown =
+        stored(&Position::new("TASKS_acme", 4), "task.acme.stranger.chat", Headers::new(), &public());
     let kind = stored(&Position::new("TASKS_acme", 4), "task.acme.helpdesk.paint", Headers::new(), &public());
     let table = [
         (task_at(4, &json!("hello")), Code::InvalidField),
@@ -222,7 +221,10 @@ fn an_id_used_again_is_answered_again_or_refused() {
 
     let (mut own, _) = world.begin(task_at(1, &first));
     assert!(matches!(world.next(&mut own, duplicate()).action, Action::Load(_)));
-    assert!(is_acked(&world.next(&mut own, Event::Loaded(vec![Some(work.clone())]))), "our own, delivered again");
+    assert!(
+        is_acked(&world.next(&mut own, Event::Loaded(vec![Some(work.clone())]))),
+        "our own, delivered again"
+    );
 
     let outcome = TaskResult::ended(
         name("acme"),
@@ -307,7 +309,8 @@ fn narrowing_local_work_that_failed_never_goes_to_the_cloud() {
 #[test]
 fn cloud_work_that_failed_tries_another_destination_and_an_expired_ticket_is_renewed() {
     let world = World::new();
-    let fallback = decided_again(&world, &public(), &json!({ "reason": "fallback", "code": "provider_unavailable" }));
+    let fallback =
+        decided_again(&world, &public(), &json!({ "reason": "fallback", "code": "provider_unavailable" }));
     let expired = decided_again(&world, &public(), &json!({ "reason": "expired" }));
     let first = decision(sent(&world.begin(task_at(1, &public())).1)).destination.unwrap().name;
     let of = |message: &Message| decision(message).destination.map(|d| d.name);
@@ -339,8 +342,7 @@ fn held(world: &World, action: &Value) -> (Stored, Stored, Stored) {
     let seen: Review = serde_json::from_slice(&review.payload).unwrap();
     let verdict = json!({ "schema_version": 1, "review": "EVENTS:8", "content": seen.content, "action": action,
                           "reason": "looked at it" });
-    let verdict =
-        stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict);
+    let verdict = stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict);
     (task, review, verdict)
 }
 
@@ -371,14 +373,23 @@ fn a_verdict_decides_exactly_what_was_held() {
     assert_eq!(decision(sent(&step)).facts.approval.unwrap().reviewer, name("alice"));
 
     let other_task = task_at(1, &with_text(&serde_json::from_slice(&task.payload).unwrap(), "Deny it?"));
-    assert!(is_dead(&judged(&world, other_task, review.clone(), verdict.clone(), "EVENTS:9")), "another payload");
-    assert!(is_dead(&judged(&world, task.clone(), review.clone(), verdict.clone(), "EVENTS:7")), "a second verdict");
+    assert!(
+        is_dead(&judged(&world, other_task, review.clone(), verdict.clone(), "EVENTS:9")),
+        "another payload"
+    );
+    assert!(
+        is_dead(&judged(&world, task.clone(), review.clone(), verdict.clone(), "EVENTS:7")),
+        "a second verdict"
+    );
     let mut stranger = verdict.clone();
     stranger.subject = "verdict.default.acme.mallory".into();
     assert!(is_dead(&judged(&world, task.clone(), review.clone(), stranger, "EVENTS:9")), "not a reviewer");
     let mut elsewhere = verdict.clone();
     elsewhere.subject = "verdict.default.globex.alice".into();
-    assert!(is_dead(&judged(&world, task.clone(), review.clone(), elsewhere, "EVENTS:9")), "another tenant's");
+    assert!(
+        is_dead(&judged(&world, task.clone(), review.clone(), elsewhere, "EVENTS:9")),
+        "another tenant's"
+    );
     let mut late = World::new();
     late.now = "2026-11-24T12:00:01Z".parse().unwrap();
     assert!(is_dead(&judged(&late, task, review, verdict, "EVENTS:9")), "after review_by");
@@ -393,7 +404,8 @@ fn a_reviewer_may_reject_or_edit_but_not_lower_labels() {
 
     let input = json!({ "messages": [{ "role": "user", "content": "Summarise the loan's terms" }] });
     let strict = json!({ "sensitivity": "restricted", "stakes": "high" });
-    let (task, review, verdict) = held(&world, &json!({ "action": "edit", "input": input, "labels": strict }));
+    let (task, review, verdict) =
+        held(&world, &json!({ "action": "edit", "input": input, "labels": strict }));
     let step = judged(&world, task, review, verdict, "EVENTS:9");
     assert!(sent(&step).subject.starts_with("work.local."), "judged again, on the stricter labels");
 
@@ -406,7 +418,8 @@ fn a_reviewer_may_reject_or_edit_but_not_lower_labels() {
 fn a_withdrawal_cancels_and_tells_the_worker() {
     let world = World::new();
     let subject = format!("cancel.acme.helpdesk.{}", fresh_id());
-    let (mut life, step) = world.begin(stored(&Position::new("TASKS_acme", 5), &subject, Headers::new(), &json!(0)));
+    let (mut life, step) =
+        world.begin(stored(&Position::new("TASKS_acme", 5), &subject, Headers::new(), &json!(0)));
     assert_eq!(result(sent(&step)).state, State::Canceled);
     assert!(step.tell.iter().any(|told| told.subject.starts_with("notice.cancel.acme.")));
     assert!(is_acked(&world.next(&mut life, Event::Sent(Sent::Taken))), "it had ended already");

@@ -52,7 +52,10 @@ pub(super) fn begin(
         return (Stage::Over, Step::dead(Code::InvalidField, "a verdict needs a reason of 1 to 2,000 bytes"));
     }
     if !context.directory.reviewers.get(&reviewer).is_some_and(|known| known.queues.contains(&queue)) {
-        return (Stage::Over, Step::dead(Code::UnknownPrincipal, "the directory gives this reviewer no such queue"));
+        return (
+            Stage::Over,
+            Step::dead(Code::UnknownPrincipal, "the directory gives this reviewer no such queue"),
+        );
     }
     let load = Action::Load(vec![Place::At(verdict.review.clone())]);
     (Stage::Review(Given { verdict, queue, tenant, reviewer }), Step::new(load))
@@ -61,10 +64,17 @@ pub(super) fn begin(
 pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
     let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
         (Stage::Review(given), Event::Loaded(found)) => {
-            match found.into_iter().next().flatten().ok_or("the review is not there").and_then(|r| held(&given, &r)) {
-                Ok(review) if context.now > review.review_by => {
-                    (Stage::Over, Step::dead(Code::ReviewExpired, "the verdict came after the review had expired"))
-                }
+            match found
+                .into_iter()
+                .next()
+                .flatten()
+                .ok_or("the review is not there")
+                .and_then(|r| held(&given, &r))
+            {
+                Ok(review) if context.now > review.review_by => (
+                    Stage::Over,
+                    Step::dead(Code::ReviewExpired, "the verdict came after the review had expired"),
+                ),
                 Ok(review) => {
                     let key = format!("review-{}", given.verdict.review.sequence);
                     let value = message.position.to_string();
@@ -107,7 +117,8 @@ fn held(given: &Given, stored: &Stored) -> Result<Review, &'static str> {
     if stored.subject != of.to_string() {
         return Err("the verdict names no review of its queue and tenant");
     }
-    let review: Review = json::read(&stored.payload, MESSAGE_BYTES_MAX).map_err(|_| "the review is malformed")?;
+    let review: Review =
+        json::read(&stored.payload, MESSAGE_BYTES_MAX).map_err(|_| "the review is malformed")?;
     if review.content != given.verdict.content {
         return Err("the verdict is about another payload than the one held");
     }
@@ -152,11 +163,17 @@ fn decide(
     Ok((caused.message, caused.tell.into_iter().chain(caused.reply).collect()))
 }
 
-fn rejected(task: &Task, review: &Review, message: &Stored, context: &Context<'_>) -> (Message, Vec<Telling>) {
+fn rejected(
+    task: &Task,
+    review: &Review,
+    message: &Stored,
+    context: &Context<'_>,
+) -> (Message, Vec<Telling>) {
     let error = outgoing::error_of(Code::ReviewRejected, "a reviewer rejected the task");
-    let mut result = TaskResult::ended(task.tenant.clone(), task.agent.clone(), task.id, State::Rejected, error)
-        .timed(task.submitted, context.now)
-        .decided(&review.decision);
+    let mut result =
+        TaskResult::ended(task.tenant.clone(), task.agent.clone(), task.id, State::Rejected, error)
+            .timed(task.submitted, context.now)
+            .decided(&review.decision);
     result.external_id = task.external_id.clone();
     let hop = Hop::of(task, review.decision.facts.hop + 1);
     let sent = outgoing::result(&result, hop.headers(&message.position), Some(&review.decision), "verdict");
@@ -172,14 +189,18 @@ fn edited(
     input: &Value,
     labels: Option<&Labels>,
 ) -> Result<(Task, bytes::Bytes), &'static str> {
-    let mut body: Value = serde_json::from_slice(&stored.payload).map_err(|_| "the held task cannot be read")?;
+    let mut body: Value =
+        serde_json::from_slice(&stored.payload).map_err(|_| "the held task cannot be read")?;
     let fields = body.as_object_mut().ok_or("the held task cannot be read")?;
     fields.insert("input".into(), input.clone());
     if let Some(labels) = labels {
         if !labels.at_least_as_strict_as(&original.labels) {
             return Err("an edit cannot make labels less strict");
         }
-        fields.insert("labels".into(), serde_json::to_value(labels).map_err(|_| "the labels cannot be written")?);
+        fields.insert(
+            "labels".into(),
+            serde_json::to_value(labels).map_err(|_| "the labels cannot be written")?,
+        );
     }
     let payload = outgoing::json(&body);
     let task = reread(stored, &payload).ok_or("the edited input does not fit the task's kind")?;

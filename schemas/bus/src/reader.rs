@@ -14,6 +14,11 @@ use crate::pull::{Ack, Pulled, Puller};
 use crate::serve::ServeError;
 use crate::spec::ConsumerSpec;
 
+/// Shortest delay of a message that is given back: a bare nak would come back at once.
+const GIVE_BACK: Duration = Duration::from_millis(100);
+/// Longest wait for the end of the requests on their way.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// Reads one consumer.
 #[derive(Debug)]
 pub struct Reader {
@@ -118,9 +123,25 @@ impl Reader {
         self.bus.acknowledge(&delivery.reply, Ack::Progress).await;
     }
 
+    /// Ends the reading: what is still on its way is given back. A reader that is just dropped leaves a request behind that
+    /// swallows messages until it expires.
+    pub async fn close(mut self) {
+        self.puller.stop().await;
+        let deadline = Instant::now() + CLOSE_MAX;
+        while let Ok(pulled) = tokio::time::timeout_at(deadline, self.puller.next()).await {
+            match pulled {
+                Pulled::Message(_, reply) => self.bus.acknowledge(&reply, Ack::Again(GIVE_BACK)).await,
+                Pulled::Again => {}
+                Pulled::Gone | Pulled::Closed => break,
+            }
+        }
+        // A connection that is gone has given everything back already.
+        let _ = self.bus.flush().await;
+    }
+
     /// Gives a message back, to come again after `delay` (at least 100 ms).
     pub async fn again(&mut self, delivery: Delivery, delay: Duration) {
         self.held = self.held.saturating_sub(1);
-        self.bus.acknowledge(&delivery.reply, Ack::Again(delay.max(Duration::from_millis(100)))).await;
+        self.bus.acknowledge(&delivery.reply, Ack::Again(delay.max(GIVE_BACK))).await;
     }
 }

@@ -36,3 +36,37 @@ fn word<T: DeserializeOwned>(flag: &str, text: Option<String>) -> Result<Option<
         Err(error) => bail!("{flag}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use tidegate_audit::RecordKind;
+    use tidegate_schemas::decision::Outcome;
+
+    use super::of;
+    use crate::cli::QueryArgs;
+
+    #[test]
+    fn words_and_times_are_read_or_answered_with_what_they_may_be() {
+        let good = QueryArgs {
+            kind: Some("result".into()),
+            outcome: Some("cloud".into()),
+            from: Some("2026-11-01T00:00:00Z".into()),
+            after: Some("0.41".into()),
+            ..QueryArgs::default()
+        };
+        let filter = of(good).unwrap();
+        assert_eq!((filter.kind, filter.outcome), (Some(RecordKind::Result), Some(Outcome::Cloud)));
+        let bad: [(QueryArgs, &str); 4] = [
+            (QueryArgs { kind: Some("results".into()), ..QueryArgs::default() }, "`result`"),
+            (QueryArgs { outcome: Some("edge".into()), ..QueryArgs::default() }, "`cloud`"),
+            (QueryArgs { from: Some("yesterday".into()), ..QueryArgs::default() }, "--from"),
+            (QueryArgs { after: Some("next".into()), ..QueryArgs::default() }, "--after"),
+        ];
+        for (args, names) in bad {
+            let said = format!("{:#}", of(args).unwrap_err());
+            assert!(said.contains(names), "{said}");
+        }
+    }
+}

@@ -52,7 +52,11 @@ pub(super) async fn run(
 ) -> Result<ExitCode> {
     let timelines = record.task(tenant, id).await?;
     if timelines.is_empty() {
-        if global.json { output::json(&json!([]))? } else { output::line("no such task is recorded") }
+        if global.json {
+            output::json(&json!([]))?
+        } else {
+            output::line("no such task is recorded")
+        }
         return Ok(ExitCode::from(2));
     }
     if global.json {
@@ -70,8 +74,10 @@ pub(super) async fn run(
 fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
     let records: Vec<Box<RawValue>> =
         timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
-    Ok(json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
-               "deadline": timeline.deadline, "records": records }))
+    Ok(
+        json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
+               "deadline": timeline.deadline, "records": records }),
+    )
 }
 
 async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Result<()> {
@@ -84,9 +90,14 @@ async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Re
         let leaf = &found.leaf;
         let kind = words::word(&leaf.kind);
         let at = format!("+{} ms", millis(first, leaf.time));
-        output::line(format!("  {at:>10}  {kind:<8}  {:<16}  {}", leaf.position().to_string(), words::what(leaf)));
+        output::line(format!(
+            "  {at:>10}  {kind:<8}  {:<16}  {}",
+            leaf.position().to_string(),
+            words::what(leaf)
+        ));
         if let Some(cause) = &leaf.cause {
-            let after = times.get(&cause.to_string()).map(|then| format!(", {} ms later", millis(*then, leaf.time)));
+            let after =
+                times.get(&cause.to_string()).map(|then| format!(", {} ms later", millis(*then, leaf.time)));
             output::line(format!("{:24}because of {cause}{}", "", after.unwrap_or_default()));
         }
         if let Some(decision) = decision(record, found).await? {

@@ -20,7 +20,12 @@ const UNREADABLE: u8 = 3;
 /// Problems listed for people; programs get all.
 const LISTED: usize = 10;
 
-pub(super) async fn run(global: &Global, args: &AuditArgs, quick: bool, since: Option<u64>) -> Result<ExitCode> {
+pub(super) async fn run(
+    global: &Global,
+    args: &AuditArgs,
+    quick: bool,
+    since: Option<u64>,
+) -> Result<ExitCode> {
     let dir = match &args.record {
         Some(dir) => dir.clone(),
         None => Cell::open(&global.cell)?.record(),
@@ -76,7 +81,11 @@ fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
         ));
     } else {
         let count = report.problems.len() as u64 + report.more;
-        output::line(format!("TAMPERED: {count} problems in {} records of `{}`", report.records, dir.display()));
+        output::line(format!(
+            "TAMPERED: {count} problems in {} records of `{}`",
+            report.records,
+            dir.display()
+        ));
         if let Some(first) = first(report) {
             output::line(format!("first bad record: {}", words(first)));
         }
@@ -92,11 +101,17 @@ fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
 
 /// The problem at the lowest index; else the first of those that lie between records.
 fn first(report: &Report) -> Option<&Problem> {
-    report.problems.iter().filter(|p| p.index.is_some()).min_by_key(|p| p.index).or_else(|| report.problems.first())
+    report
+        .problems
+        .iter()
+        .filter(|p| p.index.is_some())
+        .min_by_key(|p| p.index)
+        .or_else(|| report.problems.first())
 }
 
 fn words(problem: &Problem) -> String {
-    let index = problem.index.map(|index| format!("record {index}")).unwrap_or_else(|| "the record".to_owned());
+    let index =
+        problem.index.map(|index| format!("record {index}")).unwrap_or_else(|| "the record".to_owned());
     let place = problem.position.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
     format!("{index}{place}: {}", problem.fault)
 }

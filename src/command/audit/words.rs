@@ -15,7 +15,12 @@ pub(in crate::command) fn line(leaf: &Leaf) -> String {
     };
     let task = leaf.task.map_or_else(|| "-".to_owned(), |task| task.to_string());
     let kind = word(&leaf.kind);
-    format!("{:>6}  {:.3}  {kind:<KIND_WIDTH$}  {whose:<16}  {task:<36}  {}", leaf.index, leaf.time, what(leaf))
+    format!(
+        "{:>6}  {:.3}  {kind:<KIND_WIDTH$}  {whose:<16}  {task:<36}  {}",
+        leaf.index,
+        leaf.time,
+        what(leaf)
+    )
 }
 
 /// What a record says, without whose it is.
@@ -36,7 +41,8 @@ pub(in crate::command) fn what(leaf: &Leaf) -> String {
 /// A decision as its leaf has it.
 pub(in crate::command) fn decision(leaf: &DecisionLeaf) -> String {
     let place = leaf.destination.as_ref().map(|name| format!(" → {name}")).unwrap_or_default();
-    let policies = if leaf.policies.is_empty() { String::new() } else { format!(", by {}", leaf.policies.join(", ")) };
+    let policies =
+        if leaf.policies.is_empty() { String::new() } else { format!(", by {}", leaf.policies.join(", ")) };
     format!("decided {}{place}: {}{policies}", leaf.outcome.as_str(), leaf.sensitivity.as_str())
 }
 
@@ -44,24 +50,36 @@ fn detail(detail: &Detail) -> String {
     match detail {
         Detail::Task { kind, class, sensitivity, stakes, .. } => {
             let kind = kind.as_ref().map(word).unwrap_or_else(|| "unknown kind".into());
-            format!("{kind}, {}, declared {}, stakes {}", class.as_str(), sensitivity.as_str(), stakes.as_str())
+            format!(
+                "{kind}, {}, declared {}, stakes {}",
+                class.as_str(),
+                sensitivity.as_str(),
+                stakes.as_str()
+            )
         }
         Detail::Work { lane, target, .. } => format!("to {lane} {target};"),
         Detail::Step { reason, destination, attempts } => {
             format!("{} at {destination} after {attempts} attempts", word(reason))
         }
         Detail::Result { destination, usage, cost_usd_micros, timings, .. } => {
-            let place = destination.as_ref().map(|name| format!("at {name}, ")).unwrap_or_default();
-            let cost = cost_usd_micros.map(|cost| format!(", {:.6} USD", cost as f64 / 1e6)).unwrap_or_default();
-            format!("{place}{} + {} tokens, {} ms{cost}", usage.input_tokens, usage.output_tokens, timings.total_ms)
+            // What ran nowhere used nothing.
+            let Some(place) = destination else { return format!("after {} ms", timings.total_ms) };
+            let cost =
+                cost_usd_micros.map(|cost| format!(", {:.6} USD", cost as f64 / 1e6)).unwrap_or_default();
+            let tokens = format!("{} + {} tokens", usage.input_tokens, usage.output_tokens);
+            format!("at {place}, {tokens}, {} ms{cost}", timings.total_ms)
         }
         Detail::Attempt { attempt, phase, lane, target, status, .. } => {
             let status = status.map(|status| format!(", HTTP {status}")).unwrap_or_default();
             format!("{attempt} {} at {lane} {target}{status}", word(phase))
         }
         Detail::Review { queue, review_by, .. } => format!("waits in queue {queue} until {review_by:.0};"),
-        Detail::Verdict { reviewer, action, review, .. } => format!("{} by {reviewer} on {review}", word(action)),
-        Detail::Dead { role, message, delivered } => format!("{message} given up by {role} after {delivered} deliveries"),
+        Detail::Verdict { reviewer, action, review, .. } => {
+            format!("{} by {reviewer} on {review}", word(action))
+        }
+        Detail::Dead { role, message, delivered } => {
+            format!("{message} given up by {role} after {delivered} deliveries")
+        }
         Detail::Control { operator, act, lane, tenant, target, letter, .. } => {
             let mut text = format!("{} by {operator}", word(act));
             text.extend(lane.map(|lane| format!(", {lane} lane")));

@@ -9,7 +9,7 @@ use tidegate_audit::RecordKind;
 use tidegate_audit::read::Timeline;
 use tidegate_bus::{Bus, CoreStream, Identity, Outbound};
 use tidegate_policies::Bundle;
-use tidegate_schemas::decision::Decision;
+use tidegate_schemas::decision::{Considering, Decision};
 use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::result::TaskResult;
 use uuid::Uuid;
@@ -99,16 +99,37 @@ impl Cast {
         let decision = last.context("the record holds no decision of the task")?;
         say("decided", &format!("{}: {}", decision.outcome.as_str(), decision.sentence));
         for policy in &decision.determining {
-            let title = self.bundle.annotation(policy, "title").map(|title| format!(": {title}")).unwrap_or_default();
+            let title =
+                self.bundle.annotation(policy, "title").map(|title| format!(": {title}")).unwrap_or_default();
             say("policy", &format!("{policy}{title}"));
         }
         if !decision.findings.is_empty() {
-            let found: Vec<String> = decision.findings.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
+            let found: Vec<String> =
+                decision.findings.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
             say("found", &found.join(", "));
         }
+        let refused = |verdict| matches!(verdict, Considering::Forbidden | Considering::NotPermitted);
+        for other in decision.considered.iter().filter(|other| refused(other.verdict)) {
+            let why = if other.policies.is_empty() {
+                "no policy permits it".into()
+            } else {
+                other.policies.join(", ")
+            };
+            say("not at", &format!("{}: {why}", other.destination));
+        }
         if let Some(place) = &decision.destination {
-            let stand_in = if place.target.as_str() == "standin" { "; a local model that stands in for a provider" } else { "" };
-            say("at", &format!("{} ({} lane, region {}, model {}{stand_in})", place.name, place.lane, place.region, place.model));
+            let stand_in = if place.target.as_str() == "standin" {
+                "; a local model that stands in for a provider"
+            } else {
+                ""
+            };
+            say(
+                "at",
+                &format!(
+                    "{} ({} lane, region {}, model {}{stand_in})",
+                    place.name, place.lane, place.region, place.model
+                ),
+            );
         }
         Ok(decision)
     }
@@ -118,7 +139,8 @@ impl Asked {
     /// Waits for the result.
     pub(super) async fn result(&mut self) -> Result<TaskResult> {
         let reply = tokio::time::timeout(RESULT, self.replies.next()).await;
-        let reply = reply.with_context(|| format!("no result of task {} within {} s", self.task, RESULT.as_secs()))?;
+        let reply = reply
+            .with_context(|| format!("no result of task {} within {} s", self.task, RESULT.as_secs()))?;
         let reply = reply.context("the connection closed")?;
         serde_json::from_slice(&reply.payload).context("reading the result")
     }

@@ -76,8 +76,14 @@ pub(super) async fn residency(cast: &Cast) -> Result<()> {
     let error = result.error.as_ref().context("the task was not rejected")?;
     say("result", &format!("{} ({}): {}", result.state.as_str(), error.code, error.message));
     let decision = cast.tell(asked.task, RecordKind::Result).await?;
-    ensure!(result.state == State::Rejected && error.code == Code::PolicyDenied, "it ended otherwise than rejected by policy");
-    ensure!(decision.determining.iter().any(|policy| policy.starts_with("residency")), "no policy of residency is named");
+    ensure!(
+        result.state == State::Rejected && error.code == Code::PolicyDenied,
+        "it ended otherwise than rejected by policy"
+    );
+    ensure!(
+        decision.determining.iter().any(|policy| policy.starts_with("residency")),
+        "no policy of residency is named"
+    );
     Ok(())
 }
 
@@ -89,13 +95,29 @@ pub(super) async fn review(cast: &Cast) -> Result<()> {
     ensure!(held.outcome == Outcome::Hold, "the task was not held");
     let subject = reviews::subject(&cast.reviewer_name);
     let HeldTasks { held } = ask(&cast.reviewer, &subject, &ReviewQuestion::default()).await?;
-    let waiting = held.iter().find(|task| task.task == asked.task).context("the task does not wait for the reviewer")?;
+    let waiting = held
+        .iter()
+        .find(|task| task.task == asked.task)
+        .context("the task does not wait for the reviewer")?;
     let question = ReviewQuestion { review: Some(waiting.review) };
     let seen: HeldTask = ask(&cast.reviewer, &subject, &question).await?;
-    say("held", &format!("review EVENTS:{} in queue {}; {} sees digest {}", waiting.review, waiting.queue, cast.reviewer_name, seen.review.content));
+    say(
+        "held",
+        &format!(
+            "review EVENTS:{} in queue {}; {} sees digest {}",
+            waiting.review, waiting.queue, cast.reviewer_name, seen.review.content
+        ),
+    );
     let reason = "shown in the demo".to_owned();
-    let verdict =
-        verdicts::verdict(&cast.reviewer, &cast.reviewer_name, waiting.review, &seen, Action::Approve, reason).await?;
+    let verdict = verdicts::verdict(
+        &cast.reviewer,
+        &cast.reviewer_name,
+        waiting.review,
+        &seen,
+        Action::Approve,
+        reason,
+    )
+    .await?;
     say("approved", &format!("by {} ({verdict})", cast.reviewer_name));
     let result = asked.result().await?;
     answered(&result)?;
@@ -104,7 +126,10 @@ pub(super) async fn review(cast: &Cast) -> Result<()> {
 }
 
 pub(super) async fn killed(cast: &Cast, stage: &Stage) -> Result<()> {
-    say("tasks", &format!("{MANY} embeddings; the router is killed (SIGKILL) when half of them are submitted"));
+    say(
+        "tasks",
+        &format!("{MANY} embeddings; the router is killed (SIGKILL) when half of them are submitted"),
+    );
     let before = stage.pid("router")?;
     let accepted = cast.record.status().await?.accepted;
     let mut many = Vec::with_capacity(MANY);
@@ -121,7 +146,13 @@ pub(super) async fn killed(cast: &Cast, stage: &Stage) -> Result<()> {
     loop {
         let status = cast.record.status().await?;
         if status.accepted >= accepted + MANY as u64 && status.open == 0 {
-            say("counted", &format!("{} tasks accepted = {} ended + {} open", status.accepted, status.ended, status.open));
+            say(
+                "counted",
+                &format!(
+                    "{} tasks accepted = {} ended + {} open",
+                    status.accepted, status.ended, status.open
+                ),
+            );
             break;
         }
         if Instant::now() > deadline {
@@ -137,6 +168,12 @@ pub(super) async fn killed(cast: &Cast, stage: &Stage) -> Result<()> {
         ensure!(results == 1, "task {} has {results} results", asked.task);
         ended += 1;
     }
-    say("results", &format!("{ended} of {MANY} completed, each with exactly one result; the router is process {} now", stage.pid("router")?));
+    say(
+        "results",
+        &format!(
+            "{ended} of {MANY} completed, each with exactly one result; the router is process {} now",
+            stage.pid("router")?
+        ),
+    );
     Ok(())
 }

@@ -53,7 +53,11 @@ impl Stage {
             }
             bar.set_message(format!("waiting for {}", missing.join(", ")));
             if Instant::now() > deadline {
-                bail!("the cell is not ready after {} s: waiting for {}", START.as_secs(), missing.join(", "));
+                bail!(
+                    "the cell is not ready after {} s: waiting for {}",
+                    START.as_secs(),
+                    missing.join(", ")
+                );
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -70,14 +74,20 @@ impl Stage {
     /// Process of a role, now.
     pub(super) fn pid(&self, role: &str) -> Result<u32> {
         let running = self.cell.running()?;
-        running.roles.get(role).map(|process| process.pid).with_context(|| format!("no process of role {role}"))
+        running
+            .roles
+            .get(role)
+            .map(|process| process.pid)
+            .with_context(|| format!("no process of role {role}"))
     }
 
     /// Stops the cell: it drains.
     pub(super) async fn strike(&mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let ended = tokio::time::timeout(STOP, self.child.wait()).await;
-        ended.with_context(|| format!("the cell did not stop within {} s", STOP.as_secs()))?.context("stopping the cell")?;
+        ended
+            .with_context(|| format!("the cell did not stop within {} s", STOP.as_secs()))?
+            .context("stopping the cell")?;
         Ok(())
     }
 }
@@ -123,7 +133,8 @@ fn spawn(dir: &Path, log: &Path, keep: bool) -> Result<Child> {
 /// Roles that are not ready yet.
 async fn missing(dir: &Path) -> Vec<&'static str> {
     let Ok(running) = Cell::open(dir).and_then(|cell| cell.running()) else { return vec!["the cell"] };
-    let addresses: BTreeMap<_, _> = running.roles.into_iter().map(|(role, process)| (role, process.ops)).collect();
+    let addresses: BTreeMap<_, _> =
+        running.roles.into_iter().map(|(role, process)| (role, process.ops)).collect();
     let mut missing = Vec::new();
     for role in ROLES {
         if !addresses.contains_key(role) || !status::is_ready(&addresses, role).await {

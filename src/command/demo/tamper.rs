@@ -54,7 +54,10 @@ async fn settled(cast: &Cast, cell: &Cell) -> Result<()> {
 fn check(cell: &Cell, copy: &Path) -> Result<()> {
     let report = verified(&Reader::open(&cell.record(), None)?)?;
     ensure!(report.is_ok(), "the record does not verify: {} problems", report.problems.len());
-    say("whole", &format!("{} records and {} bodies have the bytes that were recorded", report.records, report.bodies));
+    say(
+        "whole",
+        &format!("{} records and {} bodies have the bytes that were recorded", report.records, report.bodies),
+    );
     duplicate(&cell.record(), copy)?;
     // The copy is of an open file; its writer closes it in order once.
     drop(Store::open(copy, MasterKey::load(&cell.key("master.key"))?, Options::default())?);
@@ -113,5 +116,10 @@ fn reads_as(dir: &Path, index: u64, record: &Record) -> bool {
 }
 
 fn places(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
-    bytes.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle).map(|(at, _)| at).collect()
+    bytes
+        .windows(needle.len())
+        .enumerate()
+        .filter(|(_, window)| *window == needle)
+        .map(|(at, _)| at)
+        .collect()
 }

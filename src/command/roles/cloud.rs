@@ -17,8 +17,10 @@ use crate::cli::{Global, RoleArgs};
 
 pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
-    let providers: Result<Vec<_>> = cell.config.cloud.providers.iter().map(|(name, s)| provider(name, s)).collect();
-    let verifier = Verifier::new(cell.config.name.as_str(), vec![(TICKET_KEY_ID.to_owned(), ticket_key(&cell)?)]);
+    let providers: Result<Vec<_>> =
+        cell.config.cloud.providers.iter().map(|(name, s)| provider(name, s)).collect();
+    let verifier =
+        Verifier::new(cell.config.name.as_str(), vec![(TICKET_KEY_ID.to_owned(), ticket_key(&cell)?)]);
     let config = CloudConfig::new(verifier, providers?);
     if args.check_config {
         return shown(&[
@@ -52,7 +54,8 @@ fn provider(name: &Name, section: &ProviderSection) -> Result<ProviderConfig> {
 /// The public half of the key that the routers sign tickets with.
 fn ticket_key(cell: &Cell) -> Result<VerifyingKey> {
     let file = cell.key("ticket.pub");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading the ticket key `{}`", file.display()))?;
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("reading the ticket key `{}`", file.display()))?;
     let mut bytes = [0; 32];
     hex::decode_to_slice(text.trim(), &mut bytes)
         .with_context(|| format!("`{}` must hold 64 hexadecimal digits", file.display()))?;

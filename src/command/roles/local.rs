@@ -20,7 +20,11 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
     let engine = models::engine(&section)?;
     if args.check_config {
         let of = |named: bool| if named { "cell.toml" } else { "default" };
-        let pools: Vec<_> = config.pools.iter().map(|pool| json!({ "name": pool.name, "in_flight": pool.in_flight, "ahead": pool.ahead })).collect();
+        let pools: Vec<_> = config
+            .pools
+            .iter()
+            .map(|pool| json!({ "name": pool.name, "in_flight": pool.in_flight, "ahead": pool.ahead }))
+            .collect();
         return shown(&[
             ("cell", json!(cell.config.name), "cell.toml"),
             ("url", json!(cell.config.url), "cell.toml"),

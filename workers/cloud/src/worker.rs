@@ -139,10 +139,12 @@ impl Worker {
     ) {
         match outcome {
             Ok(answer) => {
-                info!(%tenant, %task, provider, attempts = answer.attempts, run_ms = answer.run_ms, "Provider answered.");
+                let (request_id, run_ms) = (answer.request_id.as_deref(), answer.run_ms);
+                info!(%tenant, %task, provider, attempts = answer.attempts, run_ms, request_id, "Provider answered.");
             }
             Err(error) => {
-                warn!(%tenant, %task, provider, attempts = error.attempts, %error, "Provider gave no answer.");
+                let request_id = error.request_id.as_deref();
+                warn!(%tenant, %task, provider, attempts = error.attempts, request_id, %error, "Provider gave no answer.");
                 // What an operator must see to: keys, endpoints, quotas.
                 let ours = matches!(
                     error.failure,

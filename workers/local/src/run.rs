@@ -82,14 +82,14 @@ pub async fn run(
     for pool in &config.pools {
         let span = info_span!("pool", name = %pool.name);
         info!(pool = %pool.name, in_flight = pool.in_flight, "Pulling local work.");
-        let loop_ = serve(
+        let pulling = serve(
             worker.bus.clone(),
             pool.options(config.drain_ms),
             worker.clone(),
             stop.clone(),
             worker.health.clone(),
         );
-        pools.spawn(loop_.instrument(span));
+        pools.spawn(pulling.instrument(span));
     }
     worker.health.ready("engine");
     supervise(pools, &worker, &stop).await

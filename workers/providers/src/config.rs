@@ -124,6 +124,25 @@ pub(crate) struct Place {
 // === impl ProviderConfig ===
 
 impl ProviderConfig {
+    /// A provider with default times and sizes, without a key, at public addresses.
+    #[must_use]
+    pub fn new(name: Name, protocol: Protocol, endpoints: BTreeMap<Name, Endpoint>) -> Self {
+        Self {
+            name,
+            protocol,
+            endpoints,
+            api_key: None,
+            reach: Reach::default(),
+            ca_file: None,
+            price_as: None,
+            connect_ms: default_connect_ms(),
+            header_ms: default_header_ms(),
+            idle_ms: default_idle_ms(),
+            total_ms: default_total_ms(),
+            answer_bytes_max: default_answer_bytes_max(),
+        }
+    }
+
     /// Checks the endpoints' URLs.
     pub(crate) fn places(&self) -> Result<BTreeMap<Name, Place>, ConfigError> {
         if self.endpoints.is_empty() {

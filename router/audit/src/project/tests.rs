@@ -20,9 +20,12 @@ fn event(subject: &str, payload: &serde_json::Value) -> Entry {
     }
 }
 
+/// Its name, a change of a good task, and the code that its producer is told.
+type Case = (&'static str, fn(&mut Entry), Code);
+
 #[test]
 fn a_task_that_cannot_be_read_is_still_a_task() {
-    let cases: [(&str, fn(&mut Entry), Code); 4] = [
+    let cases: [Case; 4] = [
         ("no JSON", |entry| entry.payload = "nope".into(), Code::InvalidJson),
         ("an unknown kind", |entry| entry.subject = "task.acme.bot.anna".to_owned(), Code::UnknownKind),
         (

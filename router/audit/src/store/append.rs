@@ -1,12 +1,11 @@
 //! One append: items in, leaves and sealed bodies out, all rows gathered and written in key order.
 
-use std::collections::BTreeMap;
-
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use redb::{ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use uuid::Uuid;
 
 use super::ring::{Ring, Sealing, Whose};
+use super::rows::{Rows, Tables};
 use super::{Appended, Heads};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
@@ -18,33 +17,6 @@ use crate::mark;
 use crate::project::{Effect, Projection, project};
 use crate::table;
 use crate::task::Row;
-
-/// Tables that are read while a batch is made; the rest are opened to write its rows.
-pub(crate) struct Tables<'t> {
-    pub(crate) rec: Table<'t, u64, &'static [u8]>,
-    pub(crate) body: Table<'t, u64, &'static [u8]>,
-    pub(crate) src: Table<'t, &'static [u8; 12], u64>,
-    pub(crate) tasks: Table<'t, &'static [u8], &'static [u8]>,
-    pub(crate) keys: Table<'t, u64, &'static [u8]>,
-    pub(crate) key_of: Table<'t, &'static [u8; 32], u64>,
-    pub(crate) subjects: Table<'t, &'static [u8; 16], u64>,
-    pub(crate) meta: Table<'t, &'static str, u64>,
-}
-
-/// Rows of one batch, gathered.
-#[derive(Default)]
-struct Rows {
-    rec: Vec<(u64, Vec<u8>)>,
-    body: Vec<(u64, Vec<u8>)>,
-    src: BTreeMap<[u8; 12], u64>,
-    gaps: Vec<([u8; 12], (u64, u64))>,
-    by_task: Vec<[u8; 24]>,
-    by_time: Vec<[u8; 20]>,
-    by_mark: Vec<[u8; 9]>,
-    by_workflow: Vec<[u8; 24]>,
-    /// task key → (row, due time that the table holds)
-    tasks: BTreeMap<Vec<u8>, (Row, Option<u64>)>,
-}
 
 struct Batch<'a, 't> {
     tables: Tables<'t>,
@@ -83,26 +55,6 @@ pub(super) fn batch(
         batch.write(txn, heads)?;
     }
     Ok((batch.heads, batch.appended))
-}
-
-// === impl Tables ===
-
-impl<'t> Tables<'t> {
-    pub(crate) fn open(
-        txn: &'t WriteTransaction,
-        meta: Table<'t, &'static str, u64>,
-    ) -> Result<Self, Failure> {
-        Ok(Self {
-            rec: txn.open_table(table::REC)?,
-            body: txn.open_table(table::BODY)?,
-            src: txn.open_table(table::SRC)?,
-            tasks: txn.open_table(table::TASKS)?,
-            keys: txn.open_table(table::KEYS)?,
-            key_of: txn.open_table(table::KEY_OF)?,
-            subjects: txn.open_table(table::SUBJECTS)?,
-            meta,
-        })
-    }
 }
 
 // === impl Batch ===
@@ -351,63 +303,10 @@ impl Batch<'_, '_> {
     }
 
     fn write(&mut self, txn: &WriteTransaction, before: &Heads) -> Result<(), Failure> {
-        let rows = std::mem::take(&mut self.rows);
-        for (index, value) in &rows.rec {
-            self.tables.rec.insert(index, value.as_slice())?;
-        }
-        for (index, value) in &rows.body {
-            self.tables.body.insert(index, value.as_slice())?;
-        }
-        for (key, index) in &rows.src {
-            self.tables.src.insert(key, index)?;
-        }
         self.ring.flush(&mut self.tables)?;
-        let mut open = txn.open_table(table::OPEN)?;
-        for (place, (row, held)) in &rows.tasks {
-            // A row of numbers and words always serialises.
-            let bytes = serde_json::to_vec(row).unwrap_or_default();
-            self.tables.tasks.insert(place.as_slice(), bytes.as_slice())?;
-            let due = row.due_ms();
-            if due != *held {
-                if let Some(held) = held {
-                    open.remove(table::due_key(*held, place).as_slice())?;
-                }
-                if let Some(due) = due {
-                    open.insert(table::due_key(due, place).as_slice(), ())?;
-                }
-            }
-        }
-        indices(txn, rows)?;
+        std::mem::take(&mut self.rows).write(txn, &mut self.tables)?;
         self.heads.save(txn, before, self.ring.rows(), &mut self.tables.meta)
     }
-}
-
-fn indices(txn: &WriteTransaction, mut rows: Rows) -> Result<(), Failure> {
-    let mut gaps = txn.open_table(table::GAPS)?;
-    for (key, value) in &rows.gaps {
-        gaps.insert(key, value)?;
-    }
-    rows.by_task.sort_unstable();
-    let mut by_task = txn.open_table(table::BY_TASK)?;
-    for key in &rows.by_task {
-        by_task.insert(key, ())?;
-    }
-    rows.by_time.sort_unstable();
-    let mut by_time = txn.open_table(table::BY_TIME)?;
-    for key in &rows.by_time {
-        by_time.insert(key, ())?;
-    }
-    rows.by_mark.sort_unstable();
-    let mut by_mark = txn.open_table(table::BY_MARK)?;
-    for key in &rows.by_mark {
-        by_mark.insert(key, ())?;
-    }
-    rows.by_workflow.sort_unstable();
-    let mut by_workflow = txn.open_table(table::BY_WORKFLOW)?;
-    for key in &rows.by_workflow {
-        by_workflow.insert(key, ())?;
-    }
-    Ok(())
 }
 
 /// Microseconds since 1970; 0 before.

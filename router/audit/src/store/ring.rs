@@ -6,7 +6,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::TaskId;
 use uuid::Uuid;
 
-use super::append::Tables;
+use super::rows::Tables;
 use crate::error::Failure;
 use crate::keys::file::KeyFile;
 use crate::keys::task::{Wrapped, subject_ref};

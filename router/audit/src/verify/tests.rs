@@ -8,6 +8,9 @@ use crate::read::Reader;
 use crate::store::{Options, builder, file, write};
 use crate::table;
 
+/// Its name, a change of the tables, and the faults that it makes.
+type Case = (&'static str, fn(&redb::WriteTransaction), Vec<(Option<u64>, Fault)>);
+
 /// Changes a row through redb's own interface, as somebody who holds the file can.
 fn tamper(dir: &std::path::Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let db: Database = builder(Options::default()).open(file(dir)).unwrap();
@@ -30,8 +33,7 @@ fn faults(dir: &std::path::Path, level: Level) -> Vec<(Option<u64>, Fault)> {
 
 #[test]
 fn each_change_is_found_where_it_is() {
-    type Change = fn(&redb::WriteTransaction);
-    let cases: [(&str, Change, Vec<(Option<u64>, Fault)>); 9] = [
+    let cases: [Case; 9] = [
         ("negative control: nothing", |_| {}, vec![]),
         (
             "a byte of a leaf",

@@ -12,7 +12,8 @@ async fn an_answer_under_way_is_cut_when_the_drain_is_over() {
     let door = start(Script::Endless, None).await;
     let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}"#;
     let mut stream = TcpStream::connect(door.addr).await.unwrap();
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     let mut some = [0; 64];
     timeout(PATIENCE, stream.read_exact(&mut some)).await.unwrap().unwrap();
@@ -29,7 +30,8 @@ async fn a_client_that_goes_away_withdraws_its_request() {
     let door = start(Script::Endless, None).await;
     let body = br#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}"#;
     let mut stream = TcpStream::connect(door.addr).await.unwrap();
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
     let mut some = [0; 64];
     timeout(PATIENCE, stream.read_exact(&mut some)).await.unwrap().unwrap();

@@ -126,7 +126,10 @@ async fn answers_in_one_object() {
     assert_eq!(body["object"], "chat.completion");
     assert_eq!(body["model"], "m");
     assert!(body["id"].as_str().unwrap().starts_with("chatcmpl-"));
-    assert_eq!(body["choices"][0]["message"], json!({ "role": "assistant", "content": "Good day", "refusal": null }));
+    assert_eq!(
+        body["choices"][0]["message"],
+        json!({ "role": "assistant", "content": "Good day", "refusal": null })
+    );
     assert_eq!(body["choices"][0]["finish_reason"], "stop");
     assert_eq!(body["usage"]["prompt_tokens"], 11);
     assert_eq!(body["usage"]["completion_tokens"], 3);
@@ -205,7 +208,9 @@ async fn refuses_by_name_and_quotes_nothing() {
         (request(&json!({ "top_p": 0 })), 400, "top_p", Value::Null),
         (request(&json!({ "stop": [""] })), 400, "stop", Value::Null),
         (
-            request(&json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] })),
+            request(
+                &json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }] }),
+            ),
             400,
             "text",
             Value::Null,
@@ -235,7 +240,11 @@ async fn failures_before_the_first_word_are_statuses() {
     let rows = [
         (Script::Busy, 429, json!("rate_limit_exceeded")),
         (Script::Refuse(ChatError::Overloaded), 429, json!("rate_limit_exceeded")),
-        (Script::Refuse(ChatError::ContextTooLong("too long".to_owned())), 400, json!("context_length_exceeded")),
+        (
+            Script::Refuse(ChatError::ContextTooLong("too long".to_owned())),
+            400,
+            json!("context_length_exceeded"),
+        ),
         (Script::Refuse(ChatError::Invalid("bad schema".to_owned())), 400, Value::Null),
         (Script::Refuse(ChatError::Late), 504, Value::Null),
         (Script::Refuse(ChatError::Failed), 500, Value::Null),
@@ -257,7 +266,10 @@ async fn a_stream_that_breaks_never_looks_complete() {
         let door = start(script.clone(), None).await;
         let answer = post(door.addr, CHAT, &request(&json!({ "stream": true }))).await;
         let events = answer.events();
-        assert!(!events.iter().any(|event| event == "[DONE]" || event.contains("\"finish_reason\":\"")), "{script:?}");
+        assert!(
+            !events.iter().any(|event| event == "[DONE]" || event.contains("\"finish_reason\":\"")),
+            "{script:?}"
+        );
         assert!(events.last().unwrap().contains("server_error"), "{script:?}: {events:?}");
         let whole = start(script, None).await;
         assert_eq!(post(whole.addr, CHAT, &request(&json!({}))).await.status, 500);
@@ -272,9 +284,12 @@ async fn a_stream_that_breaks_never_looks_complete() {
 #[tokio::test]
 async fn asks_for_the_key_where_there_is_one() {
     let door = start(good_day(), Some("k-1")).await;
-    for (headers, status) in
-        [("", 401), ("authorization: Bearer k-2\r\n", 401), ("authorization: k-1\r\n", 401), ("authorization: Bearer k-1\r\n", 200)]
-    {
+    for (headers, status) in [
+        ("", 401),
+        ("authorization: Bearer k-2\r\n", 401),
+        ("authorization: k-1\r\n", 401),
+        ("authorization: Bearer k-1\r\n", 200),
+    ] {
         let answer = post_with(door.addr, CHAT, headers, &request(&json!({}))).await;
         assert_eq!(answer.status, status, "{headers}");
     }
@@ -285,7 +300,8 @@ async fn asks_for_the_key_where_there_is_one() {
 async fn lists_its_models_and_knows_no_other_route() {
     let door = start(good_day(), None).await;
     let models = get(door.addr, "/v1/models").await.json();
-    let ids: Vec<&str> = models["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        models["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["m", "n"]);
     let lost = get(door.addr, "/v1/embeddings").await;
     assert_eq!((lost.status, &lost.json()["error"]["code"]), (404, &json!("unknown_url")));

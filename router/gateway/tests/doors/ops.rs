@@ -14,7 +14,8 @@ fn local() -> SocketAddr {
 
 #[tokio::test]
 async fn each_probe_says_how_the_role_is() {
-    let health = Arc::new(Mutex::new(Snapshot { live: true, ready: true, sentence: "all parts work".to_owned() }));
+    let health =
+        Arc::new(Mutex::new(Snapshot { live: true, ready: true, sentence: "all parts work".to_owned() }));
     let seen = health.clone();
     let ops = Ops {
         health: Arc::new(move || seen.lock().unwrap().clone()),

@@ -1,5 +1,5 @@
 //! The bus on a real nats-server, with the accounts and the configuration that ship.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod accounts;
 mod cell;

@@ -1,0 +1,231 @@
+//! What only one kind of record has, in closed words.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::result::{Timings, Usage};
+use tidegate_schemas::subject::{Class, Lane};
+use tidegate_schemas::task::Kind;
+use uuid::Uuid;
+
+use crate::entry::GapReason;
+
+/// What only one kind of record has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// Of a task.
+    Task {
+        /// Kind of work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<Kind>,
+        /// How soon somebody waits.
+        class: Class,
+        /// Declared sensitivity.
+        sensitivity: Sensitivity,
+        /// Declared stakes.
+        stakes: Stakes,
+        /// When it must have ended.
+        deadline: Timestamp,
+    },
+    /// Of work.
+    Work {
+        /// Where it runs.
+        lane: Lane,
+        /// The pool or provider.
+        target: Name,
+        /// The ticket, on the cloud lane.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<Uuid>,
+    },
+    /// Of a step.
+    Step {
+        /// Why it came back.
+        reason: StepWord,
+        /// The destination.
+        destination: Name,
+        /// Times it was sent or run there.
+        attempts: u32,
+    },
+    /// Of a result.
+    Result {
+        /// Destination that made it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        destination: Option<Name>,
+        /// The model that was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// SHA-256 of the model file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model_sha256: Option<Digest>,
+        /// Tokens.
+        usage: Usage,
+        /// Millionths of a US dollar.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd_micros: Option<u64>,
+        /// How long it took.
+        timings: Timings,
+        /// Id of the decision behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Uuid>,
+        /// Times it was sent or run.
+        attempts: u32,
+    },
+    /// Of an attempt.
+    Attempt {
+        /// Which, from 1.
+        attempt: u32,
+        /// What happened.
+        phase: PhaseWord,
+        /// Where it runs.
+        lane: Lane,
+        /// The pool or provider.
+        target: Name,
+        /// The ticket that permits it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<Uuid>,
+        /// Salted digest of the bytes that leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Digest>,
+        /// Bytes that leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content_bytes: Option<u64>,
+        /// HTTP status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// Tokens that were paid for and not used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+        /// What they cost, millionths of a US dollar.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd_micros: Option<u64>,
+    },
+    /// Of a review.
+    Review {
+        /// Queue whose reviewers decide.
+        queue: Name,
+        /// When it is rejected if nobody decides.
+        review_by: Timestamp,
+        /// Salted digest of what is held.
+        content: Digest,
+    },
+    /// Of a verdict.
+    Verdict {
+        /// Queue whose reviewers decide.
+        queue: Name,
+        /// Who decided.
+        reviewer: Name,
+        /// What.
+        action: VerdictWord,
+        /// The review.
+        review: Position,
+        /// Salted digest of what the reviewer saw.
+        content: Digest,
+    },
+    /// Of a dead letter.
+    Dead {
+        /// The role that gave up.
+        role: Name,
+        /// The message that was given up.
+        message: Position,
+        /// Times it was delivered.
+        delivered: u64,
+    },
+    /// Of an operator's act.
+    Control {
+        /// Who.
+        operator: Name,
+        /// What.
+        act: ActWord,
+        /// The bundle, or the replay's plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
+        /// The dead letter.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        letter: Option<Position>,
+        /// The lane that is switched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lane: Option<Lane>,
+        /// The tenant that it is switched for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<Name>,
+        /// The pool or provider that is switched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Name>,
+        /// Records of a replay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        records: Option<u64>,
+    },
+    /// Of a gap.
+    Gap {
+        /// Last missing sequence.
+        to: u64,
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+/// Why work came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepWord {
+    /// The ticket expired.
+    Expired,
+    /// Something was switched off after the decision.
+    Off,
+    /// The destination did not answer.
+    Fallback,
+}
+
+/// What happened to an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseWord {
+    /// It is about to begin.
+    Started,
+    /// It ended, and another follows.
+    Retried,
+    /// It ended too late.
+    Late,
+    /// It ended, and the work went back.
+    Returned,
+}
+
+/// What a reviewer decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictWord {
+    /// It may run.
+    Approve,
+    /// It may run with another input.
+    Edit,
+    /// It must not run.
+    Reject,
+}
+
+/// What an operator did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActWord {
+    /// Switched something off.
+    LaneOff,
+    /// Switched it on.
+    LaneOn,
+    /// Made a bundle active.
+    BundleActivate,
+    /// Made a directory active.
+    DirectoryActivate,
+    /// Took a dead letter up again.
+    DeadRequeue,
+    /// Left a dead letter for good.
+    DeadDiscard,
+    /// Began a replay.
+    ReplayStart,
+    /// Ended a replay.
+    ReplayEnd,
+    /// Something that this version has no word for.
+    #[serde(other)]
+    Other,
+}

@@ -1,0 +1,115 @@
+//! The rows of one append, gathered in memory and written in key order: random inserts cost most of a commit.
+
+use std::collections::BTreeMap;
+
+use redb::{Table, TableDefinition, WriteTransaction};
+
+use crate::error::Failure;
+use crate::table;
+use crate::task::Row;
+
+/// Tables that are read while a batch is made; the rest are opened to write its rows.
+pub(crate) struct Tables<'t> {
+    pub(crate) rec: Table<'t, u64, &'static [u8]>,
+    pub(crate) body: Table<'t, u64, &'static [u8]>,
+    pub(crate) src: Table<'t, &'static [u8; 12], u64>,
+    pub(crate) tasks: Table<'t, &'static [u8], &'static [u8]>,
+    pub(crate) keys: Table<'t, u64, &'static [u8]>,
+    pub(crate) key_of: Table<'t, &'static [u8; 32], u64>,
+    pub(crate) subjects: Table<'t, &'static [u8; 16], u64>,
+    pub(crate) meta: Table<'t, &'static str, u64>,
+}
+
+/// Rows of one batch, gathered.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) rec: Vec<(u64, Vec<u8>)>,
+    pub(super) body: Vec<(u64, Vec<u8>)>,
+    pub(super) src: BTreeMap<[u8; 12], u64>,
+    pub(super) gaps: Vec<([u8; 12], (u64, u64))>,
+    pub(super) by_task: Vec<[u8; 24]>,
+    pub(super) by_time: Vec<[u8; 20]>,
+    pub(super) by_mark: Vec<[u8; 9]>,
+    pub(super) by_workflow: Vec<[u8; 24]>,
+    /// task key → (row, due time that the table holds)
+    pub(super) tasks: BTreeMap<Vec<u8>, (Row, Option<u64>)>,
+}
+
+// === impl Tables ===
+
+impl<'t> Tables<'t> {
+    pub(crate) fn open(
+        txn: &'t WriteTransaction,
+        meta: Table<'t, &'static str, u64>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            rec: txn.open_table(table::REC)?,
+            body: txn.open_table(table::BODY)?,
+            src: txn.open_table(table::SRC)?,
+            tasks: txn.open_table(table::TASKS)?,
+            keys: txn.open_table(table::KEYS)?,
+            key_of: txn.open_table(table::KEY_OF)?,
+            subjects: txn.open_table(table::SUBJECTS)?,
+            meta,
+        })
+    }
+}
+
+// === impl Rows ===
+
+impl Rows {
+    /// Writes all rows, each table in the order of its keys.
+    pub(super) fn write(mut self, txn: &WriteTransaction, tables: &mut Tables<'_>) -> Result<(), Failure> {
+        for (index, value) in &self.rec {
+            tables.rec.insert(index, value.as_slice())?;
+        }
+        for (index, value) in &self.body {
+            tables.body.insert(index, value.as_slice())?;
+        }
+        for (key, index) in &self.src {
+            tables.src.insert(key, index)?;
+        }
+        let mut gaps = txn.open_table(table::GAPS)?;
+        for (key, value) in &self.gaps {
+            gaps.insert(key, value)?;
+        }
+        self.write_tasks(txn, tables)?;
+        index(txn, table::BY_TASK, &mut self.by_task)?;
+        index(txn, table::BY_TIME, &mut self.by_time)?;
+        index(txn, table::BY_MARK, &mut self.by_mark)?;
+        index(txn, table::BY_WORKFLOW, &mut self.by_workflow)
+    }
+
+    fn write_tasks(&self, txn: &WriteTransaction, tables: &mut Tables<'_>) -> Result<(), Failure> {
+        let mut open = txn.open_table(table::OPEN)?;
+        for (place, (row, held)) in &self.tasks {
+            // A row of numbers and words always serialises.
+            let bytes = serde_json::to_vec(row).unwrap_or_default();
+            tables.tasks.insert(place.as_slice(), bytes.as_slice())?;
+            let due = row.due_ms();
+            if due == *held {
+                continue;
+            }
+            if let Some(held) = held {
+                open.remove(table::due_key(*held, place).as_slice())?;
+            }
+            if let Some(due) = due {
+                open.insert(table::due_key(due, place).as_slice(), ())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn index<const N: usize>(
+    txn: &WriteTransaction,
+    definition: TableDefinition<'_, &'static [u8; N], ()>,
+    keys: &mut [[u8; N]],
+) -> Result<(), Failure> {
+    keys.sort_unstable();
+    let mut table = txn.open_table(definition)?;
+    for key in keys {
+        table.insert(&*key, ())?;
+    }
+    Ok(())
+}

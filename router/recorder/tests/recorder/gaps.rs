@@ -1,0 +1,72 @@
+//! What is missing is noticed, read again where it can be, and told where it cannot.
+
+use tidegate_audit::leaf::Detail;
+use tidegate_audit::{Filter, Flag, GapReason, Leaf, Level, RecordKind};
+use tidegate_bus::Role;
+
+use crate::cell::{Cell, road, task};
+
+fn gaps(cell: &Cell) -> Vec<Leaf> {
+    let filter = Filter { kind: Some(RecordKind::Gap), ..Filter::default() };
+    cell.reader().query(&filter).unwrap().records.into_iter().map(|record| record.leaf).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_from_a_copy_reads_again_what_it_lacks() {
+    let cell = Cell::start().await;
+    let running = cell.record().await;
+    road(&cell, 1, 3).await;
+    cell.until_records(9).await;
+    running.stop().await;
+    let (record, copy) = (cell.dir.path().join("record"), cell.dir.path().join("copy"));
+    std::fs::create_dir(&copy).unwrap();
+    for file in ["seg-0.redb", "keys.bin"] {
+        std::fs::copy(record.join(file), copy.join(file)).unwrap();
+    }
+    let running = cell.record().await;
+    road(&cell, 4, 8).await;
+    cell.until_records(24).await;
+    running.stop().await;
+    for file in ["seg-0.redb", "keys.bin"] {
+        std::fs::copy(copy.join(file), record.join(file)).unwrap();
+    }
+    assert_eq!(cell.reader().status().unwrap().records, 9, "the copy is older than what was acknowledged");
+    let running = cell.record().await;
+    cell.until_records(24).await;
+    let report = cell.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok() && report.anomalies == 0, "{:?}", report.problems);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_or_purged_before_it_was_recorded_is_told() {
+    let cell = Cell::start().await;
+    let (agent, admin) = (cell.agent().await, cell.role(Role::Provisioner).await);
+    for n in 1..=4 {
+        agent.publish(task(n, 300_000)).await.unwrap();
+    }
+    admin.purge_before("TASKS_acme", 2).await.unwrap();
+    assert!(admin.delete("TASKS_acme", 3, false).await.unwrap());
+    let running = cell.record().await;
+    cell.until_records(4).await;
+    let told = |leaf: &Leaf| match leaf.detail {
+        Some(Detail::Gap { to, reason }) => (leaf.source.sequence, to, reason),
+        _ => (0, 0, GapReason::Unexplained),
+    };
+    let found: Vec<_> = gaps(&cell).iter().map(told).collect();
+    assert_eq!(found, [(1, 1, GapReason::Trimmed), (3, 3, GapReason::Deleted)]);
+    running.stop().await;
+
+    for n in 5..=7 {
+        agent.publish(task(n, 300_000)).await.unwrap();
+    }
+    admin.purge_before("TASKS_acme", 7).await.unwrap();
+    let running = cell.record().await;
+    cell.until_records(6).await;
+    let found = gaps(&cell).pop().unwrap();
+    assert_eq!(told(&found), (5, 6, GapReason::Unexplained), "a known stream lost what was not recorded");
+    assert_eq!(found.flags, [Flag::Unexplained]);
+    let report = cell.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok() && report.anomalies == 1, "{:?}", report.problems);
+    running.stop().await;
+}

@@ -1,0 +1,8 @@
+//! The recorder on a real nats-server, with the accounts and the configuration that ship.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod cell;
+mod gaps;
+mod replay;
+mod road;
+mod tasks;
