@@ -1,7 +1,7 @@
 //! Quantising to Q6_K without a search.
 //!
 //! candle's own quantiser tries nineteen scales for every sixteen weights, which takes seconds for a model whose weights
-//! had sixteen levels to begin with. One fitted scale serves them as well (see the tests) in a tenth of the time.
+//! had sixteen levels to begin with. One fitted scale serves them as well (see the tests).
 //! The layout of a block is that of ggml: 256 weights as 128 low nibbles, 64 pairs of high bits, 16 scales, one factor.
 
 #[cfg(test)]
