@@ -63,7 +63,12 @@ fn an_archive_gives_the_same_bundle() {
     assert_eq!((again.hash(), again.archive()), (bundle.hash(), bundle.archive()));
     assert_eq!(again.policy_ids(), bundle.policy_ids());
     assert_eq!(again.annotation("cost-limit", "owner"), Some("finance@example.com"));
-    assert_eq!(again.annotation("bank-not-us", "title"), bundle.annotation("tenant-not-there", "title"));
+    let title = "by contract the tenant's data does not go to this provider or region";
+    assert_eq!(
+        again.annotation("bank-not-us", "title"),
+        Some(title),
+        "a link has its template's annotations"
+    );
 }
 
 #[test]
