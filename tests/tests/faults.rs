@@ -65,7 +65,7 @@ async fn ledger(operator: &Operator) -> Result<Ledger> {
 }
 
 #[tokio::test]
-async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
+async fn long_crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x5eed);
     eprintln!("TIDEGATE_SEED={seed}");
