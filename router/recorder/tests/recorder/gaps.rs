@@ -12,7 +12,7 @@ fn gaps(cell: &Cell) -> Vec<Leaf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_from_a_copy_reads_again_what_it_lacks() {
+async fn long_a_record_from_a_copy_reads_again_what_it_lacks() {
     let cell = Cell::start().await;
     let running = cell.record().await;
     road(&cell, 1, 3).await;

@@ -13,7 +13,7 @@ use tidegate_schemas::subject::{EVENTS, RESULTS, WORK_LOCAL};
 use crate::cell::{Cell, result, road, task, task_id};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_is_recorded_causes_first_and_let_go_after() {
+async fn long_every_message_is_recorded_causes_first_and_let_go_after() {
     let cell = Cell::start().await;
     road(&cell, 1, 40).await;
     let running = cell.record().await;
@@ -34,7 +34,7 @@ async fn every_message_is_recorded_causes_first_and_let_go_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_goes_on_where_it_was_stopped_or_crashed() {
+async fn long_it_goes_on_where_it_was_stopped_or_crashed() {
     let cell = Cell::start().await;
     road(&cell, 1, 5).await;
     let running = cell.record().await;
