@@ -52,10 +52,13 @@ pub(super) async fn run(global: &Global, args: &DemoArgs) -> Result<ExitCode> {
         output::json(&json!({ "passed": played.len() - failed, "failed": failed, "scenes": scenes }))?;
     } else {
         output::line(format!("\n{} scenes passed, {failed} failed\n", played.len() - failed));
-        if !args.keep {
-            output::line(format!("start it again: tidegate --cell {} dev", dir.display()));
+        if args.keep {
+            dev::lines(&cell, &addresses);
+        } else {
+            output::line("the cell is stopped; to go on with it:");
+            output::line(format!("start:    tidegate --cell {} dev", dir.display()));
+            dev::commands(&cell);
         }
-        dev::lines(&cell, &addresses);
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

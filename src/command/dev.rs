@@ -272,12 +272,17 @@ impl Dev {
 
 /// How to go on with a running cell.
 pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
-    let seed = cell.identities().join("agent.acme.helpdesk.nk");
-    let dir = cell.dir.display();
-    output::line(format!("the cell runs: {} ({dir})", cell.config.url));
+    output::line(format!("the cell runs: {} ({})", cell.config.url, cell.dir.display()));
     for (role, address) in addresses {
         output::line(format!("  {role:<10} {address}/readyz"));
     }
+    commands(cell);
+}
+
+/// What to do with a cell that runs.
+pub(super) fn commands(cell: &Cell) {
+    let seed = cell.identities().join("agent.acme.helpdesk.nk");
+    let dir = cell.dir.display();
     output::line(format!(
         "publish:  nats --server {} --nkey {} pub task.helpdesk.chat '{{\"labels\":{{\"sensitivity\":\"public\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
         cell.config.url,

@@ -249,7 +249,7 @@ async fn a_withdrawal_stops_the_call() {
     let work = CloudWork::new(1, false);
     cell.send(&work).await;
     until("the provider was called", async || {
-        cell.router.flush().await.unwrap();
+        cell.tick().await;
         cell.captured().len() == 1
     })
     .await;
@@ -271,7 +271,7 @@ async fn a_worker_that_stops_ends_its_call_first() {
     cell.answer_next(Answer::AfterPublishing(note, good()));
     cell.send(&work).await;
     until("the provider was called", async || {
-        cell.router.flush().await.unwrap();
+        cell.tick().await;
         cell.captured().len() == 1
     })
     .await;

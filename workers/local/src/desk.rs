@@ -48,7 +48,9 @@ pub(crate) struct Run<'a> {
 impl Desk {
     /// Takes a message up; `None` while an earlier delivery of the same message is under way here.
     pub(crate) fn seat(&self, sequence: u64) -> Option<Seat<'_>> {
-        self.lock().seated.insert(sequence).then_some(Seat { desk: self, sequence })
+        // Only who got in may hold a seat: dropping one gives the place free, and takes the lock for that.
+        let is_free = self.lock().seated.insert(sequence);
+        is_free.then(|| Seat { desk: self, sequence })
     }
 
     /// Notes that a task runs. A withdrawal that came before sets the flag at once.

@@ -88,8 +88,9 @@ impl Worker {
                 Action::Done(disposition) => return Ok(disposition),
                 Action::Look { tenant, agent, task } => {
                     let subject = Subject::Result { tenant, agent, task }.to_string();
-                    let found = self.bus.last_for_subject(RESULTS, &subject).await;
-                    Event::Looked(found.map_err(|error| error.to_string())?.map(|stored| stored.payload))
+                    // The local zone sees whether there is a result, never the result.
+                    let found = self.bus.subject_exists(RESULTS, &subject).await;
+                    Event::Looked(found.map_err(|error| error.to_string())?.then(Bytes::new))
                 }
                 Action::Run(run) => Event::Ran(self.run(*run).await?),
                 Action::Send(message) => {

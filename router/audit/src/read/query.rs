@@ -24,6 +24,8 @@ use crate::table;
 const LIMIT_DEFAULT: usize = 100;
 /// Most records of a page.
 const LIMIT_MAX: usize = 1_000;
+/// Records looked at in one transaction.
+const CHUNK: usize = 1_024;
 /// Most records that one call looks at; a page may be short for that, and goes on at its `next`.
 const LOOKED_AT_MAX: usize = 100_000;
 
@@ -145,42 +147,53 @@ impl Reader {
     /// # Errors
     /// [`ReadError::KeyNeeded`] when it asks for a workflow and no master key was given; else as [`Self::get`].
     pub fn query(&self, filter: &Filter) -> Result<Page, ReadError> {
-        let txn = self.begin()?;
-        let candidates = self.candidates(&txn, filter)?;
         let limit = filter.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
         let mut page = Page { records: Vec::new(), next: None };
-        let full = candidates.len() >= LOOKED_AT_MAX;
-        for cursor in &candidates {
-            if let Some(found) = record(&txn, cursor.index)?.filter(|found| filter.matches(&found.leaf)) {
-                page.records.push(found);
+        let (mut after, mut looked_at) = (filter.after, 0);
+        while looked_at < LOOKED_AT_MAX {
+            let txn = self.begin()?;
+            let candidates = self.candidates(&txn, filter, after)?;
+            for cursor in &candidates {
+                after = Some(*cursor);
+                if let Some(found) = record(&txn, cursor.index)?.filter(|found| filter.matches(&found.leaf)) {
+                    page.records.push(found);
+                }
+                if page.records.len() == limit {
+                    page.next = after;
+                    return Ok(page);
+                }
             }
-            if page.records.len() == limit {
-                page.next = Some(*cursor);
+            if candidates.len() < CHUNK {
                 return Ok(page);
             }
+            looked_at += candidates.len();
         }
-        page.next = candidates.last().copied().filter(|_| full);
+        page.next = after;
         Ok(page)
     }
 
-    /// What the best index gives, in its order, after the cursor.
-    fn candidates(&self, txn: &ReadTransaction, filter: &Filter) -> Result<Vec<Cursor>, ReadError> {
-        let after = filter.after;
+    /// What the best index gives, in its order, after the cursor: at most [`CHUNK`].
+    fn candidates(
+        &self,
+        txn: &ReadTransaction,
+        filter: &Filter,
+        after: Option<Cursor>,
+    ) -> Result<Vec<Cursor>, ReadError> {
         let from = after.map_or(0, |cursor| cursor.index.saturating_add(1));
         let at = |index| Cursor { time_us: 0, index };
         if let Some(workflow) = &filter.workflow {
             let mut found = self.workflow_indices(txn, filter.tenant.as_ref(), workflow)?;
             found.retain(|index| *index >= from);
-            return Ok(found.into_iter().take(LOOKED_AT_MAX).map(at).collect());
+            return Ok(found.into_iter().take(CHUNK).map(at).collect());
         }
         if let Some(mark) = filter.mark() {
             return Ok(marked(txn, mark, from)?);
         }
         if let Some(tenant) = &filter.tenant {
-            return Ok(timed(txn, filter, tenant)?);
+            return Ok(timed(txn, filter, after, tenant)?);
         }
         let rec = txn.open_table(table::REC).map_err(Failure::from)?;
-        let rows = rec.range(from..).map_err(Failure::from)?.take(LOOKED_AT_MAX);
+        let rows = rec.range(from..).map_err(Failure::from)?.take(CHUNK);
         let rows = rows.map(|row| row.map(|(index, _)| at(index.value())));
         Ok(rows.collect::<Result<_, _>>().map_err(Failure::from)?)
     }
@@ -215,18 +228,21 @@ impl Reader {
 fn marked(txn: &ReadTransaction, mark: u8, from: u64) -> Result<Vec<Cursor>, Failure> {
     let by_mark = txn.open_table(table::BY_MARK)?;
     let rows = by_mark.range::<&[u8; 9]>(&table::marked(mark, from)..=&table::marked(mark, u64::MAX))?;
-    rows.take(LOOKED_AT_MAX)
-        .map(|row| Ok(Cursor { time_us: 0, index: table::last_eight(row?.0.value()) }))
-        .collect()
+    rows.take(CHUNK).map(|row| Ok(Cursor { time_us: 0, index: table::last_eight(row?.0.value()) })).collect()
 }
 
-fn timed(txn: &ReadTransaction, filter: &Filter, tenant: &Name) -> Result<Vec<Cursor>, Failure> {
+fn timed(
+    txn: &ReadTransaction,
+    filter: &Filter,
+    after: Option<Cursor>,
+    tenant: &Name,
+) -> Result<Vec<Cursor>, Failure> {
     let tenants = txn.open_table(table::TENANTS)?;
     let Some(number) = tenants.get(tenant.as_str())?.map(|number| number.value()) else {
         return Ok(Vec::new());
     };
     let from = filter.from.map_or(0, micros);
-    let start = match filter.after {
+    let start = match after {
         Some(cursor) if cursor.time_us >= from => {
             table::when(number, cursor.time_us, cursor.index.saturating_add(1))
         }
@@ -238,7 +254,7 @@ fn timed(txn: &ReadTransaction, filter: &Filter, tenant: &Name) -> Result<Vec<Cu
     }
     let by_time = txn.open_table(table::BY_TIME)?;
     let rows = by_time.range::<&[u8; 20]>(&start..=&end)?;
-    rows.take(LOOKED_AT_MAX)
+    rows.take(CHUNK)
         .map(|row| {
             let key = row?.0;
             let time = key.value().get(4..12).map_or(0, table::last_eight);

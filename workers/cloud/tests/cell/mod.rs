@@ -129,8 +129,17 @@ impl Cell {
         let (shutdown, health) = (CancellationToken::new(), Health::new(Role::Cloud));
         let bus = self.bus(Identity::Role(Role::Cloud)).await;
         let ended = tokio::spawn(tidegate_cloud::run(bus, self.config(), shutdown.clone(), health.clone()));
-        until("the worker is ready", async || health.report().ready).await;
+        until("the worker is ready", async || {
+            self.tick().await;
+            health.report().ready
+        })
+        .await;
         Running { shutdown, ended, health }
+    }
+
+    /// Asks the server something, so that whoever waits in a loop does not spin.
+    pub(crate) async fn tick(&self) {
+        self.router.stream_info(WORK_CLOUD).await.unwrap();
     }
 
     /// Publishes work as the router does, or as somebody who has got hold of the router's place would.
@@ -200,14 +209,9 @@ pub(crate) fn json_of(stored: &Stored) -> Value {
     serde_json::from_slice(&stored.payload).unwrap()
 }
 
-/// Waits until `check` holds; each look is a request or a yield, so nothing spins.
+/// Waits until `check` holds; each look holds a request, so nothing spins.
 pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let looked = tokio::time::timeout(PATIENCE, async {
-        while !check().await {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let looked = tokio::time::timeout(PATIENCE, async { while !check().await {} }).await;
     assert!(looked.is_ok(), "never happened: {what}");
 }
 

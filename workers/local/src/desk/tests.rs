@@ -11,7 +11,7 @@ fn whose(number: u128) -> Whose {
 }
 
 #[test]
-fn long_a_message_has_one_seat() {
+fn a_message_has_one_seat() {
     let desk = Desk::default();
     let seat = desk.seat(7);
     assert!(seat.is_some());
