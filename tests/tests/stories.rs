@@ -67,7 +67,7 @@ async fn story_data_decides_where_a_task_runs() -> Result<()> {
 }
 
 #[tokio::test]
-async fn long_story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<()> {
+async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let embed = json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });

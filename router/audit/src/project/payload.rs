@@ -139,8 +139,10 @@ impl Projection {
     /// The decision that stands in the headers.
     pub(super) fn decided(&mut self, headers: &Headers) {
         let head = headers.get(header::DECISION).map(serde_json::from_str::<DecisionHead>);
-        if let Some(Ok(head)) = head {
-            self.decision_head(head);
+        match head {
+            Some(Ok(head)) => self.decision_head(head),
+            Some(Err(_)) => self.malformed = true,
+            None => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate_audit::{MasterKey, Reader, Status};
+use tidegate_audit::{Filter, Level, MasterKey, Reader, Status};
 use tidegate_bus::accounts::{Identities, render};
 use tidegate_bus::server::{NatsServer, ServerOptions, find};
 use tidegate_bus::{
@@ -14,6 +14,7 @@ use tidegate_bus::{
 };
 use tidegate_recorder::{RecorderConfig, RecorderError, run};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
+use tidegate_schemas::header;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
 use tokio::task::JoinHandle;
@@ -127,6 +128,16 @@ impl Cell {
         }
     }
 
+    /// The record is whole, and nothing in it is odd.
+    pub(crate) fn is_healthy(&self) {
+        let reader = self.reader();
+        let odd = Filter { anomalies: true, ..Filter::default() };
+        let odd: Vec<_> = reader.query(&odd).unwrap().records.into_iter().map(|record| record.leaf).collect();
+        assert_eq!(odd, [], "nothing is odd");
+        let report = reader.verify(Level::Full, &mut |_, _| {}).unwrap();
+        assert!(report.is_ok() && report.anomalies == 0, "{:?}", report.problems);
+    }
+
     /// Waits for so many records.
     pub(crate) async fn until_records(&self, records: u64) {
         self.until(&format!("{records} records"), |_, status| status.records >= records).await;
@@ -164,7 +175,13 @@ pub(crate) fn task(n: u64, deadline_ms: u64) -> Outbound {
 
 /// Local work of task number `n`, as the router publishes it.
 pub(crate) fn work(n: u64, cause: &Position) -> Outbound {
-    hop(n, "work.local.small.interactive.acme".to_owned(), cause, "work", &json!({}))
+    let decision = json!({
+        "id": task_id(n), "outcome": "local", "determining": ["permit-local"], "scan": "recognisers",
+        "labels": {"sensitivity": "public"}, "facts": {"directory": "00".repeat(32)}, "bundle": "11".repeat(32),
+    });
+    let mut work = hop(n, "work.local.small.interactive.acme".to_owned(), cause, "work", &json!({}));
+    work.headers.set(header::DECISION, decision.to_string());
+    work
 }
 
 /// The result of task number `n`.
