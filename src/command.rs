@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 
 use crate::cli::{Cli, Command, ModelCommand};
-use crate::telemetry;
+use crate::{output, telemetry};
 
 mod roles;
 
@@ -81,7 +81,9 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Replay(command) => replay::run(&global, command).await,
         Command::Doctor => doctor::run(&global).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+            output::piece(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -252,9 +252,22 @@ pub(crate) struct AuditArgs {
     pub(crate) command: AuditCommand,
 }
 
-/// Which records.
+/// Which records, page by page.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct QueryArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Where the page before ended; it says so.
+    #[arg(long)]
+    pub(crate) after: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+/// Which records.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FilterArgs {
     /// Tenant.
     #[arg(long)]
     pub(crate) tenant: Option<Name>,
@@ -288,12 +301,6 @@ pub(crate) struct QueryArgs {
     /// Only records that are odd: a missing cause, a second terminal result, a gap.
     #[arg(long)]
     pub(crate) anomalies: bool,
-    /// Where the page before ended; it says so.
-    #[arg(long)]
-    pub(crate) after: Option<String>,
-    /// At most this many.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) limit: usize,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -303,8 +310,8 @@ pub(crate) enum ReplayCommand {
     #[command(after_help = "Example:\n  tidegate replay plan --kind result --tenant acme --out plan.json")]
     Plan {
         #[command(flatten)]
-        query: QueryArgs,
-        /// File for the plan.
+        filter: FilterArgs,
+        /// File for the plan; one that is there already is not written over.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },

@@ -131,7 +131,7 @@ pub(crate) struct ResultsArgs {
     /// Tenant.
     #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
     pub(crate) tenant: Name,
-    /// The support tool whose durable is read.
+    /// The support tool whose durable is read: each result comes once, the next call goes on after it.
     #[arg(long, default_value = "desk")]
     pub(crate) tool: Name,
     /// Wait for new ones.

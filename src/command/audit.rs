@@ -79,7 +79,7 @@ fn show(global: &Global, record: &tidegate_audit::Record) {
 }
 
 async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
-    let page = record.page(filter::of(args)?).await?;
+    let page = record.page(filter::page(args)?).await?;
     if global.json {
         let records: Vec<_> =
             page.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;

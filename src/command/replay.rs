@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, command: ReplayCommand) -> Result<ExitC
     let cell = Cell::open(&global.cell)?;
     let record = Record::open(&cell).await?;
     match command {
-        ReplayCommand::Plan { query, out } => plan(global, &record, filter::of(query)?, &out).await,
+        ReplayCommand::Plan { filter, out } => plan(global, &record, filter::of(filter)?, &out).await,
         ReplayCommand::Run { plan, rate, reason } => {
             publish(global, &cell, &record, &plan, rate, &reason).await
         }

@@ -181,7 +181,8 @@ pub(super) fn text_of(content: &Output) -> String {
         Output::Json { value } => value.expose().to_string(),
         Output::Class { class } => class.expose().clone(),
         Output::Embeddings { vectors } => {
-            format!("{} vectors of {} numbers", vectors.len(), vectors.first().map_or(0, Vec::len))
+            let plural = if vectors.len() == 1 { "" } else { "s" };
+            format!("{} vector{plural} of {} numbers", vectors.len(), vectors.first().map_or(0, Vec::len))
         }
     }
 }

@@ -264,10 +264,11 @@ fn show(screen: &Screen) {
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
     match &screen.bundle {
-        Some(b) => output::line(format!(
-            "bundle   {} {} (owner {}, since EVENTS:{})",
-            b.name, b.hash, b.owner, b.event
-        )),
+        Some(b) => {
+            let since =
+                if b.event == 0 { "the cell began".to_owned() } else { format!("EVENTS:{}", b.event) };
+            output::line(format!("bundle   {} {} (owner {}, since {since})", b.name, b.hash, b.owner));
+        }
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
     }
     match &screen.record {

@@ -6,10 +6,19 @@ use serde_json::Value;
 use tidegate_audit::Filter;
 use tidegate_schemas::ids::{Identifier, Name};
 
-use crate::cli::QueryArgs;
+use crate::cli::{FilterArgs, QueryArgs};
+
+/// One page of a filter.
+pub(in crate::command) fn page(args: QueryArgs) -> Result<Filter> {
+    Ok(Filter {
+        after: args.after.map(|text| text.parse()).transpose().context("--after")?,
+        limit: Some(args.limit),
+        ..of(args.filter)?
+    })
+}
 
 /// Reads a filter from the command line.
-pub(in crate::command) fn of(args: QueryArgs) -> Result<Filter> {
+pub(in crate::command) fn of(args: FilterArgs) -> Result<Filter> {
     Ok(Filter {
         tenant: args.tenant,
         agent: args.agent,
@@ -22,8 +31,6 @@ pub(in crate::command) fn of(args: QueryArgs) -> Result<Filter> {
         from: args.from.map(|text| text.parse()).transpose().context("--from, an RFC 3339 time")?,
         to: args.to.map(|text| text.parse()).transpose().context("--to, an RFC 3339 time")?,
         anomalies: args.anomalies,
-        after: args.after.map(|text| text.parse()).transpose().context("--after")?,
-        limit: Some(args.limit),
         ..Filter::default()
     })
 }
@@ -44,28 +51,32 @@ mod tests {
     use tidegate_audit::RecordKind;
     use tidegate_schemas::decision::Outcome;
 
-    use super::of;
-    use crate::cli::QueryArgs;
+    use super::page;
+    use crate::cli::{FilterArgs, QueryArgs};
+
+    fn query(filter: FilterArgs, after: &str) -> QueryArgs {
+        QueryArgs { filter, after: Some(after.into()), limit: 7 }
+    }
 
     #[test]
     fn words_and_times_are_read_or_answered_with_what_they_may_be() {
-        let good = QueryArgs {
+        let good = FilterArgs {
             kind: Some("result".into()),
             outcome: Some("cloud".into()),
             from: Some("2026-11-01T00:00:00Z".into()),
-            after: Some("0.41".into()),
-            ..QueryArgs::default()
+            ..FilterArgs::default()
         };
-        let filter = of(good).unwrap();
+        let filter = page(query(good, "0.41")).unwrap();
         assert_eq!((filter.kind, filter.outcome), (Some(RecordKind::Result), Some(Outcome::Cloud)));
-        let bad: [(QueryArgs, &str); 4] = [
-            (QueryArgs { kind: Some("results".into()), ..QueryArgs::default() }, "`result`"),
-            (QueryArgs { outcome: Some("edge".into()), ..QueryArgs::default() }, "`cloud`"),
-            (QueryArgs { from: Some("yesterday".into()), ..QueryArgs::default() }, "--from"),
-            (QueryArgs { after: Some("next".into()), ..QueryArgs::default() }, "--after"),
+        assert_eq!((filter.limit, filter.after.is_some()), (Some(7), true));
+        let bad = [
+            (FilterArgs { kind: Some("results".into()), ..FilterArgs::default() }, "0.41", "`result`"),
+            (FilterArgs { outcome: Some("edge".into()), ..FilterArgs::default() }, "0.41", "`cloud`"),
+            (FilterArgs { from: Some("yesterday".into()), ..FilterArgs::default() }, "0.41", "--from"),
+            (FilterArgs::default(), "next", "--after"),
         ];
-        for (args, names) in bad {
-            let said = format!("{:#}", of(args).unwrap_err());
+        for (filter, after, names) in bad {
+            let said = format!("{:#}", page(query(filter, after)).unwrap_err());
             assert!(said.contains(names), "{said}");
         }
     }

@@ -1,0 +1,170 @@
+//! Stories of those who run a cell: garbage and dead letters, withdrawals, late tasks, a new policy, replay.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tidegate_bus::{Outbound, Role};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_tests::cell::root;
+use tidegate_tests::client::connect;
+use tidegate_tests::wait::until;
+use tidegate_tests::{Agent, TestCell};
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn embed() -> Value {
+    json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } })
+}
+
+fn code(result: &TaskResult) -> Option<Code> {
+    result.error.as_ref().map(|error| error.code)
+}
+
+/// Dead letters, oldest first, once there are so many.
+async fn letters(cell: &TestCell, count: usize) -> Result<Vec<Value>> {
+    until("the dead letters", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let list = list.as_array().cloned().unwrap_or_default();
+        Ok((list.len() == count).then_some(list))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    assert_eq!(letters(&cell, 0).await?, Vec::<Value>::new(), "negative control");
+    let worker = connect(&cell, Role::Local.into()).await?;
+    worker.publish(Outbound::new("step.local.acme", "no step at all")).await?;
+    let first = letters(&cell, 1).await?.remove(0);
+    assert_eq!((&first["role"], &first["handled"]), (&json!("router"), &Value::Null));
+    let number = first["sequence"].to_string();
+    let shown = cell.tidegate(&["dead", "show", &number]).await?;
+    assert!(shown.contains("STEPS:1") && shown.contains("requeue"), "{shown}");
+    assert!(!shown.contains("no step at all"), "a letter quotes nothing");
+
+    cell.tidegate(&["dead", "requeue", &number, "--reason", "look again"]).await?;
+    let both = letters(&cell, 2).await?;
+    assert_eq!(both[0]["handled"]["act"], json!("requeued"));
+    assert_eq!(both[1]["message"], json!("STEPS:1"), "what fails again gets a letter of its own");
+    let number = both[1]["sequence"].to_string();
+    cell.tidegate(&["dead", "discard", &number, "--reason", "garbage"]).await?;
+    let twice = cell.output(&["dead", "discard", &number, "--reason", "garbage"]);
+    let both = until("the act on record", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        Ok((list[1]["handled"]["act"] == "discarded").then_some(list))
+    })
+    .await?;
+    assert_eq!(both.as_array().map(Vec::len), Some(2));
+    assert!(!twice.await?.status.success(), "once is enough");
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let id = Uuid::now_v7().to_string();
+    let long = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": {
+        "messages": [{ "role": "user", "content": "Count as far as you can." }], "sampling": { "max_tokens": 2000 } } });
+    let withdraw = async {
+        until("the task to run", SOON, || async {
+            let text = cell.tidegate(&["audit", "task", &id]).await?;
+            Ok(text.contains("attempt").then_some(()))
+        })
+        .await?;
+        cell.tidegate(&["task", "cancel", &id]).await
+    };
+    let (result, withdrawn) = tokio::join!(agent.ask("chat", long), withdraw);
+    withdrawn?;
+    let result = result?;
+    assert_eq!((result.state, code(&result)), (State::Canceled, Some(Code::Canceled)));
+    let again = cell.tidegate(&["task", "get", &id]).await?;
+    assert!(again.contains("canceled"), "{again}");
+
+    let past = Headers::new().with("ce-expirytime", "2020-01-01T00:00:00Z");
+    let late = agent.ask_raw("embed", past, embed().to_string().into_bytes()).await?;
+    assert_eq!(code(&late), Some(Code::DeadlineExceeded), "{late:?}");
+    let mut short = embed();
+    short["limits"] = json!({ "deadline_ms": 1 });
+    let late = agent.ask("embed", short).await?;
+    assert_eq!((late.state, code(&late)), (State::Failed, Some(Code::DeadlineExceeded)), "{late:?}");
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let python =
+        std::env::var_os("TIDEGATE_PYTHON").map_or_else(|| root().join(".venv/bin/python"), Into::into);
+    let publish = |headers: Value| {
+        let output = Command::new(&python)
+            .arg(root().join("tests/python/publish.py"))
+            .args(["embed", &embed().to_string(), &headers.to_string()])
+            .env("NATS_URL", cell.url()?)
+            .env("AGENT", "helpdesk")
+            .env("NKEY_SEED_FILE", cell.path().join("identities/agent.acme.helpdesk.nk"))
+            .output()
+            .context("publishing with nats-py")?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<TaskResult>(&output.stdout).context("reading the result")
+    };
+    let once = publish(json!({ "ce-source": "here" }))?;
+    assert_eq!(once.state, State::Completed, "negative control: {once:?}");
+    let twice = publish(json!({ "ce-source": "here", "CE-Source": "there" }))?;
+    assert_eq!((twice.state, code(&twice)), (State::Rejected, Some(Code::InvalidHeaders)), "{twice:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+
+    let bundles = tempfile::tempdir()?;
+    let copied = Command::new("cp")
+        .args(["-r", "--"])
+        .arg(root().join("policies/bundles"))
+        .arg(bundles.path())
+        .status()
+        .context("copying the bundles")?;
+    assert!(copied.success());
+    let demo = bundles.path().join("bundles/demo");
+    let mut links = std::fs::read_to_string(demo.join("links.toml"))?;
+    links.push_str(
+        "\n[[link]]\nid = \"helpdesk-blocked\"\ntemplate = \"agent-blocked\"\n\
+         principal = 'Agent::\"acme/helpdesk\"'\nowner = \"security@example.com\"\n",
+    );
+    std::fs::write(demo.join("links.toml"), links)?;
+    let demo = demo.display().to_string();
+    let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked"]).await?;
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let rejected = agent.ask("embed", embed()).await?;
+    assert_eq!((rejected.state, code(&rejected)), (State::Rejected, Some(Code::PolicyDenied)));
+    assert!(rejected.error.unwrap().message.contains("helpdesk-blocked"), "the policy is named");
+
+    let plan = bundles.path().join("plan.json").display().to_string();
+    until("both results on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "result"]).await?;
+        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+    })
+    .await?;
+    let made =
+        cell.json(&["replay", "plan", "--kind", "result", "--state", "rejected", "--out", &plan]).await?;
+    assert_eq!(made["records"], json!(1), "one of the two");
+    let run = cell.json(&["replay", "run", "--plan", &plan, "--reason", "a late support tool"]).await?;
+    assert_eq!((&run["published"], &run["complete"]), (&json!(1), &json!(true)), "{run}");
+    let again = cell.json(&["replay", "run", "--plan", &plan, "--reason", "twice"]).await?;
+    assert_eq!(again["published"], json!(0), "what was done is not done again");
+    Ok(())
+}
