@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +15,10 @@ use crate::wait::until;
 
 /// How long a cell may take to start; models load meanwhile.
 const START: Duration = Duration::from_secs(120);
+/// How long it may take to drain and stop.
+const STOP: Duration = Duration::from_secs(60);
+/// How often a drop looks whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A running cell. It is stopped when dropped.
 pub struct TestCell {
@@ -68,7 +72,6 @@ impl TestCell {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            .kill_on_drop(true)
             .spawn()
             .context("starting `tidegate dev`")
     }
@@ -197,8 +200,8 @@ impl TestCell {
     pub async fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         drop(child.stdin.take());
-        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
-        ended.context("the cell did not stop within 60 s")?.context("waiting for the cell")?;
+        let ended = tokio::time::timeout(STOP, child.wait()).await;
+        ended.context("the cell did not stop in time")?.context("waiting for the cell")?;
         Ok(())
     }
 
@@ -210,5 +213,17 @@ impl TestCell {
         let _ = std::fs::remove_file(self.path().join("run.json"));
         self.child = Some(Self::spawn(self.dir.path(), arguments)?);
         self.ready().await
+    }
+}
+
+impl Drop for TestCell {
+    /// Stops it in order: killing the supervisor would leave the roles and the server behind.
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        drop(child.stdin.take());
+        let begun = Instant::now();
+        while begun.elapsed() < STOP && matches!(child.try_wait(), Ok(None)) {
+            std::thread::park_timeout(LOOK);
+        }
     }
 }
