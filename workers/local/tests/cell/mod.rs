@@ -284,6 +284,13 @@ fn model(name: &str) -> PathBuf {
 
 /// Both default models behind a gate, with room for so many waiting jobs.
 pub(crate) async fn engine(gate: &Gate, queue: usize) -> (Engine, EngineThread) {
+    // A panic that is wanted needs no trace.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() != Some("engine") {
+            usual(info);
+        }
+    }));
     let gate = gate.clone();
     let config = EngineConfig {
         chat: Some(model("SmolLM2-135M-Instruct/model.gguf")),
