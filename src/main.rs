@@ -3,6 +3,7 @@
 mod cell;
 mod cli;
 mod command;
+mod launch;
 mod models;
 mod output;
 mod telemetry;

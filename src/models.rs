@@ -96,6 +96,11 @@ pub(crate) fn default_embed() -> Result<PathBuf> {
     Ok(model.directory())
 }
 
+/// Threads of a local worker's engine: as configured, else one less than there are cores.
+pub(crate) fn threads(section: &LocalSection) -> usize {
+    if section.threads > 0 { section.threads } else { EngineConfig::default().threads }
+}
+
 /// What the engine loads for a local worker.
 pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
     let mut config = EngineConfig::default();
@@ -110,9 +115,7 @@ pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
         Some(path) => named(path)?,
         None => default_embed()?,
     });
-    if section.threads > 0 {
-        config.threads = section.threads;
-    }
+    config.threads = threads(section);
     config.queue = section.in_flight_max;
     Ok(config)
 }

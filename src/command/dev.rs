@@ -19,7 +19,7 @@ use super::supervise::{self, Role};
 use super::{create, policy, provision, roles};
 use crate::cell::{Cell, Running, RunningRole, replace};
 use crate::cli::{DevArgs, Global};
-use crate::output;
+use crate::{models, output};
 
 /// Between two looks at the children.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -162,7 +162,7 @@ impl Dev {
         ];
         let role = Role::new(name, arguments.to_vec(), self.cell.log(name), ops_file)?;
         Ok(match command {
-            "local" => role.with_environment(engine_environment(self.cell.config.local.threads)),
+            "local" => role.with_environment(engine_environment(models::threads(&self.cell.config.local))),
             _ => role,
         })
     }
@@ -297,8 +297,6 @@ pub(super) fn commands(cell: &Cell) {
 }
 
 fn engine_environment(threads: usize) -> impl Iterator<Item = (String, String)> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = if threads == 0 { cores.saturating_sub(1).max(1) } else { threads };
     tidegate_engine::launch_environment(threads).into_iter().map(|(name, value)| (name.to_owned(), value))
 }
 

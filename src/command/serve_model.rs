@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use super::roles;
 use crate::cell::replace;
 use crate::cli::ServeArgs;
-use crate::{models, output};
+use crate::{launch, models, output};
 
 /// Longest answer.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
@@ -28,9 +28,10 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 const NAMES: [&str; 2] = ["SmolLM2-135M-Instruct", "stand-in"];
 
 pub(super) async fn run(args: &ServeArgs) -> Result<ExitCode> {
+    let mut config = EngineConfig::default();
+    launch::with_threads(config.threads);
     let shutdown = CancellationToken::new();
     roles::stop_on_signal(shutdown.clone())?;
-    let mut config = EngineConfig::default();
     match &args.gguf {
         Some(path) => config.chat = Some(path.clone()),
         None => {

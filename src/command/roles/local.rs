@@ -11,12 +11,15 @@ use tidegate_local::LocalConfig;
 use super::{serve, shown};
 use crate::cell::Cell;
 use crate::cli::{Global, RoleArgs};
-use crate::models;
+use crate::{launch, models};
 
 pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let section = cell.config.local.clone();
     let config = LocalConfig::default();
+    if !args.check_config {
+        launch::with_threads(models::threads(&section));
+    }
     let engine = models::engine(&section)?;
     if args.check_config {
         let of = |named: bool| if named { "cell.toml" } else { "default" };

@@ -36,7 +36,14 @@ pub struct EngineConfig {
     pub max_sequences: usize,
     /// Tokens a conversation may have, prompt and answer; the model's own limit holds too.
     pub context_tokens: usize,
+    /// Looks on at each step; measurements and tests.
+    pub on_step: Option<StepHook>,
 }
+
+/// Called on the engine's thread at the beginning of each step of a model, inside of what is caught: while it blocks the
+/// model is busy, and a panic in it is one of that step.
+#[derive(Clone)]
+pub struct StepHook(Arc<dyn Fn() + Send + Sync>);
 
 impl Default for EngineConfig {
     fn default() -> Self {
@@ -51,7 +58,25 @@ impl Default for EngineConfig {
             queue: 64,
             max_sequences: 1,
             context_tokens: 8192,
+            on_step: None,
         }
+    }
+}
+
+impl StepHook {
+    /// A hook that calls `look`.
+    pub fn new(look: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+
+    pub(crate) fn call(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for StepHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StepHook")
     }
 }
 
@@ -213,7 +238,7 @@ fn run(config: &EngineConfig, queue: &Queue, loaded: &mpsc::SyncSender<Result<Ve
     if loaded.send(Ok(infos)).is_err() {
         return;
     }
-    let mut scheduler = Scheduler::new(models, config.max_sequences);
+    let mut scheduler = Scheduler::new(models, config.max_sequences, config.on_step.clone());
     while serve(queue, &mut scheduler) {
         if scheduler.is_broken() {
             tracing::error!("The model panicked again and again; the engine stops. Restart the process.");

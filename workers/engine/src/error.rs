@@ -104,7 +104,7 @@ pub enum SubmitError {
 #[derive(Debug, thiserror::Error)]
 pub enum RefusedModel {
     /// The file can't be read.
-    #[error("can't read the model file `{}`; run ./tests/run or deploy/fetch-models, or name another file", path.display())]
+    #[error("can't read the model file `{}`; run `deploy/fetch models`, or name another file", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

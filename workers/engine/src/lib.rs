@@ -25,7 +25,7 @@ mod text;
 mod tokenizer;
 mod verify;
 
-pub use engine::{Engine, EngineConfig, EngineThread, ModelInfo, launch_environment};
+pub use engine::{Engine, EngineConfig, EngineThread, ModelInfo, StepHook, launch_environment};
 pub use error::{EngineError, LoadError, RefusedModel, SubmitError};
 pub use job::{
     CancelFlag, ChatMessage, ChatRequest, FinishReason, Job, JobEvent, JobInput, Output, OutputContent,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::chat::{ChatModel, Conversation, Progress};
 use crate::embed::{EmbedModel, Embedding};
+use crate::engine::StepHook;
 use crate::error::EngineError;
 use crate::job::{CancelFlag, FinishReason, Job, JobEvent, JobInput, Output, OutputContent, Timings, Usage};
 use crate::queue::Waiting;
@@ -28,6 +29,7 @@ pub(crate) struct Models {
 pub(crate) struct Scheduler {
     models: Models,
     max_sequences: usize,
+    on_step: Option<StepHook>,
     running: Vec<Running>,
     panics: u32,
 }
@@ -59,8 +61,8 @@ enum Work {
 // === impl Scheduler ===
 
 impl Scheduler {
-    pub(crate) const fn new(models: Models, max_sequences: usize) -> Self {
-        Self { models, max_sequences, running: Vec::new(), panics: 0 }
+    pub(crate) const fn new(models: Models, max_sequences: usize, on_step: Option<StepHook>) -> Self {
+        Self { models, max_sequences, on_step, running: Vec::new(), panics: 0 }
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -134,12 +136,14 @@ impl Scheduler {
         let Some(model) = &self.models.embed else { return };
         for running in &mut self.running {
             let Work::Embed(embedding) = &mut running.work else { continue };
-            let stepped = catch_unwind(AssertUnwindSafe(|| model.step(embedding)));
-            running.ended = match stepped {
-                Ok(Ok(true)) => Some(Ok(FinishReason::Stop)),
-                Ok(Ok(false)) => None,
-                Ok(Err(error)) => Some(Err(error)),
-                Err(_) => Some(Err(EngineError::Panicked)),
+            let stepped = catch_unwind(AssertUnwindSafe(|| {
+                self.on_step.iter().for_each(StepHook::call);
+                model.step(embedding)
+            }));
+            running.ended = match outcome_of(stepped, &mut self.panics) {
+                Ok(true) => Some(Ok(FinishReason::Stop)),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
             };
         }
     }
@@ -165,7 +169,13 @@ impl Scheduler {
         for (_, conversation, granted, _) in &mut batch {
             rows.push(conversation.rows(*granted));
         }
-        let stepped = catch_unwind(AssertUnwindSafe(|| chat.decoder.step(&mut rows)));
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            self.on_step.iter().for_each(StepHook::call);
+            chat.decoder.step(&mut rows).map_err(|error| {
+                tracing::error!(error = %error, "A step of the model failed.");
+                EngineError::Model { doing: "computing a step" }
+            })
+        }));
         drop(rows);
         let logits = outcome_of(stepped, &mut self.panics);
         for (index, (job, conversation, _, ended)) in batch.into_iter().enumerate() {
@@ -182,22 +192,16 @@ impl Scheduler {
     }
 }
 
-/// The logits of each conversation in the batch, where wanted.
-type Logits = Vec<Option<Vec<f32>>>;
-
-fn outcome_of(
-    stepped: std::thread::Result<Result<Logits, candle_core::Error>>,
+fn outcome_of<T>(
+    stepped: std::thread::Result<Result<T, EngineError>>,
     panics: &mut u32,
-) -> Result<Logits, EngineError> {
+) -> Result<T, EngineError> {
     match stepped {
-        Ok(Ok(logits)) => {
+        Ok(Ok(made)) => {
             *panics = 0;
-            Ok(logits)
+            Ok(made)
         }
-        Ok(Err(error)) => {
-            tracing::error!(error = %error, "A step of the model failed.");
-            Err(EngineError::Model { doing: "computing a step" })
-        }
+        Ok(Err(error)) => Err(error),
         Err(_) => {
             *panics += 1;
             tracing::error!(panics = *panics, "The model panicked; the jobs of this step failed.");

@@ -16,7 +16,7 @@ pub(crate) fn model(name: &str) -> PathBuf {
     let path = models.join(name);
     assert!(
         path.exists(),
-        "`{}` is missing: run ./tests/run or deploy/fetch-models, or set TIDEGATE_MODELS",
+        "`{}` is missing: run ./tests/run or deploy/fetch models, or set TIDEGATE_MODELS",
         path.display()
     );
     path

@@ -272,9 +272,9 @@ fn a_wrong_or_missing_model_is_one_clear_sentence() {
         (EngineConfig::default(), "no model is named"),
         (EngineConfig { chat_sha256: Some("00".repeat(32)), ..base.clone() }, "was expected"),
         (EngineConfig { max_model_bytes: 1000, ..base.clone() }, "1000 are allowed"),
-        (EngineConfig { chat: Some("/nowhere/model.gguf".into()), ..base.clone() }, "deploy/fetch-models"),
+        (EngineConfig { chat: Some("/nowhere/model.gguf".into()), ..base.clone() }, "deploy/fetch models"),
         (EngineConfig { chat: Some(cut.path().into()), ..base }, "beyond the end of the file"),
-        (EngineConfig { embed: Some("/nowhere".into()), ..EngineConfig::default() }, "deploy/fetch-models"),
+        (EngineConfig { embed: Some("/nowhere".into()), ..EngineConfig::default() }, "deploy/fetch models"),
     ];
     for (config, expected) in cases {
         let sentence = Engine::start(config).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 //! performs it and brings its answer as the next event. Time and everything known come in as values.
 //!
 //! ```text
-//! begin(message) ─▶ Look? ─▶ Run ─▶ Send(result) ─▶ (duplicate? Look, compare) ─▶ (taken? Send late) ─▶ Done
+//! begin(message) ─▶ Look? ─▶ Run ─▶ Send(result) ─▶ (taken? Send late) ─▶ Done
 //!                     └─ off, no such model here ─▶ Send(step) ─▶ Done
 //! ```
 //!
@@ -76,7 +76,7 @@ pub struct Models {
 
 /// What the shell is asked to do. Exactly one at a time; its answer is the next event.
 pub enum Action {
-    /// Read the terminal result of the task; answered by [`Event::Looked`].
+    /// See whether the task has its terminal result; answered by [`Event::Looked`].
     Look {
         /// Whose it is.
         tenant: Name,
@@ -158,13 +158,15 @@ pub enum Disposition {
         refused: Refused,
         /// The task and its result.
         result: Option<(TaskId, Box<Message>)>,
+        /// Whom to ask: the owner that the decision names.
+        owner: Option<String>,
     },
 }
 
 /// What happened.
 pub enum Event {
-    /// The payload of the task's terminal result, where there is one.
-    Looked(Option<Bytes>),
+    /// Whether the task has its terminal result.
+    Looked(bool),
     /// What became of the run.
     Ran(Ran),
     /// What the stream said.
@@ -186,7 +188,7 @@ pub enum Ran {
 pub enum Sent {
     /// It is stored.
     Stored,
-    /// A message with this idempotency key was stored before.
+    /// The very same message was stored before: the id of a result names its bytes.
     Duplicate,
     /// The subject holds a message already.
     Taken,
@@ -215,8 +217,6 @@ enum Stage {
     Running,
     /// A result is on its way.
     Ending(Box<Ending>),
-    /// The stream knows the result's id: compares.
-    Comparing(Box<Ending>),
     /// Something else than a result is on its way; nothing follows it.
     Closing,
     /// Nothing is expected.
@@ -255,13 +255,11 @@ impl Life {
             Ok(work) => {
                 let mut life = Self { work: Some(Box::new(work)), stage: Stage::Over };
                 // Somebody may have finished what is delivered again.
-                let step =
-                    if message.delivered > 1 { life.look(Stage::Looking) } else { life.admit(context) };
+                let step = if message.delivered > 1 { life.look() } else { life.admit(context) };
                 (life, step)
             }
             Err(refused) => {
-                let result = work::failed_of(message, &refused, context.now);
-                let dead = Disposition::Dead { refused, result };
+                let dead = work::dead(message, refused, context.now);
                 (Self { work: None, stage: Stage::Over }, Step::new(Action::Done(dead)))
             }
         }
@@ -270,21 +268,16 @@ impl Life {
     /// What is given up because it fails again and again: why, and the failed result where the task can be told.
     #[must_use]
     pub fn poisoned(message: &Arrived, now: Timestamp) -> Disposition {
-        let refused = work::poison();
-        let result = work::failed_of(message, &refused, now);
-        Disposition::Dead { refused, result }
+        work::dead(message, work::poison(), now)
     }
 
     /// The next step, after the answer to the last action.
     pub fn next(&mut self, event: Event, context: &Context<'_>) -> Step {
         match (std::mem::replace(&mut self.stage, Stage::Over), event) {
-            (Stage::Looking, Event::Looked(None)) => self.admit(context),
-            (Stage::Looking, Event::Looked(Some(_))) => Step::ack(),
+            (Stage::Looking, Event::Looked(false)) => self.admit(context),
+            (Stage::Looking, Event::Looked(true)) => Step::ack(),
             (Stage::Running, Event::Ran(ran)) => self.ran(ran, context),
             (Stage::Ending(ending), Event::Sent(sent)) => self.ended(*ending, sent, context),
-            (Stage::Comparing(ending), Event::Looked(found)) => {
-                self.compared(*ending, found.as_ref(), context)
-            }
             (Stage::Closing, Event::Sent(_)) => Step::ack(),
             // The shell answered something that was not asked: give the message another try rather than lose it.
             _ => Step::retry(STOPPED_MS),
@@ -302,9 +295,9 @@ impl Life {
         }
     }
 
-    fn look(&mut self, stage: Stage) -> Step {
+    fn look(&mut self) -> Step {
         self.with_work(|life, work| {
-            life.stage = stage;
+            life.stage = Stage::Looking;
             let (tenant, agent, task) = (work.tenant.clone(), work.hop.agent.clone(), work.hop.id);
             Step::new(Action::Look { tenant, agent, task })
         })
@@ -363,22 +356,12 @@ impl Life {
 
     fn ended(&mut self, ending: Ending, sent: Sent, context: &Context<'_>) -> Step {
         match sent {
-            Sent::Stored => self.reply(&ending.message),
-            Sent::Duplicate => self.look(Stage::Comparing(Box::new(ending))),
+            Sent::Stored | Sent::Duplicate => self.reply(&ending.message),
             Sent::Taken => self.with_work(|life, work| life.late(work, ending.unused, context)),
             Sent::TooLarge => self.with_work(|life, work| {
                 let (message, unused) = answer::oversized(work, context.now);
                 life.send(message, unused)
             }),
-        }
-    }
-
-    /// Ours, sent twice; or that of another run of the same work.
-    fn compared(&mut self, ending: Ending, found: Option<&Bytes>, context: &Context<'_>) -> Step {
-        if found.is_some_and(|payload| *payload != ending.message.payload) {
-            self.with_work(|life, work| life.late(work, ending.unused, context))
-        } else {
-            self.reply(&ending.message)
         }
     }
 

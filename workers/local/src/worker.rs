@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Outbound, Verdict};
 use tidegate_engine::{Engine, JobEvent};
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Switch;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tidegate_schemas::{metric, work::Hop};
@@ -60,12 +62,9 @@ impl Handler for Worker {
     }
 
     fn poison(&self, message: &Inbound) -> Dead {
-        match Life::poisoned(&arrived(message), Timestamp::now()) {
-            Disposition::Dead { refused, result } => dead(refused, result),
-            Disposition::Ack | Disposition::Retry { .. } => Dead::new(
-                tidegate_schemas::code::Code::Poison,
-                "the work made its worker fail again and again; it was given up",
-            ),
+        match verdict(Life::poisoned(&arrived(message), Timestamp::now())) {
+            Verdict::Dead(dead) => *dead,
+            Verdict::Done | Verdict::Retry { .. } => Dead::new(Code::Poison, "the work was given up"),
         }
     }
 }
@@ -90,7 +89,7 @@ impl Worker {
                     let subject = Subject::Result { tenant, agent, task }.to_string();
                     // The local zone sees whether there is a result, never the result.
                     let found = self.bus.subject_exists(RESULTS, &subject).await;
-                    Event::Looked(found.map_err(|error| error.to_string())?.then(Bytes::new))
+                    Event::Looked(found.map_err(|error| error.to_string())?)
                 }
                 Action::Run(run) => Event::Ran(self.run(*run).await?),
                 Action::Send(message) => {
@@ -104,11 +103,7 @@ impl Worker {
         }
     }
 
-    fn context<'a>(
-        &'a self,
-        off: &'a [tidegate_schemas::decision::Switch],
-        whose: Option<&Whose>,
-    ) -> Context<'a> {
+    fn context<'a>(&'a self, off: &'a [Switch], whose: Option<&Whose>) -> Context<'a> {
         Context {
             now: Timestamp::now(),
             off,
@@ -185,27 +180,20 @@ fn verdict(disposition: Disposition) -> Verdict {
     match disposition {
         Disposition::Ack => Verdict::Done,
         Disposition::Retry { after_ms } => retry(after_ms),
-        Disposition::Dead { refused, result } => Verdict::Dead(Box::new(dead(refused, result))),
+        Disposition::Dead { refused, result, owner } => {
+            let mut dead = Dead { owner, ..Dead::new(refused.code, refused.sentence) };
+            if let Some((task, message)) = result {
+                let Message { subject, msg_id, headers, payload } = *message;
+                let outbound = Outbound::new(subject, payload).with_id(msg_id).with_headers(headers);
+                dead = dead.with_result(task, outbound);
+            }
+            Verdict::Dead(Box::new(dead))
+        }
     }
 }
 
 fn retry(after_ms: u64) -> Verdict {
     Verdict::Retry { after: Duration::from_millis(after_ms) }
-}
-
-fn dead(
-    refused: tidegate_schemas::code::Refused,
-    result: Option<(tidegate_schemas::ids::TaskId, Box<Message>)>,
-) -> Dead {
-    let dead = Dead::new(refused.code, refused.sentence);
-    match result {
-        Some((task, message)) => {
-            let Message { subject, msg_id, headers, payload } = *message;
-            let outbound = Outbound::new(subject, payload).with_id(msg_id).with_headers(headers);
-            dead.with_result(task, outbound)
-        }
-        None => dead,
-    }
 }
 
 /// Counts results; what else is sent is counted where it is decided.

@@ -102,7 +102,7 @@ fn size_and_hash_are_checked() {
     let cases = [
         (verify_file(file.path(), Some(hash), 2), "2 are allowed"),
         (verify_file(file.path(), Some(&hash.replace('b', "c")), 3), "was expected"),
-        (verify_file(&file.path().join("none"), None, 3), "deploy/fetch-models"),
+        (verify_file(&file.path().join("none"), None, 3), "deploy/fetch models"),
     ];
     for (result, expected) in cases {
         let error = result.unwrap_err().to_string();

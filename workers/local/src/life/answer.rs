@@ -71,7 +71,7 @@ pub(super) fn finished(work: &Work, made: engine::Output, now: Timestamp) -> Ans
 }
 
 fn send(work: &Work, result: &TaskResult, unused: Unused) -> Answer {
-    (outgoing::result(result, &work.hop, &work.position, Some(&work.decision)), unused)
+    (outgoing::result(work, result), unused)
 }
 
 /// A result of this work, without an end yet.

@@ -33,8 +33,16 @@ fn typed(headers: Headers) -> Headers {
     headers.with("content-type", "application/json")
 }
 
-/// A terminal result, caused by the work at `cause`.
-pub(super) fn result(
+/// The terminal result of a run. Its id names its bytes, salted as all digests of content are: a duplicate is this very
+/// message, sent twice, while the result of another run of the same work finds the subject taken.
+pub(super) fn result(work: &Work, result: &TaskResult) -> Message {
+    let message = given_up(result, &work.hop, &work.position, Some(&work.decision));
+    let bytes = work.salt.digest(&message.payload);
+    Message { msg_id: work.hop.msg_id(&work.tenant, &format!("result-{bytes}"), result.attempts), ..message }
+}
+
+/// The terminal result of work at `cause` that nobody can run.
+pub(super) fn given_up(
     result: &TaskResult,
     hop: &Hop,
     cause: &Position,
@@ -43,7 +51,7 @@ pub(super) fn result(
     let headers = typed(result.headers(hop.headers(cause), decision.map(Decision::sensitivity)));
     let (tenant, agent) = (result.tenant.clone(), result.agent.clone());
     Message {
-        msg_id: hop.msg_id(&tenant, "result", 0),
+        msg_id: hop.msg_id(&tenant, "result-dead", 0),
         subject: Subject::Result { tenant, agent, task: result.task }.to_string(),
         headers,
         payload: json(result),

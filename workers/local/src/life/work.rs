@@ -14,7 +14,7 @@ use tidegate_schemas::task::Kind;
 use tidegate_schemas::work::{Hop, LocalWork};
 use tidegate_schemas::{header, json, subject};
 
-use super::{Arrived, Context, Deltas, Message, Run, outgoing};
+use super::{Arrived, Context, Deltas, Disposition, Message, Run, outgoing};
 
 /// Work that was read.
 #[derive(Debug, Clone)]
@@ -98,19 +98,27 @@ pub(super) fn poison() -> Refused {
     Refused::new(Code::Poison, "the work made its worker fail again and again; it was given up")
 }
 
-/// The failed result of a message that cannot be worked on, where its headers tell the task.
-pub(super) fn failed_of(
+/// A message that cannot be worked on: a dead letter, and the failed result where its headers tell the task.
+pub(super) fn dead(message: &Arrived, refused: Refused, now: Timestamp) -> Disposition {
+    let decision: Option<Decision> =
+        message.headers.get(header::DECISION).and_then(|text| serde_json::from_str(text).ok());
+    let result = failed(message, &refused, decision.as_ref(), now);
+    Disposition::Dead { refused, result, owner: decision.map(|decision| decision.owner) }
+}
+
+fn failed(
     message: &Arrived,
     refused: &Refused,
+    decision: Option<&Decision>,
     now: Timestamp,
 ) -> Option<(TaskId, Box<Message>)> {
     let (tenant, _) = tenant_and_pool(message).ok()?;
     let hop = Hop::read(&message.headers).ok()?;
     let error = ResultError { code: refused.code, message: refused.sentence.clone(), retry_after_ms: None };
-    let result =
+    let mut result =
         TaskResult::ended(tenant, hop.agent.clone(), hop.id, State::Failed, error).timed(hop.submitted, now);
-    let decision = message.headers.get(header::DECISION).and_then(|text| serde_json::from_str(text).ok());
-    Some((hop.id, Box::new(outgoing::result(&result, &hop, &message.position, decision.as_ref()))))
+    result.decision = decision.map(|decision| decision.id);
+    Some((hop.id, Box::new(outgoing::given_up(&result, &hop, &message.position, decision))))
 }
 
 fn tenant_and_pool(message: &Arrived) -> Result<(Name, Name), Refused> {
