@@ -175,7 +175,8 @@ enum Stage {
     Task(task::Stage),
     Step(step::Stage),
     Verdict(Box<verdict::Stage>),
-    Cancel,
+    /// The canceled result is on its way; what to tell once it is stored.
+    Cancel(Vec<Telling>),
     Over,
 }
 
@@ -193,7 +194,8 @@ impl Life {
                 (Stage::Task(stage), step)
             }
             Ok(Subject::Cancel { tenant, agent, task }) => {
-                (Stage::Cancel, cancel::begin(&message, tenant, agent, task, context))
+                let (tell, step) = cancel::begin(&message, tenant, agent, task, context);
+                (Stage::Cancel(tell), step)
             }
             Ok(Subject::Step(lane, tenant)) => {
                 let (stage, step) = step::begin(&message, lane, tenant);
@@ -214,7 +216,8 @@ impl Life {
             Stage::Task(stage) => task::next(stage, &self.message, event, context),
             Stage::Step(stage) => step::next(stage, &self.message, event, context),
             Stage::Verdict(stage) => verdict::next(stage, &self.message, event, context),
-            Stage::Cancel => Step::ack(),
+            Stage::Cancel(_) if matches!(event, Event::Sent(Sent::Taken)) => Step::ack(),
+            Stage::Cancel(tell) => Step::ack().telling(std::mem::take(tell)),
             Stage::Over => Step::dead(Code::Internal, "an answer came after the end"),
         }
     }

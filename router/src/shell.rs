@@ -214,7 +214,13 @@ impl Handler for ControlShell {
                 tracing::info!(event = %message.position(), subject = message.subject, "Applied an operator's act.");
                 Verdict::Done
             }
-            Ok(Then::TakeUp(stored)) => self.shell.live(stored_of(*stored), None).await,
+            Ok(Then::TakeUp(stored)) => {
+                let about = (Position::new(stored.stream.clone(), stored.sequence), stored.subject.clone());
+                match self.shell.live(stored_of(*stored), None).await {
+                    Verdict::Dead(dead) => Verdict::Dead(Box::new(Dead { about: Some(about), ..*dead })),
+                    other => other,
+                }
+            }
             Err(ControlError::Refused(refused)) => {
                 Verdict::Dead(Box::new(Dead::new(refused.code, refused.sentence)))
             }

@@ -120,7 +120,7 @@ impl Projection {
             Subject::WorkCloud { provider, .. } => self.work(headers, Lane::Cloud, provider),
             Subject::Result { agent, task, .. } => {
                 self.kind = RecordKind::Result;
-                self.hop(headers);
+                self.result_hop(headers, task);
                 self.agent = Some(agent);
                 self.task = Some(task);
                 self.result(headers, &entry.payload);
@@ -216,6 +216,15 @@ impl Projection {
                 None
             }
         }
+    }
+
+    /// What could not be read as a task, or was withdrawn, has a result that says only whose it is.
+    fn result_hop(&mut self, headers: &Headers, task: TaskId) {
+        let named = headers.get(header::TASK_ID).is_some_and(|text| text.parse() == Ok(task));
+        if named && headers.get(header::DEADLINE).is_none() {
+            return;
+        }
+        self.hop(headers);
     }
 
     fn work(&mut self, headers: &Headers, lane: Lane, target: Name) {

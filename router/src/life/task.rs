@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::header;
+use tidegate_schemas::ids::{Name, ReplyToken, TaskId};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::task::{self as wire, Rejected, Task};
 
@@ -33,7 +34,7 @@ pub(super) struct Sending {
     pub(super) task: TaskId,
     pub(super) tell: Vec<Telling>,
     pub(super) reply: Option<Telling>,
-    pub(super) token: Option<tidegate_schemas::ids::ReplyToken>,
+    pub(super) token: Option<ReplyToken>,
 }
 
 pub(super) fn begin(
@@ -77,8 +78,9 @@ pub(super) fn refused(
     context: &Context<'_>,
 ) -> (Stage, Step) {
     let id = TaskId::from_position(&message.position);
-    let rejected = Rejected { id, external_id: None, reply: None, refused };
-    send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, id, None)
+    let reply = message.headers.get(header::REPLY).and_then(|text| ReplyToken::new(text).ok());
+    let rejected = Rejected { id, external_id: None, reply: reply.clone(), refused };
+    send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, id, reply)
 }
 
 /// Whether an id was made so recently that the server would know it again: a UUIDv7 carries its time (RFC 9562 §5.7).
@@ -96,13 +98,7 @@ fn dispatch(message: &Stored, task: &Task, context: &Context<'_>) -> (Stage, Ste
     send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())
 }
 
-fn send(
-    caused: Caused,
-    tenant: Name,
-    agent: Name,
-    task: TaskId,
-    token: Option<tidegate_schemas::ids::ReplyToken>,
-) -> (Stage, Step) {
+fn send(caused: Caused, tenant: Name, agent: Name, task: TaskId, token: Option<ReplyToken>) -> (Stage, Step) {
     let sending = Sending { tenant, agent, task, tell: caused.tell, reply: caused.reply, token };
     (Stage::Sent(Box::new(sending)), Step::new(Action::Send(caused.message)))
 }

@@ -418,9 +418,19 @@ fn a_reviewer_may_reject_or_edit_but_not_lower_labels() {
 fn a_withdrawal_cancels_and_tells_the_worker() {
     let world = World::new();
     let subject = format!("cancel.acme.helpdesk.{}", fresh_id());
-    let (mut life, step) =
-        world.begin(stored(&Position::new("TASKS_acme", 5), &subject, Headers::new(), &json!(0)));
+    let cancel = || {
+        let headers = Headers::new().with("tidegate-reply", "here");
+        stored(&Position::new("TASKS_acme", 5), &subject, headers, &json!(0))
+    };
+    let (mut life, step) = world.begin(cancel());
     assert_eq!(result(sent(&step)).state, State::Canceled);
-    assert!(step.tell.iter().any(|told| told.subject.starts_with("notice.cancel.acme.")));
-    assert!(is_acked(&world.next(&mut life, Event::Sent(Sent::Taken))), "it had ended already");
+    assert!(step.tell.is_empty(), "nobody is told before it is durable");
+    let stored_at = Position::new("RESULTS", 1);
+    let told = world.next(&mut life, Event::Sent(Sent::Stored(stored_at)));
+    assert!(is_acked(&told) && told.tell.iter().any(|told| told.subject.starts_with("notice.cancel.acme.")));
+    assert!(told.tell.iter().any(|told| told.subject == "reply.acme.helpdesk.here"), "who waits is answered");
+
+    let (mut life, _) = world.begin(cancel());
+    let ended = world.next(&mut life, Event::Sent(Sent::Taken));
+    assert!(is_acked(&ended) && ended.tell.is_empty(), "it had ended already");
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::dead::DeadLetter;
 use tidegate_schemas::header::{CAUSE, CODE, Headers};
-use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::subject::Subject;
 
 use crate::api::encode;
@@ -30,13 +30,16 @@ pub struct Dead {
     pub owner: Option<String>,
     /// Published after the dead letter and before the message is let go: the failed result.
     pub results: Vec<Outbound>,
+    /// Position and subject of the message that the letter is about, where that is an earlier one which the message in
+    /// hand had taken up again.
+    pub about: Option<(Position, String)>,
 }
 
 impl Dead {
     /// A message given up for this reason.
     #[must_use]
     pub fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), task: None, owner: None, results: Vec::new() }
+        Self { code, sentence: sentence.into(), task: None, owner: None, results: Vec::new(), about: None }
     }
 
     /// The same, with the task and its failed result.
@@ -55,15 +58,16 @@ pub(crate) async fn publish(
     message: &Inbound,
     dead: Dead,
 ) -> Result<(), PublishError> {
-    let parsed = Subject::parse(&message.subject).ok();
+    let (position, subject) = dead.about.unwrap_or_else(|| (message.position(), message.subject.clone()));
+    let parsed = Subject::parse(&subject).ok();
     let tenant = parsed.as_ref().and_then(Subject::tenant).map_or(TENANT_UNKNOWN, Name::as_str).to_owned();
     let Ok(role) = Name::new(role.as_str()) else {
         return Err(PublishError::BadSubject { subject: format!("dead.{role}") });
     };
     let letter = DeadLetter {
         schema_version: 1,
-        message: message.position(),
-        subject: message.subject.clone(),
+        message: position,
+        subject,
         role: role.clone(),
         consumer: message.consumer.clone(),
         code: dead.code,

@@ -310,7 +310,7 @@ impl Life {
     fn admit(&mut self, work: &Work, context: &Context<'_>) -> Step {
         if context.canceled {
             // The router has published the canceled result before it told us.
-            return Step::ack();
+            return Step { tell: self.withdrawn(work, context), ..Step::ack() };
         }
         if work.is_off(context) {
             return self.close(outgoing::step(&work.envelope, StepReason::Off, 0));
@@ -386,10 +386,14 @@ impl Life {
                 let (message, unused) = answer::failed(work, refused, &error, self.attempt, context.now);
                 self.end(message, unused)
             }
-            Fate::Withdrawn if self.opened == 0 => Step::ack(),
+            Fate::Withdrawn if self.opened == 0 => {
+                Step { tell: self.withdrawn(work, context), ..Step::ack() }
+            }
             Fate::Withdrawn => {
+                let tell = self.withdrawn(work, context);
                 let unused = Unused::spent(error.usage, error.cost_usd_micros);
-                self.close(outgoing::late(work, self.attempt, unused, &self.host, context.now))
+                let late = outgoing::late(work, self.attempt, unused, &self.host, context.now);
+                Step { tell, ..self.close(late) }
             }
             Fate::Back(reason) => {
                 let step = outgoing::step(&work.envelope, reason, self.attempt);
@@ -425,6 +429,10 @@ impl Life {
                 self.end(message, unused)
             }
         }
+    }
+
+    fn withdrawn(&self, work: &Work, context: &Context<'_>) -> Option<Telling> {
+        outgoing::reply(work, &answer::withdrawn(work, self.attempt, context.now))
     }
 
     fn end(&mut self, message: Message, unused: Unused) -> Step {

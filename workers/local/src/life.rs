@@ -308,7 +308,7 @@ impl Life {
         self.with_work(|life, work| {
             if context.canceled {
                 // The router has published the canceled result before it told us.
-                return Step::ack();
+                return Step { tell: Self::withdrawn(work, context), ..Step::ack() };
             }
             if context.now >= work.hop.deadline {
                 let (message, unused) = answer::too_late(work, context.now);
@@ -337,7 +337,10 @@ impl Life {
                 let (message, unused) = answer::finished(work, *output, context.now);
                 life.send(message, unused)
             }
-            Ran::Failed(EngineError::Canceled) => life.late(work, Unused::default(), context),
+            Ran::Failed(EngineError::Canceled) => {
+                let tell = Self::withdrawn(work, context);
+                Step { tell, ..life.late(work, Unused::default(), context) }
+            }
             // Another process takes it up.
             Ran::Failed(EngineError::ShutDown) | Ran::NotTaken(SubmitError::Stopped) => {
                 Step::retry(STOPPED_MS)
@@ -368,6 +371,10 @@ impl Life {
     fn send(&mut self, message: Message, unused: Unused) -> Step {
         self.stage = Stage::Ending(Box::new(Ending { message: message.clone(), unused }));
         Step::new(Action::Send(message))
+    }
+
+    fn withdrawn(work: &Work, context: &Context<'_>) -> Option<Telling> {
+        outgoing::reply(work, &answer::withdrawn(work, context.now))
     }
 
     fn late(&mut self, work: &Work, unused: Unused, context: &Context<'_>) -> Step {

@@ -56,6 +56,13 @@ pub(super) fn failed(
     (send(work, ended(work, refused, now), unused, attempts), unused)
 }
 
+/// The producer withdrew the task. The router sends this result; here it answers a producer that waits.
+pub(super) fn withdrawn(work: &Work, attempts: u32, now: Timestamp) -> Message {
+    let refused = Refused::new(Code::Canceled, "the producer withdrew the task");
+    let result = TaskResult { state: State::Canceled, ..ended(work, refused, now) };
+    send(work, result, Unused::default(), attempts)
+}
+
 /// The result does not fit a message.
 pub(super) fn oversized(
     work: &Work,

@@ -23,6 +23,12 @@ pub(super) fn too_late(work: &Work, now: Timestamp) -> Answer {
     refused(work, Refused::new(Code::DeadlineExceeded, "the deadline passed while the work waited"), now)
 }
 
+/// The producer withdrew the task. The router sends this result; here it answers a producer that waits.
+pub(super) fn withdrawn(work: &Work, now: Timestamp) -> Message {
+    let refused = Refused::new(Code::Canceled, "the producer withdrew the task");
+    outgoing::result(work, &ended(work, State::Canceled, refused, now))
+}
+
 /// The output does not fit a message.
 pub(super) fn oversized(work: &Work, now: Timestamp) -> Answer {
     refused(
