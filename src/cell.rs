@@ -49,6 +49,8 @@ pub(crate) struct CellConfig {
 pub(crate) struct LocalSection {
     /// Chat model, a GGUF file; absent: the default model in `.models/`.
     pub(crate) chat_model: Option<PathBuf>,
+    /// SHA-256 that `chat_model` must have, 64 hexadecimal digits; absent: the file is taken as it is.
+    pub(crate) chat_sha256: Option<String>,
     /// Embedding model, a directory; absent: the default model in `.models/`.
     pub(crate) embed_model: Option<PathBuf>,
     /// Engine threads; 0: cores − 1.
@@ -59,7 +61,7 @@ pub(crate) struct LocalSection {
 
 impl Default for LocalSection {
     fn default() -> Self {
-        Self { chat_model: None, embed_model: None, threads: 0, in_flight_max: 64 }
+        Self { chat_model: None, chat_sha256: None, embed_model: None, threads: 0, in_flight_max: 64 }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use tidegate_engine::{EngineConfig, verify_file};
+use tidegate_engine::{EngineConfig, inspect_gguf, verify_file};
 
 use crate::cell::LocalSection;
 
@@ -64,9 +64,7 @@ impl Model {
         if !path.exists() {
             bail!("`{}` is missing: run `deploy/fetch models`, or set TIDEGATE_MODELS", path.display());
         }
-        verify_file(&path, Some(&file.sha256), file.bytes_max).with_context(|| {
-            format!("`{}` is not the file of the manifest: fetch it again", path.display())
-        })?;
+        verify_file(&path, Some(&file.sha256), file.bytes_max)?;
         Ok(())
     }
 }
@@ -87,13 +85,14 @@ pub(crate) fn default_chat() -> Result<(PathBuf, String)> {
     Ok((model.directory().join(&file.path), file.sha256.clone()))
 }
 
-/// The default embedding model's directory, verified.
-pub(crate) fn default_embed() -> Result<PathBuf> {
+/// The default embedding model's directory, verified, and the digest of its weights.
+fn default_embed() -> Result<(PathBuf, Option<String>)> {
     let model = default_of("embed")?;
     for file in &model.files {
         model.verify(file)?;
     }
-    Ok(model.directory())
+    let weights = model.files.iter().find(|file| file.path.extension().is_some_and(|e| e == "safetensors"));
+    Ok((model.directory(), weights.map(|file| file.sha256.clone())))
 }
 
 /// Threads of a local worker's engine: as configured, else one less than there are cores.
@@ -105,16 +104,23 @@ pub(crate) fn threads(section: &LocalSection) -> usize {
 pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
     let mut config = EngineConfig::default();
     match &section.chat_model {
-        Some(path) => config.chat = Some(named(path)?),
+        Some(path) => {
+            // The header tells at once whether the file can be used; the rest is seen when it is loaded.
+            inspect_gguf(&named(path)?, config.max_model_bytes)?;
+            (config.chat, config.chat_sha256) = (Some(path.clone()), section.chat_sha256.clone());
+        }
         None => {
             let (path, sha256) = default_chat()?;
             (config.chat, config.chat_sha256) = (Some(path), Some(sha256));
         }
     }
-    config.embed = Some(match &section.embed_model {
-        Some(path) => named(path)?,
-        None => default_embed()?,
-    });
+    match &section.embed_model {
+        Some(path) => config.embed = Some(named(path)?),
+        None => {
+            let (path, sha256) = default_embed()?;
+            (config.embed, config.embed_sha256) = (Some(path), sha256);
+        }
+    }
     config.threads = threads(section);
     config.queue = section.in_flight_max;
     Ok(config)

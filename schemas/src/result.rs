@@ -171,6 +171,9 @@ pub struct ModelUsed {
     /// Quantisation of the weights as they ran, where it is ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantisation: Option<String>,
+    /// Instruction set of its arithmetic, where it is ours: answers are bit-equal only within one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<String>,
 }
 
 /// Tokens, as the model counted them.

@@ -39,8 +39,9 @@ pub(super) async fn run(args: &ServeArgs) -> Result<ExitCode> {
             (config.chat, config.chat_sha256) = (Some(path), Some(sha256));
         }
     }
-    let (engine, thread) = Engine::start(config).context("loading the model")?;
+    // A port that is taken is told before the model loads.
     let listener = tidegate_gateway::bind(args.listen, Reach::Loopback).await?;
+    let (engine, thread) = Engine::start(config).context("loading the model")?;
     let address = listener.local_addr().context("asking for the address")?;
     if let Some(file) = &args.address_file {
         replace(file, format!("http://{address}\n").as_bytes(), 0o644)?;

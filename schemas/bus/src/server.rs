@@ -81,6 +81,14 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody else listens where it should.
+    #[error(
+        "port {port} of the NATS server is taken by another program; stop it, or change the port in the cell's `url`"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
     /// It ended instead of serving.
     #[error("nats-server stopped at once; its log `{}` ends: {tail}", log.display())]
     Ended {
@@ -269,7 +277,7 @@ async fn wait_ready(options: &ServerOptions, mut child: Child) -> Result<(Child,
             return Ok((child, ports));
         }
         if !matches!(child.try_wait(), Ok(None)) {
-            return Err(ServerError::Ended { tail: tail(&log), log });
+            return Err(ended(options, log));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -301,6 +309,18 @@ fn write_private(path: &Path, text: &str) -> Result<(), ServerError> {
     })
     .and_then(|()| std::fs::rename(&draft, path))
     .map_err(failed)
+}
+
+/// Why a server ended instead of serving, by its log.
+fn ended(options: &ServerOptions, log: PathBuf) -> ServerError {
+    let tail = tail(&log);
+    let last = tail.rsplit(" | ").next().unwrap_or_default();
+    match options.port {
+        Some(port) if last.contains("address already in use") && last.contains(&format!(":{port}")) => {
+            ServerError::PortTaken { port }
+        }
+        _ => ServerError::Ended { tail, log },
+    }
 }
 
 fn port_of(url: &str) -> Option<u16> {

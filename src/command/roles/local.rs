@@ -32,7 +32,11 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
             ("cell", json!(cell.config.name), "cell.toml"),
             ("url", json!(cell.config.url), "cell.toml"),
             ("chat_model", json!(engine.chat), of(section.chat_model.is_some())),
-            ("chat_sha256", json!(engine.chat_sha256), "the manifest"),
+            (
+                "chat_sha256",
+                json!(engine.chat_sha256),
+                if section.chat_model.is_some() { "cell.toml" } else { "the manifest" },
+            ),
             ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
             ("threads", json!(engine.threads), of(section.threads > 0)),
             ("in_flight_max", json!(engine.queue), "cell.toml"),

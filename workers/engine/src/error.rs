@@ -167,7 +167,7 @@ pub enum LoadError {
     #[error(transparent)]
     Refused(#[from] RefusedModel),
     /// The weights can't be brought into memory.
-    #[error("can't load the model `{}`: {reason}", path.display())]
+    #[error("can't load the model `{}`: {reason}; fetch it again, or name another", path.display())]
     Weights {
         /// The file.
         path: PathBuf,

@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde::Deserialize;
 use support::{EMBED, model, submit};
-use tidegate_engine::{Engine, EngineConfig, JobInput, OutputContent};
+use tidegate_engine::{Engine, EngineConfig, EngineError, JobInput, OutputContent, StepHook, SubmitError};
 
 #[derive(Deserialize)]
 struct Row {
@@ -57,4 +60,40 @@ fn vectors_are_those_of_the_reference() {
     assert_eq!(engine.models()[0].kind, "embed");
     drop(engine);
     thread.join();
+}
+
+/// A panic inside a step fails that job; a step that ends well makes the count begin anew; three in a row end the engine.
+#[test]
+fn panics_fail_their_jobs_and_three_in_a_row_end_the_engine() {
+    let wanted = Arc::new(AtomicU32::new(0));
+    let left = wanted.clone();
+    let hook = StepHook::new(move || {
+        let panics = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "a step that the model does not survive");
+    });
+    let config = EngineConfig { embed: Some(model(EMBED)), on_step: Some(hook), ..EngineConfig::default() };
+    let (engine, thread) = Engine::start(config).unwrap();
+    let job = || JobInput::Embed { texts: vec!["Hi".to_owned()] };
+    for panics in [1, 2, 2] {
+        wanted.store(panics, Ordering::SeqCst);
+        for _ in 0..panics {
+            assert_eq!(submit(&engine, job(), None).reply().error(), &EngineError::Panicked);
+        }
+        // Negative control: the same job without the panic.
+        assert_eq!(embed(&engine, vec!["Hi".to_owned()]).len(), 1);
+    }
+    wanted.store(3, Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(submit(&engine, job(), None).reply().error(), &EngineError::Panicked);
+    }
+    thread.join();
+    assert!(!engine.is_alive());
+    let late = tidegate_engine::Job {
+        id: 0,
+        input: job(),
+        deadline: None,
+        cancel: tidegate_engine::CancelFlag::new(),
+        events: Box::new(drop),
+    };
+    assert_eq!(engine.submit(late).unwrap_err(), SubmitError::Stopped);
 }

@@ -25,6 +25,7 @@ pub(super) fn completed(work: &Work, answer: Answer, attempts: u32, now: Timesta
         answered: answer.model.clone(),
         sha256: None,
         quantisation: None,
+        kernels: None,
     };
     let timings = timings(work, &answer, now);
     let mut result = match output(work.envelope.form, answer) {

@@ -125,6 +125,7 @@ fn model(work: &Work, info: &ModelInfo) -> ModelUsed {
         answered: info.name.clone(),
         sha256: info.sha256.parse().ok(),
         quantisation: Some(info.quantisation.clone()),
+        kernels: Some(info.kernels.clone()),
     }
 }
 

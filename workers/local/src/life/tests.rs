@@ -134,7 +134,10 @@ fn the_straight_road() {
     assert!(matches!(made.output, Some(Made::Text { text, .. }) if text.expose() == "Hello"));
     let model = made.model.unwrap();
     assert_eq!(model.sha256.unwrap().to_string(), "ab".repeat(32));
-    assert_eq!(model.quantisation.as_deref(), Some("Q4_1 as Q8_0"));
+    assert_eq!(
+        (model.quantisation.as_deref(), model.kernels.as_deref()),
+        (Some("Q4_1 as Q8_0"), Some("avx2"))
+    );
 
     let end = next(&mut life, Event::Sent(Sent::Stored));
     assert_eq!(end.tell.as_ref().unwrap().subject, "reply.acme.helpdesk.tok_1");

@@ -1,0 +1,203 @@
+//! What the program says when it cannot start, and what it does when a role is started by hand.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tidegate_tests::TestCell;
+use tidegate_tests::cell::{program, root};
+use tidegate_tests::wait::until;
+use tokio::process::{Child, Command};
+
+/// How long a model may take to load.
+const LOADED: Duration = Duration::from_secs(90);
+/// How long a role may take to drain.
+const DRAINED: Duration = Duration::from_secs(10);
+/// What the engine reads its threads from.
+const THREADS: [&str; 3] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "CANDLE_BARRIER_POOL_SPIN_LIMIT"];
+
+/// The program as an operator starts it: none of the variables that `tidegate dev` or a test runner sets.
+fn by_hand(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.current_dir(root()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    for name in THREADS {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What it says as it fails: one line, whose sentence is given back.
+async fn sentence(mut command: Command) -> String {
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("tidegate: ")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert_eq!(said.lines().last(), Some(lines[0]), "nothing after it: {said}");
+    lines[0].to_owned()
+}
+
+/// A GGUF file without weights, of this architecture.
+fn gguf(architecture: &str) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let entry = [text("general.architecture"), 8u32.to_le_bytes().to_vec(), text(architecture)].concat();
+    [&b"GGUF\x03\0\0\0"[..], &0u64.to_le_bytes(), &1u64.to_le_bytes(), &entry].concat()
+}
+
+fn models() -> std::path::PathBuf {
+    std::env::var_os("TIDEGATE_MODELS").map_or_else(|| root().join(".models"), Into::into)
+}
+
+fn cell_with(dir: &Path, local: &str) -> String {
+    let cell = dir.join("cell");
+    std::fs::create_dir_all(&cell).unwrap();
+    let config = format!("name = \"dev\"\nurl = \"nats://127.0.0.1:1\"\n[local]\n{local}\n");
+    std::fs::write(cell.join("cell.toml"), config).unwrap();
+    cell.display().to_string()
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_used_is_one_sentence_that_says_what_to_do() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let real = models().join("SmolLM2-135M-Instruct/model.gguf");
+    let whole = std::fs::read(&real).context("the default model: run ./tests/run")?;
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let cut = file("cut.gguf", &whole[..whole.len() / 2]);
+    let text = file("text.gguf", b"these are not weights");
+    let gemma = file("gemma.gguf", &gguf("gemma3"));
+    let mixture = file("mixture.gguf", &gguf("qwen3moe"));
+    // The file that must be served, and what the sentence holds: what is wrong, and what to do.
+    let rows: [(&str, [&str; 2]); 5] = [
+        ("/nowhere/model.gguf", ["can't read the model file `/nowhere/model.gguf`", "deploy/fetch models"]),
+        (&cut, ["lies beyond the end of the file", "fetch it again"]),
+        (&text, ["does not begin with the GGUF magic", "fetch it again"]),
+        (&gemma, ["`gemma3` is not supported", "supported are llama and qwen3"]),
+        (&mixture, ["`qwen3moe` is not supported", "supported are llama and qwen3"]),
+    ];
+    for (path, words) in rows {
+        let said = sentence(by_hand(&["model", "serve", "--gguf", path])).await;
+        assert!(words.iter().all(|word| said.contains(word)), "{path}: {said}");
+        // The worker says so before it looks for a server.
+        let cell = cell_with(dir.path(), &format!("chat_model = \"{path}\""));
+        let said = sentence(by_hand(&["--cell", &cell, "local"])).await;
+        let words = if path.starts_with("/nowhere") { ["is missing", "cell.toml"] } else { words };
+        assert!(words.iter().all(|word| said.contains(word)), "{path}: {said}");
+    }
+    // The default models: gone, and with other bytes than the manifest says.
+    let other = dir.path().join("models");
+    let mut command = by_hand(&["model", "serve"]);
+    command.env("TIDEGATE_MODELS", &other);
+    let said = sentence(command).await;
+    assert!(said.contains("is missing") && said.contains("deploy/fetch models"), "{said}");
+    file("models/SmolLM2-135M-Instruct/model.gguf", &whole[..1_000_000]);
+    let mut command = by_hand(&["model", "serve"]);
+    command.env("TIDEGATE_MODELS", &other);
+    let said = sentence(command).await;
+    assert!(said.contains("was expected") && said.matches("fetch it again").count() == 1, "{said}");
+    // Negative control: the cell takes the whole file.
+    let cell = cell_with(dir.path(), &format!("chat_model = \"{}\"", real.display()));
+    let output = by_hand(&["--cell", &cell, "local", "--check-config"]).output().await?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let (port, cell) =
+        (taken.local_addr()?.port().to_string(), dir.path().join("cell").display().to_string());
+    let address = format!("127.0.0.1:{port}");
+    let rows: [&[&str]; 3] = [
+        &["--cell", &cell, "dev", "--port", &port],
+        &["--cell", &cell, "router", "--ops", &address],
+        &["model", "serve", "--listen", &address],
+    ];
+    for arguments in rows {
+        let said = sentence(by_hand(arguments)).await;
+        assert!(said.contains(&port) && said.contains("taken by another program"), "{said}");
+        assert!(said.len() < 300, "one sentence: {said}");
+    }
+    // Negative control: where nobody listens the same command has another complaint.
+    drop(taken);
+    let said = sentence(by_hand(&["--cell", &cell, "router", "--ops", &address])).await;
+    assert!(!said.contains("taken"), "{said}");
+    Ok(())
+}
+
+/// A role that an operator starts, and its address.
+async fn start(cell: &TestCell, dir: &Path, environment: &[(&str, &str)]) -> Result<(Child, String)> {
+    let file = dir.join("address");
+    let _ = std::fs::remove_file(&file);
+    let cell = cell.path().display().to_string();
+    let arguments = ["--cell", &cell, "local", "--ops-file", &file.display().to_string()];
+    let mut command = by_hand(&arguments);
+    let log = std::fs::File::create(dir.join("log"))?;
+    let mut child = command.envs(environment.iter().copied()).stderr(log).spawn()?;
+    let address = until("the role's address", LOADED, || {
+        let (read, ended) = (std::fs::read_to_string(&file).ok(), child.try_wait());
+        async move {
+            anyhow::ensure!(ended?.is_none(), "the role ended at its start");
+            Ok(read.filter(|text| text.ends_with('\n')).map(|text| text.trim().to_owned()))
+        }
+    })
+    .await?;
+    Ok((child, address))
+}
+
+/// A variable that a process was started with.
+fn variable(child: &Child, name: &str) -> Option<String> {
+    let environ = std::fs::read(format!("/proc/{}/environ", child.id()?)).ok()?;
+    let environ = String::from_utf8(environ).ok()?;
+    environ.split('\0').find_map(|row| row.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+}
+
+#[tokio::test]
+async fn story_a_role_that_is_started_by_hand_has_its_threads_and_drains_when_told() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let dir = tempfile::tempdir()?;
+    let (mut child, address) = start(&cell, dir.path(), &[]).await?;
+    let cores = std::thread::available_parallelism()?.get();
+    assert_eq!(variable(&child, "RAYON_NUM_THREADS"), Some(cores.saturating_sub(1).max(1).to_string()));
+    assert!(THREADS.iter().all(|name| variable(&child, name).is_some()));
+    ready(&address).await?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("a process id")?;
+    kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+    let status = tokio::time::timeout(DRAINED, child.wait()).await.context("it did not drain")??;
+    let log = std::fs::read_to_string(dir.path().join("log"))?;
+    assert!(status.success() && log.contains("Drained and ended."), "{status}: {log}");
+    assert!(!log.contains("threads differ"), "{log}");
+    // Negative control: what the operator has set stays, and is told where it is not what the cell asks for.
+    let (child, _) = start(&cell, dir.path(), &[("RAYON_NUM_THREADS", "7")]).await?;
+    assert_eq!(variable(&child, "RAYON_NUM_THREADS").as_deref(), Some("7"));
+    let log = dir.path().join("log");
+    until("the engine's warning", LOADED, || async {
+        Ok(std::fs::read_to_string(&log)?.contains("threads differ").then_some(()))
+    })
+    .await
+}
+
+/// Waits until a role is ready.
+async fn ready(address: &str) -> Result<()> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let host = address.trim_start_matches("http://").to_owned();
+    until("the role is ready", LOADED, || async {
+        let mut stream = tokio::net::TcpStream::connect(&host).await?;
+        let asked = format!("GET /readyz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer.starts_with("HTTP/1.1 200").then_some(()))
+    })
+    .await
+}
