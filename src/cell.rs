@@ -109,7 +109,9 @@ impl Cell {
             format!("no cell in `{}`: start one with `tidegate dev`, or name it with --cell", dir.display())
         })?;
         let config = toml::from_str(&text).with_context(|| format!("reading `{}`", path.display()))?;
-        Ok(Self { dir: dir.to_path_buf(), config })
+        // The roles get it too, and a process that outlives its supervisor is known by it.
+        let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
+        Ok(Self { dir, config })
     }
 
     /// Writes `cell.toml`.

@@ -37,7 +37,8 @@ pub(super) fn cell(dir: &Path, port: u16) -> Result<(Cell, Directory)> {
         local: LocalSection::default(),
         cloud: CloudSection::default(),
     };
-    let cell = Cell { dir: dir.to_path_buf(), config };
+    let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
+    let cell = Cell { dir, config };
     let seed: [u8; 32] = rand::random();
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
     replace(&cell.key("ticket.key"), hex::encode(seed).as_bytes(), 0o600)?;

@@ -67,12 +67,12 @@ impl Dev {
     /// Creates the cell if need be, and starts everything in order.
     pub(super) async fn start(global: &Global, args: &DevArgs) -> Result<Self> {
         if args.fresh && global.cell.exists() {
-            refuse_while_running(&global.cell)?;
+            refuse_while_running(&global.cell).await?;
             fs::remove_dir_all(&global.cell)
                 .with_context(|| format!("removing `{}`", global.cell.display()))?;
         }
         let (mut cell, directory) = create::cell(&global.cell, args.port)?;
-        refuse_while_running(&cell.dir)?;
+        refuse_while_running(&cell.dir).await?;
         let stand_in = create::keys(&cell)?;
         let bundle = match &args.bundle {
             Some(dir) => policy::bundle_in(dir)?,
@@ -300,12 +300,15 @@ fn engine_environment(threads: usize) -> impl Iterator<Item = (String, String)> 
     tidegate_engine::launch_environment(threads).into_iter().map(|(name, value)| (name.to_owned(), value))
 }
 
-fn refuse_while_running(dir: &Path) -> Result<()> {
+/// A cell runs once. What a supervisor that was killed left behind is ended first.
+async fn refuse_while_running(dir: &Path) -> Result<()> {
     let Ok(text) = fs::read_to_string(dir.join("run.json")) else { return Ok(()) };
     let Ok(running) = serde_json::from_str::<Running>(&text) else { return Ok(()) };
-    if Path::new("/proc").join(running.supervisor.to_string()).exists() {
+    if supervise::is_of(running.supervisor, Path::new("tidegate")) {
         bail!("this cell runs already (process {}): stop it with `tidegate stop`", running.supervisor);
     }
+    let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
+    supervise::end_orphans(&dir, &running).await;
     Ok(())
 }
 

@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
+use crate::cell::Running;
+
 /// How long a role may take to drain.
 const DRAIN: Duration = Duration::from_secs(12);
 /// How long a role may take to say where it serves its health (models load meanwhile).
@@ -142,6 +144,29 @@ impl Role {
     }
 }
 
+/// Ends what a supervisor that was killed left behind: the processes that it noted and whose command line still names this
+/// cell. The server last, so that the roles can drain.
+pub(super) async fn end_orphans(cell: &Path, running: &Running) {
+    let roles: Vec<u32> = running.roles.values().map(|role| role.pid).collect();
+    for group in [roles, vec![running.nats]] {
+        let left = |pid: &u32| is_of(*pid, cell);
+        let orphans: Vec<u32> = group.into_iter().filter(left).collect();
+        orphans.iter().for_each(|pid| signal(Some(*pid), Signal::SIGTERM));
+        let asked = Instant::now();
+        while orphans.iter().any(left) && asked.elapsed() < DRAIN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        orphans.iter().filter(|pid| left(pid)).for_each(|pid| signal(Some(*pid), Signal::SIGKILL));
+    }
+}
+
+/// Whether a process runs whose command line holds this: a process number alone may be another process's by now.
+pub(super) fn is_of(pid: u32, part: &Path) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let part = part.as_os_str().as_encoded_bytes();
+    !part.is_empty() && line.windows(part.len()).any(|found| found == part)
+}
+
 /// Sends a signal to a process, where there is one.
 pub(super) fn signal(pid: Option<u32>, signal: Signal) {
     if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
@@ -156,4 +181,36 @@ fn last_line(log: &Path) -> String {
         .ok()
         .and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned))
         .unwrap_or_else(|| format!("see `{}`", log.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeMap;
+    use std::process::Command;
+
+    use super::end_orphans;
+    use crate::cell::{Running, RunningRole};
+
+    #[tokio::test]
+    async fn only_processes_that_name_the_cell_are_ended() {
+        let (ours, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let start = |dir: &std::path::Path| {
+            Command::new("sh").args(["-c", "read _ || sleep 600", "--"]).arg(dir).spawn().unwrap()
+        };
+        let (mut orphan, mut stranger) = (start(ours.path()), start(others.path()));
+        let role = RunningRole { pid: stranger.id(), ops: String::new() };
+        let roles = BTreeMap::from([("router".to_owned(), role)]);
+        let running = Running { supervisor: 0, nats: orphan.id(), roles };
+        let waiting = std::thread::spawn(move || orphan.wait().unwrap());
+        end_orphans(ours.path(), &running).await;
+        assert!(!waiting.join().unwrap().success(), "ended by the signal");
+        assert!(
+            stranger.try_wait().unwrap().is_none(),
+            "negative control: a number that another process has now"
+        );
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
 }
