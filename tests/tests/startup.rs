@@ -1,5 +1,5 @@
 //! What the program says when it cannot start, and what it does when a role is started by hand.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::net::TcpListener;
 use std::path::Path;
