@@ -168,13 +168,9 @@ impl Engine {
         context: &Context,
         set: &PolicySet,
     ) -> Answer {
-        let failed = Answer { errored: true, ..Answer::default() };
-        let Some(target) = self.places.get(place) else { return failed };
-        let (action, _) = &self.actions[question as usize];
-        // The context was validated for every action; principal and resource are entities of the types that the schema names.
-        let request =
-            Request::new(seat.uid.clone(), action.clone(), target.uid.clone(), context.clone(), None);
-        let Ok(request) = request else { return failed };
+        let Some(request) = self.request(seat, question, place, context) else {
+            return Answer { errored: true, ..Answer::default() };
+        };
         let response = self.authorizer.is_authorized(&request, set, &seat.entities);
         let diagnostics = response.diagnostics();
         let mut policies: Vec<String> = diagnostics
@@ -196,6 +192,28 @@ impl Engine {
             errored,
             policies,
         }
+    }
+
+    /// What is asked, as Cedar takes it. The context was validated for every action; principal and resource are entities of
+    /// the types that the schema names.
+    pub(crate) fn request(
+        &self,
+        seat: &Seat,
+        question: Question,
+        place: usize,
+        context: &Context,
+    ) -> Option<Request> {
+        let target = self.places.get(place)?;
+        let (action, _) = &self.actions[question as usize];
+        Request::new(seat.uid.clone(), action.clone(), target.uid.clone(), context.clone(), None).ok()
+    }
+
+    /// Whether the policies permit a request, and nothing of why.
+    pub(crate) fn permits(&self, seat: &Seat, question: Question, place: usize, request: &Request) -> bool {
+        seat.slice(question, place).is_some_and(|set| {
+            let response = self.authorizer.is_authorized(request, set, &seat.entities);
+            response.decision() == cedar_policy::Decision::Allow
+        })
     }
 
     /// The policies that can apply when a principal with these ancestors asks a question about a destination.

@@ -14,6 +14,7 @@ use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::task::Task;
 
+use crate::bare::Bare;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Answer, Circumstances, Engine, Principal, Question, Seat};
 use crate::taxonomy::scan::{Findings, Scanner};
@@ -109,6 +110,16 @@ impl Judge {
         let round =
             consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, context };
         draft.conclude(round.run())
+    }
+
+    /// The bare authoriser on the requests that deciding this task makes; none where the task cannot be asked about.
+    #[must_use]
+    pub fn bare(&self, task: &Task, directory: &Directory, facts: &Facts) -> Option<Bare<'_>> {
+        Bare::new(self, task, directory, facts)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// What a task would be judged with, for explaining.

@@ -4,11 +4,13 @@
 //! turns a task, a directory and facts into a decision. Pure: no clock, no randomness, no network; files are read only by
 //! [`Bundle::from_dir`]. It does not publish, sign or remember anything.
 
+pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use destination::DestinationSpec;
 pub use judge::Judge;
 pub use taxonomy::{Taxonomy, scan::Findings};
 
+pub mod bare;
 pub mod bundle;
 pub mod cases;
 pub mod check;

@@ -9,6 +9,7 @@ pub mod store;
 pub mod read;
 pub mod verify;
 
+pub mod plain;
 pub mod plan;
 pub mod trim;
 
@@ -30,6 +31,7 @@ pub use entry::{Entry, Gap, GapReason, Item};
 pub use error::{AppendError, OpenError, ReadError};
 pub use keys::{KeyError, MasterKey};
 pub use leaf::{Flag, Leaf, RecordKind};
+pub use plain::Plain;
 pub use plan::Plan;
 pub use read::{Cursor, Filter, Opened, Page, Reader, Record, Status};
 pub use store::{Appended, Options, Store};

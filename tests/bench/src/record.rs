@@ -1,0 +1,138 @@
+//! The record alone: appending to the store, beside append and fdatasync of the same bytes, and beside plain redb.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde_json::json;
+use tidegate_audit::{Entry, Item, MasterKey, Plain, Store};
+use uuid::Uuid;
+
+use crate::row::{Row, Table, Target, median};
+use crate::say;
+
+/// Batch sizes, and the ratio to append and fdatasync that is wanted now.
+const BATCHES: [(usize, Option<f64>); 4] =
+    [(1, None), (16, Some(0.30)), (128, Some(0.18)), (1_000, Some(0.12))];
+/// Time for one figure of one round.
+const SPAN: Duration = Duration::from_millis(400);
+/// Rounds of store and ceilings in turn; an odd number has a median.
+const ROUNDS: usize = 3;
+/// Bytes of a record in the plain files: what a leaf and a body of these messages are.
+const RECORD_BYTES: usize = 600;
+
+pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
+    say("record");
+    for (batch, target) in BATCHES {
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS {
+            // Beside each other in time and on the same file system.
+            let dir = tempfile::tempdir_in(directory).context("making a directory for the record")?;
+            rounds.push([file(dir.path(), batch)?, plain(dir.path(), batch)?, store(dir.path(), batch)?]);
+        }
+        let (value, ceiling) = median(rounds.iter().map(|[file, _, store]| (*store, *file)).collect());
+        let row = Row::new(format!("store batch {batch}"), value, "records/s", ceiling, "append + fdatasync");
+        table.add(target.map_or(row.clone(), |least| row.target(Target::Ratio(least))))?;
+        let (value, ceiling) = median(rounds.iter().map(|[_, plain, store]| (*store, *plain)).collect());
+        table.add(Row::new(
+            format!("store batch {batch}, of redb"),
+            value,
+            "records/s",
+            ceiling,
+            "plain redb, one table",
+        ))?;
+    }
+    Ok(())
+}
+
+/// Records a second of `step`, which writes one batch; messages are made outside of the clock.
+fn rate(batch: usize, mut step: impl FnMut(u64) -> Result<Duration>) -> Result<f64> {
+    let (mut spent, mut done) = (Duration::ZERO, 0_u64);
+    let begun = Instant::now();
+    while spent < SPAN && begun.elapsed() < SPAN * 4 {
+        spent += step(done)?;
+        done += batch as u64;
+    }
+    Ok(done as f64 / spent.as_secs_f64())
+}
+
+fn file(dir: &Path, batch: usize) -> Result<f64> {
+    let mut file = OpenOptions::new().create(true).append(true).open(dir.join("plain.log"))?;
+    let bytes = vec![b'x'; batch * RECORD_BYTES];
+    rate(batch, |_| {
+        let begun = Instant::now();
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        Ok(begun.elapsed())
+    })
+}
+
+fn plain(dir: &Path, batch: usize) -> Result<f64> {
+    let plain = Plain::create(&dir.join("plain.redb"))?;
+    let bytes = vec![b'x'; RECORD_BYTES];
+    rate(batch, |first| {
+        let begun = Instant::now();
+        plain.append(first, batch as u64, &bytes)?;
+        Ok(begun.elapsed())
+    })
+}
+
+fn store(dir: &Path, batch: usize) -> Result<f64> {
+    let mut store = Store::open(dir, MasterKey::from_bytes([1; 32]), Default::default())?;
+    let now = Timestamp::now();
+    rate(batch, |first| {
+        let items: Vec<Item> = (first..first + batch as u64).map(|n| message(n, now)).collect();
+        let begun = Instant::now();
+        store.append(&items)?;
+        Ok(begun.elapsed())
+    })
+}
+
+/// Message `n` of a road of three: a task, its work, its result, each with 400 bytes of content.
+fn message(n: u64, now: Timestamp) -> Item {
+    let (task, part) = (n / 3 + 1, n % 3);
+    let ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    let bits = [&task.to_be_bytes()[..], &[0, 0]].concat();
+    let id = uuid::Builder::from_unix_timestamp_millis(ms, &bits.try_into().unwrap_or_default()).into_uuid();
+    let content = "x".repeat(400);
+    let (stream, subject, payload) = match part {
+        0 => (
+            "TASKS_acme",
+            "task.acme.bot.chat".to_owned(),
+            json!({"id": id, "labels": {"sensitivity": "internal"},
+                   "input": {"messages": [{"role": "user", "content": content}]}}),
+        ),
+        1 => (
+            "WORK_LOCAL",
+            "work.local.small.interactive.acme".to_owned(),
+            json!({"schema_version": 1, "input": content}),
+        ),
+        _ => (
+            "RESULTS",
+            format!("result.acme.bot.{id}"),
+            json!({"state": "completed", "output": {"type": "text", "text": content, "finish": "stop"}}),
+        ),
+    };
+    let headers = if part == 0 { Vec::new() } else { hop(id, task, part, now) };
+    let payload = payload.to_string().into();
+    Item::Message(Entry { stream: stream.to_owned(), sequence: task, subject, time: now, headers, payload })
+}
+
+fn hop(id: Uuid, task: u64, part: u64, now: Timestamp) -> Vec<(String, String)> {
+    let cause = if part == 1 { format!("TASKS_acme:{task}") } else { format!("WORK_LOCAL:{task}") };
+    [
+        ("tidegate-cause", cause),
+        ("tidegate-task-id", id.to_string()),
+        ("tidegate-agent", "bot".to_owned()),
+        ("tidegate-task", format!("TASKS_acme:{task}")),
+        ("tidegate-deadline", now.to_string()),
+        ("tidegate-submitted", now.to_string()),
+        ("tidegate-hop", "0".to_owned()),
+        ("tidegate-data-subjects", format!("task:{id}")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
