@@ -188,7 +188,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use std::collections::BTreeMap;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::end_orphans;
     use crate::cell::{Running, RunningRole};
@@ -197,12 +197,15 @@ mod tests {
     async fn only_processes_that_name_the_cell_are_ended() {
         let (ours, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let start = |dir: &std::path::Path| {
-            Command::new("sh").args(["-c", "read _ || sleep 600", "--"]).arg(dir).spawn().unwrap()
+            let mut waiting = Command::new("sh");
+            waiting.args(["-c", "read _", "--"]).arg(dir).stdin(Stdio::piped()).spawn().unwrap()
         };
         let (mut orphan, mut stranger) = (start(ours.path()), start(others.path()));
         let role = RunningRole { pid: stranger.id(), ops: String::new() };
         let roles = BTreeMap::from([("router".to_owned(), role)]);
         let running = Running { supervisor: 0, nats: orphan.id(), roles };
+        // Held, so that it waits for input until it is ended; waited for, so that it is gone once it has.
+        let _input = orphan.stdin.take();
         let waiting = std::thread::spawn(move || orphan.wait().unwrap());
         end_orphans(ours.path(), &running).await;
         assert!(!waiting.join().unwrap().success(), "ended by the signal");

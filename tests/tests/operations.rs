@@ -103,6 +103,32 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
 }
 
 #[tokio::test]
+async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let question = |max_tokens: u32, deadline_ms: u64| {
+        json!({ "labels": { "sensitivity": "restricted" }, "limits": { "deadline_ms": deadline_ms }, "input": {
+            "messages": [{ "role": "user", "content": "Go on." }], "sampling": { "max_tokens": max_tokens } } })
+    };
+    let alone = agent.ask("chat", question(1, 20_000)).await?;
+    assert_eq!(alone.state, State::Completed, "negative control: an empty queue takes it, {alone:?}");
+    for _ in 0..200 {
+        let body = question(64, 60_000).to_string().into_bytes();
+        agent.publish("chat", None, Headers::new(), body).await?;
+    }
+    let rejected = until("the queue's length to be known", SOON, || async {
+        let result = agent.ask("chat", question(1, 2_000)).await?;
+        Ok((result.state == State::Rejected).then_some(result))
+    })
+    .await?;
+    let error = rejected.error.context("an error")?;
+    assert_eq!(error.code, Code::Overloaded, "{error:?}");
+    assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "another pool is free");
+    Ok(())
+}
+
+#[tokio::test]
 async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let python =
