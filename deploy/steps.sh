@@ -1,4 +1,4 @@
-# Sourced by quickstart, fetch, tests/run and .ci/run: how a script speaks, and how it asks for what is missing. Not a program.
+# Sourced by quickstart, fetch, tests/run, tests/bench/run, tests/python/setup and .ci/run: how a script speaks, and how it asks for what is missing. Not a program.
 # shellcheck shell=bash
 
 say() { printf '%s\n' "$*" >&2; }

@@ -142,7 +142,7 @@ pub(crate) struct RoleArgs {
   tidegate dev                    a cell in ./.cell, NATS on 127.0.0.1:4222
   tidegate dev --port 0 --fresh   a new cell on a free port")]
 pub(crate) struct DevArgs {
-    /// Port of the NATS server; 0 takes a free one.
+    /// Port of a new cell's NATS server; 0 takes a free one. A cell that exists keeps its own.
     #[arg(long, default_value_t = 4222)]
     pub(crate) port: u16,
     /// Remove what is in the cell's directory first.

@@ -238,6 +238,7 @@ impl CaseFacts {
             reviewer,
             verdict: "EVENTS:1".to_owned(),
             content: Digest::plain(b"what was agreed to"),
+            edited: false,
         };
         Ok(Facts {
             decision_id: uuid::Uuid::nil(),

@@ -25,6 +25,9 @@ use tidegate_schemas::subject::{EVENTS, Subject};
 /// Times a pointer is read again when another router moved it meanwhile.
 const TRIES_MAX: u32 = 8;
 
+/// Why a requeue ends at once where it cannot be done: later acts do not wait for it.
+pub(crate) const NOT_NOW: &str = "the message could not be taken up now; requeue it again";
+
 /// Why an act was not applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
@@ -175,7 +178,7 @@ async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then
             let again = Outbound::new(stored.subject.clone(), stored.payload.clone())
                 .with_headers(headers)
                 .with_id(format!("requeue/{}", inbound.position()));
-            bus.publish(again).await?;
+            bus.publish(again).await.map_err(|_| refused(Code::Internal, NOT_NOW))?;
             Ok(Then::Done)
         }
         _ => Err(refused(Code::Unattributable, "a message of this kind is not taken up again")),

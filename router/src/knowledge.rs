@@ -68,8 +68,17 @@ impl Knowledge {
     }
 }
 
-/// Reads again what a notice says has moved. A version that cannot be used never replaces one that can.
-pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket: &str) {
+/// Reads again what has moved, if it has. A version that cannot be used never replaces one that can.
+pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket: &'static str) {
+    let now = known.borrow().clone();
+    match has_moved(bus, &now, bucket).await {
+        Ok(false) => return,
+        Ok(true) => {}
+        Err(error) => {
+            tracing::warn!(bucket, %error, "Cannot see whether another version is active.");
+            return;
+        }
+    }
     let outcome = match bucket {
         DIRECTORY_BUCKET => directory(bus).await.map(|(directory, hash)| {
             known.send_modify(|k| (k.directory, k.directory_hash) = (Arc::new(directory), hash));
@@ -84,6 +93,16 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
             tracing::error!(bucket, %error, "Kept the version before: the active one cannot be used.");
         }
     }
+}
+
+async fn has_moved(bus: &Bus, known: &Knowledge, bucket: &'static str) -> Result<bool, KnowledgeError> {
+    let hash = match bucket {
+        DIRECTORY_BUCKET => known.directory_hash,
+        RELEASE_BUCKET => known.judge.bundle().hash(),
+        _ => return Ok(flags(bus).await?.event != known.flags.event),
+    };
+    let active: Option<Active> = value(bus, bucket, ACTIVE_KEY).await?;
+    Ok(active.is_none_or(|active| active.hash != hash))
 }
 
 async fn value<T: DeserializeOwned>(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use futures::StreamExt as _;
@@ -20,6 +21,11 @@ use tokio::task::JoinSet;
 use crate::knowledge::{self, Knowledge, KnowledgeError};
 use crate::shell::{ControlShell, Shell};
 use crate::wait;
+
+/// How often it is looked whether another version is active that no notice told of.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest such look.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// How a router runs.
 #[derive(Debug, Clone)]
@@ -93,6 +99,8 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
     let mut served = BTreeSet::new();
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         for tenant in new_tenants(&known, &mut served) {
             let consumer = topology::tasks_consumer(&tenant);
@@ -105,7 +113,8 @@ pub async fn run(
             ));
         }
         let [directory, release, flags] = &mut notices;
-        let bucket = tokio::select! {
+        let all = [DIRECTORY_BUCKET, RELEASE_BUCKET, FLAGS_BUCKET].as_slice();
+        let moved = tokio::select! {
             ended = loops.join_next() => match ended {
                 Some(Ok(Ok(()))) if !shutdown.is_cancelled() => continue,
                 Some(Ok(Err(error))) => {
@@ -119,11 +128,16 @@ pub async fn run(
                     return Ok(());
                 }
             },
-            Some(_) = directory.next() => DIRECTORY_BUCKET,
-            Some(_) = release.next() => RELEASE_BUCKET,
-            Some(_) = flags.next() => FLAGS_BUCKET,
+            Some(_) = directory.next() => &all[..1],
+            Some(_) = release.next() => &all[1..2],
+            Some(_) = flags.next() => &all[2..],
+            // A notice is lost with a connection, and with the router that was to send it.
+            _ = look.tick() => all,
         };
-        knowledge::refresh(&bus, &known, bucket).await;
+        for bucket in moved {
+            // A server that is away must not keep the drain waiting.
+            let _ = tokio::time::timeout(LOOK_MAX, knowledge::refresh(&bus, &known, bucket)).await;
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, Pub
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
 use tidegate_schemas::header::{self, Headers};
-use tidegate_schemas::ids::{Position, TaskId};
+use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::metric;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{RESULTS, Subject};
+use tidegate_schemas::task::{Message, Task};
 use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -70,11 +71,8 @@ impl Handler for Shell {
         let dead =
             Dead::new(Code::Poison, "the message made the router fail again and again; it was given up");
         match Subject::parse(&message.subject) {
-            Ok(Subject::Task { tenant, agent, .. }) => {
-                let id = message
-                    .header(header::MSG_ID)
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or_else(|| TaskId::from_position(&message.position()));
+            Ok(Subject::Task { tenant, agent, kind }) => {
+                let id = id_of(message, &tenant, &agent, &kind);
                 let error = ResultError {
                     code: Code::Poison,
                     message: "the task made the router fail again and again; it was given up".into(),
@@ -86,6 +84,22 @@ impl Handler for Shell {
             _ => dead,
         }
     }
+}
+
+/// The id under which the record knows a task's message, read or not.
+fn id_of(message: &Inbound, tenant: &Name, agent: &Name, kind: &Name) -> TaskId {
+    let position = message.position();
+    let Ok(headers) = message.read_headers() else { return TaskId::from_position(&position) };
+    let read = Task::read(&Message {
+        tenant,
+        agent,
+        kind,
+        headers: &headers,
+        payload: &message.payload,
+        position: &position,
+        submitted: message.published,
+    });
+    read.map_or_else(|rejected| rejected.id, |task| task.id)
 }
 
 fn result_message(result: &TaskResult, cause: &Position) -> Outbound {
@@ -217,8 +231,13 @@ impl Handler for ControlShell {
             Ok(Then::TakeUp(stored)) => {
                 let about = (Position::new(stored.stream.clone(), stored.sequence), stored.subject.clone());
                 match self.shell.live(stored_of(*stored), None).await {
+                    Verdict::Done => Verdict::Done,
                     Verdict::Dead(dead) => Verdict::Dead(Box::new(Dead { about: Some(about), ..*dead })),
-                    other => other,
+                    // Acts come one after the other: the next one, which may switch a lane off, must not wait for this.
+                    Verdict::Retry { .. } => {
+                        let dead = Dead::new(Code::Internal, control::NOT_NOW);
+                        Verdict::Dead(Box::new(Dead { about: Some(about), ..dead }))
+                    }
                 }
             }
             Err(ControlError::Refused(refused)) => {

@@ -196,6 +196,9 @@ pub struct Approval {
     pub verdict: String,
     /// Salted digest of what was agreed to.
     pub content: Digest,
+    /// Whether that is the reviewer's edit, and not what the producer sent.
+    #[serde(default)]
+    pub edited: bool,
 }
 
 /// Something that is switched off; each field that is absent matches everything.

@@ -107,7 +107,7 @@ pub(crate) struct SubmitArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum TaskCommand {
-    /// Its state, decision and result.
+    /// Its state, decision and result; exit status 2 while it has none.
     Get {
         /// Task id.
         id: TaskId,
@@ -150,7 +150,7 @@ pub(crate) struct ResultsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Add a tenant: its account, stream and quota.
+    /// Add a tenant: its account and stream, with the default quota.
     #[command(
         after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu"
     )]

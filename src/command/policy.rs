@@ -13,11 +13,12 @@ use serde_json::json;
 use tidegate_bus::{Bus, Role};
 use tidegate_policies::{Bundle, Judge, cases, check, explain};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
-use tidegate_schemas::decision::Facts;
+use tidegate_schemas::decision::{Facts, Switch};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::TASK_BYTES_MAX;
+use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Message, Task};
 use uuid::Uuid;
 
@@ -237,6 +238,12 @@ async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
     let bus = cell.connect(Role::Provisioner).await?;
     let directory = super::directory::active(&bus).await?.context("the cell has no directory")?;
     super::provision::streams(&bus, &cell, &bundle, &directory).await?;
+    // Work for a provider that nobody here can call would only wait for its deadline.
+    for target in super::provision::to_switch_off(&bus, &cell, &bundle).await? {
+        output::note(format!("provider `{target}` is not configured in this cell: switched off"));
+        let switch = Switch { lane: Some(Lane::Cloud), target: Some(target), ..Switch::default() };
+        act::publish(&cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
+    }
     let started = Instant::now();
     let hash = bundle.hash();
     let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };

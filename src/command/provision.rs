@@ -92,6 +92,17 @@ pub(super) async fn first_versions(
     create(bus, FLAGS_BUCKET, FLAGS_KEY, &flags).await
 }
 
+/// Providers of the bundle that this cell does not configure, and that are not off yet.
+pub(super) async fn to_switch_off(bus: &Bus, cell: &Cell, bundle: &Bundle) -> Result<Vec<Name>> {
+    let off = super::lane::flags(bus).await?.switches;
+    let is_off = |target: &Name| {
+        let cloud = |switch: &Switch| switch.lane.is_none_or(|lane| lane == Lane::Cloud);
+        let whole = |switch: &Switch| switch.tenant.is_none() && switch.model.is_none();
+        off.iter().any(|s| cloud(s) && whole(s) && s.target.as_ref().is_none_or(|off| off == target))
+    };
+    Ok(unconfigured(cell, bundle).into_iter().filter(|target| !is_off(target)).collect())
+}
+
 /// Providers of the bundle without configuration in this cell.
 fn unconfigured(cell: &Cell, bundle: &Bundle) -> BTreeSet<Name> {
     let configured = &cell.config.cloud.providers;

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use tidegate_bus::Outbound;
-use tidegate_schemas::ids::TaskId;
+use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::result::TaskResult;
 use tidegate_schemas::subject::RESULTS;
 
-use super::submit;
+use super::audit::words;
+use super::record::Record;
+use super::{results, submit};
 use crate::cell::Cell;
 use crate::cli::{Global, TaskCommand};
 use crate::output;
@@ -23,7 +25,9 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
             let stored = bus.last_for_subject(RESULTS, &subject).await.context("asking for the result")?;
             match stored {
                 Some(stored) => {
-                    ended(global, &serde_json::from_slice(&stored.payload).context("reading the result")?)
+                    let result = serde_json::from_slice(&stored.payload).context("reading the result")?;
+                    let decided = decided(&cell, who.tenant, id).await;
+                    ended(global, &result, decided.as_deref())
                 }
                 None => open(global, id),
             }
@@ -43,7 +47,14 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
     }
 }
 
-fn ended(global: &Global, result: &TaskResult) -> Result<ExitCode> {
+/// The last decision about it, in one line, where the record can be asked.
+async fn decided(cell: &Cell, tenant: Name, id: TaskId) -> Option<String> {
+    let timelines = Record::open(cell).await.ok()?.task(Some(tenant), id).await.ok()?;
+    let records = timelines.into_iter().flat_map(|timeline| timeline.records);
+    records.filter_map(|record| record.leaf.decision).last().map(|decision| words::decision(&decision))
+}
+
+fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<ExitCode> {
     if global.json {
         output::json(result)?;
         return Ok(ExitCode::SUCCESS);
@@ -57,6 +68,14 @@ fn ended(global: &Global, result: &TaskResult) -> Result<ExitCode> {
             "  at {} ({} lane), model {}",
             destination.name, destination.lane, destination.model
         ));
+    }
+    if let Some(decided) = decided {
+        output::line(format!("  {decided}"));
+    }
+    if let Some(content) = &result.output {
+        results::text_of(content)
+            .lines()
+            .for_each(|line| output::line(format!("    {}", output::visible(line))));
     }
     output::line(format!(
         "  {} ms; the whole story: tidegate audit task {}",

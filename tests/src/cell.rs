@@ -15,6 +15,8 @@ use crate::wait::until;
 
 /// How long a cell may take to start; models load meanwhile.
 const START: Duration = Duration::from_secs(120);
+/// Variables that make a new cell use a real provider.
+pub const PROVIDER_KEYS: [&str; 2] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"];
 /// How long it may take to drain and stop.
 const STOP: Duration = Duration::from_secs(60);
 /// How often a drop looks whether it has.
@@ -64,7 +66,12 @@ impl TestCell {
 
     fn spawn(dir: &Path, arguments: &[&str]) -> Result<Child> {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("dev.out"))?;
-        Command::new(program())
+        let mut command = Command::new(program());
+        // A key of whoever runs the tests must not send their prompts to a provider.
+        for key in PROVIDER_KEYS {
+            command.env_remove(key);
+        }
+        command
             .current_dir(root())
             .args(["--cell", &dir.join("cell").display().to_string(), "dev", "--port", "0", "--attached"])
             .args(arguments)

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tidegate_tests::TestCell;
-use tidegate_tests::cell::{program, root};
+use tidegate_tests::cell::{PROVIDER_KEYS, program, root};
 use tidegate_tests::wait::until;
 use tokio::process::{Child, Command};
 
@@ -25,7 +25,7 @@ const THREADS: [&str; 3] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "CANDLE_B
 fn by_hand(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.current_dir(root()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    for name in THREADS {
+    for name in THREADS.into_iter().chain(PROVIDER_KEYS) {
         command.env_remove(name);
     }
     command

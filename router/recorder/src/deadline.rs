@@ -23,6 +23,8 @@ use crate::shared::Shared;
 const ROUND_MAX: usize = 256;
 /// How long a task that was ended is left alone: its result is on its way into the record.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
+/// Longest wait for the record to have what the streams held.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
 /// Ends overdue tasks until shutdown.
 pub(crate) async fn watch(bus: Bus, config: RecorderConfig, shared: Shared, shutdown: CancellationToken) {
@@ -86,16 +88,18 @@ async fn overdue(bus: &Bus, config: &RecorderConfig, shared: &Shared) -> Vec<(Op
     }
 }
 
-/// Whether everything that could have ended or moved a task by now is recorded.
+/// Waits until everything that could have ended or moved a task by now is recorded; what comes meanwhile is not waited for.
 async fn caught_up(bus: &Bus, shared: &Shared) -> bool {
+    let mut marks = Vec::new();
     for stream in [STEPS, WORK_LOCAL, WORK_CLOUD, EVENTS, RESULTS] {
         let Ok(state) = bus.stream_info(stream).await else { return false };
-        let recorded = shared.recorded().get(stream).copied().unwrap_or(0);
-        if recorded < state.last {
-            return false;
-        }
+        marks.push((stream, state.last));
     }
-    true
+    let mut recorded = shared.follow();
+    let passed = recorded.wait_for(|recorded| {
+        marks.iter().all(|(stream, last)| recorded.get(*stream).copied().unwrap_or(0) >= *last)
+    });
+    matches!(tokio::time::timeout(CATCH_UP_MAX, passed).await, Ok(Ok(_)))
 }
 
 /// The task as its message says it; `None` when that could not be read.

@@ -76,6 +76,11 @@ pub(super) fn next(conflict: Conflict, message: &Stored, event: Event, context: 
 
 /// Whose message came first: ours (delivered again), or another's.
 fn compare(sending: Sending, first: Option<&Stored>, message: &Stored) -> Next {
+    // A withdrawal names itself as the task: the producer's own id, which ended before it was routed or while it was.
+    let canceled = |first: &&Stored| first.headers.get(header::STATE) == Some(State::Canceled.as_str());
+    if let Some(result) = first.filter(canceled) {
+        return (None, again(&sending, Some(result.clone())));
+    }
     let of: Option<Position> =
         first.and_then(|first| first.headers.get(header::TASK)).and_then(|text| text.parse().ok());
     match of {

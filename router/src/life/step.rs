@@ -2,7 +2,7 @@
 //! anew: stricter or the same, never wider.
 
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::Decision;
+use tidegate_schemas::decision::{Approval, Decision};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
@@ -113,11 +113,18 @@ fn again(returned: &Returned, stored: &Stored, cause: &Position, context: &Conte
         hop,
         lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
         tried,
-        approval: returned.decision.facts.approval.clone(),
+        approval: still_approved(returned),
     };
     let caused = dispatch::decide(&task, &stored.payload, cause, Coming { earlier, failed_of }, context);
     let tell = caused.tell.into_iter().chain(caused.reply).collect();
     (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
+}
+
+/// A person agreed to one payload at one destination. What is judged here is what the producer sent, so an edit's approval is
+/// no word about it; and where the destination failed or is off, another one was never agreed to. Both are held again.
+fn still_approved(returned: &Returned) -> Option<Approval> {
+    let expired = matches!(returned.step.reason, StepReason::Expired);
+    returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)
 }
 
 fn narrower(before: Option<Lane>, lane: Lane) -> Lane {

@@ -355,12 +355,83 @@ fn judged(world: &World, task: Stored, review: Stored, verdict: Stored, holder: 
     if is_dead(&step) {
         return step;
     }
-    assert!(matches!(step.action, Action::Claim { .. }));
-    let step = world.next(&mut life, Event::Claimed { holder: holder.into() });
+    let step = world.next(&mut life, Event::Loaded(vec![Some(task)]));
     if is_dead(&step) {
         return step;
     }
+    assert!(matches!(step.action, Action::Claim { .. }), "only a verdict that leads somewhere is claimed");
+    world.next(&mut life, Event::Claimed { holder: holder.into() })
+}
+
+/// What the router does with work that a cloud worker sends back.
+fn sent_back(world: &World, task: Stored, work: Stored, reason: &Value) -> Step {
+    let step = json!({ "schema_version": 1, "reason": reason, "destination": "openai-eu", "attempts": 1 });
+    let headers = Headers::new().with(header::CAUSE, work.position.to_string());
+    let step = stored(&Position::new("STEPS", 1), "step.cloud.acme", headers, &step);
+    let (mut life, step) = world.begin(step);
+    assert!(matches!(step.action, Action::Load(_)), "{step:?}");
+    world.next(&mut life, Event::Loaded(vec![Some(work)]));
     world.next(&mut life, Event::Loaded(vec![Some(task)]))
+}
+
+#[test]
+fn an_approval_is_for_what_was_seen_and_where_it_was_to_go() {
+    let world = World::new();
+    let expired = json!({ "reason": "expired" });
+    let outcome = |step: &Step| decision(sent(step)).outcome;
+    let (task, review, verdict) = held(&world, &json!({ "action": "approve" }));
+    let work = kept(
+        sent(&judged(&world, task.clone(), review, verdict, "EVENTS:9")),
+        Position::new("WORK_CLOUD", 1),
+    );
+    assert!(work.subject.starts_with("work.cloud."), "{}", work.subject);
+    let again = sent_back(&world, task.clone(), work.clone(), &expired);
+    assert_eq!(
+        outcome(&again),
+        Outcome::Cloud,
+        "negative control: approved as it is, a new ticket is enough"
+    );
+    let failed = json!({ "reason": "fallback", "code": "provider_unavailable" });
+    assert_ne!(
+        outcome(&sent_back(&world, task, work, &failed)),
+        Outcome::Cloud,
+        "another place was not agreed to"
+    );
+
+    let input = json!({ "messages": [{ "role": "user", "content": "Summarise the loan's terms" }] });
+    let (task, review, verdict) = held(&world, &json!({ "action": "edit", "input": input }));
+    let work = kept(
+        sent(&judged(&world, task.clone(), review, verdict, "EVENTS:9")),
+        Position::new("WORK_CLOUD", 1),
+    );
+    assert!(work.subject.starts_with("work.cloud."), "the edit goes out");
+    assert_eq!(
+        outcome(&sent_back(&world, task, work, &expired)),
+        Outcome::Hold,
+        "what was edited away does not"
+    );
+}
+
+#[test]
+fn a_task_that_was_withdrawn_first_has_that_result_and_no_other() {
+    let world = World::new();
+    let mut body = public();
+    body["id"] = json!("order-17");
+    let task = task_at(6, &body);
+    let (mut life, step) = world.begin(task);
+    let Action::Load(places) = &step.action else { panic!("an id of its own is looked up: {step:?}") };
+    let Some(Place::Result { task: id, .. }) = places.first() else { panic!("{places:?}") };
+    let cancel = stored(
+        &Position::new("TASKS_acme", 5),
+        &format!("cancel.acme.helpdesk.{id}"),
+        Headers::new(),
+        &json!(0),
+    );
+    let (_, canceled) = world.begin(cancel);
+    let canceled = kept(sent(&canceled), Position::new("RESULTS", 1));
+    let step = world.next(&mut life, Event::Loaded(vec![Some(canceled)]));
+    assert!(is_acked(&step), "no second result: {step:?}");
+    assert!(step.tell.iter().any(|told| told.subject == "reply.acme.helpdesk.r1"), "who waits is answered");
 }
 
 #[test]

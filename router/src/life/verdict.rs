@@ -21,7 +21,7 @@ use super::{Action, Event, Message, Place, Sent, Step, Stored, Telling, outgoing
 #[derive(Debug)]
 pub(super) enum Stage {
     Review(Given),
-    Claim(Given, Box<Review>),
+    Claim(Box<Message>, Vec<Telling>),
     Task(Given, Box<Review>),
     Sent(Vec<Telling>),
     Over,
@@ -76,17 +76,15 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
                     Step::dead(Code::ReviewExpired, "the verdict came after the review had expired"),
                 ),
                 Ok(review) => {
-                    let key = format!("review-{}", given.verdict.review.sequence);
-                    let value = message.position.to_string();
-                    (Stage::Claim(given, Box::new(review)), Step::new(Action::Claim { key, value }))
+                    let load = Action::Load(vec![Place::At(review.held.clone())]);
+                    (Stage::Task(given, Box::new(review)), Step::new(load))
                 }
                 Err(sentence) => (Stage::Over, Step::dead(Code::Unattributable, sentence)),
             }
         }
-        (Stage::Claim(given, review), Event::Claimed { holder }) => {
+        (Stage::Claim(sent, tell), Event::Claimed { holder }) => {
             if holder == message.position.to_string() {
-                let load = Action::Load(vec![Place::At(review.held.clone())]);
-                (Stage::Task(given, review), Step::new(load))
+                (Stage::Sent(tell), Step::new(Action::Send(*sent)))
             } else {
                 (Stage::Over, Step::dead(Code::IdConflict, "another verdict of this review came first"))
             }
@@ -99,7 +97,12 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
                 .ok_or("the held task is not there any more")
                 .and_then(|stored| decide(&given, &review, &stored, message, context));
             match decided {
-                Ok((sent, tell)) => (Stage::Sent(tell), Step::new(Action::Send(sent))),
+                // Claimed only now: a verdict that leads nowhere must not keep the next one out.
+                Ok((sent, tell)) => {
+                    let key = format!("review-{}", given.verdict.review.sequence);
+                    let value = message.position.to_string();
+                    (Stage::Claim(Box::new(sent), tell), Step::new(Action::Claim { key, value }))
+                }
                 Err(sentence) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
             }
         }
@@ -150,6 +153,7 @@ fn decide(
         reviewer: given.reviewer.clone(),
         verdict: message.position.to_string(),
         content: review.salt.digest(&payload),
+        edited: matches!(given.verdict.action, Word::Edit { .. }),
     };
     let before = &review.decision.facts;
     let earlier = Earlier {

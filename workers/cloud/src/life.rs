@@ -417,7 +417,7 @@ impl Life {
         context: &Context<'_>,
     ) -> Step {
         match sent {
-            // The id names the ticket, so a duplicate is this result, sent twice.
+            // The id names the bytes, so a duplicate is this result, sent twice.
             Sent::Stored | Sent::Duplicate => Step { tell: outgoing::reply(work, message), ..Step::ack() },
             Sent::Taken => self.close(outgoing::late(work, self.attempt, unused, &self.host, context.now)),
             Sent::TooLarge => {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Verdict};
 use tidegate_providers::{Client, Control, Failure};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::Switch;
+use tidegate_schemas::decision::{Decision, Switch};
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tidegate_schemas::ticket::Verifier;
 use tidegate_schemas::work::Hop;
@@ -43,7 +43,8 @@ impl Handler for Worker {
             Ok(Disposition::Ack) => Verdict::Done,
             Ok(Disposition::Retry { after_ms }) => retry(after_ms),
             Ok(Disposition::Dead(refused)) => {
-                Verdict::Dead(Box::new(Dead::new(refused.code, refused.sentence)))
+                let dead = Dead::new(refused.code, refused.sentence);
+                Verdict::Dead(Box::new(Dead { owner: owner(message), ..dead }))
             }
             Err(error) => {
                 error!(message = %message.position(), %error, "Work was put off.");
@@ -54,9 +55,16 @@ impl Handler for Worker {
     }
 
     /// No result: an unread ticket permits nothing, not even to end its task. The deadline ends it.
-    fn poison(&self, _: &Inbound) -> Dead {
-        Dead::new(Code::Poison, "the work made its worker fail again and again; it was given up")
+    fn poison(&self, message: &Inbound) -> Dead {
+        let dead = Dead::new(Code::Poison, "the work made its worker fail again and again; it was given up");
+        Dead { owner: owner(message), ..dead }
     }
+}
+
+/// Whom to ask: the owner of the bundle that decided.
+fn owner(message: &Inbound) -> Option<String> {
+    let decision: Decision = serde_json::from_str(message.header(header::DECISION)?).ok()?;
+    Some(decision.owner)
 }
 
 impl Worker {

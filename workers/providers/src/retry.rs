@@ -1,6 +1,6 @@
 //! When to try again: the one file that names `backoff`.
 //!
-//! `backoff` is unmaintained (RUSTSEC-2025-0012) and stands here because the project's users name it. It gives the growing,
+//! `backoff` is unmaintained (RUSTSEC-2025-0012) and stands in this file alone. It gives the growing,
 //! jittered pauses and nothing else; were it to go, this file alone would change.
 //!
 //! The rules: 408, 409, 429, 5xx, and connections that fail or break, are tried again (RFC 9110 §15, and the official SDKs'

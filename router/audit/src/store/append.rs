@@ -135,7 +135,8 @@ impl Batch<'_, '_> {
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) -> Result<(), AppendError> {
-        let flags = if gap.reason == GapReason::Unexplained { vec![Flag::Unexplained] } else { Vec::new() };
+        // That a message was deleted does not say by whom; only what was trimmed before the record began is explained.
+        let flags = if gap.reason == GapReason::Trimmed { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
         let leaf = Leaf {

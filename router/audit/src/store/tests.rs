@@ -116,7 +116,7 @@ fn a_missing_sequence_needs_a_gap_record() {
     let filled =
         [gap(2, 3, GapReason::Deleted), gap(4, 4, GapReason::Unexplained), Item::Message(task(5, 5))];
     let appended = store.append(&filled).unwrap();
-    assert_eq!(appended.anomalies, vec![(2, Flag::Unexplained)]);
+    assert_eq!(appended.anomalies, vec![(1, Flag::Unexplained), (2, Flag::Unexplained)]);
     assert_eq!(store.next_sequence("TASKS_acme"), 6);
     assert!(store.reader().verify(Level::Full, &mut |_, _| {}).unwrap().is_ok());
 }

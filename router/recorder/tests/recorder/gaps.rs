@@ -66,6 +66,6 @@ async fn what_was_deleted_or_purged_before_it_was_recorded_is_told() {
     assert_eq!(told(&found), (5, 6, GapReason::Unexplained), "a known stream lost what was not recorded");
     assert_eq!(found.flags, [Flag::Unexplained]);
     let report = cell.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
-    assert!(report.is_ok() && report.anomalies == 1, "{:?}", report.problems);
+    assert!(report.is_ok() && report.anomalies == 2, "{:?}", report.problems);
     running.stop().await;
 }

@@ -39,14 +39,16 @@ fn typed(headers: Headers) -> Headers {
     headers.with("content-type", "application/json")
 }
 
-/// A terminal result, caused by the work.
+/// A terminal result, caused by the work. Its id names its bytes: another run's answer to the same ticket is another message,
+/// which the subject refuses, and not a duplicate that counts as sent.
 pub(super) fn result(work: &Work, result: &TaskResult) -> Message {
-    let Envelope { tenant, hop, position, decision, .. } = &work.envelope;
+    let Envelope { tenant, hop, position, decision, salt, .. } = &work.envelope;
+    let payload = json(result);
     Message {
-        msg_id: hop.msg_id(tenant, &format!("result-{}", work.claims().id), 0),
+        msg_id: hop.msg_id(tenant, &format!("result-{}", salt.digest(&payload)), 0),
         subject: work.result_subject(),
         headers: typed(result.headers(hop.headers(position), Some(decision.sensitivity()))),
-        payload: json(result),
+        payload,
     }
 }
 
