@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use tidegate_bus::{Bus, KvError};
-use tidegate_policies::{Bundle, BundleError, Judge};
+use tidegate_policies::{Bundle, BundleError};
 use tidegate_schemas::control::{
     ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
 };
@@ -13,6 +13,8 @@ use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tokio::sync::watch;
+
+use crate::judges::Judges;
 
 /// Why the router cannot know what it must.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ pub enum KnowledgeError {
 pub(crate) struct Knowledge {
     pub(crate) directory: Arc<Directory>,
     pub(crate) directory_hash: Digest,
-    pub(crate) judge: Arc<Judge>,
+    pub(crate) judges: Arc<Judges>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
     pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
@@ -60,7 +62,7 @@ impl Knowledge {
         Ok(Self {
             directory: Arc::new(directory),
             directory_hash,
-            judge: Arc::new(judge(bus).await?),
+            judges: Arc::new(judges(bus).await?),
             flags: Arc::new(flags(bus).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
@@ -83,7 +85,7 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
         DIRECTORY_BUCKET => directory(bus).await.map(|(directory, hash)| {
             known.send_modify(|k| (k.directory, k.directory_hash) = (Arc::new(directory), hash));
         }),
-        RELEASE_BUCKET => judge(bus).await.map(|judge| known.send_modify(|k| k.judge = Arc::new(judge))),
+        RELEASE_BUCKET => judges(bus).await.map(|judges| known.send_modify(|k| k.judges = Arc::new(judges))),
         FLAGS_BUCKET => flags(bus).await.map(|flags| known.send_modify(|k| k.flags = Arc::new(flags))),
         _ => Ok(()),
     };
@@ -127,7 +129,7 @@ async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
     Ok((directory, active.hash))
 }
 
-async fn judge(bus: &Bus) -> Result<Judge, KnowledgeError> {
+async fn judges(bus: &Bus) -> Result<Judges, KnowledgeError> {
     let active: Active = value(bus, RELEASE_BUCKET, ACTIVE_KEY)
         .await?
         .ok_or(KnowledgeError::Missing { bucket: RELEASE_BUCKET })?;
@@ -142,7 +144,7 @@ async fn judge(bus: &Bus) -> Result<Judge, KnowledgeError> {
     if bundle.hash() != active.hash {
         return Err(KnowledgeError::Malformed { bucket });
     }
-    Ok(Judge::new(Arc::new(bundle))?)
+    Ok(Judges::new(bundle)?)
 }
 
 async fn flags(bus: &Bus) -> Result<Flags, KnowledgeError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, PublishError, Verdict};
+use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
 use tidegate_schemas::header::{self, Headers};
@@ -127,7 +128,7 @@ impl Shell {
             Ok(Disposition::Ack) => Verdict::Done,
             Ok(Disposition::Dead(refused)) => {
                 let mut dead = Dead::new(refused.code, refused.sentence);
-                dead.owner = Some(self.known.borrow().judge.bundle().owner().to_owned());
+                dead.owner = Some(self.known.borrow().judges.bundle().owner().to_owned());
                 Verdict::Dead(Box::new(dead))
             }
             Err(later) => {
@@ -145,20 +146,8 @@ impl Shell {
     ) -> Result<Disposition, Later> {
         let known = self.known.borrow().clone();
         let random = randomness();
-        let context = |now: Timestamp| Context {
-            now,
-            random,
-            directory: &known.directory,
-            directory_hash: known.directory_hash,
-            judge: &known.judge,
-            signer: Some(&self.signer),
-            cell: &self.cell,
-            off: &known.flags.switches,
-            flags_revision: known.flags.event,
-            wait_ms: &known.wait_ms,
-            in_flight: &known.in_flight,
-        };
-        let (mut life, mut step) = Life::begin(stored, refused, &context(Timestamp::now()));
+        let (mut life, mut step) =
+            Life::begin(stored, refused, &self.context(&known, random, &known.judges.lend()));
         loop {
             let Step { tell, action } = step;
             for telling in &tell {
@@ -176,7 +165,24 @@ impl Shell {
                     Event::Sent(sent(self.bus.publish(outbound).await)?)
                 }
             };
-            step = life.next(event, &context(Timestamp::now()));
+            step = life.next(event, &self.context(&known, random, &known.judges.lend()));
+        }
+    }
+
+    /// What is known now.
+    fn context<'a>(&'a self, known: &'a Knowledge, random: Randomness, judge: &'a Judge) -> Context<'a> {
+        Context {
+            now: Timestamp::now(),
+            random,
+            directory: &known.directory,
+            directory_hash: known.directory_hash,
+            judge,
+            signer: Some(&self.signer),
+            cell: &self.cell,
+            off: &known.flags.switches,
+            flags_revision: known.flags.event,
+            wait_ms: &known.wait_ms,
+            in_flight: &known.in_flight,
         }
     }
 

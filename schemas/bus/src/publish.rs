@@ -5,6 +5,7 @@
 //! retry what failed; but a batch that the server refuses, or that a broken connection interrupted, is published again one by
 //! one where each message has an id.
 
+mod pace;
 mod queue;
 mod shelf;
 
@@ -260,7 +261,11 @@ impl Actor {
         if let Some(shipment) = self.shelf.get(token)
             && let Some(queue) = self.queues.get_mut(&shipment.queue)
         {
-            queue.learn(shipment.batch, shipment.sent.elapsed(), shipment.together);
+            let now = Instant::now();
+            match shipment.batch {
+                true => queue.batch_taken(now.duration_since(shipment.sent), shipment.together),
+                false => queue.single_taken(now),
+            }
         }
         metrics::counter!(metric::BUS_PUBLISHED, "how" => how).increment(before_last);
         self.finish(token, |_| {

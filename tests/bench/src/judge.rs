@@ -71,9 +71,9 @@ fn decide(table: &mut Table, sample: &Sample) -> Result<()> {
     table.add(Row::new(name, value, "us", ceiling, "the same without them").target(Target::Ratio(0.8)))
 }
 
-/// One pass of a finite automaton over the text: no recogniser reads it in less.
+/// One pass of a finite automaton over each byte of the text. So long a word is never there, and no literal helps to skip.
 fn pass() -> Result<Regex> {
-    Ok(Regex::new("[0-9]{9}")?)
+    Ok(Regex::new("[a-z]{24}")?)
 }
 
 fn classify(table: &mut Table, size: &str, sample: &Sample) -> Result<()> {

@@ -1,7 +1,11 @@
 //! The machine: cores, load, processor time, memory bandwidth, and the median time of a call.
 
 use std::hint::black_box;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
 
 /// Memory that is read to measure its bandwidth, words: 256 MiB, more than caches hold.
 const WORDS: usize = 32 * 1024 * 1024;
@@ -11,26 +15,32 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// What a program says of its version, one line.
+pub(crate) fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output();
+    let output = output.with_context(|| format!("running `{}`", program.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 /// Load of the last minute, five and fifteen: what else ran.
 pub(crate) fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Processor time of processes over a span.
+/// Processor time of this process and of another over a span.
 pub(crate) struct Meter {
-    before: Vec<(u32, f64)>,
+    before: [(u32, f64); 2],
 }
 
 impl Meter {
-    /// This process and another.
     pub(crate) fn start(other: u32) -> Self {
-        Self { before: [std::process::id(), other].map(|pid| (pid, cpu_us(pid))).to_vec() }
+        Self { before: [std::process::id(), other].map(|pid| (pid, cpu_us(pid))) }
     }
 
-    /// Microseconds since then, all together.
-    pub(crate) fn us(&self) -> f64 {
-        self.before.iter().map(|(pid, before)| cpu_us(*pid) - before).sum()
+    /// Microseconds of each since then.
+    pub(crate) fn us(&self) -> [f64; 2] {
+        self.before.map(|(pid, before)| cpu_us(pid) - before)
     }
 }
 

@@ -71,6 +71,9 @@ fn run(options: &Options) -> Result<()> {
     let mut table = Table::begin(options.json.as_deref())?;
     // What cannot be measured for want of a part is said before minutes are spent on the rest.
     let server = if wants(Group::Road) { Some(tidegate_bus::server::find()?) } else { None };
+    if let Some(server) = &server {
+        table.note(machine::version(server)?);
+    }
     let model = if wants(Group::Engine) { Some(engine::model()?) } else { None };
     if wants(Group::Judge) {
         judge::run(&mut table)?;

@@ -11,9 +11,10 @@ mod parts;
 mod raw;
 mod route;
 
+use std::fmt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tidegate_bus::Role;
 
 use self::cell::Cell;
@@ -66,87 +67,118 @@ impl Sync {
 struct Drain {
     /// Messages a second.
     rate: f64,
-    /// Processor time of client and server for a message, microseconds.
-    cpu_us: f64,
+    /// Processor time of clients for a message, microseconds.
+    client_us: f64,
+    /// The same of the server.
+    server_us: f64,
+}
+
+impl Drain {
+    /// So many messages in so many seconds, with this processor time of clients and server.
+    fn of(messages: u64, seconds: f64, us: [f64; 2]) -> Self {
+        let count = messages as f64;
+        Self { rate: count / seconds, client_us: us[0] / count, server_us: us[1] / count }
+    }
+
+    /// Processor time of all together.
+    fn us(&self) -> f64 {
+        self.client_us + self.server_us
+    }
+}
+
+impl fmt::Display for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rate, client_us, server_us } = self;
+        write!(f, "{rate:.0}/s, {client_us:.1} + {server_us:.1} us")
+    }
+}
+
+/// One setting of the server, and one size of tasks.
+struct Setting {
+    sync: Sync,
+    bytes: usize,
+    messages: u64,
+    /// Both, in the names of rows.
+    name: String,
 }
 
 pub(crate) async fn run(table: &mut Table, server: &Path, messages: u64, directory: &Path) -> Result<()> {
     for sync in [Sync::Default, Sync::Durable] {
         for (size, bytes, messages) in [("512B", 512, messages), ("4KiB", 4_096, messages * 2 / 5)] {
-            let name = format!("{size} {}", sync.as_str());
-            say(&format!("road {name}: {messages} messages"));
-            let cell = Cell::start(server, directory, sync).await?;
-            if sync == Sync::Default && bytes == 512 {
-                table.note(format!("nats-server {}, encrypted at rest in every row", cell.version().await?));
-            }
-            cell.fill(bytes, messages).await?;
-            let raw = drain_bus(table, &cell, &name, sync).await?;
-            let quick = if bytes == 512 { Some(latency::raw(&cell, bytes).await?) } else { None };
-            let parts = Parts::measure(bytes)?;
-            road(table, &cell, &name, raw, &parts).await?;
-            if let Some(raw) = quick {
-                let ours = latency::road(&cell, bytes).await?;
-                for (percentile, ours, raw) in
-                    [("p50", ours.p50_ms, raw.p50_ms), ("p99", ours.p99_ms, raw.p99_ms)]
-                {
-                    let name = format!("latency {percentile} 1k/s {}", sync.as_str());
-                    let row = Row::new(name, ours, "ms", raw, "raw shape");
-                    let target = Target::Over(sync.added_ms_max());
-                    table.add(if percentile == "p99" { row.target(target) } else { row })?;
-                }
-            }
-            let recorded = route::drain(&cell, true).await?;
-            table.add(Row::new(
-                format!("road drain {name}, recorder on"),
-                recorded.rate,
-                "messages/s",
-                parts.ceiling(raw.cpu_us),
-                "cores / parts, no recorder",
-            ))?;
-            cell.stop().await;
+            let setting = Setting { sync, bytes, messages, name: format!("{size} {}", sync.as_str()) };
+            setting.run(table, &Cell::start(server, directory, sync).await?).await?;
         }
         across(table, server, messages, directory, sync).await?;
     }
     Ok(())
 }
 
-/// Raw shape and bus in turn; returns the raw shape's median.
-async fn drain_bus(table: &mut Table, cell: &Cell, name: &str, sync: Sync) -> Result<Drain> {
-    let (mut rates, mut costs) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        cell.rewind().await?;
-        let raw = raw::drain(cell, sync, &format!("raw-{round}")).await?;
-        cell.rewind().await?;
-        let bus = bus::drain(cell, &format!("bus-{round}")).await?;
-        rates.push((bus.rate, raw.rate));
-        costs.push((bus.cpu_us, raw.cpu_us));
+impl Setting {
+    async fn run(&self, table: &mut Table, cell: &Cell) -> Result<()> {
+        let Self { sync, bytes, messages, name } = self;
+        say(&format!("road {name}: {messages} messages, nats-server {}", cell.version()));
+        cell.fill(*bytes, *messages).await?;
+        let raw = self.bus(table, cell).await?;
+        let latency = if *bytes == 512 { Some(latency::raw(cell, *bytes, *sync).await?) } else { None };
+        let parts = Parts::measure(*bytes)?;
+        self.road(table, cell, raw, &parts).await?;
+        if let Some(raw) = latency {
+            let ours = latency::road(cell, *bytes).await?;
+            let name = |percentile| format!("latency {percentile} 1k/s {}", sync.as_str());
+            table.add(Row::new(name("p50"), ours.p50_ms, "ms", raw.p50_ms, "raw shape"))?;
+            let p99 = Row::new(name("p99"), ours.p99_ms, "ms", raw.p99_ms, "raw shape");
+            table.add(p99.target(Target::Over(sync.added_ms_max())))?;
+        }
+        let recorded = route::drain(cell, true).await?;
+        let (name, ceiling) = (format!("road drain {name}, recorder on"), parts.ceiling(raw.us()));
+        table.add(Row::new(name, recorded.rate, "messages/s", ceiling, "cores / parts, no recorder"))
     }
-    let (value, ceiling) = median(rates.clone());
-    let row = Row::new(format!("bus drain {name}"), value, "messages/s", ceiling, "raw shape");
-    table.add(row.target(Target::Ratio(BUS_RATIO)))?;
-    let (value, ceiling) = median(costs.clone());
-    table.add(Row::new(format!("bus cpu {name}"), value, "us", ceiling, "raw shape, a message"))?;
-    let middle = |mut of: Vec<f64>| {
-        of.sort_by(f64::total_cmp);
-        of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    Ok(Drain {
-        rate: middle(rates.iter().map(|pair| pair.1).collect()),
-        cpu_us: middle(costs.iter().map(|pair| pair.1).collect()),
-    })
-}
 
-async fn road(table: &mut Table, cell: &Cell, name: &str, raw: Drain, parts: &Parts) -> Result<()> {
-    say(&format!(
-        "  parts of a message, us: raw {:.1}, decide {:.1}, render {:.1}, sign {:.1}; and not in the ceiling: read {:.1}",
-        raw.cpu_us, parts.decide_us, parts.render_us, parts.sign_us, parts.read_us
-    ));
-    let drained = route::drain(cell, false).await?;
-    let ceiling = parts.ceiling(raw.cpu_us);
-    let row = Row::new(format!("road drain {name}"), drained.rate, "messages/s", ceiling, "cores / parts");
-    table.add(row.target(Target::Ratio(ROAD_RATIO)))?;
-    let parts = raw.cpu_us + parts.sum_us();
-    table.add(Row::new(format!("road cpu {name}"), drained.cpu_us, "us", parts, "parts, a message"))
+    /// Raw shape and bus in turn; returns the raw shape's median.
+    async fn bus(&self, table: &mut Table, cell: &Cell) -> Result<Drain> {
+        let (mut raws, mut rates, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            cell.rewind().await?;
+            let raw = raw::drain(cell, self.sync, &format!("raw-{round}")).await?;
+            cell.rewind().await?;
+            let bus = bus::drain(cell, &format!("bus-{round}")).await?;
+            say(&format!("  raw {raw}; bus {bus}"));
+            raws.push(raw);
+            rates.push((bus.rate, raw.rate));
+            costs.push((bus.us(), raw.us()));
+        }
+        let (value, ceiling) = median(rates);
+        let row = Row::new(format!("bus drain {}", self.name), value, "messages/s", ceiling, "raw shape");
+        table.add(row.target(Target::Ratio(BUS_RATIO)))?;
+        let (value, ceiling) = median(costs);
+        table.add(Row::new(
+            format!("bus cpu {}", self.name),
+            value,
+            "us",
+            ceiling,
+            "raw shape, a message",
+        ))?;
+        raws.sort_by(|a, b| a.us().total_cmp(&b.us()));
+        raws.get(ROUNDS / 2).copied().context("no rounds")
+    }
+
+    async fn road(&self, table: &mut Table, cell: &Cell, raw: Drain, parts: &Parts) -> Result<()> {
+        say(&format!(
+            "  parts of a message, us: raw {:.1}, decide {:.1}, render {:.1}, sign {:.1}; not in the ceiling: read {:.1}",
+            raw.us(),
+            parts.decide_us,
+            parts.render_us,
+            parts.sign_us,
+            parts.read_us
+        ));
+        let road = route::drain(cell, false).await?;
+        say(&format!("  road {road}"));
+        let (name, ceiling) = (format!("road drain {}", self.name), parts.ceiling(raw.us()));
+        let row = Row::new(name, road.rate, "messages/s", ceiling, "cores / parts");
+        table.add(row.target(Target::Ratio(ROAD_RATIO)))?;
+        let (name, parts) = (format!("road cpu {}", self.name), raw.us() + parts.sum_us());
+        table.add(Row::new(name, road.us(), "us", parts, "parts, a message"))
+    }
 }
 
 /// What crossing an account costs: the same pulls, publishes and acks from a zone and from the inside.
@@ -161,7 +193,7 @@ async fn across(table: &mut Table, server: &Path, messages: u64, directory: &Pat
         let across = bus::across(&cell, Role::Local, messages, round).await?;
         rounds.push((across, inside));
     }
-    cell.stop().await;
+
     let (value, ceiling) = median(rounds);
     let name = format!("bus drain 512B across accounts {}", sync.as_str());
     table.add(Row::new(name, value, "messages/s", ceiling, "inside one account"))

@@ -6,12 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::BATCH_BYTES_MAX;
+use super::pace::{Pace, WIDE};
 use crate::config::PublishMode;
 
-/// Single publishes on their way at once while each of them costs an fsync, count.
-const SINGLES_MAX: usize = 32;
-/// Single publishes on their way at once where they are cheap, count.
-const CHEAP_SINGLES_MAX: usize = 1_024;
 /// From this many waiting on, batches may pay off, count.
 const BATCH_FROM: usize = 32;
 /// Messages of one batch (the server's limit is the same), count.
@@ -22,16 +19,6 @@ const BATCHES_MAX: usize = 2;
 const LINGER_IDLE: Duration = Duration::from_millis(2);
 /// Longest wait for a batch to fill while another is on its way.
 const LINGER_BUSY: Duration = Duration::from_millis(10);
-/// A single that takes the server less than this costs no fsync: batches, for which the server opens a store of its own, gain nothing
-/// then. Measured: 7-12 us without and 270-550 us with an fsync.
-const CHEAP_SINGLE: Duration = Duration::from_micros(60);
-/// What a batch costs until one was measured.
-const BATCH_COST_FIRST: Duration = Duration::from_millis(4);
-/// Singles that must be on their way together for their time to tell what one costs, count.
-const TELLING: usize = 8;
-/// Weight of a new measurement.
-const NEWEST: f64 = 0.1;
-
 /// What the queue has to know of an entry.
 pub(super) trait Sized {
     /// Bytes it counts for in a batch.
@@ -53,13 +40,6 @@ pub(super) struct Queue<T> {
     mode: PublishMode,
 }
 
-/// What the server takes for a single and for a batch, as the last ones showed.
-#[derive(Debug)]
-struct Pace {
-    single: Option<Duration>,
-    batch: Duration,
-}
-
 /// What may go now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Move<T> {
@@ -75,7 +55,7 @@ pub(super) enum Move<T> {
 
 impl<T: Sized> Queue<T> {
     pub(super) fn new(mode: PublishMode) -> Self {
-        let pace = Pace { single: None, batch: BATCH_COST_FIRST };
+        let pace = Pace::default();
         Self { waiting: VecDeque::new(), alone: VecDeque::new(), singles: 0, batches: 0, pace, mode }
     }
 
@@ -99,16 +79,14 @@ impl<T: Sized> Queue<T> {
         if batch { self.batches } else { self.singles }
     }
 
-    /// Learns from one that was taken `elapsed` after it was sent as one of `together`. While several are on their way, the time
-    /// of one divided by their number is what the server works on it.
-    pub(super) fn learn(&mut self, batch: bool, elapsed: Duration, together: usize) {
-        let each = elapsed / u32::try_from(together.max(1)).unwrap_or(u32::MAX);
-        let mix = |old: Duration| old.mul_f64(1.0 - NEWEST) + each.mul_f64(NEWEST);
-        if batch {
-            self.pace.batch = mix(self.pace.batch);
-        } else if together >= TELLING {
-            self.pace.single = Some(self.pace.single.map_or(each, mix));
-        }
+    /// A batch was taken so long after it was sent as one of `together`.
+    pub(super) fn batch_taken(&mut self, elapsed: Duration, together: usize) {
+        self.pace.batch_taken(elapsed, together);
+    }
+
+    /// A single was taken.
+    pub(super) fn single_taken(&mut self, now: Instant) {
+        self.pace.single_taken(now, !self.waiting.is_empty());
     }
 
     /// Nothing waits and nothing is on its way.
@@ -152,22 +130,17 @@ impl<T: Sized> Queue<T> {
         Move::Batch(self.waiting.drain(..count).collect())
     }
 
-    /// Whether a batch of `count` takes the server less time than as many singles.
     fn pays_off(&self, count: usize) -> bool {
-        let dear = self.pace.single.filter(|single| *single >= CHEAP_SINGLE);
         count >= BATCH_FROM
             && match self.mode {
-                PublishMode::Adaptive => {
-                    dear.is_some_and(|single| single.mul_f64(count as f64) > self.pace.batch)
-                }
+                PublishMode::Adaptive => self.pace.batch_pays_off(count),
                 PublishMode::Singles => false,
                 PublishMode::Batches => true,
             }
     }
 
     fn singles_max(&self) -> usize {
-        let cheap = self.pace.single.is_some_and(|single| single < CHEAP_SINGLE);
-        if cheap || self.mode == PublishMode::Singles { CHEAP_SINGLES_MAX } else { SINGLES_MAX }
+        if self.mode == PublishMode::Singles { WIDE } else { self.pace.window() }
     }
 
     fn single(&mut self) -> Move<T> {

@@ -78,5 +78,5 @@ async fn forward(
     done.cancelled().await;
     let (seconds, us) = (begun.elapsed().as_secs_f64(), meter.us());
     running.await??;
-    Ok(Drain { rate: count as f64 / seconds, cpu_us: us / count as f64 })
+    Ok(Drain::of(count, seconds, us))
 }

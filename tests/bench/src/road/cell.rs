@@ -86,8 +86,9 @@ impl Cell {
         self.dir.path()
     }
 
-    pub(super) async fn version(&self) -> Result<String> {
-        Ok(self.admin.server_version())
+    /// Version of the server.
+    pub(super) fn version(&self) -> String {
+        self.admin.server_version()
     }
 
     /// Counts processor time of this process and of the server from now on.
@@ -142,10 +143,6 @@ impl Cell {
         let gone = self.bare_admin.delete_consumer_from_stream(consumer, stream).await;
         gone.with_context(|| format!("deleting consumer `{consumer}` of `{stream}`"))?;
         Ok(())
-    }
-
-    pub(super) async fn stop(self) {
-        self.server.stop().await;
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) async fn drain(cell: &Cell, sync: Sync, id: &str) -> Result<Drain> {
         Sync::Default => raw.singles(count).await?,
         Sync::Durable => raw.batches(count).await?,
     }
-    Ok(Drain { rate: count as f64 / begun.elapsed().as_secs_f64(), cpu_us: meter.us() / count as f64 })
+    Ok(Drain::of(count, begun.elapsed().as_secs_f64(), meter.us()))
 }
 
 // === impl Raw ===

@@ -54,8 +54,7 @@ pub(super) async fn drain(cell: &Cell, recorded: bool) -> Result<Drain> {
     if let Some(recording) = recording {
         recording.stop()?;
     }
-    let routed = (count - first) as f64;
-    Ok(Drain { rate: routed / seconds, cpu_us: us / routed })
+    Ok(Drain::of(count - first, seconds, us))
 }
 
 /// Waits until so much is routed, or recorded; says how much it is then.

@@ -1,3 +1,4 @@
+use super::super::pace::NARROW;
 use super::*;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +38,11 @@ fn drain(queue: &mut Queue<Entry>, now: Instant) -> (usize, Vec<usize>, bool) {
     }
 }
 
-/// Teaches a queue that a single takes the server this long.
+/// Teaches a queue that a single takes the server this long, however many are on their way.
 fn teach(queue: &mut Queue<Entry>, single: Option<Duration>) {
     if let Some(single) = single {
-        queue.learn(false, single * 32, 32);
+        let t0 = Instant::now();
+        (0..5_000).for_each(|index| queue.pace.single_taken(t0 + single * index, true));
     }
 }
 
@@ -83,22 +85,12 @@ fn while_a_batch_is_under_way_the_next_one_fills() {
 }
 
 #[test]
-fn what_a_few_take_alone_teaches_nothing() {
-    let mut queue: Queue<Entry> = Queue::new(PublishMode::Adaptive);
-    queue.learn(false, Duration::from_millis(1), 1);
-    assert_eq!(queue.pace.single, None);
-    (0..200).for_each(|_| queue.learn(true, Duration::from_millis(40), 2));
-    let batch = queue.pace.batch.as_millis();
-    assert!((19..=20).contains(&batch), "{batch} ms");
-}
-
-#[test]
 fn the_window_of_singles_is_kept() {
     let t0 = Instant::now();
     let mut queue = queue_of(0, 1, t0);
     (0..100).for_each(|_| queue.push_alone(Entry { bytes: 1, since: t0 }));
-    assert_eq!(drain(&mut queue, t0), (SINGLES_MAX, vec![], false));
+    assert_eq!(drain(&mut queue, t0), (NARROW, vec![], false));
     queue.returned(false);
     assert_eq!(drain(&mut queue, t0), (1, vec![], false));
-    assert_eq!(queue.expired(|_| true).len(), 100 - SINGLES_MAX - 1);
+    assert_eq!(queue.expired(|_| true).len(), 100 - NARROW - 1);
 }

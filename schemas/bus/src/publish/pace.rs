@@ -1,0 +1,149 @@
+//! What the server takes for singles and for batches, learned from its acknowledgements.
+//!
+//! A single that costs an fsync is dear, and a batch shares one fsync among many; one that costs none is cheap, and batches, for
+//! which the server opens a store of its own, gain nothing. How long a single takes does not tell which: on a busy machine it
+//! waits for its turn as long as for a disk. What tells is whether more go through when more are on their way. An fsync comes
+//! after the other; waiting for a turn is shared.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Singles on their way at once while each costs an fsync, or it is not known, count.
+pub(super) const NARROW: usize = 32;
+/// The same while it is tried whether more go through, count.
+pub(super) const WIDER: usize = 128;
+/// The same where they are cheap, count.
+pub(super) const WIDE: usize = 1_024;
+/// Singles that go through this fast cost no fsync. Measured: 7-12 us without and 270-550 us with one.
+const CHEAP: Duration = Duration::from_micros(60);
+/// How many times more must go through the wider window; a server that syncs each single gives the same.
+const GAIN: f64 = 2.0;
+/// Shortest time that a rate is measured over.
+const EPOCH: Duration = Duration::from_millis(20);
+/// Fewest acknowledgements that a rate is measured over, count.
+const EPOCH_ACKS: u32 = 16;
+/// How long what was learned counts: disks and machines change.
+const KNOWN: Duration = Duration::from_secs(5);
+/// What a batch costs until one was measured.
+const BATCH_FIRST: Duration = Duration::from_millis(4);
+/// Weight of a new measurement of a batch.
+const NEWEST: f64 = 0.1;
+
+/// What was learned.
+#[derive(Debug)]
+pub(super) struct Pace {
+    singles: Singles,
+    epoch: Epoch,
+    known_at: Option<Instant>,
+    batch: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Singles {
+    /// Measured in the narrow window.
+    Unknown,
+    /// Slow in the narrow window, where so many a second went through; measured in the wider one.
+    Slow(f64),
+    Cheap,
+    /// Each costs the server this long.
+    Dear(Duration),
+}
+
+/// Acknowledgements while more messages waited than could go.
+#[derive(Debug, Default)]
+struct Epoch {
+    began: Option<Instant>,
+    acks: u32,
+    /// Acknowledgements to come that belong to the window before.
+    skip: usize,
+}
+
+// === impl Pace ===
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { singles: Singles::Unknown, epoch: Epoch::default(), known_at: None, batch: BATCH_FIRST }
+    }
+}
+
+impl Pace {
+    /// Singles that may be on their way at once.
+    pub(super) fn window(&self) -> usize {
+        match self.singles {
+            Singles::Unknown | Singles::Dear(_) => NARROW,
+            Singles::Slow(_) => WIDER,
+            Singles::Cheap => WIDE,
+        }
+    }
+
+    /// Whether a batch of `count` takes the server less time than as many singles.
+    pub(super) fn batch_pays_off(&self, count: usize) -> bool {
+        matches!(self.singles, Singles::Dear(single) if single.mul_f64(count as f64) > self.batch)
+    }
+
+    /// A batch was taken so long after it was sent as one of `together`.
+    pub(super) fn batch_taken(&mut self, elapsed: Duration, together: usize) {
+        let each = elapsed / u32::try_from(together.max(1)).unwrap_or(u32::MAX);
+        self.batch = self.batch.mul_f64(1.0 - NEWEST) + each.mul_f64(NEWEST);
+    }
+
+    /// A single was taken. It tells something only while others wait for room (`crowded`).
+    pub(super) fn single_taken(&mut self, now: Instant, crowded: bool) {
+        if !crowded {
+            self.epoch.restart();
+            return;
+        }
+        if self.known_at.is_some_and(|at| now.duration_since(at) > KNOWN) {
+            self.singles = Singles::Unknown;
+            self.known_at = None;
+            self.epoch = Epoch { skip: WIDE, ..Epoch::default() };
+        }
+        let measured = match self.singles {
+            Singles::Unknown | Singles::Slow(_) => self.epoch.acked(now),
+            Singles::Cheap | Singles::Dear(_) => None,
+        };
+        let Some(rate) = measured else { return };
+        let cheap = rate * CHEAP.as_secs_f64() > 1.0;
+        match self.singles {
+            Singles::Unknown if !cheap => {
+                self.singles = Singles::Slow(rate);
+                self.epoch = Epoch { skip: NARROW, ..Epoch::default() };
+            }
+            Singles::Slow(narrow) if !cheap && rate < narrow * GAIN => {
+                self.singles = Singles::Dear(Duration::from_secs_f64(1.0 / rate));
+                self.known_at = Some(now);
+            }
+            _ => {
+                self.singles = Singles::Cheap;
+                self.known_at = Some(now);
+            }
+        }
+    }
+}
+
+// === impl Epoch ===
+
+impl Epoch {
+    fn restart(&mut self) {
+        (self.began, self.acks) = (None, 0);
+    }
+
+    /// Counts an acknowledgement; the rate a second once there are enough over enough time.
+    fn acked(&mut self, now: Instant) -> Option<f64> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
+        let began = *self.began.get_or_insert(now);
+        let elapsed = now.duration_since(began);
+        if elapsed >= EPOCH && self.acks >= EPOCH_ACKS {
+            return Some(f64::from(self.acks) / elapsed.as_secs_f64());
+        }
+        self.acks += 1;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
