@@ -100,7 +100,7 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
 async fn has_moved(bus: &Bus, known: &Knowledge, bucket: &'static str) -> Result<bool, KnowledgeError> {
     let hash = match bucket {
         DIRECTORY_BUCKET => known.directory_hash,
-        RELEASE_BUCKET => known.judge.bundle().hash(),
+        RELEASE_BUCKET => known.judges.bundle().hash(),
         _ => return Ok(flags(bus).await?.event != known.flags.event),
     };
     let active: Option<Active> = value(bus, bucket, ACTIVE_KEY).await?;
