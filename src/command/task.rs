@@ -51,7 +51,7 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
 async fn decided(cell: &Cell, tenant: Name, id: TaskId) -> Option<String> {
     let timelines = Record::open(cell).await.ok()?.task(Some(tenant), id).await.ok()?;
     let records = timelines.into_iter().flat_map(|timeline| timeline.records);
-    records.filter_map(|record| record.leaf.decision).last().map(|decision| words::decision(&decision))
+    records.filter_map(|record| record.leaf.decision).next_back().map(|decision| words::decision(&decision))
 }
 
 fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<ExitCode> {
