@@ -12,6 +12,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Deciding and publishing make many small things; this allocator serves them with less time than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One crypto provider for the whole tree, installed before anything may open a TLS connection.
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -5,6 +5,7 @@
 //! whole set. A policy that fails to evaluate is skipped by Cedar, a `forbid` too; here any error denies the pair.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
@@ -15,10 +16,14 @@ use serde_json::Value;
 use crate::bundle::{BundleError, Link, Parts};
 use crate::destination::DestinationSpec;
 
+use residual::Said;
+
 pub(crate) use context::Circumstances;
 pub(crate) use seat::{Principal, Seat};
 
 mod context;
+mod fold;
+mod residual;
 mod seat;
 mod types;
 mod validate;
@@ -55,6 +60,14 @@ pub(crate) struct Answer {
     pub(crate) errored: bool,
     /// Ids of the policies that determined it, or that failed, sorted.
     pub(crate) policies: Vec<String>,
+}
+
+/// What is answered about one task.
+pub(crate) enum Answers {
+    /// Everything, already.
+    Known(Arc<residual::Answers>),
+    /// Nothing yet: each is asked of its slice, in this context.
+    Asked(Context),
 }
 
 /// A bundle's policies, schema and destinations as Cedar holds them.
@@ -149,6 +162,29 @@ impl Engine {
             context.validate(&self.schema, action).map_err(|error| error.to_string())?;
         }
         Ok(context)
+    }
+
+    /// The answers to all questions about all destinations: from the principal's residuals where it has them, from one slice
+    /// after the other where not.
+    pub(crate) fn answers(&self, seat: &Seat, circumstances: &Circumstances) -> Result<Answers, String> {
+        let context = || self.context(circumstances);
+        let Some(residuals) = seat.residuals(self) else { return Ok(Answers::Asked(context()?)) };
+        let ask = |set: &PolicySet, context: Context| {
+            let request = self.request(seat, Question::RouteLocal, 0, &context)?;
+            Said::of(&self.authorizer.is_authorized(&request, set, &seat.entities))
+        };
+        Ok(Answers::Known(residuals.answers(&circumstances.settled, context, ask)?))
+    }
+
+    /// One of the answers.
+    pub(crate) fn answer(&self, answers: &Answers, seat: &Seat, question: Question, place: usize) -> Answer {
+        match answers {
+            Answers::Asked(context) => self.ask(seat, question, place, context),
+            Answers::Known(known) => known.get(place).map_or_else(
+                || Answer { errored: true, ..Answer::default() },
+                |of| of[question as usize].clone(),
+            ),
+        }
     }
 
     /// Asks one question about one destination, by its position in the bundle.

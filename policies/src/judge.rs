@@ -100,15 +100,17 @@ impl Judge {
             return draft.reject(Code::Overloaded, sentence::quota(tenant.quota.in_flight_max), Vec::new());
         }
         let mut circumstances = Circumstances::new(task, &draft.labels, tenant, facts, &draft.scan, found);
-        circumstances.off = self.off(task, facts);
+        circumstances.settled.off = self.off(task, facts);
         let principal = Principal::new(&task.tenant, &task.agent, agent);
-        let prepared =
-            self.seat(task, principal).and_then(|seat| Ok((seat, self.engine.context(&circumstances)?)));
-        let Ok((seat, context)) = prepared else {
+        let prepared = self.seat(task, principal).and_then(|seat| {
+            let answers = self.engine.answers(&seat, &circumstances)?;
+            Ok((seat, answers))
+        });
+        let Ok((seat, answers)) = prepared else {
             return draft.reject(Code::JudgeFailed, sentence::JUDGE_FAILED.to_owned(), Vec::new());
         };
         let round =
-            consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, context };
+            consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, answers };
         draft.conclude(round.run())
     }
 
@@ -133,7 +135,7 @@ impl Judge {
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let mut circumstances =
             Circumstances::new(task, &labels, tenant, facts, &self.scanner.fact(), findings.total());
-        circumstances.off = self.off(task, facts);
+        circumstances.settled.off = self.off(task, facts);
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
         Some((seat, self.engine.context(&circumstances).ok()?))
     }

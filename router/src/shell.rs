@@ -276,10 +276,16 @@ fn sent(published: Result<tidegate_bus::Published, PublishError>) -> Result<Sent
     }
 }
 
+/// A UUIDv7 (RFC 9562 §5.7) from the thread's own generator, which asks the system for a seed only.
+fn uuid_v7() -> Uuid {
+    let millis = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
+}
+
 fn randomness() -> Randomness {
     Randomness {
-        decision: Uuid::now_v7(),
-        ticket: Uuid::now_v7(),
+        decision: uuid_v7(),
+        ticket: uuid_v7(),
         salt: rand::random(),
         trace: rand::random(),
         span: rand::random(),

@@ -1,5 +1,7 @@
 //! Message headers: their names, and a list that is lower case, ordered and free of duplicates.
 
+use std::borrow::Cow;
+
 use crate::code::{Code, Refused};
 use crate::limits::{HEADERS_BYTES_MAX, HEADERS_COUNT_MAX};
 
@@ -56,7 +58,7 @@ pub const REPLAY_TIME: &str = "tidegate-replay-time";
 
 /// Headers by lower-case name, in order, each name at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(Cow<'static, str>, String)>);
 
 impl Headers {
     /// No headers.
@@ -78,7 +80,7 @@ impl Headers {
             if headers.get(&name).is_some() {
                 return Err(Refused::new(Code::InvalidHeaders, "a header stands twice; send each once"));
             }
-            headers.0.push((name, value.to_owned()));
+            headers.0.push((name.into(), value.to_owned()));
             if bytes > HEADERS_BYTES_MAX || headers.0.len() > HEADERS_COUNT_MAX {
                 return Err(Refused::new(
                     Code::InvalidHeaders,
@@ -91,7 +93,7 @@ impl Headers {
 
     /// Headers of a role's own message, taken as they come; a later value replaces an earlier one.
     pub fn trusted(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
-        pairs.into_iter().fold(Self::new(), |headers, (name, value)| headers.with(&name, value))
+        pairs.into_iter().fold(Self::new(), |headers, (name, value)| headers.with(name, value))
     }
 
     /// The value of a header, whatever the case of `name`.
@@ -102,15 +104,20 @@ impl Headers {
 
     /// The headers with one set. Line breaks cannot pass: they become spaces.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.set(name, value);
         self
     }
 
     /// Sets one header. Line breaks cannot pass: they become spaces.
-    pub fn set(&mut self, name: &str, value: impl Into<String>) {
-        let name = name.to_ascii_lowercase();
-        let value = value.into().replace(['\r', '\n'], " ");
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        let (mut name, mut value) = (name.into(), value.into());
+        if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            name = name.to_ascii_lowercase().into();
+        }
+        if value.bytes().any(|b| b == b'\r' || b == b'\n') {
+            value = value.replace(['\r', '\n'], " ");
+        }
         match self.0.iter_mut().find(|(n, _)| *n == name) {
             Some(entry) => entry.1 = value,
             None => self.0.push((name, value)),
@@ -119,7 +126,7 @@ impl Headers {
 
     /// The headers with one set where there is a value.
     #[must_use]
-    pub fn with_some(self, name: &str, value: Option<impl Into<String>>) -> Self {
+    pub fn with_some(self, name: impl Into<Cow<'static, str>>, value: Option<impl Into<String>>) -> Self {
         match value {
             Some(value) => self.with(name, value),
             None => self,
@@ -128,7 +135,12 @@ impl Headers {
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
+    }
+
+    /// The same, with names as they are held: most are constants.
+    pub fn held(&self) -> impl Iterator<Item = (&Cow<'static, str>, &str)> {
+        self.0.iter().map(|(name, value)| (name, value.as_str()))
     }
 
     /// Whether there are none.

@@ -69,7 +69,7 @@ impl Stakes {
 ///
 /// Categories, regulations and regions are names; those that the active taxonomy does not know count as the most
 /// restrictive value of their kind (the judge decides that, for it holds the taxonomy).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Labels {
     /// How far the data may travel.

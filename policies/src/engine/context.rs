@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cedar_policy::{Context, ContextCreationError, RestrictedExpression};
+use jiff::Timestamp;
 use tidegate_schemas::decision::{Facts, Scan};
 use tidegate_schemas::directory::Tenant;
 use tidegate_schemas::ids::Name;
@@ -16,9 +17,20 @@ use crate::destination::{CONTEXT_TOKENS_MAX, Tokens};
 /// Largest cost that a limit can state, millionths of a US dollar; what is above counts as this.
 const COST_MAX: u64 = 1_000_000_000_000;
 
+/// Attributes that change from task to task; all others follow from [`Settled`].
+pub(super) const QUICK: [&str; 3] = ["tokens_in", "tokens_out", "now"];
+
 /// What is known about one task when it is judged.
 #[derive(Debug, Clone)]
 pub(crate) struct Circumstances {
+    pub(crate) settled: Settled,
+    pub(crate) tokens: Tokens,
+    pub(crate) now: Timestamp,
+}
+
+/// What many tasks have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Settled {
     pub(crate) kind: Kind,
     pub(crate) class: Class,
     pub(crate) declared: Sensitivity,
@@ -26,7 +38,6 @@ pub(crate) struct Circumstances {
     pub(crate) findings: u64,
     pub(crate) scan: &'static str,
     pub(crate) tools: bool,
-    pub(crate) tokens: Tokens,
     pub(crate) cost_usd_micros_max: Option<u64>,
     pub(crate) latency_ms_max: Option<u64>,
     pub(crate) tenant_residency: BTreeSet<Name>,
@@ -35,7 +46,6 @@ pub(crate) struct Circumstances {
     pub(crate) approved: bool,
     pub(crate) egress_ready: bool,
     pub(crate) hop: u32,
-    pub(crate) now: String,
 }
 
 impl Circumstances {
@@ -47,7 +57,7 @@ impl Circumstances {
         scan: &Scan,
         findings: u64,
     ) -> Self {
-        Self {
+        let settled = Settled {
             kind: task.kind(),
             class: task.class,
             declared: task.labels.sensitivity,
@@ -59,7 +69,6 @@ impl Circumstances {
                 Scan::Model(_) => "model",
             },
             tools: task.input.uses_tools(),
-            tokens: Tokens::of(&task.input),
             cost_usd_micros_max: task.limits.cost_usd_micros_max,
             latency_ms_max: task.limits.latency_ms_max,
             tenant_residency: tenant.residency.clone(),
@@ -68,15 +77,15 @@ impl Circumstances {
             approved: facts.approval.is_some(),
             egress_ready: facts.egress_ready,
             hop: facts.hop,
-            now: facts.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-        }
+        };
+        Self { settled, tokens: Tokens::of(&task.input), now: facts.now }
     }
 
     /// Something of everything, for trying the schema.
     pub(super) fn rehearsal() -> Self {
         let mut labels = Labels::of(Sensitivity::Restricted);
         labels.stakes = Stakes::High;
-        Self {
+        let settled = Settled {
             kind: Kind::Chat,
             class: Class::Batch,
             declared: Sensitivity::Public,
@@ -84,7 +93,6 @@ impl Circumstances {
             findings: 1,
             scan: "none",
             tools: false,
-            tokens: Tokens { input: 1, output: 1 },
             cost_usd_micros_max: Some(1),
             latency_ms_max: Some(1),
             tenant_residency: BTreeSet::new(),
@@ -93,50 +101,65 @@ impl Circumstances {
             approved: false,
             egress_ready: false,
             hop: 0,
-            now: "2026-01-01T00:00:00.000Z".to_owned(),
-        }
+        };
+        Self { settled, tokens: Tokens { input: 1, output: 1 }, now: Timestamp::UNIX_EPOCH }
     }
 
     #[expect(clippy::result_large_err, reason = "Cedar's own error, looked at once and dropped")]
     pub(super) fn context(&self, types: &Types, places: &[Place]) -> Result<Context, ContextCreationError> {
-        let words = &types.words;
-        let purpose = self.labels.purpose.as_ref().map_or("none", Name::as_str);
-        let class = match self.class {
+        let (words, settled) = (&types.words, &self.settled);
+        let now = self.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let purpose = settled.labels.purpose.as_ref().map_or("none", Name::as_str);
+        let class = match settled.class {
             Class::Interactive => "interactive",
             Class::Batch => "batch",
         };
         let single = [
-            ("kind", words.value("Kind", self.kind.as_str())),
+            ("kind", words.value("Kind", settled.kind.as_str())),
             ("class", words.value("Class", class)),
-            ("declared", words.value("Sensitivity", self.declared.as_str())),
-            ("sensitivity", words.value("Sensitivity", self.labels.sensitivity.as_str())),
-            ("stakes", words.value("Stakes", self.labels.stakes.as_str())),
-            ("scan", words.value("Scan", self.scan)),
+            ("declared", words.value("Sensitivity", settled.declared.as_str())),
+            ("sensitivity", words.value("Sensitivity", settled.labels.sensitivity.as_str())),
+            ("stakes", words.value("Stakes", settled.labels.stakes.as_str())),
+            ("scan", words.value("Scan", settled.scan)),
             ("purpose", words.value("Purpose", purpose)),
-            ("cost_usd_micros_max", self.cost_usd_micros_max.map(|cost| long(cost.min(COST_MAX)))),
-            ("latency_ms_max", self.latency_ms_max.map(long)),
-            ("providers", self.providers.as_ref().map(strings)),
+            ("cost_usd_micros_max", settled.cost_usd_micros_max.map(|cost| long(cost.min(COST_MAX)))),
+            ("latency_ms_max", settled.latency_ms_max.map(long)),
+            ("providers", settled.providers.as_ref().map(strings)),
         ];
-        let off =
-            places.iter().filter(|place| self.off.contains(&place.name)).map(|place| place.as_value.clone());
+        let off = places
+            .iter()
+            .filter(|place| settled.off.contains(&place.name))
+            .map(|place| place.as_value.clone());
         let rest = [
-            ("categories", words.values("Category", &self.labels.categories)),
-            ("regulations", words.values("Regulation", &self.labels.regulations)),
-            ("consent", words.values("Consent", &self.labels.consent)),
-            ("residency", types.regions(&self.labels.residency)),
-            ("tenant_residency", types.regions(&self.tenant_residency)),
+            ("categories", words.values("Category", &settled.labels.categories)),
+            ("regulations", words.values("Regulation", &settled.labels.regulations)),
+            ("consent", words.values("Consent", &settled.labels.consent)),
+            ("residency", types.regions(&settled.labels.residency)),
+            ("tenant_residency", types.regions(&settled.tenant_residency)),
             ("off", RestrictedExpression::new_set(off)),
-            ("findings", long(self.findings)),
+            ("findings", long(settled.findings)),
             ("tokens_in", long(self.tokens.input.min(CONTEXT_TOKENS_MAX))),
             ("tokens_out", long(self.tokens.output.min(CONTEXT_TOKENS_MAX))),
-            ("hop", long(u64::from(self.hop))),
-            ("tools", RestrictedExpression::new_bool(self.tools)),
-            ("approved", RestrictedExpression::new_bool(self.approved)),
-            ("egress_ready", RestrictedExpression::new_bool(self.egress_ready)),
-            ("now", RestrictedExpression::new_datetime(&self.now)),
+            ("hop", long(u64::from(settled.hop))),
+            ("tools", RestrictedExpression::new_bool(settled.tools)),
+            ("approved", RestrictedExpression::new_bool(settled.approved)),
+            ("egress_ready", RestrictedExpression::new_bool(settled.egress_ready)),
+            ("now", RestrictedExpression::new_datetime(&now)),
         ];
         let single = single.into_iter().filter_map(|(key, value)| Some((key, value?)));
         Context::from_pairs(single.chain(rest).map(|(key, value)| (key.to_owned(), value)))
+    }
+}
+
+impl Settled {
+    /// Whether the context holds this attribute.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match name {
+            "cost_usd_micros_max" => self.cost_usd_micros_max.is_some(),
+            "latency_ms_max" => self.latency_ms_max.is_some(),
+            "providers" => self.providers.is_some(),
+            _ => true,
+        }
     }
 }
 

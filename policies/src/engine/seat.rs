@@ -1,11 +1,14 @@
 //! A principal's seat: its entities and its slices of the policies, built once and used for all of its tasks.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use cedar_policy::{Entities, Entity, EntityUid, PolicySet, RestrictedExpression};
+use cedar_policy::{Context, Entities, Entity, EntityUid, PolicySet, RestrictedExpression};
 use tidegate_schemas::directory::Agent;
 use tidegate_schemas::ids::Name;
 
+use super::residual::{self, Residuals};
 use super::types::{Types, uid};
 use super::{Engine, Question};
 
@@ -24,7 +27,12 @@ pub(crate) struct Seat {
     pub(super) entities: Entities,
     slices: Vec<[PolicySet; 3]>,
     principal: Principal,
+    residuals: OnceLock<Option<Residuals>>,
+    asked: AtomicU32,
 }
+
+/// Decisions after which residuals are worth their making, which costs as much as some tens of decisions.
+const WARM: u32 = 8;
 
 // === impl Principal ===
 
@@ -88,12 +96,33 @@ impl Seat {
                 Question::ALL.map(|question| engine.slice(&ancestors, question, place));
             slices.push([local?, cloud?, review?]);
         }
-        Ok(Self { uid: own, entities, slices, principal })
+        let (residuals, asked) = (OnceLock::new(), AtomicU32::new(0));
+        Ok(Self { uid: own, entities, slices, principal, residuals, asked })
     }
 
     /// Whether it was built for exactly this principal, teams and roles included.
     pub(crate) fn is_of(&self, principal: &Principal) -> bool {
         self.principal == *principal
+    }
+
+    /// What is left of its policies. None while it is new, or where they cannot be folded.
+    pub(super) fn residuals(&self, engine: &Engine) -> Option<&Residuals> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) < WARM {
+            return None;
+        }
+        self.residuals.get_or_init(|| self.fold(engine)).as_ref()
+    }
+
+    fn fold(&self, engine: &Engine) -> Option<Residuals> {
+        let context = Context::empty();
+        let pair = |place: usize| {
+            let of = |question| {
+                Some((engine.request(self, question, place, &context)?, self.slice(question, place)?))
+            };
+            residual::questions(of)
+        };
+        let pairs: Vec<_> = (0..self.slices.len()).map(pair).collect::<Option<_>>()?;
+        Residuals::new(&engine.authorizer, &self.entities, pairs.into_iter())
     }
 
     pub(crate) fn slice(&self, question: Question, place: usize) -> Option<&PolicySet> {

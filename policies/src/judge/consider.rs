@@ -1,6 +1,5 @@
 //! Looking at every destination, and choosing.
 
-use cedar_policy::Context;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Considered, Considering, Facts, Scan};
 use tidegate_schemas::labels::Sensitivity;
@@ -9,7 +8,7 @@ use tidegate_schemas::task::Task;
 
 use super::Judge;
 use crate::destination::DestinationSpec;
-use crate::engine::{self, Circumstances, Question, Seat};
+use crate::engine::{self, Answers, Circumstances, Question, Seat};
 
 /// What the ids of the judge's own rules begin with. They hold whatever a bundle says.
 pub(super) const FLOOR: &str = "floor-";
@@ -21,7 +20,7 @@ pub(super) struct Round<'a> {
     pub(super) facts: &'a Facts,
     pub(super) circumstances: &'a Circumstances,
     pub(super) seat: &'a Seat,
-    pub(super) context: Context,
+    pub(super) answers: Answers,
 }
 
 /// What came of it.
@@ -68,12 +67,12 @@ impl Round<'_> {
     /// Takes a permitted destination unless a person must agree first. Says whether it was taken.
     fn choose(&self, index: usize, result: &mut Considerations) -> bool {
         let Some(entry) = result.all.get_mut(index) else { return false };
-        if self.circumstances.approved {
+        if self.circumstances.settled.approved {
             entry.verdict = Considering::Chosen;
             result.chosen = Some((index, entry.policies.clone()));
             return true;
         }
-        let answer = self.judge.engine.ask(self.seat, Question::SkipReview, index, &self.context);
+        let answer = self.judge.engine.answer(&self.answers, self.seat, Question::SkipReview, index);
         if answer.allowed {
             entry.verdict = Considering::Chosen;
             let mut policies = [entry.policies.clone(), answer.policies].concat();
@@ -105,7 +104,7 @@ impl Round<'_> {
         if self.facts.tried.contains(&spec.name) {
             return (Considering::Tried, Vec::new());
         }
-        let answer = self.judge.engine.ask(self.seat, engine::route(spec), index, &self.context);
+        let answer = self.judge.engine.answer(&self.answers, self.seat, engine::route(spec), index);
         if answer.errored {
             return (Considering::Errored, answer.policies);
         }
@@ -115,7 +114,7 @@ impl Round<'_> {
         if let Some(rule) = self.floor(spec) {
             return (Considering::Forbidden, vec![format!("{FLOOR}{rule}")]);
         }
-        if self.circumstances.off.contains(&spec.name) {
+        if self.circumstances.settled.off.contains(&spec.name) {
             return (Considering::Off, Vec::new());
         }
         if self.overloaded(spec) {
@@ -136,15 +135,14 @@ impl Round<'_> {
 
     /// What no bundle can permit.
     fn floor(&self, spec: &DestinationSpec) -> Option<&'static str> {
-        let facts = self.circumstances;
-        if facts.cost_usd_micros_max.is_some_and(|most| spec.cost_usd_micros(facts.tokens) > most) {
+        let (facts, tokens) = (&self.circumstances.settled, self.circumstances.tokens);
+        if facts.cost_usd_micros_max.is_some_and(|most| spec.cost_usd_micros(tokens) > most) {
             return Some("cost");
         }
         if spec.lane == Lane::Local {
             return None;
         }
-        let dear =
-            spec.cost_usd_micros(facts.tokens) > self.judge.bundle.manifest().cloud_cost_usd_micros_max;
+        let dear = spec.cost_usd_micros(tokens) > self.judge.bundle.manifest().cloud_cost_usd_micros_max;
         let rules = [
             (!facts.egress_ready, "egress-ready"),
             (facts.labels.sensitivity == Sensitivity::Restricted, "restricted"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::decision::Decision;
+use tidegate_schemas::decision::{Decision, Outcome};
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId};
 use tidegate_schemas::result::{ResultError, State, TaskResult};
@@ -51,6 +51,16 @@ pub(super) fn reply(
     })
 }
 
+/// What is told of a transition.
+#[derive(Serialize)]
+struct Transition<'a> {
+    task: TaskId,
+    state: State,
+    outcome: Option<Outcome>,
+    destination: Option<&'a str>,
+    sentence: Option<&'a str>,
+}
+
 /// A transition on `state.…`.
 pub(super) fn state(
     tenant: &Name,
@@ -62,13 +72,13 @@ pub(super) fn state(
     let headers = Headers::new()
         .with(header::STATE, state.as_str())
         .with_some(header::DECISION_ID, decision.map(|d| d.id.to_string()));
-    let payload = json(&serde_json::json!({
-        "task": task,
-        "state": state,
-        "outcome": decision.map(|d| d.outcome),
-        "destination": decision.and_then(|d| d.destination.as_ref()).map(|d| d.name.as_str()),
-        "sentence": decision.map(|d| d.sentence.as_str()),
-    }));
+    let payload = json(&Transition {
+        task,
+        state,
+        outcome: decision.map(|d| d.outcome),
+        destination: decision.and_then(|d| d.destination.as_ref()).map(|d| d.name.as_str()),
+        sentence: decision.map(|d| d.sentence.as_str()),
+    });
     Telling { subject: subject::state(tenant, agent, task), headers, payload }
 }
 

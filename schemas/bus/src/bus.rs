@@ -103,6 +103,11 @@ impl Bus {
         self.inner.publisher.publish(message).await
     }
 
+    /// More waits at the server than this process can take up at once: publishing may linger for larger batches.
+    pub(crate) fn behind(&self) {
+        self.inner.publisher.behind();
+    }
+
     /// Publishes on core NATS: whoever listens now gets it, nobody acknowledges it. A denial shows only in [`Self::denials`].
     ///
     /// # Errors

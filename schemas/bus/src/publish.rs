@@ -5,11 +5,13 @@
 //! retry what failed; but a batch that the server refuses, or that a broken connection interrupted, is published again one by
 //! one where each message has an id.
 
+mod backlog;
 mod pace;
 mod queue;
 mod shelf;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
@@ -22,6 +24,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::backlog::Backlog;
 use self::queue::{Move, Queue};
 use self::shelf::{Shelf, Shipment};
 use crate::config::{BusConfig, PublishMode};
@@ -41,6 +44,7 @@ const TAKE_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Publisher {
     jobs: mpsc::Sender<Job>,
+    backlog: Arc<Backlog>,
 }
 
 /// A message and who waits for its acknowledgement.
@@ -59,6 +63,7 @@ struct Actor {
     shelf: Shelf<Job>,
     batch_prefix: String,
     mode: PublishMode,
+    backlog: Arc<Backlog>,
 }
 
 /// A publish acknowledgement.
@@ -95,6 +100,7 @@ impl Publisher {
         let inbox = client.new_inbox();
         let acks = client.subscribe(format!("{inbox}.*")).await.map_err(|error| error.to_string())?;
         let (jobs, receiver) = mpsc::channel(config.limits.publish_queue_max);
+        let backlog = Arc::new(Backlog::default());
         let actor = Actor {
             client: client.clone(),
             batch_prefix: inbox.rsplit('.').next().unwrap_or_default().to_owned(),
@@ -103,9 +109,15 @@ impl Publisher {
             mode: config.limits.publish_mode,
             queues: HashMap::new(),
             shelf: Shelf::default(),
+            backlog: Arc::clone(&backlog),
         };
         tokio::spawn(actor.run(receiver, acks, events));
-        Ok(Self { jobs })
+        Ok(Self { jobs, backlog })
+    }
+
+    /// More waits at the server than this process can take up at once.
+    pub(crate) fn behind(&self) {
+        self.backlog.seen();
     }
 
     pub(crate) async fn publish(&self, message: Outbound) -> Result<Published, PublishError> {
@@ -187,10 +199,10 @@ impl Actor {
     async fn send_ready(&mut self) -> Option<Instant> {
         let mut wake: Option<Instant> = None;
         let mut ready = Vec::new();
-        let now = Instant::now();
+        let (now, behind) = (Instant::now(), self.backlog.is_there());
         for (key, queue) in &mut self.queues {
             loop {
-                let (jobs, batch) = match queue.next_move(now) {
+                let (jobs, batch) = match queue.next_move(now, behind) {
                     Move::Single(job) => (vec![job], false),
                     Move::Batch(jobs) => (jobs, true),
                     Move::WaitUntil(at) => {
@@ -262,9 +274,10 @@ impl Actor {
             && let Some(queue) = self.queues.get_mut(&shipment.queue)
         {
             let now = Instant::now();
+            let elapsed = now.duration_since(shipment.sent);
             match shipment.batch {
-                true => queue.batch_taken(now.duration_since(shipment.sent), shipment.together),
-                false => queue.single_taken(now),
+                true => queue.batch_taken(elapsed, shipment.together),
+                false => queue.single_taken(now, elapsed, shipment.together),
             }
         }
         metrics::counter!(metric::BUS_PUBLISHED, "how" => how).increment(before_last);

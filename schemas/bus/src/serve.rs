@@ -217,6 +217,9 @@ async fn pull<H: Handler>(
         while let Some(pulled) = next.take() {
             match pulled {
                 Pulled::Message(message, reply) => {
+                    if message.pending > held_max as u64 {
+                        shared.bus.behind();
+                    }
                     tasks.spawn(own(shared.clone(), *message, reply).in_current_span());
                 }
                 Pulled::Again => {}

@@ -1,7 +1,9 @@
 //! Our messages in the client's form and back: headers, delivery subjects, answers of direct gets.
 
+use std::borrow::Cow;
+
 use async_nats::HeaderMap;
-use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::header::{HeaderName, HeaderValue, IntoHeaderName};
 use jiff::Timestamp;
 use tidegate_schemas::header::MSG_ID;
 
@@ -26,14 +28,13 @@ pub(crate) struct InBatch<'a> {
 /// The client's headers for a message.
 pub(crate) fn header_map(message: &Outbound, batch: Option<InBatch<'_>>) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in message.headers.iter() {
+    for (name, value) in message.headers.held() {
         if name == MSG_ID {
             if message.msg_id.is_none() {
                 map.insert(MSG_ID_CANONICAL, HeaderValue::from(value));
             }
         } else {
-            // Other clients read this one in its own spelling too.
-            map.insert(if name == "kv-operation" { "KV-Operation" } else { name }, HeaderValue::from(value));
+            map.insert(header_name(name), HeaderValue::from(value));
         }
     }
     if let Some(id) = &message.msg_id {
@@ -50,6 +51,17 @@ pub(crate) fn header_map(message: &Outbound, batch: Option<InBatch<'_>>) -> Head
         }
     }
     map
+}
+
+/// A name in the client's form; a constant one is not copied.
+fn header_name(name: &Cow<'static, str>) -> HeaderName {
+    match name {
+        // Other clients read this one in its own spelling too.
+        Cow::Borrowed("kv-operation") => HeaderName::from_static("KV-Operation"),
+        Cow::Owned(name) if name == "kv-operation" => HeaderName::from_static("KV-Operation"),
+        Cow::Borrowed(name) => HeaderName::from_static(name),
+        Cow::Owned(name) => name.as_str().into_header_name(),
+    }
 }
 
 /// Headers of a message as pairs, sorted by name because the client keeps no order; a name that stands twice stays twice.

@@ -20,6 +20,10 @@ use clap::{Parser, ValueEnum};
 
 use crate::row::Table;
 
+/// As in the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What is measured, and how much of it.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-bench", about = "Benchmarks, each as a ratio to its ceiling in the same run")]
@@ -31,7 +35,7 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Messages of 512 B in a backlog that is drained; of 4 KiB it is two fifths as many.
-    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
     /// Directory for streams and records, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", default_value = "target")]

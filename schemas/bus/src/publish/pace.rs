@@ -3,7 +3,8 @@
 //! A single that costs an fsync is dear, and a batch shares one fsync among many; one that costs none is cheap, and batches, for
 //! which the server opens a store of its own, gain nothing. How long a single takes does not tell which: on a busy machine it
 //! waits for its turn as long as for a disk. What tells is whether more go through when more are on their way. An fsync comes
-//! after the other; waiting for a turn is shared.
+//! after the other; waiting for a turn is shared. Until there was a crowd to tell by, singles count as dear, as they are where
+//! a cell is deployed as it should be, unless some that were alone came back faster than any fsync.
 
 use std::time::Duration;
 
@@ -17,8 +18,20 @@ pub(super) const WIDER: usize = 128;
 pub(super) const WIDE: usize = 1_024;
 /// Singles that go through this fast cost no fsync. Measured: 7-12 us without and 270-550 us with one.
 const CHEAP: Duration = Duration::from_micros(60);
+/// Singles that go through this slowly cost one, however many more go through a wider window: a disk is noisy.
+const DEAR: Duration = Duration::from_micros(180);
 /// How many times more must go through the wider window; a server that syncs each single gives the same.
-const GAIN: f64 = 2.0;
+const GAIN: f64 = 3.0;
+/// What a single costs until it is known.
+const ASSUMED: Duration = Duration::from_micros(300);
+/// A single that was alone and came back within this cost no fsync.
+const QUICK: Duration = Duration::from_micros(200);
+/// The share of singles that must do so; on a busy machine most wait for their turn.
+const QUICK_SHARE: f64 = 0.05;
+/// Weight of a new one in that share.
+const QUICK_NEWEST: f64 = 1.0 / 128.0;
+/// What a batch may cost of the time that its messages would take as singles: it also spares the server their work.
+const BATCH_WORTH: f64 = 2.0;
 /// Shortest time that a rate is measured over.
 const EPOCH: Duration = Duration::from_millis(20);
 /// Fewest acknowledgements that a rate is measured over, count.
@@ -37,6 +50,8 @@ pub(super) struct Pace {
     epoch: Epoch,
     known_at: Option<Instant>,
     batch: Duration,
+    /// Share of lone singles that were quick.
+    quick: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +69,8 @@ enum Singles {
 #[derive(Debug, Default)]
 struct Epoch {
     began: Option<Instant>,
+    /// Time of crowds before this one.
+    before: Duration,
     acks: u32,
     /// Acknowledgements to come that belong to the window before.
     skip: usize,
@@ -63,7 +80,13 @@ struct Epoch {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { singles: Singles::Unknown, epoch: Epoch::default(), known_at: None, batch: BATCH_FIRST }
+        Self {
+            singles: Singles::Unknown,
+            epoch: Epoch::default(),
+            known_at: None,
+            batch: BATCH_FIRST,
+            quick: 0.0,
+        }
     }
 }
 
@@ -77,9 +100,28 @@ impl Pace {
         }
     }
 
-    /// Whether a batch of `count` takes the server less time than as many singles.
+    /// Whether a crowd is needed to know more.
+    pub(super) fn is_learning(&self) -> bool {
+        matches!(self.singles, Singles::Unknown | Singles::Slow(_))
+    }
+
+    /// What a single costs the server, where it is known or to be assumed that each costs an fsync.
+    fn dear(&self) -> Option<Duration> {
+        match self.singles {
+            Singles::Dear(single) => Some(single),
+            Singles::Unknown | Singles::Slow(_) => (self.quick < QUICK_SHARE).then_some(ASSUMED),
+            Singles::Cheap => None,
+        }
+    }
+
+    /// Whether it is worth to wait for others and go together.
+    pub(super) fn gathers(&self) -> bool {
+        self.dear().is_some()
+    }
+
+    /// Whether a batch of `count` costs the server less than as many singles.
     pub(super) fn batch_pays_off(&self, count: usize) -> bool {
-        matches!(self.singles, Singles::Dear(single) if single.mul_f64(count as f64) > self.batch)
+        self.dear().is_some_and(|single| single.mul_f64(count as f64 * BATCH_WORTH) > self.batch)
     }
 
     /// A batch was taken so long after it was sent as one of `together`.
@@ -88,16 +130,22 @@ impl Pace {
         self.batch = self.batch.mul_f64(1.0 - NEWEST) + each.mul_f64(NEWEST);
     }
 
-    /// A single was taken. It tells something only while others wait for room (`crowded`).
+    /// A single was taken that was alone on its way.
+    pub(super) fn lone_taken(&mut self, elapsed: Duration) {
+        let quick = if elapsed < QUICK { 1.0 } else { 0.0 };
+        self.quick += (quick - self.quick) * QUICK_NEWEST;
+    }
+
+    /// A single was taken. It tells what singles cost only while others wait for room (`crowded`).
     pub(super) fn single_taken(&mut self, now: Instant, crowded: bool) {
-        if !crowded {
-            self.epoch.restart();
-            return;
-        }
         if self.known_at.is_some_and(|at| now.duration_since(at) > KNOWN) {
             self.singles = Singles::Unknown;
             self.known_at = None;
             self.epoch = Epoch { skip: WIDE, ..Epoch::default() };
+        }
+        if !crowded {
+            self.epoch.pause(now);
+            return;
         }
         let measured = match self.singles {
             Singles::Unknown | Singles::Slow(_) => self.epoch.acked(now),
@@ -110,7 +158,7 @@ impl Pace {
                 self.singles = Singles::Slow(rate);
                 self.epoch = Epoch { skip: NARROW, ..Epoch::default() };
             }
-            Singles::Slow(narrow) if !cheap && rate < narrow * GAIN => {
+            Singles::Slow(narrow) if !cheap && (rate < narrow * GAIN || rate * DEAR.as_secs_f64() < 1.0) => {
                 self.singles = Singles::Dear(Duration::from_secs_f64(1.0 / rate));
                 self.known_at = Some(now);
             }
@@ -125,8 +173,11 @@ impl Pace {
 // === impl Epoch ===
 
 impl Epoch {
-    fn restart(&mut self) {
-        (self.began, self.acks) = (None, 0);
+    /// The crowd is over; the next one goes on counting.
+    fn pause(&mut self, now: Instant) {
+        if let Some(began) = self.began.take() {
+            self.before += now.saturating_duration_since(began);
+        }
     }
 
     /// Counts an acknowledgement; the rate a second once there are enough over enough time.
@@ -136,7 +187,7 @@ impl Epoch {
             return None;
         }
         let began = *self.began.get_or_insert(now);
-        let elapsed = now.duration_since(began);
+        let elapsed = self.before + now.duration_since(began);
         if elapsed >= EPOCH && self.acks >= EPOCH_ACKS {
             return Some(f64::from(self.acks) / elapsed.as_secs_f64());
         }

@@ -54,7 +54,9 @@ pub(super) async fn drain(cell: &Cell, sync: Sync, id: &str) -> Result<Drain> {
 impl Raw {
     pub(super) async fn new(cell: &Cell, id: &str) -> Result<Self> {
         let client = cell.bare(Role::Router).await?;
-        Ok(Self { jetstream: jetstream::new(client.clone()), client, id: id.to_owned() })
+        let jetstream =
+            jetstream::ContextBuilder::new().ack_timeout(Duration::from_secs(60)).build(client.clone());
+        Ok(Self { jetstream, client, id: id.to_owned() })
     }
 
     async fn messages(&self, ahead: usize) -> Result<pull::Stream> {

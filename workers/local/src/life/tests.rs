@@ -154,8 +154,10 @@ fn only_what_the_router_judged_becomes_work() {
         let headers = Headers::trusted(headers.map(|(n, v)| (n.to_owned(), v.to_owned())));
         Arrived { headers, ..good.clone() }
     };
-    let with =
-        |name: &str, value: &str| Arrived { headers: good.headers.clone().with(name, value), ..good.clone() };
+    let with = |name: &'static str, value: &str| Arrived {
+        headers: good.headers.clone().with(name, value),
+        ..good.clone()
+    };
     let elsewhere = good.subject.replace("default", "embed");
     let changed = Bytes::from(String::from_utf8(good.payload.to_vec()).unwrap().replace("Hi", "Ho"));
     let salted = |payload: &'static [u8]| {

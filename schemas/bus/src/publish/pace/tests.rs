@@ -63,6 +63,26 @@ fn what_goes_without_waiting_tells_nothing() {
 }
 
 #[test]
+fn what_is_known_is_forgotten_also_while_nothing_waits() {
+    let mut pace = Pace::default();
+    let (single, turn) = (Duration::from_micros(10), Duration::from_micros(150));
+    let now = Server { single, turn }.meet(&mut pace, Instant::now(), Duration::from_secs(1));
+    assert_eq!(pace.singles, Singles::Cheap);
+    pace.single_taken(now + KNOWN * 2, false);
+    assert_eq!(pace.singles, Singles::Unknown);
+}
+
+#[test]
+fn one_that_was_alone_and_quick_cost_no_fsync() {
+    let mut pace = Pace::default();
+    assert!(pace.gathers(), "dear until something else is known");
+    (0..200).for_each(|_| pace.lone_taken(Duration::from_micros(350)));
+    assert!(pace.gathers());
+    (0..20).for_each(|_| pace.lone_taken(Duration::from_micros(120)));
+    assert!(!pace.gathers());
+}
+
+#[test]
 fn the_cost_of_a_batch_follows_the_last_ones() {
     let mut pace = Pace::default();
     (0..200).for_each(|_| pace.batch_taken(Duration::from_millis(40), 2));
