@@ -190,7 +190,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::process::{Command, Stdio};
 
-    use super::end_orphans;
+    use super::{end_orphans, is_of};
     use crate::cell::{Running, RunningRole};
 
     #[tokio::test]
@@ -201,6 +201,10 @@ mod tests {
             waiting.args(["-c", "read _", "--"]).arg(dir).stdin(Stdio::piped()).spawn().unwrap()
         };
         let (mut orphan, mut stranger) = (start(ours.path()), start(others.path()));
+        // A process that was only just started shows no command line yet.
+        while !is_of(orphan.id(), ours.path()) || !is_of(stranger.id(), others.path()) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         let role = RunningRole { pid: stranger.id(), ops: String::new() };
         let roles = BTreeMap::from([("router".to_owned(), role)]);
         let running = Running { supervisor: 0, nats: orphan.id(), roles };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tidegate_tests::TestCell;
@@ -59,6 +59,21 @@ fn cell_with(dir: &Path, local: &str) -> String {
     let config = format!("name = \"dev\"\nurl = \"nats://127.0.0.1:1\"\n[local]\n{local}\n");
     std::fs::write(cell.join("cell.toml"), config).unwrap();
     cell.display().to_string()
+}
+
+/// What `./deploy/quickstart` runs once everything is built.
+#[tokio::test]
+async fn the_guided_demo_passes() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cell = dir.path().join("cell").display().to_string();
+    let mut demo = by_hand(&["demo", "--json", "--cell", &cell]);
+    let output = demo.stderr(Stdio::piped()).output().await?;
+    let said =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{said}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| said.clone())?;
+    ensure!(told["passed"] == 6 && told["failed"] == 0, "{said}");
+    Ok(())
 }
 
 #[tokio::test]

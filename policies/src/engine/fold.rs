@@ -59,6 +59,12 @@ impl<'a> Folder<'a> {
                     let fixed = FIXED.iter().position(|fixed| *fixed == name);
                     return fixed.and_then(|at| self.fixed.get(at)).unwrap_or(expr).clone();
                 }
+                // A record's keys are its author's; one may be named like an operator.
+                if let Some(fields) = only(map, "Record").and_then(Value::as_object) {
+                    let fields: Map<String, Value> =
+                        fields.iter().map(|(key, value)| (key.clone(), self.substitute(value))).collect();
+                    return json!({ "Record": fields });
+                }
                 if only(map, "Value").is_some() {
                     return expr.clone();
                 }
@@ -183,6 +189,12 @@ fn scope(var: &str, scope: &Value) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// Whether nothing of the request but its context is left in an expression. Quotation marks in what policies write are
+/// escaped, so this text is a variable wherever it stands.
+pub(super) fn is_of_context_only(residual: &str) -> bool {
+    FIXED.iter().all(|name| !residual.contains(&format!("{{\"Var\":\"{name}\"}}")))
 }
 
 /// A policy that applies where the expression holds.

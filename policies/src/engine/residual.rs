@@ -19,8 +19,9 @@ use super::context::{QUICK, Settled};
 use super::fold::{self, Folder, Known};
 use super::{Answer, Question};
 
-/// Circumstances of which the answers are remembered, count; beyond it all are forgotten.
-const REMEMBERED_MAX: usize = 512;
+/// Answers that a principal's residuals remember, for all their destinations, count; beyond it all are forgotten. A producer
+/// can vary what they depend on, and there are many principals.
+const REMEMBERED_MAX: usize = 256;
 
 /// The answers for every destination and question.
 pub(super) type Answers = Vec<[Answer; 3]>;
@@ -143,7 +144,8 @@ impl Residuals {
 
     fn remember(&self, settled: &Settled, quick: Vec<Truth>, answers: &Arc<Answers>) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.values().map(Vec::len).sum::<usize>() >= REMEMBERED_MAX {
+        let held: usize = remembered.values().map(Vec::len).sum();
+        if held * answers.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
         remembered.entry(settled.clone()).or_default().push((quick, Arc::clone(answers)));
@@ -246,6 +248,9 @@ impl Builder {
         let text = residual.to_string();
         if let Some(holds) = self.found.get(&text) {
             return Some(*holds);
+        }
+        if !fold::is_of_context_only(&text) {
+            return None;
         }
         let looks = fold::looks(residual);
         let holds = if looks.at_all || QUICK.iter().any(|name| looks.at.contains(*name)) {

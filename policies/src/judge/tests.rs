@@ -139,6 +139,8 @@ const TRICKY: &str = r#"
     when { context.hop > 3 && principal.tenant == Tenant::"clinic" };
     @id("budget") @owner("o") @title("t") forbid (principal, action, resource)
     when { (context.hop + 1) * 9223372036854775807 > 10 && context.tokens_out > 1 };
+    @id("named") @owner("o") @title("t") forbid (principal, action == Action::"RouteCloud", resource)
+    when { {Value: resource.trains_on_data}.Value && {Var: context.tools, left: resource in Region::"eu"}.left };
 "#;
 
 /// Every case, as it is and varied, as residuals, slices and the whole set answer it. The seats are shared, so that what was

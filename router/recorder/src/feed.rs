@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use tidegate_audit::{Entry, Gap, GapReason, Item};
+use tidegate_audit::{Entry, Gap, GapReason, Item, ReadError, RecordKind};
 use tidegate_bus::{
     ApiError, Bus, CancellationToken, CheckError, Delivery, Health, Inbound, Reader, ServeError, Stored,
     topology,
 };
+use tidegate_schemas::ids::Position;
 use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tenant_of_stream};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -45,6 +46,12 @@ enum FeedError {
         "it holds messages up to {last}, the record up to {recorded}: it was made anew; restore it, or begin a new record"
     )]
     Younger { last: u64, recorded: u64 },
+    #[error(
+        "its message {recorded} is not the one that was recorded: it was made anew; restore it, or begin a new record"
+    )]
+    Another { recorded: u64 },
+    #[error("reading the record: {0}")]
+    Record(#[from] ReadError),
     #[error(transparent)]
     Ended(#[from] RecorderError),
 }
@@ -103,6 +110,9 @@ impl Feeder {
         if state.last < recorded {
             return Err(FeedError::Younger { last: state.last, recorded });
         }
+        if state.first <= recorded {
+            self.compare(recorded).await?;
+        }
         if *next == 0 {
             *next = recorded + 1;
             self.feed(Feed::Open { stream: self.stream.clone(), recorded }).await?;
@@ -118,6 +128,21 @@ impl Feeder {
         self.health.ready(part);
         self.shared.refuse(&self.stream, None);
         session.run().await
+    }
+
+    /// Whether the last recorded message, where the stream still has it, is the one that was recorded. A stream that was made
+    /// anew has others under the same sequences, and would be taken for the old one as soon as it is longer.
+    async fn compare(&self, recorded: u64) -> Result<(), FeedError> {
+        let position = Position::new(self.stream.clone(), recorded);
+        let Some(leaf) = self.shared.read(move |reader| reader.at(&position)).await.transpose()?.flatten()
+        else {
+            return Ok(());
+        };
+        let Some(stored) = self.bus.get(&self.stream, recorded).await? else { return Ok(()) };
+        if leaf.leaf.kind != RecordKind::Gap && leaf.leaf.time != stored.published {
+            return Err(FeedError::Another { recorded });
+        }
+        Ok(())
     }
 
     async fn feed(&self, feed: Feed) -> Result<(), RecorderError> {

@@ -30,6 +30,9 @@ pub struct Bus {
     inner: Arc<Inner>,
 }
 
+/// Longest wait for a flush: a client whose server is away keeps what it is given, and would wait as long.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
 struct Inner {
     client: Client,
     config: BusConfig,
@@ -197,12 +200,13 @@ impl Bus {
         }))
     }
 
-    /// Waits until everything handed over so far has reached the server.
+    /// Waits until everything handed over so far has been written to the connection, at most two seconds.
     ///
     /// # Errors
-    /// [`PublishError::Closed`] when the connection is gone.
+    /// [`PublishError::Closed`] when the connection is gone, or away for so long.
     pub async fn flush(&self) -> Result<(), PublishError> {
-        self.inner.client.flush().await.map_err(|_| PublishError::Closed)
+        let flushed = tokio::time::timeout(FLUSH_WITHIN, self.inner.client.flush()).await;
+        flushed.map_err(|_| PublishError::Closed)?.map_err(|_| PublishError::Closed)
     }
 
     pub(crate) fn client(&self) -> &Client {

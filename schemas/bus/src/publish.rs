@@ -276,7 +276,7 @@ impl Actor {
             let now = Instant::now();
             let elapsed = now.duration_since(shipment.sent);
             match shipment.batch {
-                true => queue.batch_taken(elapsed, shipment.together),
+                true => queue.batch_taken(now, elapsed, shipment.together),
                 false => queue.single_taken(now, elapsed, shipment.together),
             }
         }

@@ -146,7 +146,7 @@ impl Puller {
 
     /// Stops the requests. What comes after this and before [`Pulled::Closed`] was already on its way.
     pub(crate) async fn stop(&mut self) {
-        let _ = self.bus.client().flush().await;
+        let _ = self.bus.flush().await;
         tokio::time::sleep_until(self.asked_at + TAKE_UP).await;
         let _ = self.subscriber.drain().await;
     }

@@ -1,7 +1,8 @@
 //! The pull loop: a handler says what became of a message, and only the loop acknowledges.
 //!
 //! Each message runs as a task that the loop owns. Panics are caught; a message that keeps killing its handler becomes a dead
-//! letter. A message that is put off stays with this process (with progress acknowledgements), so that every redelivery the
+//! letter; one that was in flight when processes died again and again runs alone first, since another may have killed them. A
+//! message that is put off stays with this process (with progress acknowledgements), so that every redelivery the
 //! server counts is one that nobody explained. On shutdown what runs may end within the drain time, the rest is given back.
 
 use std::future::Future;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::metric;
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
@@ -26,6 +27,9 @@ use crate::health::Health;
 use crate::message::Inbound;
 use crate::pull::{Ack, Pulled, Puller};
 use crate::spec::ConsumerSpec;
+use suspect::Suspects;
+
+mod suspect;
 
 /// Deliveries taken in one turn of the loop, count.
 const TURN_MAX: usize = 256;
@@ -77,7 +81,7 @@ pub struct PullOptions {
     pub ahead: usize,
     /// Messages asked for at once, count.
     pub batch: usize,
-    /// Deliveries that nobody explained after which a message is given up, count.
+    /// Deliveries that nobody explained after which a message is given up, where its handler panicked, or runs alone, count.
     pub unexplained_max: u64,
     /// How long what runs may take to end on shutdown, milliseconds.
     pub drain_ms: u64,
@@ -128,10 +132,22 @@ struct Shared<H> {
     options: PullOptions,
     permits: Semaphore,
     health: Health,
+    suspects: Suspects,
     /// No new handler starts.
     drain: CancellationToken,
     /// Handlers that still run are dropped.
     hurry: CancellationToken,
+}
+
+impl<H> Shared<H> {
+    /// Waits for a turn; a suspect's is a turn that it shares with no other message.
+    async fn turn(&self, suspect: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
+        if !suspect {
+            return self.permits.acquire().await;
+        }
+        suspect::any_order().await;
+        self.permits.acquire_many(u32::try_from(self.options.in_flight).unwrap_or(u32::MAX)).await
+    }
 }
 
 /// What became of a message.
@@ -159,6 +175,7 @@ pub async fn serve<H: Handler>(
         handler,
         options,
         health,
+        suspects: Suspects::default(),
         drain: CancellationToken::new(),
         hurry: CancellationToken::new(),
     });
@@ -300,7 +317,9 @@ async fn own<H: Handler>(shared: Arc<Shared<H>>, message: Inbound, reply: String
 
 /// Handles a message, again and again while it is put off.
 async fn attempt<H: Handler>(shared: &Shared<H>, message: &Inbound) -> Outcome {
-    if message.delivered > shared.options.unexplained_max {
+    let suspect = message.delivered > shared.options.unexplained_max;
+    let under_way = shared.suspects.take(message.sequence);
+    if suspect && under_way.is_given_up(message.delivered, shared.options.unexplained_max) {
         let dead = std::panic::catch_unwind(AssertUnwindSafe(|| shared.handler.poison(message)));
         let fallback = |_| Dead::new(Code::Poison, "the message made its handler fail again and again");
         return Outcome::Dead(Box::new(dead.unwrap_or_else(fallback)));
@@ -309,14 +328,17 @@ async fn attempt<H: Handler>(shared: &Shared<H>, message: &Inbound) -> Outcome {
         let permit = tokio::select! {
             biased;
             () = shared.drain.cancelled() => return Outcome::GiveBack,
-            permit = shared.permits.acquire() => permit,
+            permit = shared.turn(suspect) => permit,
         };
         let verdict = AssertUnwindSafe(shared.handler.handle(message)).catch_unwind().await;
         drop(permit);
         match verdict {
             Ok(Verdict::Done) => return Outcome::Done,
             Ok(Verdict::Dead(dead)) => return Outcome::Dead(dead),
-            Err(_) => return Outcome::Panicked,
+            Err(_) => {
+                under_way.panicked();
+                return Outcome::Panicked;
+            }
             Ok(Verdict::Retry { after }) => {
                 shared.health.counters().retried.fetch_add(1, Ordering::Relaxed);
                 tokio::select! {

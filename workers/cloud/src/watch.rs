@@ -57,16 +57,24 @@ pub(crate) async fn flags(bus: Bus, desk: Arc<Desk>, mut notices: CoreStream, st
 
 /// Reads the switches.
 pub(crate) async fn load_flags(bus: &Bus, desk: &Desk) -> Result<(), KvError> {
-    let Some(entry) = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await? else {
-        desk.set_off(Vec::new());
-        return Ok(());
+    let entry = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await?;
+    let switches = match &entry {
+        Some(entry) => read(&entry.value),
+        None if desk.knows_off() => gone(),
+        None => Vec::new(),
     };
-    let switches = read(&entry.value);
     if desk.off().as_ref() != switches.as_slice() {
-        info!(off = switches.len(), revision = entry.revision, "The switches changed.");
+        let revision = entry.as_ref().map(|entry| entry.revision);
+        info!(off = switches.len(), revision, "The switches changed.");
     }
-    desk.set_off(switches);
+    desk.set_off(switches, entry.is_some());
     Ok(())
+}
+
+/// Where there were switches and are none any more, nobody knows what they would say: everything is off.
+fn gone() -> Vec<Switch> {
+    error!("The switches are gone; nothing leaves until they are written anew.");
+    vec![Switch::default()]
 }
 
 /// The switches, or one that covers everything where they cannot be read: closed is the safe side of this lane.

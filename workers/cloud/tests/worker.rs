@@ -239,6 +239,17 @@ async fn a_lane_that_is_off_sends_the_work_back() {
         cell.captured().len() > sent
     })
     .await;
+    // The switches are gone: nobody knows what they would say, so nothing leaves.
+    cell.router.kv_delete(FLAGS_BUCKET, FLAGS_KEY).await.unwrap();
+    let back = cell.steps().await.len();
+    until("work goes back again", async || {
+        number += 1;
+        cell.answer_next(Answer::Say(good()));
+        cell.send(&CloudWork::new(number + 2_000, false)).await;
+        cell.drained().await;
+        cell.steps().await.len() > back
+    })
+    .await;
     worker.stop().await;
 }
 

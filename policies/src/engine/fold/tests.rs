@@ -19,7 +19,7 @@ static JUDGE: LazyLock<Judge> = LazyLock::new(|| {
 });
 
 /// What holds, fails, is known, depends on the task, or overflows.
-const ATOMS: [&str; 18] = [
+const ATOMS: [&str; 20] = [
     "true",
     "false",
     "resource.trains_on_data",
@@ -37,6 +37,8 @@ const ATOMS: [&str; 18] = [
     "(context.hop + 1) * 9223372036854775807 > 10",
     "context.now > datetime(\"2026-11-01\")",
     "resource.model like \"*mini*\"",
+    "{Value: resource.trains_on_data}.Value",
+    "{Var: resource.zero_retention, left: {Set: principal in Role::\"role\"}}.left.Set",
     "[Purpose::\"none\", Purpose::\"unknown\"].contains(context.purpose)",
 ];
 

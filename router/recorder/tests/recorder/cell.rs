@@ -151,6 +151,17 @@ impl Running {
         self.task.await.unwrap().unwrap();
     }
 
+    /// Waits until all streams of the road stand still for this reason.
+    pub(crate) async fn until_not_ready(&self, why: &str) {
+        let begun = tokio::time::Instant::now();
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        let told = || self.health.report().not_ready.values().filter(|text| text.contains(why)).count();
+        while told() < 3 {
+            look.tick().await;
+            assert!(begun.elapsed() < PATIENCE, "never not ready: {:?}", self.health.report());
+        }
+    }
+
     /// Ends it as a crash would: nothing is awaited.
     pub(crate) async fn crash(self) {
         self.task.abort();

@@ -38,6 +38,29 @@ async fn a_record_from_a_copy_reads_again_what_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_made_anew_is_not_recorded_on() {
+    let old = Cell::start().await;
+    let running = old.record().await;
+    road(&old, 1, 2).await;
+    old.until_records(6).await;
+    running.stop().await;
+    // The same record beside another server, whose streams have grown beyond it.
+    let mut new = Cell::start().await;
+    road(&new, 1, 5).await;
+    new.config = old.config.clone();
+    let running = new.record().await;
+    running.until_not_ready("made anew").await;
+    running.stop().await;
+    assert_eq!(new.reader().status().unwrap().records, 6);
+    // The control: beside its own server it goes on.
+    let running = old.record().await;
+    road(&old, 3, 4).await;
+    old.until_records(12).await;
+    old.is_healthy();
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_or_purged_before_it_was_recorded_is_told() {
     let cell = Cell::start().await;
     let (agent, admin) = (cell.agent().await, cell.role(Role::Provisioner).await);

@@ -50,6 +50,7 @@ pub(super) struct Pace {
     epoch: Epoch,
     known_at: Option<Instant>,
     batch: Duration,
+    batch_at: Option<Instant>,
     /// Share of lone singles that were quick.
     quick: f64,
 }
@@ -85,6 +86,7 @@ impl Default for Pace {
             epoch: Epoch::default(),
             known_at: None,
             batch: BATCH_FIRST,
+            batch_at: None,
             quick: 0.0,
         }
     }
@@ -114,20 +116,18 @@ impl Pace {
         }
     }
 
-    /// Whether it is worth to wait for others and go together.
-    pub(super) fn gathers(&self) -> bool {
-        self.dear().is_some()
-    }
-
     /// Whether a batch of `count` costs the server less than as many singles.
-    pub(super) fn batch_pays_off(&self, count: usize) -> bool {
-        self.dear().is_some_and(|single| single.mul_f64(count as f64 * BATCH_WORTH) > self.batch)
+    pub(super) fn batch_pays_off(&self, now: Instant, count: usize) -> bool {
+        let known = self.batch_at.is_some_and(|at| now.saturating_duration_since(at) < KNOWN);
+        let batch = if known { self.batch } else { BATCH_FIRST };
+        self.dear().is_some_and(|single| single.mul_f64(count as f64 * BATCH_WORTH) > batch)
     }
 
     /// A batch was taken so long after it was sent as one of `together`.
-    pub(super) fn batch_taken(&mut self, elapsed: Duration, together: usize) {
+    pub(super) fn batch_taken(&mut self, now: Instant, elapsed: Duration, together: usize) {
         let each = elapsed / u32::try_from(together.max(1)).unwrap_or(u32::MAX);
         self.batch = self.batch.mul_f64(1.0 - NEWEST) + each.mul_f64(NEWEST);
+        self.batch_at = Some(now);
     }
 
     /// A single was taken that was alone on its way.
@@ -139,9 +139,10 @@ impl Pace {
     /// A single was taken. It tells what singles cost only while others wait for room (`crowded`).
     pub(super) fn single_taken(&mut self, now: Instant, crowded: bool) {
         if self.known_at.is_some_and(|at| now.duration_since(at) > KNOWN) {
+            // What is on its way of the window before tells nothing of the next.
+            self.epoch = Epoch { skip: self.window(), ..Epoch::default() };
             self.singles = Singles::Unknown;
             self.known_at = None;
-            self.epoch = Epoch { skip: WIDE, ..Epoch::default() };
         }
         if !crowded {
             self.epoch.pause(now);

@@ -117,8 +117,8 @@ impl<T: Sized> Queue<T> {
     }
 
     /// A batch was taken so long after it was sent as one of `together`.
-    pub(super) fn batch_taken(&mut self, elapsed: Duration, together: usize) {
-        self.pace.batch_taken(elapsed, together);
+    pub(super) fn batch_taken(&mut self, now: Instant, elapsed: Duration, together: usize) {
+        self.pace.batch_taken(now, elapsed, together);
     }
 
     /// A single was taken so long after it was sent as one of `together`.
@@ -126,7 +126,8 @@ impl<T: Sized> Queue<T> {
         if together == 1 {
             self.pace.lone_taken(elapsed);
         }
-        self.pace.single_taken(now, !self.waiting.is_empty());
+        // What lingers for a batch waits for no room.
+        self.pace.single_taken(now, self.learning && !self.waiting.is_empty());
     }
 
     /// Nothing waits and nothing is on its way.
@@ -158,15 +159,12 @@ impl<T: Sized> Queue<T> {
             self.learning = false;
             return Move::Nothing;
         };
-        if self.learns() || !self.pays_off(self.waiting.len()) && !self.gathers() {
+        if self.learns() || !self.pays_off(now, self.waiting.len()) && !self.gathers(now, behind) {
             return self.single();
         }
-        let ((count, full), gathers) = (self.batch_size(), self.gathers());
-        if !gathers && !self.pays_off(count) {
+        let ((count, full), gathers) = (self.batch_size(), self.gathers(now, behind));
+        if !gathers && !self.pays_off(now, count) {
             return self.single();
-        }
-        if self.batches >= BATCHES_MAX {
-            return Move::Nothing;
         }
         let (linger, gap) = match (gathers, behind) {
             (true, true) => (LINGER_BEHIND, LINGER_BUSY),
@@ -180,8 +178,11 @@ impl<T: Sized> Queue<T> {
         if !full && now < until {
             return Move::WaitUntil(until);
         }
-        if !self.pays_off(count) {
+        if !self.pays_off(now, count) {
             return self.single();
+        }
+        if self.batches >= BATCHES_MAX {
+            return Move::Nothing;
         }
         self.batches += 1;
         let batch: Vec<T> = self.waiting.drain(..count).collect();
@@ -189,11 +190,18 @@ impl<T: Sized> Queue<T> {
         Move::Batch(batch)
     }
 
-    /// Whether so many come that waiting for them makes a batch.
-    fn gathers(&self) -> bool {
-        self.mode == PublishMode::Adaptive
-            && self.arrivals.within(LINGER_BUSY) >= BATCH_FROM as f64
-            && self.pace.gathers()
+    /// Whether so many come that waiting for them makes a batch that pays off.
+    fn gathers(&self, now: Instant, behind: bool) -> bool {
+        let linger = if behind { LINGER_BEHIND } else { LINGER_BUSY };
+        let expected = self.arrivals.within(LINGER_BUSY);
+        // A count that no longer fits exactly is far beyond what pays off.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive estimate"
+        )]
+        let together = self.arrivals.within(linger) as usize;
+        self.mode == PublishMode::Adaptive && expected >= BATCH_FROM as f64 && self.pays_off(now, together)
     }
 
     /// Whether there is a crowd that tells what singles cost, while that is not known. It goes to its last.
@@ -203,10 +211,10 @@ impl<T: Sized> Queue<T> {
         self.learning
     }
 
-    fn pays_off(&self, count: usize) -> bool {
+    fn pays_off(&self, now: Instant, count: usize) -> bool {
         count >= BATCH_FROM
             && match self.mode {
-                PublishMode::Adaptive => self.pace.batch_pays_off(count),
+                PublishMode::Adaptive => self.pace.batch_pays_off(now, count),
                 PublishMode::Singles => false,
                 PublishMode::Batches => true,
             }

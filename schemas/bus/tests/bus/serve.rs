@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::join_all;
 use tidegate_bus::{CancellationToken, Dead, Outbound, Role, Verdict, serve};
 use tidegate_schemas::code::Code;
@@ -119,6 +120,47 @@ async fn a_message_that_panics_its_handler_is_given_up_and_the_next_one_runs() {
     assert_eq!((letter.code, letter.delivered), (Code::Poison, 4));
     assert_eq!((state.report().panicked, state.report().dead), (3, 1));
     assert_eq!(count(&router, "EVENTS").await, 1);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_processes_died_of_is_looked_for_one_by_one() {
+    let cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    join_all((0..4).map(|index| router.publish(work(index)))).await;
+    // Delivered three times, and nobody said why: as by processes that died.
+    let raw = async_nats::jetstream::new(cell.raw(Role::Local.into()).await);
+    let consumer: async_nats::jetstream::consumer::Consumer<async_nats::jetstream::consumer::pull::Config> =
+        raw.get_consumer_from_stream("default", "WORK_LOCAL").await.unwrap();
+    for _ in 0..3 {
+        let mut messages =
+            consumer.fetch().max_messages(4).expires(Duration::from_secs(5)).messages().await.unwrap();
+        for _ in 0..4 {
+            let message = messages.next().await.unwrap().unwrap();
+            message.ack_with(async_nats::jetstream::AckKind::Nak(None)).await.unwrap();
+        }
+    }
+    let (running_now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (now, peak) = (running_now.clone(), most.clone());
+    let handler = With(move |_: tidegate_bus::Inbound| {
+        let (now, peak) = (now.clone(), peak.clone());
+        async move {
+            peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Verdict::Done
+        }
+    });
+    let (stop, state) = (CancellationToken::new(), health(Role::Local));
+    let mut pull = options(&cell, "WORK_LOCAL", "default");
+    pull.unexplained_max = 2;
+    let running =
+        tokio::spawn(serve(cell.role(Role::Local).await, pull, handler, stop.clone(), state.clone()));
+    settled(&router, 4).await;
+    // All are done, one after the other, and none is taken for what killed them.
+    let report = state.report();
+    assert_eq!((report.handled, report.dead, most.load(Ordering::SeqCst)), (4, 0, 1), "{report:?}");
     stop.cancel();
     running.await.unwrap().unwrap();
 }

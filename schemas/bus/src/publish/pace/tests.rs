@@ -38,7 +38,7 @@ fn an_fsync_is_told_from_waiting_for_a_turn() {
         let mut pace = Pace::default();
         Server { single, turn }.meet(&mut pace, Instant::now(), Duration::from_secs(4));
         assert_eq!(pace.window(), if cheap { WIDE } else { NARROW }, "{name}: {pace:?}");
-        assert_eq!(pace.batch_pays_off(1_000), !cheap, "{name}");
+        assert_eq!(pace.batch_pays_off(Instant::now(), 1_000), !cheap, "{name}");
     }
 }
 
@@ -50,7 +50,7 @@ fn what_changed_is_learned_anew() {
     let now = Server { single: quick, turn }.meet(&mut pace, Instant::now(), Duration::from_secs(1));
     assert_eq!(pace.window(), WIDE);
     let now = Server { single: slow, turn }.meet(&mut pace, now, KNOWN * 2);
-    assert!(pace.batch_pays_off(100), "{pace:?}");
+    assert!(pace.batch_pays_off(now, 100), "{pace:?}");
     Server { single: quick, turn }.meet(&mut pace, now, KNOWN * 2);
     assert_eq!(pace.window(), WIDE);
 }
@@ -75,16 +75,24 @@ fn what_is_known_is_forgotten_also_while_nothing_waits() {
 #[test]
 fn one_that_was_alone_and_quick_cost_no_fsync() {
     let mut pace = Pace::default();
-    assert!(pace.gathers(), "dear until something else is known");
+    assert!(pace.dear().is_some(), "dear until something else is known");
     (0..200).for_each(|_| pace.lone_taken(Duration::from_micros(350)));
-    assert!(pace.gathers());
+    assert!(pace.dear().is_some());
     (0..20).for_each(|_| pace.lone_taken(Duration::from_micros(120)));
-    assert!(!pace.gathers());
+    assert!(pace.dear().is_none());
 }
 
 #[test]
 fn the_cost_of_a_batch_follows_the_last_ones() {
     let mut pace = Pace::default();
-    (0..200).for_each(|_| pace.batch_taken(Duration::from_millis(40), 2));
+    (0..200).for_each(|_| pace.batch_taken(Instant::now(), Duration::from_millis(40), 2));
     assert!((19..=20).contains(&pace.batch.as_millis()), "{:?}", pace.batch);
+}
+
+#[test]
+fn a_slow_batch_is_forgotten() {
+    let (mut pace, t0) = (Pace::default(), Instant::now());
+    (0..100).for_each(|_| pace.batch_taken(t0, Duration::from_secs(1), 1));
+    assert!(!pace.batch_pays_off(t0, 100));
+    assert!(pace.batch_pays_off(t0 + KNOWN, 100));
 }

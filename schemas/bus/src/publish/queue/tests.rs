@@ -105,9 +105,12 @@ fn flow(queue: &mut Queue<Entry>, gap: Duration, span: Duration) -> (usize, Vec<
 #[test]
 fn what_comes_steadily_is_gathered_where_singles_are_dear() {
     let (us, second) = (Duration::from_micros, Duration::from_secs(1));
-    // 4,000 a second: batches of what comes in 10 ms, all but the first 20 ms.
+    // 4,000 a second: batches of what comes in 10 ms, all but the first 100 ms.
     let (singles, batches) = flow(&mut queue_of(0, 1, Instant::now()), us(250), second);
-    assert!(singles < 100 && batches.iter().all(|size| (30..=45).contains(size)), "{singles} {batches:?}");
+    assert!(
+        singles < 450 && !batches.is_empty() && batches.iter().all(|size| (30..=45).contains(size)),
+        "{singles} {batches:?}"
+    );
     // 1,000 a second: nobody waits.
     assert_eq!(flow(&mut queue_of(0, 1, Instant::now()), us(1_000), second), (1_000, vec![]));
     // Where they are cheap, known from a crowd or from those that were alone, nobody waits either.
