@@ -5,6 +5,7 @@
 //! retry what failed; but a batch that the server refuses, or that a broken connection interrupted, is published again one by
 //! one where each message has an id.
 
+mod answer;
 mod backlog;
 mod pace;
 mod queue;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
 use futures::{FutureExt, StreamExt};
-use serde::Deserialize;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 use tidegate_schemas::metric;
 use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL};
@@ -24,11 +24,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::answer::{Answer, server_error, word};
 use self::backlog::Backlog;
 use self::queue::{Move, Queue};
 use self::shelf::{Shelf, Shipment};
 use crate::config::{BusConfig, PublishMode};
-use crate::error::{PublishError, wire_code};
+use crate::error::PublishError;
 use crate::event::{BusEvent, Denial, DeniedAction};
 use crate::message::{Outbound, Published};
 use crate::wire::{InBatch, header_map};
@@ -64,27 +65,6 @@ struct Actor {
     batch_prefix: String,
     mode: PublishMode,
     backlog: Arc<Backlog>,
-}
-
-/// A publish acknowledgement.
-#[derive(Debug, Deserialize)]
-struct Answer<'a> {
-    #[serde(default, borrow)]
-    stream: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    seq: u64,
-    #[serde(default)]
-    duplicate: bool,
-    #[serde(default)]
-    error: Option<AnswerError>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AnswerError {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
 }
 
 // === impl Publisher ===
@@ -396,33 +376,5 @@ fn queue_key(subject: &str) -> std::borrow::Cow<'static, str> {
         (Some("task" | "cancel"), Some(tenant)) => format!("TASKS_{tenant}").into(),
         (Some("$KV"), Some(bucket)) => format!("KV_{bucket}").into(),
         _ => subject.to_owned().into(),
-    }
-}
-
-fn server_error(message: &Outbound, error: &AnswerError) -> PublishError {
-    let (subject, reason) = (message.subject.clone(), error.description.clone());
-    match error.err_code {
-        wire_code::STORE_FAILED if reason.contains("per subject") => PublishError::Refused { subject },
-        wire_code::STORE_FAILED | wire_code::NO_RESOURCES | wire_code::NO_STORAGE => {
-            PublishError::Full { subject, reason }
-        }
-        wire_code::WRONG_SEQUENCE | wire_code::WRONG_SEQUENCE_CONSTANT => PublishError::Conflict { subject },
-        err_code => PublishError::Server { subject, err_code, reason },
-    }
-}
-
-fn word(error: &PublishError) -> &'static str {
-    match error {
-        PublishError::Refused { .. } => "refused",
-        PublishError::Conflict { .. } => "conflict",
-        PublishError::Full { .. } => "full",
-        PublishError::Denied { .. } => "denied",
-        PublishError::NoStream { .. } => "no_stream",
-        PublishError::Timeout { .. } => "timeout",
-        PublishError::Interrupted { .. } => "interrupted",
-        PublishError::TooLarge { .. } => "too_large",
-        PublishError::BadSubject { .. } => "bad_subject",
-        PublishError::Server { .. } => "server",
-        PublishError::Closed => "closed",
     }
 }

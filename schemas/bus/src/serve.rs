@@ -1,9 +1,9 @@
 //! The pull loop: a handler says what became of a message, and only the loop acknowledges.
 //!
 //! Each message runs as a task that the loop owns. Panics are caught; a message that keeps killing its handler becomes a dead
-//! letter; one that was in flight when processes died again and again runs alone first, since another may have killed them. A
-//! message that is put off stays with this process (with progress acknowledgements), so that every redelivery the
-//! server counts is one that nobody explained. On shutdown what runs may end within the drain time, the rest is given back.
+//! letter ([`suspect`]). A message that is put off stays with this process (with progress acknowledgements), so that every
+//! redelivery the server counts is one that nobody explained. On shutdown what runs may end within the drain time, the rest is
+//! given back.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

@@ -1,11 +1,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use tidegate_providers::Failure;
 use tidegate_providers::error::Wait;
 use tidegate_schemas::decision::Switch;
-use tidegate_schemas::header;
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::Position;
 use tidegate_schemas::result::{Finish, Usage};
 use tidegate_schemas::subject::Lane;
+use tidegate_schemas::ticket::Verifier;
 
 use super::*;
 use cloud_work::{CloudWork, name, verifier};
