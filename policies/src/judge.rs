@@ -96,7 +96,9 @@ impl Judge {
         let Some((tenant, agent)) = directory.agent(&task.tenant, &task.agent) else {
             return draft.reject(Code::UnknownPrincipal, sentence::UNKNOWN_PRINCIPAL.to_owned(), Vec::new());
         };
-        if facts.tenant_in_flight > tenant.quota.in_flight_max {
+        // What was admitted once, and comes back or was agreed to, is not turned away for the room it takes.
+        let admitted = facts.hop > 0 || facts.approval.is_some();
+        if !admitted && facts.tenant_in_flight > tenant.quota.in_flight_max {
             return draft.reject(Code::Overloaded, sentence::quota(tenant.quota.in_flight_max), Vec::new());
         }
         let mut circumstances = Circumstances::new(task, &draft.labels, tenant, facts, &draft.scan, found);

@@ -10,6 +10,7 @@ pub mod life;
 mod control;
 mod judges;
 mod knowledge;
+mod quota;
 mod run;
 mod shell;
 mod wait;

@@ -292,5 +292,8 @@ pub fn notice_kv(bucket: &str) -> String {
     format!("notice.kv.{bucket}")
 }
 
+/// Asks the recorder how many tasks of each tenant are open: an empty question, answered with a JSON object tenant → count.
+pub const QUERY_OPEN: &str = "query.audit.open";
+
 /// All notices.
 pub const NOTICE_ALL: &str = "notice.>";

@@ -150,9 +150,9 @@ pub(crate) struct ResultsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum TenantCommand {
-    /// Add a tenant: its account and stream, with the default quota.
+    /// Add a tenant: its account and stream.
     #[command(
-        after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu"
+        after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example --residency eu --in-flight-max 5000"
     )]
     Add {
         /// Its name.
@@ -166,8 +166,25 @@ pub(crate) enum TenantCommand {
         /// Providers that it allows; absent: all.
         #[arg(long, value_delimiter = ',')]
         providers: Option<Vec<Name>>,
+        /// Open tasks after which new ones are rejected as overloaded; absent: 100,000.
+        #[arg(long, value_name = "N")]
+        in_flight_max: Option<u64>,
         /// Why.
         #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
+    /// Change a tenant's quota.
+    #[command(
+        after_help = "Example:\n  tidegate tenant quota globex --in-flight-max 500 --reason 'batch night'"
+    )]
+    Quota {
+        /// Its name.
+        name: Name,
+        /// Open tasks after which new ones are rejected as overloaded.
+        #[arg(long, value_name = "N")]
+        in_flight_max: u64,
+        /// Why.
+        #[arg(long)]
         reason: String,
     },
     /// List them.

@@ -37,13 +37,23 @@ pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<Ex
     let cell = Cell::open(&global.cell)?;
     match command {
         TenantCommand::List => list(global, &cell).await,
-        TenantCommand::Add { name, owner, residency, providers, reason } => {
-            let tenant = Tenant {
+        TenantCommand::Quota { name, in_flight_max, reason } => {
+            change(&cell, &reason, |directory| {
+                let known = directory.tenants.get_mut(&name).with_context(|| unknown(&name))?;
+                known.quota.in_flight_max = in_flight_max;
+                Ok(())
+            })
+            .await?;
+            told(global, &format!("tenant `{name}` may have {in_flight_max} open tasks"))
+        }
+        TenantCommand::Add { name, owner, residency, providers, in_flight_max, reason } => {
+            let mut tenant = Tenant {
                 owner,
                 residency: residency.into_iter().collect(),
                 providers: providers.map(|list| list.into_iter().collect()),
                 ..Tenant::default()
             };
+            tenant.quota.in_flight_max = in_flight_max.unwrap_or(tenant.quota.in_flight_max);
             change(&cell, &reason, |directory| {
                 if directory.tenants.contains_key(&name) {
                     bail!("tenant `{name}` is there already");
@@ -75,12 +85,13 @@ async fn list(global: &Global, cell: &Cell) -> Result<ExitCode> {
             vec![
                 name.to_string(),
                 t.owner.clone(),
+                t.quota.in_flight_max.to_string(),
                 names(t.agents.keys().collect()),
                 names(t.tools.keys().collect()),
             ]
         })
         .collect();
-    output::table(&["TENANT", "OWNER", "AGENTS", "TOOLS"], &rows);
+    output::table(&["TENANT", "OWNER", "OPEN MAX", "AGENTS", "TOOLS"], &rows);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -129,6 +129,31 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
 }
 
 #[tokio::test]
+async fn story_a_tenant_beyond_its_quota_is_told_to_come_again() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    cell.tidegate(&["tenant", "quota", "acme", "--in-flight-max", "2", "--reason", "a drill"]).await?;
+    // Held tasks stay open until a person decides.
+    let held = json!({ "labels": { "sensitivity": "public", "stakes": "high" },
+        "input": { "messages": [{ "role": "user", "content": "May I?" }] } });
+    for _ in 0..3 {
+        agent.publish("chat", None, Headers::new(), held.to_string().into_bytes()).await?;
+    }
+    let rejected = until("the open tasks to be counted", SOON, || async {
+        let result = agent.ask("embed", embed()).await?;
+        Ok((result.state == State::Rejected).then_some(result))
+    })
+    .await?;
+    let error = rejected.error.context("an error")?;
+    assert_eq!(error.code, Code::Overloaded, "{error:?}");
+    assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
+    // Negative control: with room for more the same task runs.
+    cell.tidegate(&["tenant", "quota", "acme", "--in-flight-max", "100", "--reason", "it is over"]).await?;
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed);
+    Ok(())
+}
+
+#[tokio::test]
 async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let python =

@@ -12,6 +12,7 @@ use tidegate_audit::{Cursor, Filter, ReadError, Record, Status};
 use tidegate_bus::{ApiError, CancellationToken, Discovery, Endpoint, Query};
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::result::State;
+use tidegate_schemas::subject::QUERY_OPEN;
 use tokio::task::JoinSet;
 
 use crate::shared::Shared;
@@ -115,6 +116,7 @@ pub(crate) async fn serve(
         ("audit-records", RECORDS),
         ("audit-task", TASK),
         ("audit-workflow", WORKFLOW),
+        ("audit-open", QUERY_OPEN),
     ] {
         let endpoint = discovery.endpoint(name, subject).await?;
         tasks.spawn(listen(endpoint, shared.clone(), shutdown.clone()));
@@ -143,6 +145,7 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
             let record = read(shared, |reader| reader.status()).await?;
             encode(&StatusAnswer { record, lag: shared.lag(), refused: shared.refused() })
         }
+        QUERY_OPEN => encode(&read(shared, |reader| reader.open_by_tenant()).await?),
         RECORDS => {
             let filter: Filter = question(query)?;
             let page = read(shared, move |reader| reader.query(&filter)).await?;

@@ -1,5 +1,7 @@
 //! Tasks: one task's timeline, a workflow's tree, and the tasks that are still open.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable as _};
 use serde::{Deserialize, Serialize};
@@ -129,6 +131,29 @@ impl Reader {
     /// As [`Reader::get`].
     pub fn open_tasks(&self, limit: usize) -> Result<Vec<OpenTask>, ReadError> {
         self.open_until(u64::MAX, limit)
+    }
+
+    /// How many tasks of each tenant are open.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn open_by_tenant(&self) -> Result<BTreeMap<Name, u64>, ReadError> {
+        let txn = self.begin()?;
+        let tenants = Heads::read(&txn)?.tenants;
+        let open = txn.open_table(table::OPEN).map_err(Failure::from)?;
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        for row in open.iter().map_err(Failure::from)? {
+            let (key, _) = row.map_err(Failure::from)?;
+            let place =
+                key.value().split_first_chunk::<8>().and_then(|(_, place)| table::split_task_key(place));
+            if let Some((_, tenant, _)) = place {
+                *counts.entry(tenant).or_default() += 1;
+            }
+        }
+        let named = |(name, number): (&String, &u32)| {
+            Some((Name::new(name).ok()?, counts.get(number).copied().filter(|count| *count > 0)?))
+        };
+        Ok(tenants.iter().filter_map(named).collect())
     }
 
     fn open_until(&self, until_ms: u64, limit: usize) -> Result<Vec<OpenTask>, ReadError> {

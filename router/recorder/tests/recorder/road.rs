@@ -8,7 +8,7 @@ use tidegate_bus::Role;
 use tidegate_bus::topology::RECORDER;
 use tidegate_recorder::service;
 use tidegate_schemas::ids::Position;
-use tidegate_schemas::subject::{EVENTS, RESULTS, WORK_LOCAL};
+use tidegate_schemas::subject::{EVENTS, QUERY_OPEN, RESULTS, WORK_LOCAL};
 
 use crate::cell::{Cell, result, road, task, task_id};
 
@@ -109,6 +109,10 @@ async fn questions_are_answered_over_nats() {
     let found = ask(service::TASK, json!({"task": task_id(3)})).await;
     assert_eq!(found["timelines"][0]["state"], "completed");
     assert_eq!(found["timelines"][0]["records"][0]["kind"], "task");
+    assert_eq!(ask(QUERY_OPEN, json!({})).await, json!({}));
+    cell.agent().await.publish(task(6, 300_000)).await.unwrap();
+    cell.until_records(16).await;
+    assert_eq!(ask(QUERY_OPEN, json!({})).await, json!({ "acme": 1 }));
     assert_eq!(ask(service::TASK, json!({"task": task_id(99)})).await["timelines"], json!([]));
     assert_eq!(ask(service::RECORDS, json!({"no_such_field": 1})).await, Value::Null, "refused");
     running.stop().await;

@@ -38,6 +38,8 @@ const EPOCH: Duration = Duration::from_millis(20);
 const EPOCH_ACKS: u32 = 16;
 /// How long what was learned counts: disks and machines change.
 const KNOWN: Duration = Duration::from_secs(5);
+/// The same of singles that are dear: to learn it anew, a crowd has to go as singles.
+const KNOWN_DEAR: Duration = Duration::from_secs(30);
 /// What a batch costs until one was measured.
 const BATCH_FIRST: Duration = Duration::from_millis(4);
 /// Weight of a new measurement of a batch.
@@ -138,7 +140,8 @@ impl Pace {
 
     /// A single was taken. It tells what singles cost only while others wait for room (`crowded`).
     pub(super) fn single_taken(&mut self, now: Instant, crowded: bool) {
-        if self.known_at.is_some_and(|at| now.duration_since(at) > KNOWN) {
+        let known = if matches!(self.singles, Singles::Dear(_)) { KNOWN_DEAR } else { KNOWN };
+        if self.known_at.is_some_and(|at| now.duration_since(at) > known) {
             // What is on its way of the window before tells nothing of the next.
             self.epoch = Epoch { skip: self.window(), ..Epoch::default() };
             self.singles = Singles::Unknown;

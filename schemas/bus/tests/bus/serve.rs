@@ -135,7 +135,7 @@ async fn what_processes_died_of_is_looked_for_one_by_one() {
         raw.get_consumer_from_stream("default", "WORK_LOCAL").await.unwrap();
     for _ in 0..3 {
         let mut messages =
-            consumer.fetch().max_messages(4).expires(Duration::from_secs(5)).messages().await.unwrap();
+            consumer.batch().max_messages(4).expires(Duration::from_secs(5)).messages().await.unwrap();
         for _ in 0..4 {
             let message = messages.next().await.unwrap().unwrap();
             message.ack_with(async_nats::jetstream::AckKind::Nak(None)).await.unwrap();

@@ -51,7 +51,7 @@ fn what_changed_is_learned_anew() {
     assert_eq!(pace.window(), WIDE);
     let now = Server { single: slow, turn }.meet(&mut pace, now, KNOWN * 2);
     assert!(pace.batch_pays_off(now, 100), "{pace:?}");
-    Server { single: quick, turn }.meet(&mut pace, now, KNOWN * 2);
+    Server { single: quick, turn }.meet(&mut pace, now, KNOWN_DEAR * 2);
     assert_eq!(pace.window(), WIDE);
 }
 
