@@ -54,6 +54,7 @@ pub(crate) fn header_map(message: &Outbound, batch: Option<InBatch<'_>>) -> Head
 }
 
 /// A name in the client's form; a constant one is not copied.
+#[expect(clippy::ptr_arg, reason = "whether it is a constant is what matters")]
 fn header_name(name: &Cow<'static, str>) -> HeaderName {
     match name {
         // Other clients read this one in its own spelling too.
