@@ -20,7 +20,7 @@ use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
-use tidegate_schemas::subject::{EVENTS, Subject};
+use tidegate_schemas::subject::{EVENTS, Lane, Subject};
 
 /// Times a pointer is read again when another router moved it meanwhile.
 const TRIES_MAX: u32 = 8;
@@ -101,7 +101,9 @@ async fn switches(
     change: impl Fn(&[Switch]) -> Vec<Switch>,
 ) -> Result<(), ControlError> {
     moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now: Option<Flags>| {
-        let now = now.unwrap_or_default();
+        // Where the switches are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
+        let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
+        let now = now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() });
         (now.event < event).then(|| Flags { event, switches: change(&now.switches) })
     })
     .await

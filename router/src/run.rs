@@ -85,7 +85,13 @@ pub async fn run(
         bus.kv_notices(FLAGS_BUCKET).await?,
     ];
     let (known, watching) = watch::channel(Knowledge::load(&bus).await?);
-    let shell = Shell { bus: bus.clone(), cell: config.cell.clone(), signer, known: watching };
+    let shell = Shell {
+        bus: bus.clone(),
+        cell: config.cell.clone(),
+        signer,
+        known: watching,
+        admitted: Arc::default(),
+    };
     let mut loops = JoinSet::new();
     let options = |consumer: ConsumerSpec| {
         PullOptions::new(consumer).with_in_flight(config.in_flight_max, config.in_flight_max)

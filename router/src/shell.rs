@@ -1,5 +1,7 @@
 //! Performs what a message's life asks for, and brings the answers back to it.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,8 +36,32 @@ const FULL_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Shell {
     pub(crate) bus: Bus,
     pub(crate) cell: String,
-    pub(crate) signer: std::sync::Arc<Signer>,
+    pub(crate) signer: Arc<Signer>,
     pub(crate) known: watch::Receiver<Knowledge>,
+    pub(crate) admitted: Arc<Admitted>,
+}
+
+/// Messages that were put off after something of them may have been sent: a quota must not turn them away now.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    positions: Mutex<HashSet<Position>>,
+}
+
+/// Positions kept, count; what is forgotten may be turned away though its work is on its way, and ends once all the same.
+const ADMITTED_MAX: usize = 16_384;
+
+impl Admitted {
+    fn note(&self, position: &Position) {
+        let mut all = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= ADMITTED_MAX {
+            all.clear();
+        }
+        all.insert(position.clone());
+    }
+
+    fn take(&self, position: &Position) -> bool {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).remove(position)
+    }
 }
 
 /// Why a message is taken up again later.
@@ -65,7 +91,9 @@ impl Handler for Shell {
             payload: message.payload.clone(),
             time: message.published,
         };
-        self.live(stored, refused).await
+        // Delivered before: its work may be stored already.
+        let admitted = message.delivered > 1 || self.admitted.take(&stored.position);
+        self.live(stored, refused, admitted).await
     }
 
     fn poison(&self, message: &Inbound) -> Dead {
@@ -117,14 +145,15 @@ fn result_message(result: &TaskResult, cause: &Position) -> Outbound {
 }
 
 impl Shell {
-    /// Lives a message's life to its end.
+    /// Lives a message's life to its end. No quota turns away what was `admitted` before.
     pub(crate) async fn live(
         &self,
         stored: Stored,
         refused: Option<tidegate_schemas::code::Refused>,
+        admitted: bool,
     ) -> Verdict {
         let position = stored.position.clone();
-        match self.perform(stored, refused).await {
+        match self.perform(stored, refused, admitted).await {
             Ok(Disposition::Ack) => Verdict::Done,
             Ok(Disposition::Dead(refused)) => {
                 let mut dead = Dead::new(refused.code, refused.sentence);
@@ -134,6 +163,7 @@ impl Shell {
             Err(later) => {
                 let full = matches!(later, Later::Publish(PublishError::Full { .. }));
                 tracing::warn!(message = %position, error = %later, "Put a message off.");
+                self.admitted.note(&position);
                 Verdict::Retry { after: if full { FULL_AFTER } else { RETRY_AFTER } }
             }
         }
@@ -143,8 +173,12 @@ impl Shell {
         &self,
         stored: Stored,
         refused: Option<tidegate_schemas::code::Refused>,
+        admitted: bool,
     ) -> Result<Disposition, Later> {
-        let known = self.known.borrow().clone();
+        let mut known = self.known.borrow().clone();
+        if admitted {
+            known.in_flight = Arc::default();
+        }
         let random = randomness();
         let (mut life, mut step) =
             Life::begin(stored, refused, &self.context(&known, random, &known.judges.lend()));
@@ -236,7 +270,7 @@ impl Handler for ControlShell {
             }
             Ok(Then::TakeUp(stored)) => {
                 let about = (Position::new(stored.stream.clone(), stored.sequence), stored.subject.clone());
-                match self.shell.live(stored_of(*stored), None).await {
+                match self.shell.live(stored_of(*stored), None, true).await {
                     Verdict::Done => Verdict::Done,
                     Verdict::Dead(dead) => Verdict::Dead(Box::new(Dead { about: Some(about), ..*dead })),
                     // Acts come one after the other: the next one, which may switch a lane off, must not wait for this.

@@ -153,7 +153,7 @@ impl Conductor {
             let waited = since.elapsed();
             if waited >= self.cause_wait {
                 self.give_up(&stream, &cause.to_string(), "it did not come in time");
-            } else if !is_recorded(&cause.stream) {
+            } else if !is_recorded(&cause.stream) || self.shared.is_lost(&cause.stream) {
                 self.give_up(&stream, &cause.to_string(), "its stream is not recorded");
             } else if waited >= ASK_AFTER && self.asked.insert((stream.clone(), cause.to_string())) {
                 let (bus, hopeless) = (self.bus.clone(), hopeless.clone());

@@ -92,6 +92,8 @@ impl Feeder {
                 Ok(()) => return,
                 Err(error) => {
                     warn!(stream = self.stream, %error, "A stream cannot be recorded for now.");
+                    let another = matches!(error, FeedError::Another { .. } | FeedError::Younger { .. });
+                    self.shared.lose(&self.stream, another);
                     self.health.not_ready(&part, error.to_string());
                     self.shared.refuse(&self.stream, Some(error.to_string()));
                 }
@@ -127,6 +129,7 @@ impl Feeder {
         session.fill(acked).await?;
         self.health.ready(part);
         self.shared.refuse(&self.stream, None);
+        self.shared.lose(&self.stream, false);
         session.run().await
     }
 

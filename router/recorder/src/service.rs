@@ -2,6 +2,7 @@
 //! where the key is.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -26,6 +27,8 @@ pub const TASK: &str = "query.audit.task";
 /// Subject of questions for a workflow: a [`WorkflowQuestion`], answered with a [`Workflow`].
 pub const WORKFLOW: &str = "query.audit.workflow";
 
+/// Open tasks are counted at most this often, whoever asks.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Longest question, bytes.
 const QUESTION_BYTES_MAX: usize = 16 * 1024;
 /// Longest list of records in an answer, bytes; an answer stays below 1 MiB.
@@ -145,7 +148,10 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
             let record = read(shared, |reader| reader.status()).await?;
             encode(&StatusAnswer { record, lag: shared.lag(), refused: shared.refused() })
         }
-        QUERY_OPEN => encode(&read(shared, |reader| reader.open_by_tenant()).await?),
+        QUERY_OPEN => match shared.open(COUNT_EVERY).await {
+            Some(counts) => encode(&counts.map_err(|error| Refusal(500, error.to_string()))?),
+            None => Err(Refusal(503, "the record is behind; open tasks are not counted now".to_owned())),
+        },
         RECORDS => {
             let filter: Filter = question(query)?;
             let page = read(shared, move |reader| reader.query(&filter)).await?;

@@ -1,13 +1,18 @@
 //! What the parts of the recorder share: positions, a reader of the record, what is odd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tidegate_audit::{ReadError, Reader};
+use tidegate_schemas::ids::Name;
 use tokio::sync::watch;
 
 /// Longest list of streams that could not be recorded, kept for the status.
 const REFUSED_MAX: usize = 64;
+
+/// Messages that may be missing in the record while open tasks are counted from it.
+const BEHIND: u64 = 5_000;
 
 /// Shared by all parts. Cheap to clone.
 #[derive(Clone, Default)]
@@ -25,6 +30,10 @@ struct Inner {
     last: Mutex<BTreeMap<String, u64>>,
     /// Streams that cannot be recorded, and why.
     refused: Mutex<BTreeMap<String, String>>,
+    /// Streams that will not be recorded until somebody does something.
+    lost: Mutex<BTreeSet<String>>,
+    /// Open tasks by tenant, as they were last counted.
+    open: Mutex<Option<(Instant, BTreeMap<Name, u64>)>>,
 }
 
 impl Shared {
@@ -90,6 +99,39 @@ impl Shared {
                 refused.remove(stream);
             }
         }
+    }
+
+    /// A stream is another one than was recorded, or is itself again.
+    pub(crate) fn lose(&self, stream: &str, lost: bool) {
+        let mut all = lock(&self.inner.lost);
+        if lost {
+            all.insert(stream.to_owned());
+        } else {
+            all.remove(stream);
+        }
+    }
+
+    /// Whether nothing of a stream will be recorded.
+    pub(crate) fn is_lost(&self, stream: &str) -> bool {
+        lock(&self.inner.lost).contains(stream)
+    }
+
+    /// How many tasks of each tenant are open, counted at most once in so long. None while the record is not open, or is so
+    /// far behind the streams that it would count what has ended.
+    pub(crate) async fn open(&self, every: Duration) -> Option<Result<BTreeMap<Name, u64>, ReadError>> {
+        if self.lag().values().sum::<u64>() > BEHIND || !self.refused().is_empty() {
+            return None;
+        }
+        if let Some((at, counts)) = lock(&self.inner.open).clone()
+            && at.elapsed() < every
+        {
+            return Some(Ok(counts));
+        }
+        let counts = self.read(Reader::open_by_tenant).await?;
+        if let Ok(counts) = &counts {
+            *lock(&self.inner.open) = Some((Instant::now(), counts.clone()));
+        }
+        Some(counts)
     }
 
     /// Streams that cannot be recorded, and why.

@@ -317,9 +317,9 @@ async fn own<H: Handler>(shared: Arc<Shared<H>>, message: Inbound, reply: String
 
 /// Handles a message, again and again while it is put off.
 async fn attempt<H: Handler>(shared: &Shared<H>, message: &Inbound) -> Outcome {
-    let suspect = message.delivered > shared.options.unexplained_max;
-    let under_way = shared.suspects.take(message.sequence);
-    if suspect && under_way.is_given_up(message.delivered, shared.options.unexplained_max) {
+    let mut suspect = message.delivered > shared.options.unexplained_max;
+    let (suspects, sequence) = (&shared.suspects, message.sequence);
+    if suspect && suspects.gives_up(sequence, message.delivered, shared.options.unexplained_max) {
         let dead = std::panic::catch_unwind(AssertUnwindSafe(|| shared.handler.poison(message)));
         let fallback = |_| Dead::new(Code::Poison, "the message made its handler fail again and again");
         return Outcome::Dead(Box::new(dead.unwrap_or_else(fallback)));
@@ -330,16 +330,19 @@ async fn attempt<H: Handler>(shared: &Shared<H>, message: &Inbound) -> Outcome {
             () = shared.drain.cancelled() => return Outcome::GiveBack,
             permit = shared.turn(suspect) => permit,
         };
+        let running = suspects.runs(sequence);
         let verdict = AssertUnwindSafe(shared.handler.handle(message)).catch_unwind().await;
-        drop(permit);
+        drop((running, permit));
         match verdict {
             Ok(Verdict::Done) => return Outcome::Done,
             Ok(Verdict::Dead(dead)) => return Outcome::Dead(dead),
             Err(_) => {
-                under_way.panicked();
+                suspects.panicked(sequence);
                 return Outcome::Panicked;
             }
             Ok(Verdict::Retry { after }) => {
+                // Its handler came through.
+                suspect = false;
                 shared.health.counters().retried.fetch_add(1, Ordering::Relaxed);
                 tokio::select! {
                     () = shared.drain.cancelled() => return Outcome::GiveBack,

@@ -1,7 +1,6 @@
 //! What this process knows beside its messages: what is switched off, who was withdrawn, and what is under way.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidegate_schemas::decision::Switch;
@@ -21,8 +20,6 @@ pub(crate) type Whose = (Name, TaskId);
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     off: RwLock<Arc<[Switch]>>,
-    /// The switches were found once.
-    found_off: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -98,15 +95,8 @@ impl Desk {
         self.off.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets what is off, and whether that was `found` in the bucket.
-    pub(crate) fn set_off(&self, switches: Vec<Switch>, found: bool) {
+    pub(crate) fn set_off(&self, switches: Vec<Switch>) {
         *self.off.write().unwrap_or_else(PoisonError::into_inner) = switches.into();
-        self.found_off.fetch_or(found, Ordering::Relaxed);
-    }
-
-    /// Whether there ever were switches.
-    pub(crate) fn knows_off(&self) -> bool {
-        self.found_off.load(Ordering::Relaxed)
     }
 
     /// A panic while the lock was held leaves whole sets behind.

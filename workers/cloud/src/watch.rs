@@ -60,18 +60,17 @@ pub(crate) async fn load_flags(bus: &Bus, desk: &Desk) -> Result<(), KvError> {
     let entry = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await?;
     let switches = match &entry {
         Some(entry) => read(&entry.value),
-        None if desk.knows_off() => gone(),
-        None => Vec::new(),
+        None => gone(),
     };
     if desk.off().as_ref() != switches.as_slice() {
         let revision = entry.as_ref().map(|entry| entry.revision);
         info!(off = switches.len(), revision, "The switches changed.");
     }
-    desk.set_off(switches, entry.is_some());
+    desk.set_off(switches);
     Ok(())
 }
 
-/// Where there were switches and are none any more, nobody knows what they would say: everything is off.
+/// A provisioned cell has switches. Where there are none, nobody knows what they would say: everything is off.
 fn gone() -> Vec<Switch> {
     error!("The switches are gone; nothing leaves until they are written anew.");
     vec![Switch::default()]

@@ -1,6 +1,6 @@
 //! Messages that were delivered more often than anybody can explain: which of them are given up.
 //!
-//! Where the handler was seen to panic, or still holds an earlier delivery, it is the message. Where whole processes died it
+//! Where the handler was seen to panic, or still works on an earlier delivery, it is the message. Where whole processes died it
 //! may have been another message that they worked on; so each suspect runs again, alone, and many times more.
 
 use std::collections::{HashMap, HashSet};
@@ -23,13 +23,13 @@ pub(super) struct Suspects {
 #[derive(Debug, Default)]
 struct Seen {
     panicked: HashSet<u64>,
-    /// Deliveries that are held now.
-    under_way: HashMap<u64, u32>,
+    /// Messages that a handler works on now, and how many do.
+    running: HashMap<u64, u32>,
 }
 
-/// A delivery that is held.
+/// A handler works on a message.
 #[derive(Debug)]
-pub(super) struct UnderWay<'a> {
+pub(super) struct Running<'a> {
     suspects: &'a Suspects,
     sequence: u64,
 }
@@ -42,9 +42,27 @@ pub(super) async fn any_order() {
 // === impl Suspects ===
 
 impl Suspects {
-    pub(super) fn take(&self, sequence: u64) -> UnderWay<'_> {
-        *self.lock().under_way.entry(sequence).or_default() += 1;
-        UnderWay { suspects: self, sequence }
+    /// A handler begins to work on a message.
+    pub(super) fn runs(&self, sequence: u64) -> Running<'_> {
+        *self.lock().running.entry(sequence).or_default() += 1;
+        Running { suspects: self, sequence }
+    }
+
+    /// Whether a message that was delivered more than `unexplained_max` times is given up.
+    pub(super) fn gives_up(&self, sequence: u64, delivered: u64, unexplained_max: u64) -> bool {
+        let seen = self.lock();
+        seen.panicked.contains(&sequence)
+            || seen.running.contains_key(&sequence)
+            || delivered > unexplained_max.saturating_mul(ALONE_TIMES)
+    }
+
+    /// A handler panicked.
+    pub(super) fn panicked(&self, sequence: u64) {
+        let mut seen = self.lock();
+        if seen.panicked.len() >= PANICKED_MAX {
+            seen.panicked.clear();
+        }
+        seen.panicked.insert(sequence);
     }
 
     /// A panic while the lock was held leaves whole sets behind.
@@ -53,34 +71,13 @@ impl Suspects {
     }
 }
 
-// === impl UnderWay ===
-
-impl UnderWay<'_> {
-    /// Whether a message that was delivered more than `unexplained_max` times is given up.
-    pub(super) fn is_given_up(&self, delivered: u64, unexplained_max: u64) -> bool {
-        let seen = self.suspects.lock();
-        seen.panicked.contains(&self.sequence)
-            || seen.under_way.get(&self.sequence).is_some_and(|held| *held > 1)
-            || delivered > unexplained_max.saturating_mul(ALONE_TIMES)
-    }
-
-    /// Its handler panicked.
-    pub(super) fn panicked(&self) {
-        let mut seen = self.suspects.lock();
-        if seen.panicked.len() >= PANICKED_MAX {
-            seen.panicked.clear();
-        }
-        seen.panicked.insert(self.sequence);
-    }
-}
-
-impl Drop for UnderWay<'_> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         let mut seen = self.suspects.lock();
-        if let Some(held) = seen.under_way.get_mut(&self.sequence) {
-            *held -= 1;
-            if *held == 0 {
-                seen.under_way.remove(&self.sequence);
+        if let Some(running) = seen.running.get_mut(&self.sequence) {
+            *running -= 1;
+            if *running == 0 {
+                seen.running.remove(&self.sequence);
             }
         }
     }
@@ -93,17 +90,15 @@ mod tests {
     #[test]
     fn who_is_given_up() {
         let suspects = Suspects::default();
-        let first = suspects.take(7);
-        assert!(!first.is_given_up(6, 5), "it may have been another message");
-        assert!(first.is_given_up(21, 5), "nobody waits for ever");
-        let again = suspects.take(7);
-        assert!(again.is_given_up(6, 5), "an earlier delivery is still held");
-        drop(first);
-        assert!(!again.is_given_up(6, 5));
-        again.panicked();
-        drop(again);
-        assert!(suspects.take(7).is_given_up(6, 5));
-        assert!(!suspects.take(8).is_given_up(6, 5), "negative control: another message");
-        assert!(suspects.lock().under_way.is_empty());
+        assert!(!suspects.gives_up(7, 6, 5), "it may have been another message");
+        assert!(suspects.gives_up(7, 21, 5), "nobody waits for ever");
+        let running = suspects.runs(7);
+        assert!(suspects.gives_up(7, 6, 5), "a handler still works on an earlier delivery");
+        drop(running);
+        assert!(!suspects.gives_up(7, 6, 5));
+        suspects.panicked(7);
+        assert!(suspects.gives_up(7, 6, 5));
+        assert!(!suspects.gives_up(8, 6, 5), "negative control: another message");
+        assert!(suspects.lock().running.is_empty());
     }
 }

@@ -15,6 +15,7 @@ use tidegate_bus::{
     topology,
 };
 use tidegate_cloud::{CloudConfig, ProviderConfig, RunError};
+use tidegate_schemas::control::{FLAGS_BUCKET, FLAGS_KEY};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,6 +96,8 @@ impl Cell {
         };
         provision(&connect(Role::Provisioner).await, &topology(&shape, &directory)).await.unwrap();
         let router = connect(Role::Router).await;
+        // As a provisioned cell has them.
+        router.kv_put(FLAGS_BUCKET, FLAGS_KEY, r#"{"event":0,"switches":[]}"#).await.unwrap();
         let captured = Arc::<Mutex<Vec<Captured>>>::default();
         let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
