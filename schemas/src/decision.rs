@@ -14,6 +14,8 @@ use crate::ids::Name;
 use crate::labels::{Labels, Sensitivity, Stakes};
 use crate::subject::Lane;
 
+mod grouped;
+
 /// What was concluded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
@@ -27,6 +29,8 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<Destination>,
     /// Every destination of the bundle, and why or why not, by name.
+    #[serde(with = "grouped")]
+    #[schemars(with = "Vec<grouped::Group<'static>>")]
     pub considered: Vec<Considered>,
     /// Policies that determined the outcome, sorted.
     pub determining: Vec<String>,
@@ -99,14 +103,13 @@ pub struct Destination {
 }
 
 /// One destination that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Considered {
     /// Its name in the bundle.
     pub destination: Name,
     /// What came of it.
     pub verdict: Considering,
     /// Policies behind that, sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
 }
 

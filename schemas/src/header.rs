@@ -115,7 +115,8 @@ impl Headers {
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
             name = name.to_ascii_lowercase().into();
         }
-        if value.bytes().any(|b| b == b'\r' || b == b'\n') {
+        // One look for each is a search of whole words; both at once is one of bytes.
+        if value.as_bytes().contains(&b'\r') || value.as_bytes().contains(&b'\n') {
             value = value.replace(['\r', '\n'], " ");
         }
         match self.0.iter_mut().find(|(n, _)| *n == name) {

@@ -3,9 +3,11 @@
 //! serde_json keeps the last of two equal keys silently; two readers of one message may then see two messages. Here a
 //! duplicate is an error (RFC 8259 §4 calls it unpredictable).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::code::{Code, Refused};
@@ -16,8 +18,7 @@ use crate::limits::JSON_DEPTH_MAX;
 /// # Errors
 /// [`Refused`] with the limit that was passed, or where the document stops being a `T`. Never quotes the document.
 pub fn read<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, Refused> {
-    check(bytes, bytes_max)?;
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_str(checked(bytes, bytes_max)?).map_err(|error| {
         Refused::new(
             Code::InvalidField,
             format!("a field is missing or malformed at line {} column {}", error.line(), error.column()),
@@ -30,6 +31,10 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, Re
 /// # Errors
 /// [`Refused`] with the first rule that the document breaks.
 pub fn check(bytes: &[u8], bytes_max: usize) -> Result<(), Refused> {
+    checked(bytes, bytes_max).map(drop)
+}
+
+fn checked(bytes: &[u8], bytes_max: usize) -> Result<&str, Refused> {
     if bytes.len() > bytes_max {
         return Err(Refused::new(Code::TooLarge, format!("{} bytes; the limit is {bytes_max}", bytes.len())));
     }
@@ -40,7 +45,7 @@ pub fn check(bytes: &[u8], bytes_max: usize) -> Result<(), Refused> {
         return Err(Refused::new(Code::TooDeep, format!("JSON nests deeper than {JSON_DEPTH_MAX} levels")));
     }
     let mut reader = serde_json::Deserializer::from_str(text);
-    Distinct.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| {
+    Distinct.deserialize(&mut reader).and_then(|()| reader.end()).map(|()| text).map_err(|error| {
         Refused::new(
             Code::InvalidJson,
             format!(
@@ -110,13 +115,82 @@ impl<'de> Visitor<'de> for Distinct {
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            if !keys.insert(key) {
+        let mut keys = Keys::default();
+        while let Some(Key(key)) = entries.next_key()? {
+            if !keys.is_new(key) {
                 return Err(serde::de::Error::custom("duplicate key"));
             }
             entries.next_value_seed(Distinct)?;
         }
         Ok(())
+    }
+}
+
+/// Keys of an object so far. Few are compared one by one, which beats hashing.
+#[derive(Default)]
+struct Keys<'de> {
+    few: Vec<Cow<'de, str>>,
+    many: HashSet<Cow<'de, str>>,
+}
+
+impl<'de> Keys<'de> {
+    const FEW: usize = 16;
+
+    fn is_new(&mut self, key: Cow<'de, str>) -> bool {
+        if self.few.contains(&key) || self.many.contains(&key) {
+            return false;
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(key);
+        } else {
+            self.many.insert(key);
+        }
+        true
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        reader.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_stands_twice_is_found_wherever_it_stands() {
+        let object = |keys: &[String]| {
+            let entries: Vec<String> = keys.iter().map(|key| format!("\"{key}\":1")).collect();
+            format!("{{\"in\":[{{{}}}]}}", entries.join(","))
+        };
+        for count in [1_usize, 2, 16, 17, 18, 40] {
+            let keys: Vec<String> = (0..count).map(|at| format!("k{at}")).collect();
+            assert_eq!(check(object(&keys).as_bytes(), 10_000), Ok(()), "{count}");
+            for again in &keys {
+                let twice = [keys.as_slice(), std::slice::from_ref(again)].concat();
+                let refused = check(object(&twice).as_bytes(), 10_000).map_err(|refused| refused.code);
+                assert_eq!(refused, Err(Code::InvalidJson), "{count} keys and {again}");
+            }
+        }
+        // The same key, written with an escape.
+        assert!(check(br#"{"a":1,"\u0061":2}"#, 100).is_err());
     }
 }

@@ -11,6 +11,7 @@ pub mod dead;
 pub mod decision;
 pub mod directory;
 pub mod labels;
+pub mod live;
 pub mod result;
 pub mod review;
 pub mod step;

@@ -16,7 +16,6 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("task.classify.json", schema_for!(crate::task::Classify).to_value()),
         ("task.embed.json", schema_for!(crate::task::Embed).to_value()),
         ("decision.json", schema_for!(crate::decision::Decision).to_value()),
-        ("ticket.json", schema_for!(crate::ticket::Claims).to_value()),
         ("work.local.json", schema_for!(crate::work::LocalWork).to_value()),
         ("attempt.json", schema_for!(crate::attempt::Attempt).to_value()),
         ("step.json", schema_for!(crate::step::Step).to_value()),
@@ -24,6 +23,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("review.json", schema_for!(crate::review::Review).to_value()),
         ("verdict.json", schema_for!(crate::review::Verdict).to_value()),
         ("dead.json", schema_for!(crate::dead::DeadLetter).to_value()),
+        ("state.json", schema_for!(crate::live::Transition<'_>).to_value()),
+        ("delta.json", schema_for!(crate::live::Delta<'_>).to_value()),
         ("control.json", schema_for!(crate::control::Control).to_value()),
         ("directory.json", schema_for!(crate::directory::Directory).to_value()),
     ]

@@ -1,92 +1,32 @@
 //! The ticket: a signed statement that lets one exact payload go to one exact destination for a short time.
 //!
-//! On the wire: `tg1.<claims>.<signature>`, both base64url without padding (RFC 4648 §5). The claims are the exact JSON
-//! bytes that were signed, so nothing has to be canonical; Ed25519 (RFC 8032) signs `tidegate ticket v1` ‖ 0x00 ‖ claims.
+//! On the wire: base64url without padding (RFC 4648 §5) of a tagged `COSE_Sign1` (RFC 9052 §4.2) in deterministic CBOR
+//! (RFC 8949 §4.2.1): protected header `{1: -8 (EdDSA), 4: key id}`, nothing unprotected, payload the [`Claims`] as a map by
+//! number, external data `tidegate ticket v1`. Any other form of the same statement is refused, and no other algorithm is
+//! known.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use jiff::{SignedDuration, Timestamp};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::digest::{Digest, Salt};
-use crate::ids::{Name, TaskId};
+use crate::digest::Salt;
 use crate::limits::{CLOCK_SKEW_MS_MAX, TICKET_LIFE_MS_MAX};
 
+pub use claims::Claims;
+
+mod claims;
+mod cose;
 #[cfg(test)]
 mod tests;
 
-const PREFIX: &str = "tg1.";
-const CONTEXT: &[u8] = b"tidegate ticket v1\0";
+const VERSION: u32 = 1;
 const TICKET_BYTES_MAX: usize = 6 * 1024;
-
-/// What a ticket says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Claims {
-    /// Version; 1.
-    pub version: u32,
-    /// Which key signed.
-    pub key_id: String,
-    /// The ticket's id.
-    pub id: Uuid,
-    /// The cell whose cloud workers may use it.
-    pub audience: String,
-    /// Whose task.
-    pub tenant: Name,
-    /// Who asked.
-    pub agent: Name,
-    /// The task.
-    pub task: TaskId,
-    /// The decision that allows it.
-    pub decision: Uuid,
-    /// The bundle that judged.
-    pub bundle: Digest,
-    /// The directory that was asked.
-    pub directory: Digest,
-    /// Salted digest of the exact request bytes.
-    pub content: Digest,
-    /// The request's length, bytes.
-    pub content_bytes: u64,
-    /// The provider that may receive it.
-    pub provider: Name,
-    /// The model that may answer.
-    pub model: String,
-    /// The region it runs in.
-    pub region: Name,
-    /// Id of the base URL in the worker's configuration.
-    pub base_url: Name,
-    /// Most times it may be sent.
-    pub attempts_max: u32,
-    /// Most tokens the answer may have.
-    pub output_tokens_max: u32,
-    /// Most it may cost, millionths of a US dollar.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_usd_micros_max: Option<u64>,
-    /// Not before.
-    pub not_before: Timestamp,
-    /// Not after; at most 120 s later.
-    pub expires: Timestamp,
-    /// When the task must have ended.
-    pub deadline: Timestamp,
-}
-
-impl Claims {
-    /// What a ticket says of itself, unproven: for the record, which notes it; permits nothing.
-    #[must_use]
-    pub fn told(ticket: &str) -> Option<Self> {
-        let (body, _) = ticket.strip_prefix(PREFIX)?.split_once('.')?;
-        let body = (body.len() <= TICKET_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(body).ok())??;
-        serde_json::from_slice(&body).ok()
-    }
-}
 
 /// Why a ticket does not permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
-    /// Not of the form `tg1.<claims>.<signature>`, or too long.
+    /// Not a `COSE_Sign1` of claims, not in its one form, or too long.
     #[error("the ticket is malformed")]
     Malformed,
     /// No trusted key made the signature.
@@ -169,15 +109,13 @@ impl Signer {
     /// Signs the claims, as they stand.
     #[must_use]
     pub fn sign(&self, claims: &Claims) -> String {
-        // Claims hold only strings, numbers and ids; writing them as JSON cannot fail. An empty text verifies nowhere.
-        let body = serde_json::to_vec(claims).unwrap_or_default();
-        let signature = self.key.sign(&message(&body));
-        format!("{PREFIX}{}.{}", URL_SAFE_NO_PAD.encode(&body), URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+        let (protected, payload) = (cose::protected(&self.key_id), claims.to_cbor());
+        let signature = self.key.sign(&cose::to_be_signed(&protected, &payload));
+        URL_SAFE_NO_PAD.encode(
+            cose::Sign1 { protected: &protected, payload: &payload, signature: &signature.to_bytes() }
+                .to_cbor(),
+        )
     }
-}
-
-fn message(body: &[u8]) -> Vec<u8> {
-    [CONTEXT, body].concat()
 }
 
 /// Checks tickets; the cloud worker's. Holds public keys only.
@@ -218,25 +156,21 @@ impl Verifier {
     }
 
     fn read(&self, ticket: &str) -> Result<Claims, TicketError> {
-        if ticket.len() > TICKET_BYTES_MAX {
-            return Err(TicketError::Malformed);
-        }
-        let (body, signature) = ticket
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split_once('.'))
-            .ok_or(TicketError::Malformed)?;
-        let body = URL_SAFE_NO_PAD.decode(body).map_err(|_| TicketError::Malformed)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TicketError::Malformed)?;
-        let signature = Signature::from_slice(&signature).map_err(|_| TicketError::Malformed)?;
-        let message = message(&body);
-        let signed_by = self.keys.iter().find(|(_, key)| key.verify_strict(&message, &signature).is_ok());
-        let (key_id, _) = signed_by.ok_or(TicketError::Signature)?;
-        let claims: Claims = serde_json::from_slice(&body).map_err(|_| TicketError::Malformed)?;
-        if claims.version != 1 || claims.key_id != *key_id {
-            return Err(TicketError::Signature);
-        }
-        Ok(claims)
+        let bytes = decoded(ticket).ok_or(TicketError::Malformed)?;
+        let sealed = cose::Sign1::read(&bytes).ok_or(TicketError::Malformed)?;
+        let key_id = cose::key_id(sealed.protected).ok_or(TicketError::Malformed)?;
+        let signature = Signature::from_slice(sealed.signature).map_err(|_| TicketError::Malformed)?;
+        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id).ok_or(TicketError::Signature)?;
+        key.verify_strict(&cose::to_be_signed(sealed.protected, sealed.payload), &signature)
+            .map_err(|_| TicketError::Signature)?;
+        let claims = Claims::read(sealed.payload).ok_or(TicketError::Malformed)?;
+        // What another version says may narrow what this one does not know.
+        if claims.version == VERSION { Ok(claims) } else { Err(TicketError::Malformed) }
     }
+}
+
+fn decoded(ticket: &str) -> Option<Vec<u8>> {
+    (ticket.len() <= TICKET_BYTES_MAX).then(|| URL_SAFE_NO_PAD.decode(ticket).ok())?
 }
 
 fn times(claims: &Claims, now: Timestamp) -> Result<(), TicketError> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::StreamExt as _;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_bus::{Bus, CoreMessage, CoreStream, Identity, Outbound};
+use tidegate_schemas::decision::Outcome;
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::limits::TASK_BYTES_MAX;
+use tidegate_schemas::live::{Delta, Transition};
 use tidegate_schemas::result::{Output, State, TaskResult};
 use uuid::Uuid;
 
@@ -21,22 +22,6 @@ use crate::output;
 
 /// How long after the deadline a result is waited for.
 const GRACE: Duration = Duration::from_secs(15);
-
-/// A transition on `state.…`, as far as it is shown.
-#[derive(Debug, Deserialize)]
-struct Transition {
-    state: State,
-    outcome: Option<String>,
-    destination: Option<String>,
-    sentence: Option<String>,
-}
-
-/// A piece of an answer on `delta.…`, as far as it is shown.
-#[derive(Debug, Deserialize)]
-struct Delta {
-    #[serde(default)]
-    text: String,
-}
 
 pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
@@ -112,18 +97,18 @@ async fn follow(
 }
 
 fn piece(message: &CoreMessage) {
-    if let Ok(delta) = serde_json::from_slice::<Delta>(&message.payload) {
+    if let Ok(delta) = serde_json::from_slice::<Delta<'_>>(&message.payload) {
         output::piece(&delta.text);
     }
 }
 
 fn transition(message: &CoreMessage) {
-    let Ok(now) = serde_json::from_slice::<Transition>(&message.payload) else { return };
+    let Ok(now) = serde_json::from_slice::<Transition<'_>>(&message.payload) else { return };
     if now.state.is_terminal() {
         return;
     }
     let place = now.destination.map(|d| format!(" → {d}")).unwrap_or_default();
-    let outcome = now.outcome.unwrap_or_default();
+    let outcome = now.outcome.map_or("", Outcome::as_str);
     output::note(format!("{}: {outcome}{place}: {}", now.state.as_str(), now.sentence.unwrap_or_default()));
 }
 

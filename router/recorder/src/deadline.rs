@@ -9,6 +9,7 @@ use tidegate_bus::{Bus, CancellationToken, Outbound, PublishError};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId};
+use tidegate_schemas::live::Transition;
 use tidegate_schemas::metric;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{self, EVENTS, RESULTS, STEPS, Subject, WORK_CLOUD, WORK_LOCAL};
@@ -152,10 +153,9 @@ async fn tell(
     result: &TaskResult,
     payload: Vec<u8>,
 ) {
-    let state = Headers::new().with(header::STATE, result.state.as_str());
-    let told = serde_json::json!({ "task": open.task, "state": result.state });
+    let told = serde_json::to_vec(&Transition::new(open.task, result.state, None)).unwrap_or_default();
     let subject = subject::state(&open.tenant, &open.agent, open.task);
-    let _ = bus.publish_core(&subject, &state, told.to_string().into()).await;
+    let _ = bus.publish_core(&subject, &Headers::new(), told.into()).await;
     if let Some(token) = reply {
         let subject = subject::reply(&open.tenant, &open.agent, &token);
         let _ = bus.publish_core(&subject, headers, payload.into()).await;

@@ -55,11 +55,13 @@ pub(super) fn decide(
         return ended(task, &hop, cause, None, State::Failed, error, context);
     }
     let facts = context.facts(&task.tenant, coming.earlier.clone());
-    let decision = context.judge.decide(task, context.directory, &facts);
+    let mut decision = context.judge.decide(task, context.directory, &facts);
     let sent = match (decision.outcome, decision.destination.clone()) {
-        (Outcome::Local, Some(destination)) => Ok(local(task, &hop, cause, &decision, &destination, context)),
-        (Outcome::Cloud, Some(destination)) => cloud(task, &hop, cause, &decision, &destination, context),
-        (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &decision, context)),
+        (Outcome::Local, Some(destination)) => {
+            Ok(local(task, &hop, cause, &mut decision, &destination, context))
+        }
+        (Outcome::Cloud, Some(destination)) => cloud(task, &hop, cause, &mut decision, &destination, context),
+        (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &mut decision, context)),
         (Outcome::Reject, _) => {
             let (state, error) = rejection(&decision, coming.failed_of);
             Ok(ended(task, &hop, cause, Some(&decision), state, error, context))
@@ -72,6 +74,7 @@ pub(super) fn decide(
         let rejected = Decision {
             outcome: Outcome::Reject,
             destination: None,
+            content: None,
             code: Some(refused.code),
             sentence: refused.sentence.clone(),
             ..decision
@@ -126,7 +129,7 @@ fn local(
     task: &Task,
     hop: &Hop,
     cause: &Position,
-    decision: &Decision,
+    decision: &mut Decision,
     destination: &Destination,
     context: &Context<'_>,
 ) -> Caused {
@@ -138,10 +141,10 @@ fn local(
     };
     let payload = outgoing::json(&work);
     let salt = context.salt();
-    let decision = decision.clone().bound_to(salt.digest(&payload));
+    decision.content = Some(salt.digest(&payload));
     let headers = hop
         .headers(cause)
-        .with(header::DECISION, outgoing::compact(&decision))
+        .with(header::DECISION, outgoing::compact(decision))
         .with(header::SALT, String::from(salt));
     let (pool, tenant) = (destination.target.clone(), task.tenant.clone());
     let message = Message {
@@ -150,14 +153,14 @@ fn local(
         headers,
         payload,
     };
-    Caused { message, tell: working(task, &decision), reply: None }
+    Caused { message, tell: working(task, decision), reply: None }
 }
 
 fn cloud(
     task: &Task,
     hop: &Hop,
     cause: &Position,
-    decision: &Decision,
+    decision: &mut Decision,
     destination: &Destination,
     context: &Context<'_>,
 ) -> Result<Caused, Refused> {
@@ -167,11 +170,11 @@ fn cloud(
     let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
     let rendered = render::render(protocol, &destination.model, &task.input)?;
     let salt = context.salt();
-    let decision = decision.clone().bound_to(salt.digest(&rendered.bytes));
-    let claims = claims(task, &decision, destination, spec, &rendered, signer.key_id(), context)?;
+    decision.content = Some(salt.digest(&rendered.bytes));
+    let claims = claims(task, decision, destination, spec, &rendered, context)?;
     let headers = hop
         .headers(cause)
-        .with(header::DECISION, outgoing::compact(&decision))
+        .with(header::DECISION, outgoing::compact(decision))
         .with(header::TICKET, signer.sign(&claims))
         .with(header::OUTPUT, output_form(task.kind()))
         .with(header::SALT, String::from(salt));
@@ -182,7 +185,7 @@ fn cloud(
         headers,
         payload: Bytes::from(rendered.bytes),
     };
-    Ok(Caused { message, tell: working(task, &decision), reply: None })
+    Ok(Caused { message, tell: working(task, decision), reply: None })
 }
 
 fn output_form(kind: Kind) -> &'static str {
@@ -199,7 +202,6 @@ fn claims(
     destination: &Destination,
     spec: &DestinationSpec,
     rendered: &render::Rendered,
-    key_id: &str,
     context: &Context<'_>,
 ) -> Result<Claims, Refused> {
     let capped = decision.obligations.iter().find_map(|obligation| match obligation {
@@ -213,7 +215,6 @@ fn claims(
         decision.content.ok_or_else(|| Refused::new(Code::Internal, "the decision binds no bytes"))?;
     Ok(Claims {
         version: 1,
-        key_id: key_id.to_owned(),
         id: context.random.ticket,
         audience: context.cell.to_owned(),
         tenant: task.tenant.clone(),
@@ -242,11 +243,11 @@ fn hold(
     payload: &[u8],
     hop: &Hop,
     cause: &Position,
-    decision: &Decision,
+    decision: &mut Decision,
     context: &Context<'_>,
 ) -> Caused {
     let salt = context.salt();
-    let decision = decision.clone().bound_to(salt.digest(payload));
+    decision.content = Some(salt.digest(payload));
     let left = elapsed(context.now, task.limits.deadline).as_millis();
     let by = SignedDuration::from_millis(i64::try_from(REVIEW_MS_DEFAULT).unwrap_or(i64::MAX));
     let review = Review {
@@ -260,16 +261,16 @@ fn hold(
         deadline_left_ms: u64::try_from(left).unwrap_or(0),
         decision: decision.clone(),
     };
-    let headers = hop.headers(cause).with(header::DECISION, outgoing::compact(&decision));
+    let headers = hop.headers(cause).with(header::DECISION, outgoing::compact(decision));
     let tenant = task.tenant.clone();
     let message = Message {
         msg_id: hop.msg_id(&tenant, &step_of(hop), 0),
-        subject: Subject::Review { queue: queue(&decision), tenant }.to_string(),
+        subject: Subject::Review { queue: queue(decision), tenant }.to_string(),
         headers,
         payload: outgoing::json(&review),
     };
     let tell =
-        vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(&decision))];
+        vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(decision))];
     Caused { message, tell, reply: None }
 }
 

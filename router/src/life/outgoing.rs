@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::decision::{Decision, Outcome};
+use tidegate_schemas::decision::Decision;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId};
+use tidegate_schemas::live::Transition;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{self, Subject};
 
@@ -51,16 +52,6 @@ pub(super) fn reply(
     })
 }
 
-/// What is told of a transition.
-#[derive(Serialize)]
-struct Transition<'a> {
-    task: TaskId,
-    state: State,
-    outcome: Option<Outcome>,
-    destination: Option<&'a str>,
-    sentence: Option<&'a str>,
-}
-
 /// A transition on `state.…`.
 pub(super) fn state(
     tenant: &Name,
@@ -69,17 +60,8 @@ pub(super) fn state(
     state: State,
     decision: Option<&Decision>,
 ) -> Telling {
-    let headers = Headers::new()
-        .with(header::STATE, state.as_str())
-        .with_some(header::DECISION_ID, decision.map(|d| d.id.to_string()));
-    let payload = json(&Transition {
-        task,
-        state,
-        outcome: decision.map(|d| d.outcome),
-        destination: decision.and_then(|d| d.destination.as_ref()).map(|d| d.name.as_str()),
-        sentence: decision.map(|d| d.sentence.as_str()),
-    });
-    Telling { subject: subject::state(tenant, agent, task), headers, payload }
+    let payload = json(&Transition::new(task, state, decision));
+    Telling { subject: subject::state(tenant, agent, task), headers: Headers::new(), payload }
 }
 
 /// The error of a refusal.

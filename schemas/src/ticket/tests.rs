@@ -1,12 +1,15 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use uuid::Uuid;
+
 use super::*;
+use crate::digest::Digest;
+use crate::ids::{Name, TaskId};
 
 fn claims(now: Timestamp, content: &[u8], salt: &Salt) -> Claims {
     let name = |text: &str| Name::new(text).unwrap();
     Claims {
         version: 1,
-        key_id: "k1".into(),
         id: Uuid::from_u128(7),
         audience: "cell-a".into(),
         tenant: name("acme"),
@@ -65,14 +68,14 @@ fn ticket_is_refused_with_the_reason() {
     let good = claims(now, BYTES, &salt);
     let later = |seconds| now + SignedDuration::from_secs(seconds);
     let other_key = Signer::new("k1", SigningKey::from_bytes(&[4; 32]));
-    let renamed = Claims { key_id: "k2".into(), ..good.clone() };
+    let renamed = Signer::new("k2", SigningKey::from_bytes(&[3; 32]));
     let elsewhere = Claims { audience: "cell-b".into(), ..good.clone() };
     let long = Claims { expires: later(121), ..good.clone() };
     let backwards = Claims { expires: later(-1), ..good.clone() };
     let done = Claims { deadline: later(10), ..good.clone() };
     let table = [
         ("another key", other_key.sign(&good), BYTES, now, TicketError::Signature),
-        ("another key id", signer.sign(&renamed), BYTES, now, TicketError::Signature),
+        ("another key id", renamed.sign(&good), BYTES, now, TicketError::Signature),
         ("another cell", signer.sign(&elsewhere), BYTES, now, TicketError::Audience),
         ("another payload", signer.sign(&good), b"{}".as_slice(), now, TicketError::Content),
         ("too early", signer.sign(&good), BYTES, later(-6), TicketError::TooEarly),
@@ -82,7 +85,7 @@ fn ticket_is_refused_with_the_reason() {
         ("past the task's deadline", signer.sign(&done), BYTES, later(11), TicketError::Expired),
         ("no ticket", String::new(), BYTES, now, TicketError::Malformed),
         ("cut", signer.sign(&good)[..40].to_owned(), BYTES, now, TicketError::Malformed),
-        ("too long", "tg1.".to_owned() + &"A".repeat(7_000), BYTES, now, TicketError::Malformed),
+        ("too long", "A".repeat(7_000), BYTES, now, TicketError::Malformed),
     ];
     for (what, ticket, bytes, at, error) in table {
         assert_eq!(verifier.verify(&ticket, &salt, bytes.into(), at).unwrap_err(), error, "{what}");
@@ -101,7 +104,7 @@ fn ticket_with_any_bit_changed_is_refused() {
         assert!(verifier.verify(&changed, &salt, BYTES.into(), now).is_err(), "byte {at}");
         refused += 1;
     }
-    assert!(refused > 500);
+    assert!(refused > 400);
 }
 
 #[test]
@@ -112,4 +115,67 @@ fn clock_difference_of_five_seconds_is_forgiven() {
         let at = now + SignedDuration::from_secs(seconds);
         assert!(verifier.verify(&ticket, &salt, BYTES.into(), at).is_ok(), "{seconds}");
     }
+}
+
+#[test]
+fn another_library_reads_and_verifies_a_ticket() {
+    use coset::{CborSerializable as _, TaggedCborSerializable as _};
+    let Case { signer, salt, now, .. } = case();
+    let ticket = URL_SAFE_NO_PAD.decode(signer.sign(&claims(now, BYTES, &salt))).unwrap();
+    let sealed = coset::CoseSign1::from_tagged_slice(&ticket).unwrap();
+    assert_eq!(
+        sealed.protected.header.alg,
+        Some(coset::RegisteredLabelWithPrivate::Assigned(coset::iana::Algorithm::EdDSA))
+    );
+    assert_eq!(sealed.protected.header.key_id, b"k1");
+    let key = SigningKey::from_bytes(&[3; 32]).verifying_key();
+    let verified = |aad: &[u8]| {
+        sealed.verify_signature(aad, |signature, data| {
+            key.verify_strict(data, &Signature::from_slice(signature).unwrap())
+        })
+    };
+    verified(b"tidegate ticket v1").unwrap();
+    verified(b"something else").unwrap_err();
+    let payload = coset::cbor::Value::from_slice(sealed.payload.as_deref().unwrap()).unwrap();
+    let payload = payload.as_map().unwrap();
+    assert_eq!(payload.len(), 20, "all claims but the one that is absent");
+    assert_eq!(payload[3].0, 4.into());
+    assert_eq!(payload[3].1.as_text(), Some("acme"));
+}
+
+/// The same statement in other bytes, and statements that are none, with signatures that are well.
+#[test]
+fn only_the_one_form_of_a_ticket_is_taken() {
+    let Case { signer, verifier, salt, now } = case();
+    let good = claims(now, BYTES, &salt);
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let made = |protected: &[u8], payload: &[u8]| {
+        let signature = key.sign(&cose::to_be_signed(protected, payload)).to_bytes();
+        cose::Sign1 { protected, payload, signature: &signature }.to_cbor()
+    };
+    let verify = |bytes: &[u8]| verifier.verify(&URL_SAFE_NO_PAD.encode(bytes), &salt, BYTES.into(), now);
+    let (protected, payload) = (cose::protected("k1"), good.to_cbor());
+    let bytes = made(&protected, &payload);
+    assert_eq!(URL_SAFE_NO_PAD.encode(&bytes), signer.sign(&good));
+    verify(&bytes).unwrap();
+
+    let untagged = bytes[1..].to_vec();
+    let followed = [bytes.as_slice(), &[0]].concat();
+    // The length of the protected header in two bytes where one does.
+    let longer = [&bytes[..2], &[0x58, protected.len() as u8], &bytes[3..]].concat();
+    let none = [&[0xa2, 0x01, 0x26, 0x04, 0x42], b"k1".as_slice()].concat();
+    let rows = [
+        ("untagged", untagged),
+        ("followed by more", followed),
+        ("a length in more bytes", longer),
+        ("another algorithm", made(&none, &payload)),
+        ("claims followed by more", made(&protected, &[payload.as_slice(), &[0]].concat())),
+        ("no claims", made(&protected, &[])),
+        ("another version", made(&protected, &Claims { version: 2, ..good.clone() }.to_cbor())),
+    ];
+    for (what, bytes) in rows {
+        assert_eq!(verify(&bytes).unwrap_err(), TicketError::Malformed, "{what}");
+    }
+    // What is unproven says the same of itself.
+    assert_eq!(Claims::told(&signer.sign(&good)), Some(good));
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(table: &mut Table) -> Result<()> {
         || drop(black_box(serde_json::to_vec(&large.task.input))),
     );
     table.add(Row::new("render 4KiB", value, "us", ceiling, "writing the input as JSON"))?;
-    let (key, claims) = (task::key(), serde_json::to_vec(&small.claims)?);
+    let (key, claims) = (task::key(), small.claims.to_cbor());
     let (value, ceiling) = pair(
         || drop(black_box(small.signer.sign(&small.claims))),
         || {

@@ -146,7 +146,6 @@ fn claims(task: &Task, decision: &Decision, rendered: &Rendered) -> Result<Claim
     let destination = decision.destination.as_ref().context("a decision without a destination")?;
     Ok(Claims {
         version: 1,
-        key_id: "bench".to_owned(),
         id: Uuid::now_v7(),
         audience: "bench".to_owned(),
         tenant: task.tenant.clone(),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use tidegate_bus::Bus;
 use tidegate_providers::{Attempting, Failure, Halt, Witness};
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::live::Delta;
 use tidegate_schemas::metric;
 use tracing::{debug, warn};
 
@@ -14,15 +14,6 @@ use crate::desk::Whose;
 use crate::life::{Action, Event, Life};
 use crate::send::send;
 use crate::worker::Worker;
-
-/// A piece of an answer on `delta.…`; the last one of an attempt has no text.
-#[derive(Serialize)]
-struct Delta<'a> {
-    attempt: u32,
-    index: u32,
-    text: &'a str,
-    last: bool,
-}
 
 /// Watches one call on behalf of its life.
 pub(crate) struct Attendant<'a> {
@@ -50,7 +41,7 @@ impl Attendant<'_> {
     }
 
     async fn tell(&mut self, text: &str, last: bool) {
-        let delta = Delta { attempt: self.life.attempt(), index: self.index, text, last };
+        let delta = Delta { attempt: self.life.attempt(), index: self.index, text: text.into(), last };
         let payload = Bytes::from(serde_json::to_vec(&delta).unwrap_or_default());
         if let Err(error) = self.bus().publish_core(&self.deltas, &Headers::new(), payload).await {
             // The result holds the whole text; pieces are a courtesy.

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Serialize;
 use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Outbound, Verdict};
 use tidegate_engine::{Engine, JobEvent};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::live::Delta;
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tidegate_schemas::{metric, work::Hop};
 use tracing::{debug, error};
@@ -35,15 +35,6 @@ pub(crate) struct Worker {
     pub(crate) desk: Arc<Desk>,
     pub(crate) models: Arc<Models>,
     pub(crate) health: Health,
-}
-
-/// A piece of an answer on `delta.…`; the last one of an attempt has no text.
-#[derive(Serialize)]
-struct Delta<'a> {
-    attempt: u32,
-    index: u32,
-    text: &'a str,
-    last: bool,
 }
 
 impl Handler for Worker {
@@ -151,7 +142,7 @@ impl Worker {
 
     async fn tell_delta(&self, deltas: Option<&Deltas>, index: u32, text: &str, last: bool) {
         let Some(Deltas { subject, attempt }) = deltas else { return };
-        let delta = Delta { attempt: *attempt, index, text, last };
+        let delta = Delta { attempt: *attempt, index, text: text.into(), last };
         let payload = Bytes::from(serde_json::to_vec(&delta).unwrap_or_default());
         if let Err(error) = self.bus.publish_core(subject, &Headers::new(), payload).await {
             // The result holds the whole text; pieces are a courtesy.

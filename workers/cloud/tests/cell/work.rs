@@ -62,7 +62,6 @@ impl CloudWork {
         };
         let claims = Claims {
             version: 1,
-            key_id: "k1".into(),
             id: Uuid::from_u128(number + 2_000),
             audience: "cell-a".into(),
             tenant: name("acme"),

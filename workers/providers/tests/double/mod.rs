@@ -176,7 +176,6 @@ pub(crate) fn claims(bytes: &[u8], salt: &Salt) -> Claims {
     let now = Timestamp::now();
     Claims {
         version: 1,
-        key_id: "k1".into(),
         id: Uuid::from_u128(7),
         audience: "cell-a".into(),
         tenant: name("acme"),
