@@ -35,12 +35,30 @@ pub(crate) struct CellConfig {
     pub(crate) name: Name,
     /// The server.
     pub(crate) url: String,
+    /// Streams.
+    #[serde(default)]
+    pub(crate) streams: StreamsSection,
     /// Local worker.
     #[serde(default)]
     pub(crate) local: LocalSection,
     /// Cloud worker.
     #[serde(default)]
     pub(crate) cloud: CloudSection,
+}
+
+/// `[streams]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StreamsSection {
+    /// Most bytes that each stream of the cell may take on disk; a tenant's tasks have a quota of their own. What is raised
+    /// here is raised at the next start or `tidegate provision`; streams are never made smaller.
+    pub(crate) bytes_max: u64,
+}
+
+impl Default for StreamsSection {
+    fn default() -> Self {
+        Self { bytes_max: 8 << 30 }
+    }
 }
 
 /// `[local]`.

@@ -154,6 +154,9 @@ pub(crate) struct DevArgs {
     /// Bundle to begin with: a directory; absent: the default one.
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    /// Most bytes of each stream of a new cell; absent: 8 GiB. A cell that exists keeps its own, in cell.toml.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..))]
+    pub(crate) stream_bytes_max: Option<u64>,
     /// End when standard input closes; for programs that start a cell.
     #[arg(long)]
     pub(crate) attached: bool,

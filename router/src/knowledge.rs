@@ -9,9 +9,11 @@ use tidegate_policies::{Bundle, BundleError};
 use tidegate_schemas::control::{
     ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
 };
+use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::Lane;
 use tokio::sync::watch;
 
 use crate::judges::Judges;
@@ -53,6 +55,8 @@ pub(crate) struct Knowledge {
     pub(crate) flags: Arc<Flags>,
     pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
     pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
+    /// The stream whose fullness closes admission.
+    pub(crate) closed: Option<&'static str>,
 }
 
 impl Knowledge {
@@ -66,6 +70,7 @@ impl Knowledge {
             flags: Arc::new(flags(bus).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
+            closed: None,
         })
     }
 }
@@ -101,7 +106,7 @@ async fn has_moved(bus: &Bus, known: &Knowledge, bucket: &'static str) -> Result
     let hash = match bucket {
         DIRECTORY_BUCKET => known.directory_hash,
         RELEASE_BUCKET => known.judges.bundle().hash(),
-        _ => return Ok(flags(bus).await?.event != known.flags.event),
+        _ => return Ok(flags(bus).await? != *known.flags),
     };
     let active: Option<Active> = value(bus, bucket, ACTIVE_KEY).await?;
     Ok(active.is_none_or(|active| active.hash != hash))
@@ -148,5 +153,11 @@ async fn judges(bus: &Bus) -> Result<Judges, KnowledgeError> {
 }
 
 async fn flags(bus: &Bus) -> Result<Flags, KnowledgeError> {
-    Ok(value(bus, FLAGS_BUCKET, FLAGS_KEY).await?.unwrap_or_default())
+    Ok(value(bus, FLAGS_BUCKET, FLAGS_KEY).await?.unwrap_or_else(unknown))
+}
+
+/// Switches that are not there are no permission: what may leave is not known, so nothing does.
+fn unknown() -> Flags {
+    let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
+    Flags { event: 0, switches: vec![cloud] }
 }

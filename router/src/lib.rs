@@ -11,6 +11,7 @@ mod control;
 mod judges;
 mod knowledge;
 mod quota;
+mod room;
 mod run;
 mod shell;
 mod wait;

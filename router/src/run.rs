@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::knowledge::{self, Knowledge, KnowledgeError};
 use crate::shell::{ControlShell, Shell};
-use crate::{quota, wait};
+use crate::{quota, room, wait};
 
 /// How often it is looked whether another version is active that no notice told of.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -105,6 +105,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
     background.spawn(quota::watch(bus.clone(), known.clone(), shutdown.clone()));
+    background.spawn(room::watch(bus.clone(), known.clone(), health.clone(), shutdown.clone()));
     let mut served = BTreeSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

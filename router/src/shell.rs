@@ -77,8 +77,12 @@ enum Later {
 
 impl Handler for Shell {
     async fn handle(&self, message: &Inbound) -> Verdict {
-        // A producer's headers must be well; our own roles' may be larger.
         let from_outside = message.stream.starts_with("TASKS_");
+        let is_task = message.subject.starts_with("task.");
+        if is_task && message.delivered == 1 && self.known.borrow().closed.is_some() {
+            return Verdict::Retry { after: FULL_AFTER };
+        }
+        // A producer's headers must be well; our own roles' may be larger.
         let (headers, refused) = match message.read_headers() {
             Ok(headers) => (headers, None),
             Err(refused) if from_outside => (message.trusted_headers(), Some(refused)),

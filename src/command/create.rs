@@ -11,7 +11,10 @@ use tidegate_schemas::ids::Name;
 use tidegate_schemas::render::Protocol;
 use tidegate_schemas::subject::Lane;
 
-use crate::cell::{Cell, CellConfig, CloudSection, EndpointSection, LocalSection, ProviderSection, replace};
+use crate::cell::{
+    Cell, CellConfig, CloudSection, EndpointSection, LocalSection, ProviderSection, StreamsSection, replace,
+};
+use crate::cli::DevArgs;
 
 /// Provider name of the stand-in.
 const STAND_IN: &str = "standin";
@@ -23,7 +26,7 @@ const PROVIDERS: [(&str, &str, Protocol, &str); 2] = [
 ];
 
 /// Opens the cell in a directory, or makes one with one tenant, agent, tool, reviewer and operator.
-pub(super) fn cell(dir: &Path, port: u16) -> Result<(Cell, Directory)> {
+pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     let directory_file = dir.join("directory.json");
     if dir.join("cell.toml").exists() {
         let cell = Cell::open(dir)?;
@@ -33,7 +36,10 @@ pub(super) fn cell(dir: &Path, port: u16) -> Result<(Cell, Directory)> {
     fs::create_dir_all(dir).with_context(|| format!("creating `{}`", dir.display()))?;
     let config = CellConfig {
         name: name("dev")?,
-        url: format!("nats://127.0.0.1:{port}"),
+        url: format!("nats://127.0.0.1:{}", args.port),
+        streams: args
+            .stream_bytes_max
+            .map_or_else(StreamsSection::default, |bytes_max| StreamsSection { bytes_max }),
         local: LocalSection::default(),
         cloud: CloudSection::default(),
     };

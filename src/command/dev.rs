@@ -71,7 +71,7 @@ impl Dev {
             fs::remove_dir_all(&global.cell)
                 .with_context(|| format!("removing `{}`", global.cell.display()))?;
         }
-        let (mut cell, directory) = create::cell(&global.cell, args.port)?;
+        let (mut cell, directory) = create::cell(&global.cell, args)?;
         refuse_while_running(&cell.dir).await?;
         let stand_in = create::keys(&cell)?;
         let bundle = match &args.bundle {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use tidegate_bus::topology::CellShape;
-use tidegate_bus::{Bus, KvError, ProvisionReport, Role, topology};
+use tidegate_bus::{Bus, KvError, ProvisionError, ProvisionReport, Role, topology};
 use tidegate_policies::Bundle;
 use tidegate_schemas::control::{
     ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
@@ -19,9 +19,6 @@ use tidegate_schemas::subject::Lane;
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
-
-/// Size of each stream that is not a tenant's, bytes.
-const STREAM_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
@@ -54,7 +51,7 @@ pub(super) fn shape(cell: &Cell, bundle: &Bundle) -> CellShape {
     CellShape {
         pools: of(Lane::Local).into_iter().collect(),
         providers: providers.into_iter().collect(),
-        stream_bytes_max: STREAM_BYTES_MAX,
+        stream_bytes_max: cell.config.streams.bytes_max,
     }
 }
 
@@ -66,6 +63,12 @@ pub(super) async fn streams(
     directory: &Directory,
 ) -> Result<ProvisionReport> {
     let topology = topology(&shape(cell, bundle), directory);
+    for spec in &topology.streams {
+        match bus.raise_stream_bytes(spec).await {
+            Err(ProvisionError::Api { source, .. }) if source.is_not_found() => {}
+            raised => raised.context("raising the size of a stream")?,
+        }
+    }
     tidegate_bus::provision(bus, &topology).await.context("creating streams, consumers and buckets")
 }
 

@@ -10,6 +10,7 @@ use tidegate_bus::{Outbound, Role};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::subject::WORK_LOCAL;
 use tidegate_tests::cell::root;
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
@@ -150,6 +151,39 @@ async fn story_a_tenant_beyond_its_quota_is_told_to_come_again() -> Result<()> {
     // Negative control: with room for more the same task runs.
     cell.tidegate(&["tenant", "quota", "acme", "--in-flight-max", "100", "--reason", "it is over"]).await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_while_a_stream_is_nearly_full_tasks_wait_and_none_is_lost() -> Result<()> {
+    let cell = TestCell::start(&["--stream-bytes-max", "4194304"]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let admission = || async {
+        let status = cell.output(&["status", "--json"]).await?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&status.stdout).contains("is over 80 % of its bytes"))
+    };
+    assert!(!admission().await?, "negative control");
+    // Work that no pool takes.
+    let router = connect(&cell, Role::Router.into()).await?;
+    for _ in 0..6 {
+        router.publish(Outbound::new("work.local.nobody.batch.acme", vec![b'x'; 600 * 1024])).await?;
+    }
+    until("admission to close", SOON, || async { Ok(admission().await?.then_some(())) }).await?;
+
+    let id = Uuid::now_v7().to_string();
+    let task = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
+    agent.publish("embed", Some(&id), Headers::new(), task.to_string().into_bytes()).await?;
+    let get = || async { cell.output(&["task", "get", &id, "--json"]).await };
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(get().await?.status.code(), Some(2), "it has not ended");
+    let work = router.stream_info(WORK_LOCAL).await?.last;
+    assert_eq!(work, 7, "nothing was put into the stream that is nearly full");
+
+    connect(&cell, Role::Recorder.into()).await?.purge_before(WORK_LOCAL, work + 1).await?;
+    until("the task's result", SOON, || async { Ok((get().await?.status.code() == Some(0)).then_some(())) })
+        .await?;
+    assert!(!admission().await?);
     Ok(())
 }
 

@@ -57,7 +57,8 @@ pub(crate) async fn flags(bus: Bus, desk: Arc<Desk>, mut notices: CoreStream, st
 /// Reads the switches.
 pub(crate) async fn load_flags(bus: &Bus, desk: &Desk) -> Result<(), KvError> {
     let Some(entry) = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await? else {
-        desk.set_off(Vec::new());
+        // Local work goes on with what was known: nothing leaves the boundary by it.
+        warn!("The switches are not there; those last known stay in force.");
         return Ok(());
     };
     match json::read::<Flags>(&entry.value, MESSAGE_BYTES_MAX) {

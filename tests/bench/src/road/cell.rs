@@ -15,7 +15,9 @@ use tidegate_bus::{
     Bus, BusConfig, CellShape, ConsumerSpec, Identity, Outbound, Role, Topology, provision, topology,
 };
 use tidegate_policies::Bundle;
-use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, RELEASE_BUCKET};
+use tidegate_schemas::control::{
+    ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
+};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::{Lane, WORK_CLOUD, WORK_LOCAL};
 use uuid::Uuid;
@@ -66,6 +68,7 @@ impl Cell {
         admin.kv_put(DIRECTORY_BUCKET, ACTIVE_KEY, active(hash)?).await?;
         admin.kv_put(BUNDLES_BUCKET, &release.to_string(), bundle.archive().to_owned()).await?;
         admin.kv_put(RELEASE_BUCKET, ACTIVE_KEY, active(release)?).await?;
+        admin.kv_put(FLAGS_BUCKET, FLAGS_KEY, serde_json::to_vec(&Flags::default())?).await?;
         Ok(Self { dir, server, identities, topology, admin, bare_admin })
     }
 
