@@ -173,10 +173,16 @@ impl Cell {
         let identity = identity.into();
         let seed = self.seed(&identity);
         if !seed.exists() {
-            bail!("no seed for `{identity}` in `{}`: add it first", self.identities().display());
+            bail!(
+                "no seed for {} in `{}`: add it with `tidegate {}`",
+                who(&identity),
+                self.identities().display(),
+                added_by(&identity)
+            );
         }
         let config = BusConfig::new(self.config.url.clone(), identity, Some(seed));
-        Bus::connect(config).await.with_context(|| format!("connecting to {}", self.config.url))
+        // The error names the server and says what to do.
+        Ok(Bus::connect(config).await?)
     }
 
     /// What runs now, as `tidegate dev` wrote it.
@@ -184,6 +190,27 @@ impl Cell {
         let text = fs::read_to_string(self.dir.join("run.json"))
             .context("this cell is not running: start it with `tidegate dev`")?;
         serde_json::from_str(&text).context("reading run.json")
+    }
+}
+
+/// An identity in words.
+fn who(identity: &Identity) -> String {
+    match identity {
+        Identity::Agent { tenant, agent } => format!("agent `{agent}` of tenant `{tenant}`"),
+        Identity::Tool { tenant, tool } => format!("tool `{tool}` of tenant `{tenant}`"),
+        Identity::Reviewer(name) => format!("reviewer `{name}`"),
+        Identity::Operator(name) => format!("operator `{name}`"),
+        other => format!("`{other}`"),
+    }
+}
+
+/// The command that adds an identity.
+fn added_by(identity: &Identity) -> String {
+    match identity {
+        Identity::Agent { tenant, agent } => format!("agent add {tenant} {agent}"),
+        Identity::Tool { tenant, tool } => format!("tool add {tenant} {tool}"),
+        Identity::Reviewer(name) => format!("tool reviewer {name}"),
+        _ => "dev".to_owned(),
     }
 }
 

@@ -59,12 +59,7 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
     }
     let cell = Cell::open(&global.cell)?;
     let identity = Identity::Tool { tenant: args.tenant.clone(), tool: args.tool.clone() };
-    let bus = cell.connect(identity).await.with_context(|| {
-        format!(
-            "acting as tool `{1}` of tenant `{0}`; add it with `tidegate tool add {0} {1}`",
-            args.tenant, args.tool
-        )
-    })?;
+    let bus = cell.connect(identity).await?;
     let durable = topology::tool_durable(&args.tenant, &args.tool);
     let there =
         bus.consumer_info(RESULTS, &durable).await.context("asking for the tool's place in the results")?;

@@ -42,9 +42,7 @@ pub(super) async fn run(global: &Global, command: ReviewCommand) -> Result<ExitC
 }
 
 async fn connect(cell: &Cell, reviewer: &Name) -> Result<Bus> {
-    cell.connect(Identity::Reviewer(reviewer.clone())).await.with_context(|| {
-        format!("acting as reviewer `{reviewer}`; add one with `tidegate tool reviewer {reviewer}`")
-    })
+    cell.connect(Identity::Reviewer(reviewer.clone())).await
 }
 
 async fn held(bus: &Bus, reviewer: &Name, sequence: u64) -> Result<HeldTask> {

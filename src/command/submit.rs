@@ -57,14 +57,7 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
 
 /// Connects as an agent of a tenant.
 pub(crate) async fn connect(cell: &Cell, who: &Who) -> Result<Bus> {
-    cell.connect(Identity::Agent { tenant: who.tenant.clone(), agent: who.agent.clone() }).await.with_context(
-        || {
-            format!(
-                "acting as agent `{}` of tenant `{}`; add it with `tidegate agent add`",
-                who.agent, who.tenant
-            )
-        },
-    )
+    cell.connect(Identity::Agent { tenant: who.tenant.clone(), agent: who.agent.clone() }).await
 }
 
 fn accepted_only(global: &Global, id: TaskId, duplicate: bool) -> Result<ExitCode> {

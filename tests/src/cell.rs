@@ -57,16 +57,31 @@ impl TestCell {
     /// # Errors
     /// When it is not ready in time, with the last lines of its log.
     pub async fn start(arguments: &[&str]) -> Result<Self> {
+        Self::start_by(Command::new(program()), arguments).await
+    }
+
+    /// The same, where no file of its processes may grow beyond so many bytes. They see that as an error, as of a full disk.
+    ///
+    /// # Errors
+    /// When it is not ready in time, with the last lines of its log.
+    pub async fn start_cramped(file_bytes_max: u64, arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new("sh");
+        // Of POSIX: in blocks of 512 bytes. Only the soft limit, so that it can be lifted again.
+        let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", file_bytes_max / 512);
+        command.args(["-c", &script, "sh"]).arg(program());
+        Self::start_by(command, arguments).await
+    }
+
+    async fn start_by(command: Command, arguments: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tidegate-").tempdir().context("making a directory")?;
-        let child = Self::spawn(dir.path(), arguments)?;
+        let child = Self::spawn(command, dir.path(), arguments)?;
         let mut cell = Self { dir, child: Some(child) };
         cell.ready().await?;
         Ok(cell)
     }
 
-    fn spawn(dir: &Path, arguments: &[&str]) -> Result<Child> {
+    fn spawn(mut command: Command, dir: &Path, arguments: &[&str]) -> Result<Child> {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("dev.out"))?;
-        let mut command = Command::new(program());
         // A key of whoever runs the tests must not send their prompts to a provider.
         for key in PROVIDER_KEYS {
             command.env_remove(key);
@@ -218,7 +233,7 @@ impl TestCell {
     /// When it is not ready in time.
     pub async fn start_again(&mut self, arguments: &[&str]) -> Result<()> {
         let _ = std::fs::remove_file(self.path().join("run.json"));
-        self.child = Some(Self::spawn(self.dir.path(), arguments)?);
+        self.child = Some(Self::spawn(Command::new(program()), self.dir.path(), arguments)?);
         self.ready().await
     }
 }

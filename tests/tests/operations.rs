@@ -188,6 +188,45 @@ async fn story_while_a_stream_is_nearly_full_tasks_wait_and_none_is_lost() -> Re
 }
 
 #[tokio::test]
+async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Result<()> {
+    let cell = TestCell::start_cramped(8 << 20, &[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let readiness = || async {
+        let status = cell.output(&["status", "--json"]).await?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&status.stdout).into_owned())
+    };
+    assert!(!readiness().await?.contains("the disk is full"), "negative control");
+    // A text that no worker can embed, so that it costs the record's room and little else.
+    let large =
+        json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x".repeat(400_000)] } });
+    until("the record to be full", SOON, || async {
+        agent.publish("embed", None, Headers::new(), large.to_string().into_bytes()).await?;
+        Ok(readiness().await?.contains("the disk is full").then_some(()))
+    })
+    .await?;
+    let id = Uuid::now_v7().to_string();
+    let task = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
+    agent.publish("embed", Some(&id), Headers::new(), task.to_string().into_bytes()).await?;
+    let timeline = || async { cell.output(&["audit", "task", &id]).await };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!timeline().await?.status.success(), "nothing is recorded");
+
+    let pid = cell.pid("recorder")?.to_string();
+    let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status()?;
+    assert!(lifted.success());
+    until("the record to go on", SOON, || async {
+        let told = timeline().await?;
+        let ended = told.status.success() && String::from_utf8_lossy(&told.stdout).contains("completed");
+        Ok(ended.then_some(()))
+    })
+    .await?;
+    assert_eq!(cell.pid("recorder")?.to_string(), pid, "the same process");
+    assert!(!readiness().await?.contains("the disk is full"));
+    cell.tidegate(&["audit", "verify"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let python =

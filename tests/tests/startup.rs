@@ -202,6 +202,39 @@ async fn story_a_role_that_is_started_by_hand_has_its_threads_and_drains_when_to
     .await
 }
 
+#[tokio::test]
+async fn a_server_that_is_gone_is_one_sentence_that_says_what_to_do() -> Result<()> {
+    let mut cell = TestCell::start(&[]).await?;
+    let dir = cell.path().display().to_string();
+    let task = ["submit", "embed", "x", "--sensitivity", "internal", "--no-wait"];
+    let control = by_hand(&["--cell", &dir]).args(task).output().await?;
+    assert!(control.status.success(), "negative control: {}", String::from_utf8_lossy(&control.stderr));
+    cell.stop().await?;
+    let rows: [&[&str]; 7] = [
+        &task,
+        &["status"],
+        &["results"],
+        &["review", "list"],
+        &["lane", "off", "cloud", "--reason", "a drill"],
+        &["router"],
+        &["recorder"],
+    ];
+    for arguments in rows {
+        let said = sentence(by_hand(&[&["--cell", &dir], arguments].concat())).await;
+        let words = ["no nats-server at `nats://127.0.0.1:", "start it with `tidegate dev`"];
+        assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        assert!(said.len() < 250, "one sentence: {said}");
+    }
+    // What needs no server is still there to be asked.
+    let record = by_hand(&["--cell", &dir, "audit", "verify"]).output().await?;
+    assert!(record.status.success(), "{}", String::from_utf8_lossy(&record.stderr));
+    // Who was never added is told so first.
+    let stranger = [&["--cell", &dir][..], &task, &["--agent", "stranger"]].concat();
+    let said = sentence(by_hand(&stranger)).await;
+    assert!(said.contains("tidegate agent add acme stranger"), "{said}");
+    Ok(())
+}
+
 /// Waits until a role is ready.
 async fn ready(address: &str) -> Result<()> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

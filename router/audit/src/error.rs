@@ -64,7 +64,9 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// No room.
-    #[error("the disk is full; free space, the recorder goes on by itself")]
+    #[error(
+        "the disk is full, or the record may not grow any more; free space, the recorder goes on by itself"
+    )]
     DiskFull,
     /// A message that does not follow the last one of its stream, and no gap record between.
     #[error("stream {stream}: expected sequence {expected}, got {got}; record the gap between first")]
@@ -129,7 +131,9 @@ impl From<Failure> for AppendError {
 impl From<std::io::Error> for AppendError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
+            std::io::ErrorKind::StorageFull
+            | std::io::ErrorKind::QuotaExceeded
+            | std::io::ErrorKind::FileTooLarge => Self::DiskFull,
             _ => Self::Broken { what: error.to_string() },
         }
     }
