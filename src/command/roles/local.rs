@@ -39,7 +39,7 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
             ),
             ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
             ("threads", json!(engine.threads), of(section.threads > 0)),
-            ("in_flight_max", json!(engine.queue), "cell.toml"),
+            ("in_flight_max", json!(engine.queue), of(section.in_flight_max != LocalSection::default().in_flight_max)),
             ("pools", json!(pools), "default"),
             ("drain_ms", json!(config.drain_ms), "default"),
         ]);

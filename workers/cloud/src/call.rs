@@ -63,13 +63,15 @@ impl Witness for Attendant<'_> {
         let mut event = Event::Attempting(attempt.host.to_owned());
         loop {
             match self.next(event) {
-                Action::Claim(message) => match send(self.bus(), &message).await {
-                    Ok(sent) => event = Event::Claimed(sent),
-                    Err(error) => {
-                        self.broken = Some(error.to_string());
-                        return Err(Halt);
+                Action::Claim(message) => {
+                    match send(self.bus(), &message, Some(self.worker.patience)).await {
+                        Ok(sent) => event = Event::Claimed(sent),
+                        Err(error) => {
+                            self.broken = Some(error.to_string());
+                            return Err(Halt);
+                        }
                     }
-                },
+                }
                 Action::Open => {
                     metrics::counter!(metric::ATTEMPTS, "lane" => "cloud").increment(1);
                     metrics::counter!(metric::EGRESS_BYTES, "provider" => self.provider.to_owned())
@@ -89,7 +91,7 @@ impl Witness for Attendant<'_> {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(provider = self.provider, code = %failure.code(), status = failure.status(), pause_ms, "An attempt failed; another follows.");
         if let Action::Note(message) = self.next(Event::Retrying(failure))
-            && let Err(error) = send(self.bus(), &message).await
+            && let Err(error) = send(self.bus(), &message, Some(self.worker.patience)).await
         {
             // The next claim meets the same trouble, and nothing leaves then.
             warn!(%error, "The end of an attempt could not be recorded.");

@@ -18,15 +18,18 @@ pub struct CloudConfig {
     pub ahead: usize,
     /// How long calls under way may take to end on shutdown, milliseconds; the rest is given back.
     pub drain_ms: u64,
+    /// How long an attempt or a step that the bus does not take is tried again before its work is put off, milliseconds. A
+    /// result is tried until it is taken.
+    pub patience_ms: u64,
 }
 
 // === impl CloudConfig ===
 
 impl CloudConfig {
-    /// Defaults: 32 calls to a provider at once, 8 held besides, 8 s to drain.
+    /// Defaults: 32 calls to a provider at once, 8 held besides, 8 s to drain, a minute of patience.
     #[must_use]
     pub fn new(verifier: Verifier, providers: Vec<ProviderConfig>) -> Self {
-        Self { verifier, providers, in_flight: 32, ahead: 8, drain_ms: 8_000 }
+        Self { verifier, providers, in_flight: 32, ahead: 8, drain_ms: 8_000, patience_ms: 60_000 }
     }
 
     pub(crate) fn options(&self, provider: &Name) -> PullOptions {

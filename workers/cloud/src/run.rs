@@ -1,6 +1,7 @@
 //! Running: checks, queues, watchers, drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve};
 use tidegate_providers::{Client, ConfigError};
@@ -74,7 +75,8 @@ pub async fn run(
     watching.spawn(watch::flags(bus.clone(), desk.clone(), flags, watchers.clone()));
 
     let verifier = Arc::new(config.verifier.clone());
-    let worker = Worker { bus, client: Arc::new(client), verifier, desk, health };
+    let patience = Duration::from_millis(config.patience_ms);
+    let worker = Worker { bus, client: Arc::new(client), verifier, desk, health, patience };
     let mut queues = JoinSet::new();
     for name in &names {
         let span = info_span!("provider", %name);

@@ -8,8 +8,6 @@ use tracing::warn;
 
 use crate::life::{Message, Sent};
 
-/// How long a message is tried again before its work is put off.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// First pause between two tries; it doubles up to eight times as much.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_millis(1_600);
@@ -20,9 +18,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(1_600);
 /// it.
 ///
 /// # Errors
-/// What a retry does not cure, or the last error after a minute.
-pub(crate) async fn send(bus: &Bus, message: &Message) -> Result<Sent, PublishError> {
-    let until = Instant::now() + PATIENCE;
+/// What a retry does not cure, or the last error when `patience` is over; without one it is tried as long as the worker runs.
+pub(crate) async fn send(
+    bus: &Bus,
+    message: &Message,
+    patience: Option<Duration>,
+) -> Result<Sent, PublishError> {
+    let until = patience.map(|patience| Instant::now() + patience);
     let mut pause = PAUSE;
     loop {
         let outbound = Outbound::new(message.subject.clone(), message.payload.clone())
@@ -33,7 +35,9 @@ pub(crate) async fn send(bus: &Bus, message: &Message) -> Result<Sent, PublishEr
             Ok(_) => return Ok(Sent::Stored),
             Err(PublishError::Refused { .. }) => return Ok(Sent::Taken),
             Err(PublishError::TooLarge { .. }) => return Ok(Sent::TooLarge),
-            Err(error) if error.is_retryable() && Instant::now() + pause < until => {
+            Err(error)
+                if error.is_retryable() && until.is_none_or(|until| Instant::now() + pause < until) =>
+            {
                 warn!(%error, "A publish failed and is tried again.");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);

@@ -32,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) health: Health,
+    /// How long a message that is no result is tried again.
+    pub(crate) patience: Duration,
 }
 
 impl Handler for Worker {
@@ -96,7 +98,11 @@ impl Worker {
                     self.call(*call, &mut life, whose).await?
                 }
                 Action::Send(message) => {
-                    let sent = send(&self.bus, &message).await.map_err(|error| error.to_string())?;
+                    // An answer may be paid for: it waits here until it is stored, and is not asked for anew.
+                    let is_result = message.subject.starts_with("result.");
+                    let patience = (!is_result).then_some(self.patience);
+                    let sent =
+                        send(&self.bus, &message, patience).await.map_err(|error| error.to_string())?;
                     count(&message, sent);
                     Event::Sent(sent)
                 }

@@ -4,12 +4,13 @@
 
 mod cell;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cell::work::{CloudWork, name};
 use cell::{Answer, Cell, PATIENCE, good, heard, http, json_of, streamed, until};
 use serde_json::{Value, json};
-use tidegate_bus::{Identity, Outbound, Role};
+use tidegate_bus::{Identity, Outbound, PublishError, Role};
+use tidegate_cloud::CloudConfig;
 use tidegate_schemas::control::{FLAGS_BUCKET, FLAGS_KEY};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::subject::{EVENTS, RESULTS, WORK_CLOUD, notice_cancel};
@@ -250,6 +251,42 @@ async fn a_lane_that_is_off_sends_the_work_back() {
         cell.steps().await.len() > back
     })
     .await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_paid_answer_waits_for_room_and_is_not_paid_for_again() {
+    let cell = Cell::start_with(vec![Answer::Say(good()), Answer::Say(good())], 1 << 20).await;
+    let mut number = 0;
+    for bytes in [100_000, 10_000, 1_000, 100] {
+        loop {
+            number += 1;
+            let subject = format!("result.acme.helpdesk.filler-{number}");
+            match cell.router.publish(Outbound::new(subject, vec![b'x'; bytes])).await {
+                Ok(_) => {}
+                Err(PublishError::Full { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    let worker = cell.worker_with(CloudConfig { patience_ms: 300, ..cell.config() }).await;
+    let work = CloudWork::new(1, false);
+    cell.send(&work).await;
+    until("the provider is asked", async || {
+        cell.tick().await;
+        cell.captured().len() == 1
+    })
+    .await;
+    // Far longer than the patience with anything else, and than the pause after which put off work is taken up again.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(cell.result(&work).await.is_none());
+    let last = cell.router.stream_info(RESULTS).await.unwrap().last;
+    let recorder = cell.bus(Identity::Role(Role::Recorder)).await;
+    assert!(recorder.purge_before(RESULTS, last + 1).await.unwrap() > 0);
+    cell.drained().await;
+    assert_eq!(cell.result(&work).await.unwrap()["output"]["text"], "hello");
+    assert_eq!(cell.captured().len(), 1, "asked once");
+    assert_eq!(cell.attempts().await, strings(&[(1, "started")]));
     worker.stop().await;
 }
 

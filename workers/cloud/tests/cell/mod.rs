@@ -77,13 +77,14 @@ fn directory() -> Directory {
 
 impl Cell {
     pub(crate) async fn start(answers: Vec<Answer>) -> Self {
+        Self::start_with(answers, 64 * 1024 * 1024).await
+    }
+
+    pub(crate) async fn start_with(answers: Vec<Answer>, stream_bytes_max: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let directory = directory();
-        let shape = CellShape {
-            pools: vec![name("default")],
-            providers: vec![name("double")],
-            stream_bytes_max: 64 * 1024 * 1024,
-        };
+        let shape =
+            CellShape { pools: vec![name("default")], providers: vec![name("double")], stream_bytes_max };
         let mut identities = Identities::open(folder.path().join("keys")).unwrap();
         identities.ensure_all(&directory).unwrap();
         let accounts = render(&shape, &directory, &identities).unwrap();
@@ -127,11 +128,15 @@ impl Cell {
 
     /// Starts a worker and waits until it pulls.
     pub(crate) async fn worker(&self) -> Running {
+        self.worker_with(self.config()).await
+    }
+
+    pub(crate) async fn worker_with(&self, config: CloudConfig) -> Running {
         // As the binary does in `main`; a second worker of the same test finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (shutdown, health) = (CancellationToken::new(), Health::new(Role::Cloud));
         let bus = self.bus(Identity::Role(Role::Cloud)).await;
-        let ended = tokio::spawn(tidegate_cloud::run(bus, self.config(), shutdown.clone(), health.clone()));
+        let ended = tokio::spawn(tidegate_cloud::run(bus, config, shutdown.clone(), health.clone()));
         until("the worker is ready", async || {
             self.tick().await;
             health.report().ready
