@@ -161,3 +161,29 @@ fn unknown() -> Flags {
     let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
     Flags { event: 0, switches: vec![cloud] }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+    use tidegate_schemas::decision::Destination;
+
+    use super::*;
+
+    #[test]
+    fn switches_that_are_missing_close_the_cloud() {
+        let destination = |lane| Destination {
+            name: Name::new("here").expect("a name"),
+            lane,
+            target: Name::new("there").expect("a name"),
+            model: "m".to_owned(),
+            region: Name::new("eu").expect("a name"),
+        };
+        let tenant = Name::new("acme").expect("a name");
+        let closed = |flags: &Flags, lane| {
+            flags.switches.iter().any(|switch| switch.covers(&tenant, &destination(lane)))
+        };
+        assert!(closed(&unknown(), Lane::Cloud));
+        assert!(!closed(&unknown(), Lane::Local), "local work goes on");
+        assert!(!closed(&Flags::default(), Lane::Cloud), "negative control: known, and nothing is off");
+    }
+}

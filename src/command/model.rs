@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use tidegate_engine::{EngineConfig, inspect_gguf, verify_file};
 
 use crate::cell::Cell;
 use crate::cli::Global;
@@ -24,23 +25,25 @@ struct Row {
 }
 
 pub(super) fn list(global: &Global) -> Result<ExitCode> {
-    let rows = rows(global, |model| {
+    let mut rows = rows(|model| {
         let missing = model.files.iter().find(|file| !model.directory().join(&file.path).exists());
         missing.map(|file| format!("`{}` is not there", file.path.display()))
     })?;
+    rows.extend(named(global, false));
     show(global, &rows, "here")
 }
 
 pub(super) fn verify(global: &Global) -> Result<ExitCode> {
-    let rows = rows(global, |model| {
+    let mut rows = rows(|model| {
         output::note(format!("checking {}", model.name));
         model.files.iter().find_map(|file| model.verify(file).err()).map(|error| format!("{error:#}"))
     })?;
+    rows.extend(named(global, true));
     show(global, &rows, "as the manifest says")
 }
 
-/// The manifest's models, each with what `wrong` finds, and the models that the cell names besides.
-fn rows(global: &Global, wrong: impl Fn(&models::Model) -> Option<String>) -> Result<Vec<Row>> {
+/// The manifest's models, each with what `wrong` finds.
+fn rows(wrong: impl Fn(&models::Model) -> Option<String>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for model in models::manifest()?.model {
         let why = wrong(&model);
@@ -54,26 +57,46 @@ fn rows(global: &Global, wrong: impl Fn(&models::Model) -> Option<String>) -> Re
             licence: model.licence,
         });
     }
-    if let Ok(cell) = Cell::open(&global.cell) {
-        let local = &cell.config.local;
-        rows.extend(local.chat_model.iter().map(|path| named(path, "chat")));
-        rows.extend(local.embed_model.iter().map(|path| named(path, "embed")));
-    }
     Ok(rows)
 }
 
-/// A model that `cell.toml` names; nothing is known of it but whether it is there.
-fn named(path: &Path, kind: &str) -> Row {
-    let there = path.exists();
-    Row {
-        name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
-        kind: kind.to_owned(),
-        architecture: "as the file says".to_owned(),
-        licence: "unknown".to_owned(),
-        place: path.to_path_buf(),
-        state: if there { "named" } else { "bad" },
-        why: (!there).then(|| "cell.toml names it and it is not there".to_owned()),
-    }
+/// The models that the cell names besides: of the chat model what its header says, and its digest where `cell.toml` has one.
+fn named(global: &Global, verify: bool) -> Vec<Row> {
+    let Ok(cell) = Cell::open(&global.cell) else { return Vec::new() };
+    let local = &cell.config.local;
+    let row = |path: &Path, kind: &str, sha256: Option<&str>| {
+        let bytes_max = EngineConfig::default().max_model_bytes;
+        let header = (kind == "chat" && path.exists()).then(|| inspect_gguf(path, bytes_max));
+        let wrong = match sha256 {
+            _ if !path.exists() => Some("cell.toml names it and it is not there".to_owned()),
+            _ if matches!(header, Some(Err(_))) => {
+                header.as_ref().and_then(|read| Some(read.as_ref().err()?.to_string()))
+            }
+            Some(sha256) if verify => {
+                output::note(format!("checking {}", path.display()));
+                verify_file(path, Some(sha256), bytes_max).err().map(|refused| refused.to_string())
+            }
+            _ => None,
+        };
+        Row {
+            name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+            kind: kind.to_owned(),
+            architecture: header
+                .and_then(|read| Some(read.ok()?.architecture))
+                .unwrap_or_else(|| "unknown".to_owned()),
+            licence: "unknown".to_owned(),
+            place: path.to_path_buf(),
+            state: match wrong {
+                Some(_) => "bad",
+                None if verify && sha256.is_some() => "ok",
+                None => "named",
+            },
+            why: wrong,
+        }
+    };
+    let chat = local.chat_model.iter().map(|path| row(path, "chat", local.chat_sha256.as_deref()));
+    let embed = local.embed_model.iter().map(|path| row(path, "embed", None));
+    chat.chain(embed).collect()
 }
 
 fn show(global: &Global, rows: &[Row], well: &str) -> Result<ExitCode> {

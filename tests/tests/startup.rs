@@ -119,6 +119,14 @@ async fn a_model_that_cannot_be_used_is_one_sentence_that_says_what_to_do() -> R
     command.env("TIDEGATE_MODELS", &other);
     let said = sentence(command).await;
     assert!(said.contains("was expected") && said.matches("fetch it again").count() == 1, "{said}");
+    // A model that the cell names, of another digest than it says.
+    let local = format!("chat_model = \"{}\"\nchat_sha256 = \"{}\"", real.display(), "0".repeat(64));
+    let cell = cell_with(dir.path(), &local);
+    let output = by_hand(&["--cell", &cell, "model", "verify", "--json"]).output().await?;
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(output.status.code(), Some(1));
+    let named = rows.as_array().and_then(|rows| rows.last()).context("a row")?;
+    assert!(named["state"] == "bad" && named["why"].as_str().unwrap().contains("was expected"), "{named}");
     // Negative control: the cell takes the whole file.
     let cell = cell_with(dir.path(), &format!("chat_model = \"{}\"", real.display()));
     let output = by_hand(&["--cell", &cell, "local", "--check-config"]).output().await?;

@@ -9,7 +9,7 @@ use tidegate_engine::Engine;
 use tidegate_local::LocalConfig;
 
 use super::{serve, shown};
-use crate::cell::Cell;
+use crate::cell::{Cell, LocalSection};
 use crate::cli::{Global, RoleArgs};
 use crate::{launch, models};
 
@@ -39,7 +39,11 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
             ),
             ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
             ("threads", json!(engine.threads), of(section.threads > 0)),
-            ("in_flight_max", json!(engine.queue), of(section.in_flight_max != LocalSection::default().in_flight_max)),
+            (
+                "in_flight_max",
+                json!(engine.queue),
+                of(section.in_flight_max != LocalSection::default().in_flight_max),
+            ),
             ("pools", json!(pools), "default"),
             ("drain_ms", json!(config.drain_ms), "default"),
         ]);
