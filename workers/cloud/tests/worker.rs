@@ -1,6 +1,6 @@
 //! The cloud worker on a real nats-server: what the record holds when the first byte leaves, and what never leaves.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod cell;
 
