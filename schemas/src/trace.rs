@@ -14,10 +14,11 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// A new root from random bits. Zero ids are invalid, so the low bit is set.
+    /// A new root from random bits. Zero ids are invalid, so the low bit is set. It is not sampled: nobody has recorded a span
+    /// of it, and a server that meets a sampled trace takes all headers of the message apart.
     #[must_use]
     pub fn root(trace: u128, span: u64) -> Self {
-        Self { trace: trace | 1, span: span | 1, flags: 1 }
+        Self { trace: trace | 1, span: span | 1, flags: 0 }
     }
 
     /// The next hop of the same trace.
