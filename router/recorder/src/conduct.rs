@@ -86,8 +86,8 @@ impl Conductor {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.collect();
-            let full = self.batch.len() >= BATCH_ITEMS_MAX || self.bytes >= BATCH_BYTES_MAX;
-            let linger = if full { Duration::ZERO } else { LINGER.saturating_sub(self.since.elapsed()) };
+            let linger =
+                if self.is_full() { Duration::ZERO } else { LINGER.saturating_sub(self.since.elapsed()) };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -127,12 +127,17 @@ impl Conductor {
         }
     }
 
+    /// Whether the batch takes nothing more.
+    fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_ITEMS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
     /// Fills the batch with what may go now.
     fn collect(&mut self) {
-        let room = BATCH_ITEMS_MAX.saturating_sub(self.batch.len());
-        if room == 0 || self.bytes >= BATCH_BYTES_MAX || self.sequencer.waiting() == 0 {
+        if self.is_full() || self.sequencer.waiting() == 0 {
             return;
         }
+        let room = BATCH_ITEMS_MAX.saturating_sub(self.batch.len());
         let now = Instant::now();
         let more = self.sequencer.take(now, room, BATCH_BYTES_MAX - self.bytes);
         if self.batch.is_empty() {
@@ -144,6 +149,10 @@ impl Conductor {
 
     /// Looks at messages whose cause is missing: asks the server soon, and gives up in time.
     fn look(&mut self, hopeless: &mpsc::Sender<Hopeless>) {
+        if self.is_full() && self.busy {
+            // While the writer is behind, the feeds stand still, and with them every cause.
+            self.sequencer.stood_still(Instant::now());
+        }
         let blocked = self.sequencer.blocked();
         if blocked.is_empty() {
             self.asked.clear();

@@ -26,6 +26,8 @@ pub(crate) struct Sequencer {
 struct Line {
     /// The last sequence that was let out.
     out: u64,
+    /// The last sequence that came.
+    came: u64,
     items: VecDeque<Waiting>,
 }
 
@@ -33,8 +35,10 @@ struct Line {
 struct Waiting {
     item: Item,
     cause: Option<Position>,
-    /// Since when it stands first and its cause is missing.
+    /// Since when it stands first, its cause is missing, and nothing came of the cause's stream.
     blocked: Option<Instant>,
+    /// What had come of the cause's stream then.
+    seen: u64,
     /// Nothing holds it any more: its cause will not come.
     given_up: bool,
 }
@@ -61,7 +65,8 @@ impl Sequencer {
     pub(crate) fn push(&mut self, item: Item) {
         let cause = cause_of(&item);
         let line = self.lines.entry(item.stream().to_owned()).or_default();
-        line.items.push_back(Waiting { item, cause, blocked: None, given_up: false });
+        line.came = item.last();
+        line.items.push_back(Waiting { item, cause, blocked: None, seen: 0, given_up: false });
         self.waiting += 1;
     }
 
@@ -95,14 +100,17 @@ impl Sequencer {
 
     fn next(&mut self, stream: &str, now: Instant) -> Option<Item> {
         let first = self.lines.get(stream)?.items.front()?;
-        let free = first.given_up
-            || first.cause.as_ref().is_none_or(|cause| {
-                self.lines.get(&cause.stream).is_some_and(|line| line.out >= cause.sequence)
-            });
+        let cause = first.cause.as_ref().filter(|_| !first.given_up);
+        let line = cause.map(|cause| (cause.sequence, self.lines.get(&cause.stream)));
+        let missing = line.filter(|(sequence, line)| line.is_none_or(|line| line.out < *sequence));
+        let came = missing.map(|(_, line)| line.map_or(0, |line| line.came));
         let line = self.lines.get_mut(stream)?;
-        if !free {
+        if let Some(came) = came {
             let first = line.items.front_mut()?;
-            first.blocked.get_or_insert(now);
+            // While its stream catches up, a cause is only late.
+            if first.blocked.is_none() || came > first.seen {
+                (first.blocked, first.seen) = (Some(now), came);
+            }
             return None;
         }
         let item = line.items.pop_front()?.item;
@@ -119,6 +127,13 @@ impl Sequencer {
             Some(Blocked { stream: stream.clone(), cause: first.cause.clone()?, since })
         };
         self.lines.iter().filter_map(first).collect()
+    }
+
+    /// Nothing could come meanwhile, so nothing has been waited for.
+    pub(crate) fn stood_still(&mut self, now: Instant) {
+        for first in self.lines.values_mut().filter_map(|line| line.items.front_mut()) {
+            first.blocked = first.blocked.map(|_| now);
+        }
     }
 
     /// The cause of a stream's first message will not come: it goes without.

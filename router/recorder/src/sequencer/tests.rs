@@ -94,6 +94,24 @@ fn a_cause_that_does_not_come_is_given_up() {
 }
 
 #[test]
+fn what_is_only_late_is_not_given_up() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let since = |sequencer: &Sequencer| sequencer.blocked().first().map(|blocked| blocked.since);
+    let mut sequencer = with(vec![message("A", 1, Some("B:4"))]);
+    taken(&mut sequencer, start);
+    taken(&mut sequencer, after(1));
+    assert_eq!(since(&sequencer), Some(start), "negative control: nothing comes");
+    sequencer.push(message("B", 1, None));
+    taken(&mut sequencer, after(2));
+    assert_eq!(since(&sequencer), Some(after(2)), "its stream is behind and comes");
+    sequencer.stood_still(after(9));
+    assert_eq!(since(&sequencer), Some(after(9)), "nothing could come");
+    (2..=4).for_each(|sequence| sequencer.push(message("B", sequence, None)));
+    assert_eq!(taken(&mut sequencer, after(10)), ["B:2", "B:3", "B:4", "A:1"]);
+}
+
+#[test]
 fn batches_are_bounded() {
     let now = Instant::now();
     let mut sequencer = with((1..=10).map(|n| message("A", n, None)).collect());
