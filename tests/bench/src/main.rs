@@ -37,6 +37,9 @@ struct Options {
     /// Messages of 512 B in a backlog that is drained; of 4 KiB it is two fifths as many.
     #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
+    /// Only the settings of `road` that this text is part of, like `512B durable`.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
     /// Directory for streams and records, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", default_value = "target")]
     directory: PathBuf,
@@ -90,7 +93,8 @@ fn run(options: &Options) -> Result<()> {
     }
     if let Some(server) = server {
         let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-        runtime.block_on(road::run(&mut table, &server, options.messages, &options.directory))?;
+        let Options { messages, only, directory, .. } = options;
+        runtime.block_on(road::run(&mut table, &server, *messages, directory, only))?;
     }
     table.print()
 }

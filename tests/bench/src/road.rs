@@ -102,13 +102,25 @@ struct Setting {
     name: String,
 }
 
-pub(crate) async fn run(table: &mut Table, server: &Path, messages: u64, directory: &Path) -> Result<()> {
+/// Measures each setting whose name `only` is part of.
+pub(crate) async fn run(
+    table: &mut Table,
+    server: &Path,
+    messages: u64,
+    directory: &Path,
+    only: &str,
+) -> Result<()> {
     for sync in [Sync::Default, Sync::Durable] {
         for (size, bytes, messages) in [("512B", 512, messages), ("4KiB", 4_096, messages * 2 / 5)] {
             let setting = Setting { sync, bytes, messages, name: format!("{size} {}", sync.as_str()) };
+            if !setting.name.contains(only) {
+                continue;
+            }
             setting.run(table, &Cell::start(server, directory, sync).await?).await?;
         }
-        across(table, server, messages, directory, sync).await?;
+        if format!("across accounts {}", sync.as_str()).contains(only) {
+            across(table, server, messages, directory, sync).await?;
+        }
     }
     Ok(())
 }
