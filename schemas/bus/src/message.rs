@@ -94,6 +94,12 @@ pub struct Inbound {
 }
 
 impl Inbound {
+    /// Bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.payload.len() + self.subject.len() + headers
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn position(&self) -> Position {

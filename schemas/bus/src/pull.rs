@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
+use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -19,6 +20,13 @@ use crate::wire;
 const EXPIRES_NS: u64 = 20 * 1_000_000_000;
 /// How often the server says that it still knows of us, nanoseconds: 4 seconds.
 const HEARTBEAT_NS: u64 = 4 * 1_000_000_000;
+/// Bytes that one request may bring, count: several of the largest messages.
+const REQUEST_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// Bytes of messages held at once, count; beyond it nothing more is asked for. Requests on their way may bring theirs all the
+/// same.
+pub(crate) const HELD_BYTES_MAX: usize = 16 * MESSAGE_BYTES_MAX;
+/// What the server says of a request whose bytes or messages are used up.
+const USED_UP: [&str; 2] = ["message size exceeds maxbytes", "batch completed"];
 /// Silence after which the requests count as lost: two heartbeats and a little.
 const SILENCE_MAX: Duration = Duration::from_secs(9);
 /// Time that the server gets to take up the last request before the inbox goes away. A request whose inbox is gone when it is
@@ -85,10 +93,10 @@ impl Puller {
         &self.next_subject
     }
 
-    /// Asks for more where `room` messages more can be held and too few are asked for.
-    pub(crate) async fn ask(&mut self, room: usize) {
+    /// Asks for more where `room` messages more can be held beside so many bytes, and too few are asked for.
+    pub(crate) async fn ask(&mut self, room: usize, held_bytes: usize) {
         let now = Instant::now();
-        if now < self.not_before {
+        if now < self.not_before || held_bytes >= HELD_BYTES_MAX {
             return;
         }
         let want = room.saturating_sub(self.asked).min(self.batch);
@@ -96,8 +104,9 @@ impl Puller {
         if want == 0 || (self.asked > 0 && want < self.batch.div_ceil(2)) {
             return;
         }
-        let payload =
-            format!("{{\"batch\":{want},\"expires\":{EXPIRES_NS},\"idle_heartbeat\":{HEARTBEAT_NS}}}");
+        let payload = format!(
+            "{{\"batch\":{want},\"max_bytes\":{REQUEST_BYTES_MAX},\"expires\":{EXPIRES_NS},\"idle_heartbeat\":{HEARTBEAT_NS}}}"
+        );
         let sent = self
             .bus
             .client()
@@ -196,7 +205,10 @@ impl Puller {
             .and_then(|headers| headers.get_last("Nats-Pending-Messages"))
             .and_then(|value| value.as_str().parse::<usize>().ok());
         self.asked = left.map_or(0, |left| self.asked.saturating_sub(left));
-        if status.as_u16() != 408 && status != StatusCode::NOT_FOUND {
+        let usual = status.as_u16() == 408
+            || status == StatusCode::NOT_FOUND
+            || USED_UP.contains(&description.as_str());
+        if !usual {
             warn!(subject = %self.next_subject, status = status.as_u16(), description, "A pull request ended early.");
             self.not_before = self.heard + PAUSE;
         }

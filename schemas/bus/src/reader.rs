@@ -28,6 +28,7 @@ pub struct Reader {
     events: broadcast::Receiver<BusEvent>,
     ahead: usize,
     held: usize,
+    held_bytes: usize,
 }
 
 /// A message that is held until it is let go.
@@ -39,14 +40,22 @@ pub struct Delivery {
 }
 
 impl Bus {
-    /// Reads a consumer, holding at most `ahead` messages that are not let go.
+    /// Reads a consumer, holding at most `ahead` messages that are not let go, and about 64 MiB.
     ///
     /// # Errors
     /// [`ServeError::Closed`].
     pub async fn reader(&self, spec: &ConsumerSpec, ahead: usize) -> Result<Reader, ServeError> {
         let puller =
             Puller::start(self, spec, (ahead / 2).clamp(1, 1_000)).await.map_err(|_| ServeError::Closed)?;
-        Ok(Reader { bus: self.clone(), spec: spec.clone(), puller, events: self.events(), ahead, held: 0 })
+        Ok(Reader {
+            bus: self.clone(),
+            spec: spec.clone(),
+            puller,
+            events: self.events(),
+            ahead,
+            held: 0,
+            held_bytes: 0,
+        })
     }
 }
 
@@ -59,7 +68,7 @@ impl Reader {
     pub async fn take(&mut self, max: usize) -> Result<Vec<Delivery>, ServeError> {
         let mut group = Vec::new();
         while group.is_empty() {
-            self.puller.ask(self.ahead.saturating_sub(self.held)).await;
+            self.ask().await;
             let pulled = tokio::select! {
                 biased;
                 event = self.events.recv() => {
@@ -92,7 +101,17 @@ impl Reader {
             }
         }
         self.held += group.len();
+        self.held_bytes += group.iter().map(|delivery| delivery.message.size()).sum::<usize>();
         Ok(group)
+    }
+
+    async fn ask(&mut self) {
+        self.puller.ask(self.ahead.saturating_sub(self.held), self.held_bytes).await;
+    }
+
+    fn let_go(&mut self, delivery: &Delivery) {
+        self.held = self.held.saturating_sub(1);
+        self.held_bytes = self.held_bytes.saturating_sub(delivery.message.size());
     }
 
     /// As [`Self::take`], but waits at most until `deadline`, then returns nothing.
@@ -112,10 +131,10 @@ impl Reader {
     /// Lets messages go: their effects are durable.
     pub async fn done(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
         for delivery in deliveries {
-            self.held = self.held.saturating_sub(1);
+            self.let_go(&delivery);
             self.bus.acknowledge(&delivery.reply, Ack::Done).await;
         }
-        self.puller.ask(self.ahead.saturating_sub(self.held)).await;
+        self.ask().await;
     }
 
     /// Keeps a message longer than the consumer's wait for acknowledgement.
@@ -141,7 +160,7 @@ impl Reader {
 
     /// Gives a message back, to come again after `delay` (at least 100 ms).
     pub async fn again(&mut self, delivery: Delivery, delay: Duration) {
-        self.held = self.held.saturating_sub(1);
+        self.let_go(&delivery);
         self.bus.acknowledge(&delivery.reply, Ack::Again(delay.max(GIVE_BACK))).await;
     }
 }

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -26,9 +26,11 @@ use crate::event::BusEvent;
 use crate::health::Health;
 use crate::message::Inbound;
 use crate::pull::{Ack, Pulled, Puller};
-use crate::spec::ConsumerSpec;
 use suspect::Suspects;
 
+pub use options::PullOptions;
+
+mod options;
 mod suspect;
 
 /// Deliveries taken in one turn of the loop, count.
@@ -70,40 +72,6 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// How to pull.
-#[derive(Debug, Clone)]
-pub struct PullOptions {
-    /// The consumer; its `ack_wait` sets the pace of progress.
-    pub consumer: ConsumerSpec,
-    /// Handlers that run at once, count.
-    pub in_flight: usize,
-    /// Messages held besides those that run: waiting for a turn or put off, count.
-    pub ahead: usize,
-    /// Messages asked for at once, count.
-    pub batch: usize,
-    /// Deliveries that nobody explained after which a message is given up, where its handler panicked, or runs alone, count.
-    pub unexplained_max: u64,
-    /// How long what runs may take to end on shutdown, milliseconds.
-    pub drain_ms: u64,
-}
-
-impl PullOptions {
-    /// Defaults for a consumer: 256 at once, as many ahead.
-    #[must_use]
-    pub fn new(consumer: ConsumerSpec) -> Self {
-        Self { consumer, in_flight: 256, ahead: 256, batch: 256, unexplained_max: 5, drain_ms: 8_000 }
-    }
-
-    /// The same with other limits: handlers at once, and messages held besides.
-    #[must_use]
-    pub fn with_in_flight(mut self, in_flight: usize, ahead: usize) -> Self {
-        self.in_flight = in_flight.max(1);
-        self.ahead = ahead;
-        self.batch = self.batch.min(self.in_flight + ahead).max(1);
-        self
-    }
-}
-
 /// The loop ended otherwise than by shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -133,6 +101,8 @@ struct Shared<H> {
     permits: Semaphore,
     health: Health,
     suspects: Suspects,
+    /// Bytes of all messages that are held.
+    held_bytes: AtomicUsize,
     /// No new handler starts.
     drain: CancellationToken,
     /// Handlers that still run are dropped.
@@ -176,6 +146,7 @@ pub async fn serve<H: Handler>(
         options,
         health,
         suspects: Suspects::default(),
+        held_bytes: AtomicUsize::new(0),
         drain: CancellationToken::new(),
         hurry: CancellationToken::new(),
     });
@@ -211,7 +182,8 @@ async fn pull<H: Handler>(
                 false => shared.health.not_ready(name, "the server does not answer pull requests"),
             }
         }
-        puller.ask(held_max.saturating_sub(tasks.len())).await;
+        let held_bytes = shared.held_bytes.load(Ordering::Relaxed);
+        puller.ask(held_max.saturating_sub(tasks.len()), held_bytes).await;
         let pulled = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(()),
@@ -237,6 +209,7 @@ async fn pull<H: Handler>(
                     if message.pending > held_max as u64 {
                         shared.bus.behind();
                     }
+                    shared.held_bytes.fetch_add(message.size(), Ordering::Relaxed);
                     tasks.spawn(own(shared.clone(), *message, reply).in_current_span());
                 }
                 Pulled::Again => {}
@@ -313,6 +286,7 @@ async fn own<H: Handler>(shared: Arc<Shared<H>>, message: Inbound, reply: String
     let verdict = settle(&shared, &message, &reply, outcome).await;
     metrics::counter!(metric::MESSAGES, "role" => role, "verdict" => verdict).increment(1);
     counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+    shared.held_bytes.fetch_sub(message.size(), Ordering::Relaxed);
 }
 
 /// Handles a message, again and again while it is put off.

@@ -6,5 +6,6 @@ mod cell;
 mod injection;
 mod kv;
 mod life;
+mod memory;
 mod publish;
 mod serve;
