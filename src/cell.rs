@@ -4,6 +4,7 @@
 //! <dir>/cell.toml          configuration          keys/ticket.key  ticket signing key     record/   the audit store
 //! <dir>/identities/*.nk    nkey seeds             keys/ticket.pub  its public half        logs/     one file a role
 //! <dir>/nats/              server files           keys/master.key  sealing key of bodies  run.json  what runs now
+//! <dir>/checkpoints        signed heads of the record; signed with keys/checkpoint.key, checked with keys/checkpoint.pub
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,11 +15,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use tidegate_audit::{KeyError, Keys, MasterKey, Signer};
 use tidegate_bus::{Bus, BusConfig, Identity};
 use tidegate_schemas::ids::Name;
 
 /// Directory of the dev cell where no other is named.
 pub(crate) const DEFAULT_DIR: &str = ".cell";
+
+/// The key that signs the record's checkpoints, and its public half.
+pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
+pub(crate) const CHECKPOINT_PUBLIC: &str = "checkpoint.pub";
 
 /// A cell's directory and configuration.
 #[derive(Debug, Clone)]
@@ -151,6 +157,24 @@ impl Cell {
     /// Directory of the record.
     pub(crate) fn record(&self) -> PathBuf {
         self.dir.join("record")
+    }
+
+    /// The file that each checkpoint of the record is appended to: beside the record, so that it outlives its replacement.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.dir.join("checkpoints")
+    }
+
+    /// Name of the record in its checkpoints.
+    pub(crate) fn origin(&self) -> String {
+        format!("tidegate/{}", self.config.name)
+    }
+
+    /// What the record is written with.
+    pub(crate) fn record_keys(&self) -> Result<Keys, KeyError> {
+        Ok(Keys {
+            master: MasterKey::load(&self.key("master.key"))?,
+            signer: Signer::load(&self.key(CHECKPOINT_KEY), &self.origin())?,
+        })
     }
 
     /// A key file.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use operate::{
-    AuditArgs, AuditCommand, DeadCommand, FilterArgs, LaneCommand, LaneWhat, ModelCommand, PolicyCommand,
-    QueryArgs, ReplayCommand, ReviewCommand, ServeArgs, VerdictArgs,
+    AuditArgs, AuditCommand, DeadCommand, ExportForm, FilterArgs, LaneCommand, LaneWhat, ModelCommand,
+    PolicyCommand, ProveCommand, QueryArgs, ReplayCommand, ReviewCommand, ServeArgs, VerdictArgs, VerifyArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, SubmitArgs, TaskCommand, TenantCommand, ToolCommand, Who,

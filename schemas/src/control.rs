@@ -71,6 +71,13 @@ pub enum Act {
         /// Records published.
         published: u64,
     },
+    /// Topic `record`: the record no longer holds what was signed, and goes on under a new origin.
+    RecordBreak {
+        /// Records that were signed.
+        records: u64,
+        /// The checkpoint that signed them.
+        note: String,
+    },
 }
 
 impl Act {
@@ -83,6 +90,7 @@ impl Act {
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayEnd { .. } => "replay",
+            Self::RecordBreak { .. } => "record",
         }
     }
 }

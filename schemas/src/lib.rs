@@ -6,6 +6,7 @@
 pub mod task;
 
 pub mod attempt;
+pub mod checkpoint;
 pub mod control;
 pub mod dead;
 pub mod decision;

@@ -25,6 +25,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("dead.json", schema_for!(crate::dead::DeadLetter).to_value()),
         ("state.json", schema_for!(crate::live::Transition<'_>).to_value()),
         ("delta.json", schema_for!(crate::live::Delta<'_>).to_value()),
+        ("checkpoint.json", schema_for!(crate::checkpoint::SignedCheckpoint).to_value()),
         ("control.json", schema_for!(crate::control::Control).to_value()),
         ("directory.json", schema_for!(crate::directory::Directory).to_value()),
     ]

@@ -227,17 +227,98 @@ pub(crate) enum AuditCommand {
   tidegate audit query --tenant acme --outcome cloud --from 2026-11-01T00:00:00Z
   tidegate audit query --state failed --json")]
     Query(QueryArgs),
-    /// Check the record: hashes, bodies, sequences, causes, one terminal a task.
+    /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
+    /// a task.
     ///
-    /// Exit status: 0 whole, 1 tampered, 3 unreadable.
-    Verify {
-        /// Only the newest records and the counts.
-        #[arg(long, conflicts_with = "since")]
-        quick: bool,
-        /// Only records from this index on, and all streams.
-        #[arg(long, value_name = "INDEX")]
-        since: Option<u64>,
+    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable.
+    #[command(after_help = "Examples:
+  tidegate audit verify                                                   the cell's record
+  tidegate audit verify --bundle DIR --public-key FILE --checkpoint FILE  an export, on any machine, without a cell
+  tidegate audit verify --proof FILE --leaf FILE --public-key FILE        one record by its proof")]
+    Verify(VerifyArgs),
+    /// Prove something of the record against its newest checkpoint.
+    #[command(subcommand)]
+    Prove(ProveCommand),
+    /// Write the signed records as files that anybody can check.
+    #[command(after_help = "Examples:
+  tidegate audit export evidence                a line a record: each line's SHA-256 after a zero byte is its leaf hash
+  tidegate audit export log --form tiles        a C2SP tile directory, as other programs read it")]
+    Export {
+        /// Directory to create.
+        dir: PathBuf,
+        /// How records are written.
+        #[arg(long, value_enum, default_value_t)]
+        form: ExportForm,
     },
+    /// Go on with a record that does not continue what was signed (an older copy, a lost disk), under a new origin.
+    ///
+    /// That it breaks here is published before, and is on record. There are never two signed histories under one origin.
+    AcceptBreak {
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// What to verify, and against what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct VerifyArgs {
+    /// Only the newest records and the counts.
+    #[arg(long, conflicts_with_all = ["since", "bundle", "proof"])]
+    pub(crate) quick: bool,
+    /// Only records from this index on, and all streams.
+    #[arg(long, value_name = "INDEX", conflicts_with_all = ["bundle", "proof"])]
+    pub(crate) since: Option<u64>,
+    /// An exported directory instead of a record.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// A checkpoint that was kept outside; the record must go on from it. Can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Vec<PathBuf>,
+    /// A proof instead of a record: of inclusion with --leaf, of consistency with --checkpoint.
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
+    pub(crate) proof: Option<PathBuf>,
+    /// The record that a proof of inclusion is about: its line, as exported.
+    #[arg(long, value_name = "FILE", requires = "proof")]
+    pub(crate) leaf: Option<PathBuf>,
+    /// Fail with 2 where records are flagged as odd.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// How records are exported.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(crate) enum ExportForm {
+    /// One file of lines, each the exact bytes of a leaf.
+    #[default]
+    Lines,
+    /// Entry bundles, as C2SP tlog-tiles has them.
+    Tiles,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ProveCommand {
+    /// That a record is in the signed tree: a C2SP tlog-proof.
+    #[command(after_help = "Example:\n  tidegate audit prove inclusion TASKS_acme:17 --out 17.tlog-proof")]
+    Inclusion {
+        /// The record: its index, or its message as STREAM:SEQUENCE.
+        record: String,
+        /// File for the proof; absent: standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// That the record goes on from an older checkpoint.
+    Consistency {
+        /// The older checkpoint, a signed note.
+        checkpoint: PathBuf,
+        /// File for the proof; absent: standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// That every sequence of every stream is recorded, or lies in a gap that is named and explained.
+    ///
+    /// Exit status: 0 complete, 1 tampered, 2 a gap is unexplained, 3 unreadable.
+    Completeness,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -248,6 +329,9 @@ pub(crate) struct AuditArgs {
     /// File of that record's master key; without it what is sealed stays sealed.
     #[arg(long, global = true, value_name = "FILE", requires = "record")]
     pub(crate) key: Option<PathBuf>,
+    /// File of the public key that signs checkpoints; absent: the cell's own.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) public_key: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: AuditCommand,
 }

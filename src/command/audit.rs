@@ -15,8 +15,11 @@ use crate::cell::Cell;
 use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
+mod accept;
 pub(super) mod filter;
+mod prove;
 pub(super) mod timeline;
+mod trust;
 mod verify;
 pub(super) mod words;
 
@@ -26,8 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LOOK_MAX: usize = 1_000;
 
 pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
-    if let AuditCommand::Verify { quick, since } = args.command {
-        return verify::run(global, &args, quick, since).await;
+    match &args.command {
+        AuditCommand::Verify(what) => return verify::run(global, &args, what).await,
+        AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
+        AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
+        AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
+        _ => {}
     }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
@@ -41,7 +48,10 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Task { id, tenant } => timeline::run(global, &record, bus, id, tenant).await,
         AuditCommand::Workflow { id } => workflow(global, &record, id).await,
         AuditCommand::Query(args) => query(global, &record, args).await,
-        AuditCommand::Verify { .. } => Ok(ExitCode::SUCCESS),
+        AuditCommand::Verify(_)
+        | AuditCommand::Prove(_)
+        | AuditCommand::Export { .. }
+        | AuditCommand::AcceptBreak { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

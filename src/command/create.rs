@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use tidegate_audit::Signer;
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::ids::Name;
@@ -12,7 +13,8 @@ use tidegate_schemas::render::Protocol;
 use tidegate_schemas::subject::Lane;
 
 use crate::cell::{
-    Cell, CellConfig, CloudSection, EndpointSection, LocalSection, ProviderSection, StreamsSection, replace,
+    CHECKPOINT_KEY, CHECKPOINT_PUBLIC, Cell, CellConfig, CloudSection, EndpointSection, LocalSection,
+    ProviderSection, StreamsSection, replace,
 };
 use crate::cli::DevArgs;
 
@@ -49,6 +51,10 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
     replace(&cell.key("ticket.key"), hex::encode(seed).as_bytes(), 0o600)?;
     replace(&cell.key("ticket.pub"), hex::encode(public.as_bytes()).as_bytes(), 0o644)?;
+    let seed: [u8; 32] = rand::random();
+    let signer = Signer::from_bytes(&seed, &cell.origin());
+    replace(&cell.key(CHECKPOINT_KEY), hex::encode(seed).as_bytes(), 0o600)?;
+    replace(&cell.key(CHECKPOINT_PUBLIC), format!("{}\n", signer.public()).as_bytes(), 0o644)?;
     replace(&cell.key("master.key"), hex::encode(rand::random::<[u8; 32]>()).as_bytes(), 0o600)?;
     let directory = first_directory()?;
     save_directory(&cell, &directory)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::NoteError;
 use crate::keys::KeyError;
 
 /// Why the record could not be opened.
@@ -43,6 +44,41 @@ pub enum OpenError {
         found: u64,
         /// Ours.
         known: u64,
+    },
+    /// It does not continue what was signed.
+    #[error(
+        "the record has {records} records and does not continue the checkpoint of {signed} that stands in {place}: it is an \
+         older copy, was emptied or was changed; restore the newest copy, or go on under a new origin with `tidegate audit \
+         accept-break`"
+    )]
+    Fork {
+        /// Where the checkpoint stands.
+        place: String,
+        /// Records that were signed.
+        signed: u64,
+        /// Records there are.
+        records: u64,
+    },
+    /// There is no break to accept.
+    #[error("the record continues all that was signed; there is no break to accept")]
+    NoFork,
+    /// A checkpoint cannot be read.
+    #[error(
+        "the newest checkpoint in {place} cannot be used: {source}; restore the file or the key that it was signed with"
+    )]
+    Checkpoint {
+        /// Where it stands.
+        place: String,
+        /// Why.
+        source: NoteError,
+    },
+    /// The checkpoint file failed.
+    #[error("cannot use the checkpoint file `{}`: {source}; restore it, or move it away to begin another", path.display())]
+    CheckpointFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// It is damaged.
     #[error("the record is damaged ({what}); keep the file as it is and restore a copy")]
@@ -107,6 +143,75 @@ pub enum ReadError {
     /// A cursor that no page gave.
     #[error("`after` must be the `next` of an earlier page")]
     BadCursor,
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// Nothing is signed.
+    #[error("nothing is signed yet: the recorder signs a second after the first record")]
+    Unsigned,
+    /// The record is newer than the newest checkpoint.
+    #[error(
+        "record {index} is not signed yet, the newest checkpoint is of {signed} records: try again in a second"
+    )]
+    NotSigned {
+        /// The record.
+        index: u64,
+        /// Records that are signed.
+        signed: u64,
+    },
+    /// The newest checkpoint does not open.
+    #[error("the record's newest checkpoint cannot be used: {0}")]
+    Note(#[from] NoteError),
+    /// The record does not go on from the older checkpoint.
+    #[error(
+        "the record does not go on from the checkpoint of {records} records: it is another one, or was written anew"
+    )]
+    Fork {
+        /// Records of the older checkpoint.
+        records: u64,
+    },
+    /// What is stored proves nothing.
+    #[error("the record is not the one that was signed; run a full verify")]
+    Broken,
+    /// It could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why the record could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is nothing to prove.
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    /// A record is missing or is none.
+    #[error("record {index} cannot be read; run a full verify")]
+    Damaged {
+        /// Its place.
+        index: u64,
+    },
+    /// A file could not be written.
+    #[error("cannot write `{}`: {source}; name a directory that is not there yet", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl From<Failure> for ProveError {
+    fn from(failure: Failure) -> Self {
+        Self::Read(failure.into())
+    }
+}
+
+impl From<Failure> for ExportError {
+    fn from(failure: Failure) -> Self {
+        Self::Prove(failure.into())
+    }
 }
 
 /// Any failure of the store, before it is said to whom.

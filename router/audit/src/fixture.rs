@@ -9,9 +9,10 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
 use uuid::Uuid;
 
+use crate::checkpoint::Signer;
 use crate::entry::{Entry, Item};
-use crate::keys::{Entropy, MasterKey};
-use crate::store::{Options, Store, builder, file};
+use crate::keys::MasterKey;
+use crate::store::{Keys, Options, Store};
 
 /// A text that must never stand in the record in the clear.
 pub(crate) const CANARY: &str = "canary-7f3a-anna.schmidt@example.com";
@@ -30,14 +31,21 @@ pub(crate) fn master() -> MasterKey {
     MasterKey::from_bytes([7; 32])
 }
 
+pub(crate) fn keys() -> Keys {
+    Keys { master: master(), signer: Signer::from_bytes(&[5; 32], "tidegate/test") }
+}
+
+pub(crate) fn small() -> Options {
+    Options { cache_bytes: 8 * 1024 * 1024, ..Options::default() }
+}
+
 /// A store whose keys and nonces are the same each time.
 pub(crate) fn seeded(dir: &Path) -> Store {
-    let db = builder(Options::default()).create(file(dir)).unwrap();
-    Store::with_database(db, dir, master(), Entropy::seeded(1)).expect("opens")
+    Store::seeded(dir, keys(), 1).expect("opens")
 }
 
 pub(crate) fn store(dir: &Path) -> Store {
-    Store::open(dir, master(), Options { cache_bytes: 8 * 1024 * 1024 }).expect("opens")
+    Store::open(dir, keys(), &small()).expect("opens")
 }
 
 fn entry(

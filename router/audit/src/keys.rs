@@ -9,11 +9,13 @@ use rand::{RngCore as _, SeedableRng as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-pub use master::{KeyError, MasterKey};
+pub use master::MasterKey;
+pub use secret::KeyError;
 
 pub(crate) mod file;
 mod master;
 pub(crate) mod seal;
+pub(crate) mod secret;
 pub(crate) mod task;
 
 /// 32 secret bytes, wiped when they go.

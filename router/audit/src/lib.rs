@@ -9,6 +9,13 @@ pub mod store;
 pub mod read;
 pub mod verify;
 
+pub mod checkpoint;
+pub mod merkle;
+
+pub mod bundle;
+pub mod complete;
+pub mod export;
+
 pub mod plain;
 pub mod plan;
 pub mod trim;
@@ -27,13 +34,14 @@ mod project;
 mod table;
 
 pub use body::Body;
+pub use checkpoint::{Checkpoint, NoteError, PublicKey, Signer};
 pub use entry::{Entry, Gap, GapReason, Item};
-pub use error::{AppendError, OpenError, ReadError};
+pub use error::{AppendError, ExportError, OpenError, ProveError, ReadError};
 pub use keys::{KeyError, MasterKey};
 pub use leaf::{Flag, Leaf, RecordKind};
 pub use plain::Plain;
 pub use plan::Plan;
 pub use read::{Cursor, Filter, Opened, Page, Reader, Record, Status};
-pub use store::{Appended, Options, Store};
+pub use store::{Appended, Keys, Options, Store};
 pub use task::OpenTask;
-pub use verify::{Level, Report};
+pub use verify::{Level, Report, Trust};

@@ -14,15 +14,19 @@ use crate::keys::file::KeyFile;
 use crate::keys::seal;
 use crate::keys::task::Wrapped;
 use crate::leaf::Leaf;
-use crate::store::{self, Heads, Options};
+use crate::store::{self, Heads};
 use crate::table;
 
+pub use prove::Head;
 pub use query::{Cursor, Filter, Page};
 pub use tasks::{Node, Timeline, Workflow};
 
+pub(crate) mod prove;
 mod query;
 mod tasks;
 
+/// Memory of a reader beside the recorder for cached pages, bytes.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Most records that one call returns.
 pub const RECORDS_MAX: usize = 10_000;
 
@@ -90,8 +94,7 @@ impl Reader {
     /// # Errors
     /// [`OpenError::Absent`] when there is none; [`OpenError::NeedsRepair`] when a crashed recorder has not come back.
     pub fn open(dir: &Path, master: Option<MasterKey>) -> Result<Self, OpenError> {
-        let options = Options { cache_bytes: 64 * 1024 * 1024 };
-        let db = store::builder(options)
+        let db = store::builder(CACHE_BYTES)
             .open_read_only(store::file(dir))
             .map_err(|error| OpenError::from_redb(error.into(), dir))?;
         let reader = Self { source: Source::File(db), dir: dir.to_owned(), master };

@@ -6,42 +6,62 @@ use std::sync::Arc;
 
 use redb::{Builder, ConcurrencyMode, Database, ReadableTable as _, WriteTransaction};
 
+use crate::checkpoint::Signer;
+use crate::checkpoint::sink::Sink;
 use crate::entry::Item;
 use crate::error::{AppendError, Failure, OpenError};
 use crate::keys::file::KeyFile;
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::Flag;
+use crate::merkle::Tree;
 use crate::read::Reader;
 use crate::table;
 use ring::Ring;
 
 pub(crate) mod append;
+mod guard;
 mod heads;
 mod ring;
 pub(crate) mod rows;
+mod sign;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tree;
 
 /// The record's file in its directory, named by the first index that it holds.
 const FILE: &str = "seg-0.redb";
 /// The key file in its directory.
 const KEY_FILE: &str = "keys.bin";
+/// The checkpoint file in its directory, where no other is named.
+const CHECKPOINT_FILE: &str = "checkpoints";
 /// Most items that one append should take: a writer collects up to here while the last batch is committed.
 pub const BATCH_ITEMS_MAX: usize = 1_024;
 /// Most bytes that one append should take.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// How a store is opened.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Memory for cached pages, bytes.
     pub cache_bytes: usize,
+    /// File that each checkpoint is appended to; absent: `checkpoints` in the record's directory. Where who replaces the
+    /// record does not reach, it shows that the record is an older one.
+    pub checkpoint_file: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 256 * 1024 * 1024 }
+        Self { cache_bytes: 256 * 1024 * 1024, checkpoint_file: None }
     }
+}
+
+/// What a store is written with.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Wraps the keys of bodies.
+    pub master: MasterKey,
+    /// Signs checkpoints.
+    pub signer: Signer,
 }
 
 /// The one writer of a record. Others read meanwhile ([`Reader`]), in this process and in others.
@@ -52,6 +72,13 @@ pub struct Store {
     ring: Ring,
     entropy: Entropy,
     heads: Heads,
+    tree: Tree,
+    signer: Signer,
+    sink: Sink,
+    /// Which history this is.
+    epoch: u64,
+    /// Leaves of its newest checkpoint.
+    signed: Option<u64>,
 }
 
 /// What one append did.
@@ -87,45 +114,78 @@ impl Store {
     /// Opens the record in `dir` for writing, or begins one there. After a crash it repairs itself first, in milliseconds.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] while another recorder holds it; [`OpenError::WrongKey`] and [`OpenError::KeyFile`] when the
-    /// keys are another record's; else what is wrong with the files.
-    pub fn open(dir: &Path, master: MasterKey, options: Options) -> Result<Self, OpenError> {
+    /// [`OpenError::Locked`] while another recorder holds it; [`OpenError::Fork`] when it does not continue what was signed;
+    /// [`OpenError::WrongKey`] and [`OpenError::KeyFile`] when the keys are another record's; else what is wrong with the
+    /// files.
+    pub fn open(dir: &Path, keys: Keys, options: &Options) -> Result<Self, OpenError> {
+        let db = Self::database(dir, options)?;
+        Self::with_database(db, dir, keys, options, Entropy::from_os())
+    }
+
+    /// The newest checkpoint, where the record does not continue what was signed: what a break would be with.
+    ///
+    /// # Errors
+    /// [`OpenError::NoFork`] when it does; else as [`Self::open`].
+    pub fn fork(dir: &Path, signer: &Signer, options: &Options) -> Result<String, OpenError> {
+        let db = Self::database(dir, options)?;
+        guard::fork(&db, dir, signer, options).map(|(_, note)| note)
+    }
+
+    /// Goes on with a record that does not continue what was signed, under a new origin: never a second history under the
+    /// same one. The first checkpoint of the new origin is signed at once. Returns the note that the record breaks with.
+    ///
+    /// # Errors
+    /// [`OpenError::NoFork`] when there is nothing to accept; else as [`Self::open`].
+    pub fn accept_break(dir: &Path, keys: Keys, options: &Options) -> Result<String, OpenError> {
+        let db = Self::database(dir, options)?;
+        let (epoch, note) = guard::fork(&db, dir, &keys.signer, options)?;
+        guard::accept(&db, epoch, &note).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        let mut store = Self::with_database(db, dir, keys, options, Entropy::from_os())?;
+        store.checkpoint().map_err(|error| OpenError::Corrupt { what: error.to_string() })?;
+        Ok(note)
+    }
+
+    /// A store whose keys and nonces are the same each time.
+    #[cfg(test)]
+    pub(crate) fn seeded(dir: &Path, keys: Keys, seed: u64) -> Result<Self, OpenError> {
+        let db = Self::database(dir, &Options::default())?;
+        Self::with_database(db, dir, keys, &Options::default(), Entropy::seeded(seed))
+    }
+
+    /// A store on a backend of the caller's.
+    #[cfg(test)]
+    pub(crate) fn on(db: Database, dir: &Path, keys: Keys) -> Result<Self, OpenError> {
+        begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        Self::with_database(db, dir, keys, &Options::default(), Entropy::from_os())
+    }
+
+    fn database(dir: &Path, options: &Options) -> Result<Database, OpenError> {
         let io = |source| OpenError::Io { dir: dir.to_owned(), source };
         make_dir(dir).map_err(io)?;
         let path = dir.join(FILE);
         owner_only(&path).map_err(io)?;
-        let db = builder(options).create(&path);
+        let db = builder(options.cache_bytes).create(&path);
         let db = db.map_err(|error| OpenError::from_redb(error.into(), dir))?;
-        Self::with_database(db, dir, master, Entropy::from_os())
+        let found = begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        if found == table::FORM { Ok(db) } else { Err(OpenError::Version { found, known: table::FORM }) }
     }
 
-    pub(crate) fn with_database(
+    fn with_database(
         db: Database,
         dir: &Path,
-        master: MasterKey,
+        keys: Keys,
+        options: &Options,
         mut entropy: Entropy,
     ) -> Result<Self, OpenError> {
         let broken = |Failure(error)| OpenError::from_redb(error, dir);
-        let found = begin(&db).map_err(broken)?;
-        if found.form != table::FORM {
-            return Err(OpenError::Version { found: found.form, known: table::FORM });
-        }
-        let path = dir.join(KEY_FILE);
-        let file = KeyFile::open(&path, master.wrapping(), found.key_rows)
-            .map_err(|source| OpenError::KeyFile { path: path.clone(), source })?;
-        let mut ring = Ring::new(master.clone(), file);
-        let key_file = |source| OpenError::KeyFile { path: path.clone(), source };
-        if found.key_rows == 0 {
-            let txn = write(&db).map_err(broken)?;
-            ring.begin(&txn, &mut entropy).map_err(broken)?;
-            ring.sync().map_err(key_file)?;
-            txn.commit().map_err(|error| broken(error.into()))?;
-            ring.committed();
-        } else if !ring.fits().map_err(key_file)? {
-            return Err(OpenError::WrongKey);
-        }
         let heads = Heads::load(&db).map_err(broken)?;
-        Ok(Self { db: Arc::new(db), dir: dir.to_owned(), master, ring, entropy, heads })
+        // Before the key file is touched: an emptied record must not begin a new one in its place.
+        let (tree, state) = guard::check(&db, dir, &keys.signer, options, heads.records)?;
+        let ring = open_ring(&db, dir, &keys.master, &mut entropy)?;
+        let Keys { master, signer } = keys;
+        let guard::Signed { sink, epoch, signed } = state;
+        let dir = dir.to_owned();
+        Ok(Self { db: Arc::new(db), dir, master, ring, entropy, heads, tree, signer, sink, epoch, signed })
     }
 
     /// Records messages and gaps in the order given, in one transaction: records, bodies, indices and positions. What the
@@ -143,8 +203,9 @@ impl Store {
 
     fn try_append(&mut self, items: &[Item]) -> Result<Appended, AppendError> {
         let txn = write(&self.db)?;
-        let (heads, appended) =
-            append::batch(&txn, &self.heads, &mut self.ring, &mut self.entropy, &self.master, items)?;
+        let before = (&self.heads, &self.tree);
+        let (heads, tree, appended) =
+            append::batch(&txn, before, &mut self.ring, &mut self.entropy, &self.master, items)?;
         if appended.records == 0 {
             txn.abort().map_err(Failure::from)?;
             return Ok(appended);
@@ -152,7 +213,7 @@ impl Store {
         self.ring.sync()?;
         txn.commit().map_err(Failure::from)?;
         self.ring.committed();
-        self.heads = heads;
+        (self.heads, self.tree) = (heads, tree);
         Ok(appended)
     }
 
@@ -180,19 +241,40 @@ impl Store {
     }
 }
 
-/// What was found in a file on opening it.
-struct Found {
-    form: u64,
-    key_rows: u64,
+/// Opens the key file, or begins one for a new record.
+fn open_ring(
+    db: &Database,
+    dir: &Path,
+    master: &MasterKey,
+    entropy: &mut Entropy,
+) -> Result<Ring, OpenError> {
+    let broken = |Failure(error)| OpenError::from_redb(error, dir);
+    let path = dir.join(KEY_FILE);
+    let key_file = |source| OpenError::KeyFile { path: path.clone(), source };
+    let rows = heads::key_rows(db).map_err(broken)?;
+    let file = KeyFile::open(&path, master.wrapping(), rows).map_err(key_file)?;
+    let mut ring = Ring::new(master.clone(), file);
+    if rows == 0 {
+        let txn = write(db).map_err(broken)?;
+        ring.begin(&txn, entropy).map_err(broken)?;
+        ring.sync().map_err(key_file)?;
+        txn.commit().map_err(|error| broken(error.into()))?;
+        ring.committed();
+    } else if !ring.fits().map_err(key_file)? {
+        return Err(OpenError::WrongKey);
+    }
+    Ok(ring)
 }
 
-/// Makes the tables of a new file, and reads what an old one says of itself.
-fn begin(db: &Database) -> Result<Found, Failure> {
+/// Makes the tables of a new file. Returns the form of the tables.
+fn begin(db: &Database) -> Result<u64, Failure> {
     let txn = write(db)?;
-    let found = {
+    let form = {
         let mut meta = txn.open_table(table::META)?;
         let form = meta.get(table::META_FORM)?.map(|value| value.value());
-        let key_rows = meta.get(table::META_KEY_ROWS)?.map_or(0, |value| value.value());
+        if let Some(form) = form.filter(|form| *form != table::FORM) {
+            return Ok(form);
+        }
         if form.is_none() {
             meta.insert(table::META_FORM, table::FORM)?;
         }
@@ -205,10 +287,14 @@ fn begin(db: &Database) -> Result<Found, Failure> {
         txn.open_table(table::BY_MARK)?;
         txn.open_table(table::BY_WORKFLOW)?;
         txn.open_table(table::OPEN)?;
-        Found { form: form.unwrap_or(table::FORM), key_rows }
+        txn.open_table(table::TILES)?;
+        txn.open_table(table::TREE)?;
+        txn.open_table(table::CHECKPOINTS)?;
+        txn.open_table(table::BREAKS)?;
+        table::FORM
     };
     txn.commit()?;
-    Ok(found)
+    Ok(form)
 }
 
 /// A transaction after whose commit a crash is repaired at once.
@@ -219,15 +305,21 @@ pub(crate) fn write(db: &Database) -> Result<WriteTransaction, Failure> {
 }
 
 /// How the record's file is opened, to write and to read.
-pub(crate) fn builder(options: Options) -> Builder {
+pub(crate) fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(options.cache_bytes);
+    builder.set_concurrency_mode(ConcurrencyMode::SingleWriter).set_cache_size(cache_bytes);
     builder
 }
 
 /// The record's file in its directory.
 pub(crate) fn file(dir: &Path) -> PathBuf {
     dir.join(FILE)
+}
+
+/// The checkpoint file of a record in this directory.
+#[must_use]
+pub fn checkpoint_file(dir: &Path, options: &Options) -> PathBuf {
+    options.checkpoint_file.clone().unwrap_or_else(|| dir.join(CHECKPOINT_FILE))
 }
 
 /// The key file in its directory.

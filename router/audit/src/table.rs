@@ -5,7 +5,7 @@ use tidegate_schemas::ids::TaskId;
 use uuid::Uuid;
 
 /// Form of the tables; a record of another form is refused.
-pub(crate) const FORM: u64 = 1;
+pub(crate) const FORM: u64 = 2;
 
 /// index → leaf hash (32 bytes) ‖ leaf.
 pub(crate) const REC: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rec");
@@ -37,9 +37,19 @@ pub(crate) const KEYS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("k
 pub(crate) const KEY_OF: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("key_of");
 /// data subject → row of the key file; subjects that are only a task's own have none.
 pub(crate) const SUBJECTS: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("subjects");
+/// Level (counted in tiles) and place in it → the tile's hashes. Full ones, and above the lowest level the open one.
+pub(crate) const TILES: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("tiles");
+/// [`FRONTIER`] → the frontier of the tree.
+pub(crate) const TREE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tree");
+/// Epoch and size → signed note.
+pub(crate) const CHECKPOINTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("checkpoints");
+/// Epoch that began with a break → what was signed before and is no longer held: the note.
+pub(crate) const BREAKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("breaks");
 /// Counters by name.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
+/// The key in [`TREE`].
+pub(crate) const FRONTIER: &str = "frontier";
 /// Form of the tables.
 pub(crate) const META_FORM: &str = "form";
 /// Records there are.
@@ -52,6 +62,8 @@ pub(crate) const META_KEYS: &str = "keys";
 pub(crate) const META_ACCEPTED: &str = "accepted";
 /// Accepted tasks that ended.
 pub(crate) const META_ENDED: &str = "ended";
+/// Which history this is, from 1: one more with each break.
+pub(crate) const META_EPOCH: &str = "epoch";
 /// Records with an anomaly.
 pub(crate) const META_ANOMALIES: &str = "anomalies";
 

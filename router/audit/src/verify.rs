@@ -1,7 +1,8 @@
 //! Verifying the record against itself: every leaf by its hash, every body by its commitment, every stream without a gap,
 //! causes before effects, one terminal result a task.
 //!
-//! It does not yet prove that the whole was not written anew: for that the head must be anchored outside.
+//! And the whole against what was signed: the tree is grown anew, and must have the root of each checkpoint. With the public key and
+//! a checkpoint that somebody outside kept, no one who holds the file can have written it anew.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +10,20 @@ use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::error::{Failure, ReadError};
 use crate::keys::seal::OVERHEAD_BYTES;
 use crate::leaf::{Flag, Leaf, RecordKind, leaf_hash};
 use crate::read::{Reader, index_of};
 use crate::store::Heads;
+use crate::store::tree::Stored;
 use crate::table;
 use crate::task::Row;
+use tree::TreeCheck;
 
 #[cfg(test)]
 mod tests;
+mod tree;
 
 /// Records read in one transaction; long ones would pin pages that the writer wants back.
 const CHUNK: u64 = 4_096;
@@ -26,6 +31,15 @@ const CHUNK: u64 = 4_096;
 const QUICK_RECORDS: u64 = 1_000;
 /// Problems listed; more are counted.
 const PROBLEMS_MAX: usize = 1_000;
+
+/// What is known from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// The key that signs checkpoints; without it they are taken as they stand in the file.
+    pub key: Option<PublicKey>,
+    /// Checkpoints that were kept outside the record, opened.
+    pub pinned: Vec<Checkpoint>,
+}
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +66,13 @@ pub struct Report {
     pub bodies: u64,
     /// Records flagged as odd when they were written; known, not problems of the record.
     pub anomalies: u64,
+    /// Checkpoints that the record has itself and whose roots were compared.
+    pub checkpoints: u64,
+    /// Records of its newest checkpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<u64>,
+    /// Which history it is: one more with each break that was accepted.
+    pub epoch: u64,
     /// What is wrong, at most 1,000 entries.
     pub problems: Vec<Problem>,
     /// Problems beyond those listed.
@@ -108,19 +129,64 @@ pub enum Fault {
     /// Another result is the task's terminal one, and no flag says so.
     #[error("another result is the task's terminal one, and no flag says so")]
     Terminal,
+    /// The tree was built from another leaf.
+    #[error("the leaf is not the one that the tree was built from: it was edited, or its tile was")]
+    Tile,
+    /// The stored frontier is not the records'.
+    #[error("the tree's stored frontier is not that of the records")]
+    Frontier,
+    /// A stored checkpoint cannot be read, or is signed by another key.
+    #[error("a checkpoint was changed or is missing, or another key signed it")]
+    Checkpoint,
+    /// The records do not have the root that the record's own checkpoint signed.
+    #[error("they are not the records that were signed: edited, exchanged or written anew")]
+    Signed,
+    /// The records do not have the root that a checkpoint kept outside signed.
+    #[error(
+        "they are not the records of the checkpoint that was kept outside: edited, exchanged or written anew"
+    )]
+    Pinned,
+    /// More lines than records were signed.
+    #[error("it was not signed: it was added")]
+    Added,
+    /// Fewer records than were signed.
+    #[error("they were signed and are gone: the record was cut short, emptied, or is an older copy")]
+    RolledBack,
     /// Counts and tables disagree.
     #[error("counts and tables disagree: accepted tasks are not those that ended and those that are open")]
     Conservation,
 }
 
 impl Report {
+    pub(crate) fn new(level: Level, from: u64, anomalies: u64) -> Self {
+        Self {
+            level,
+            from,
+            records: 0,
+            bodies: 0,
+            anomalies,
+            checkpoints: 0,
+            signed: None,
+            epoch: 1,
+            problems: Vec::new(),
+            more: 0,
+        }
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.problems.is_empty()
     }
 
-    fn add(&mut self, index: Option<u64>, position: Option<String>, fault: Fault) {
+    /// The problem at the lowest index; else the first of those that lie between records.
+    #[must_use]
+    pub fn first(&self) -> Option<&Problem> {
+        let placed = self.problems.iter().filter(|problem| problem.index.is_some());
+        placed.min_by_key(|problem| problem.index).or_else(|| self.problems.first())
+    }
+
+    pub(crate) fn add(&mut self, index: Option<u64>, position: Option<String>, fault: Fault) {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(Problem { index, position, fault });
         } else {
@@ -130,33 +196,45 @@ impl Report {
 }
 
 impl Reader {
-    /// Verifies the record, while it is written or not. `progress` is told records done and to do.
+    /// Verifies the record by itself, while it is written or not. `progress` is told records done and to do.
     ///
     /// # Errors
     /// [`ReadError::Broken`] when the file cannot be read at all; what is wrong in it stands in the report.
     pub fn verify(&self, level: Level, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, ReadError> {
-        let heads = Heads::read(&self.begin()?)?;
+        self.verify_against(level, &Trust::default(), progress)
+    }
+
+    /// The same against what is known from outside.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_against(
+        &self,
+        level: Level,
+        trust: &Trust,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Report, ReadError> {
+        let txn = self.begin()?;
+        let mut heads = Heads::read(&txn)?;
+        // A count that was changed must not have us look for more than there can be.
+        heads.records = heads.records.min(records_at_most(&txn)?);
         let from = match level {
             Level::Quick => heads.records.saturating_sub(QUICK_RECORDS),
             Level::Full => 0,
             Level::Since(index) => index.min(heads.records),
         };
-        let mut report = Report {
-            level,
-            from,
-            records: 0,
-            bodies: 0,
-            anomalies: heads.anomalies,
-            problems: Vec::new(),
-            more: 0,
-        };
+        let mut report = Report::new(level, from, heads.anomalies);
+        let quick = level == Level::Quick;
+        let mut tree = TreeCheck::begin(&txn, trust, from..heads.records, quick, &mut report)?;
+        drop(txn);
         let mut at = from;
         while at < heads.records {
             let end = heads.records.min(at + CHUNK);
-            chunk(&self.begin()?, &heads, at..end, &mut report)?;
+            chunk(&self.begin()?, &heads, at..end, &mut tree, &mut report)?;
             at = end;
             progress(at - from, heads.records - from);
         }
+        tree.end(&mut report);
         if level != Level::Quick {
             for (stream, (number, next)) in &heads.streams {
                 sequences(&self.begin()?, stream, *number, *next, &mut report)?;
@@ -167,13 +245,21 @@ impl Reader {
     }
 }
 
+/// More records than there are rows, and not many more.
+fn records_at_most(txn: &ReadTransaction) -> Result<u64, Failure> {
+    let last = txn.open_table(table::REC)?.last()?.map_or(0, |(index, _)| index.value());
+    Ok(last.saturating_add(CHUNK))
+}
+
 /// Checks the records of one range.
 fn chunk(
     txn: &ReadTransaction,
     heads: &Heads,
     range: std::ops::Range<u64>,
+    tree: &mut TreeCheck,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let stored = Stored::open(txn)?;
     let rec = txn.open_table(table::REC)?;
     let bodies = txn.open_table(table::BODY)?;
     let mut expected = range.start;
@@ -181,15 +267,19 @@ fn chunk(
         let (index, value) = row?;
         let index = index.value();
         for missing in expected..index {
+            tree.lose(&stored, report)?;
             report.add(Some(missing), None, Fault::Missing);
         }
         expected = index + 1;
         report.records += 1;
         let Some((hash, line)) = value.value().split_first_chunk::<32>() else {
+            tree.lose(&stored, report)?;
             report.add(Some(index), None, Fault::LeafForm);
             continue;
         };
-        if leaf_hash(line) != *hash {
+        let found = leaf_hash(line);
+        tree.leaf(&stored, found, report)?;
+        if found != *hash {
             report.add(Some(index), None, Fault::LeafHash);
         }
         let Ok(leaf) = serde_json::from_slice::<Leaf>(line) else {
@@ -201,6 +291,7 @@ fn chunk(
         links(txn, heads, &leaf, index, report)?;
     }
     for missing in expected..range.end {
+        tree.lose(&stored, report)?;
         report.add(Some(missing), None, Fault::Missing);
     }
     Ok(())

@@ -8,13 +8,17 @@ use std::process::{Command, Stdio};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tidegate_audit::{Entry, Item, Level, MasterKey, Options, Reader, Store};
+use tidegate_audit::{Entry, Item, Keys, Level, MasterKey, Options, Reader, Signer, Store};
 
 const DIR: &str = "TIDEGATE_TEST_RECORD";
 const KILLS: u64 = 20;
 
 fn open(dir: &Path) -> Store {
-    Store::open(dir, MasterKey::from_bytes([3; 32]), Options { cache_bytes: 4 * 1024 * 1024 }).unwrap()
+    let keys = Keys {
+        master: MasterKey::from_bytes([3; 32]),
+        signer: Signer::from_bytes(&[4; 32], "tidegate/test"),
+    };
+    Store::open(dir, keys, &Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }).unwrap()
 }
 
 fn item(sequence: u64) -> Item {
@@ -39,6 +43,7 @@ fn writer_process() {
         let next = store.next_sequence("TASKS_acme");
         let items: Vec<Item> = (next..next + 1 + next % 23).map(item).collect();
         store.append(&items).unwrap();
+        store.checkpoint().unwrap();
         println!("acknowledged {}", store.records());
         std::io::stdout().flush().unwrap();
     }

@@ -14,7 +14,8 @@ use crate::error::RecorderError;
 use crate::feed::is_recorded;
 use crate::sequencer::{Blocked, Sequencer};
 use crate::shared::Shared;
-use crate::writer::Writer;
+use crate::signing::Signing;
+use crate::writer::{Done, Work, Writer};
 
 /// How long a batch that is not full waits for more.
 const LINGER: Duration = Duration::from_millis(2);
@@ -55,6 +56,7 @@ pub(crate) struct Conductor {
     bytes: usize,
     since: Instant,
     busy: bool,
+    signing: Signing,
     /// Streams and causes that the server was asked about.
     asked: HashSet<(String, String)>,
 }
@@ -62,6 +64,7 @@ pub(crate) struct Conductor {
 impl Conductor {
     pub(crate) fn new(bus: Bus, config: &RecorderConfig, shared: Shared, writer: Writer) -> Self {
         Self {
+            signing: Signing::new(bus.clone(), config),
             bus,
             cause_wait: Duration::from_millis(config.cause_wait_ms),
             shared,
@@ -91,14 +94,20 @@ impl Conductor {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                recorded = self.writer.recorded(), if self.busy => {
+                done = self.writer.done(), if self.busy => {
                     self.busy = false;
-                    self.shared.advance(recorded?);
+                    self.done(done?);
+                }
+                () = std::future::ready(()), if !self.busy && self.signing.is_due() => {
+                    self.signing.begin();
+                    self.writer.send(Work::Sign).await?;
+                    self.busy = true;
                 }
                 () = tokio::time::sleep(linger), if !self.busy && !self.batch.is_empty() => {
                     let batch = std::mem::take(&mut self.batch);
                     self.bytes = 0;
-                    self.writer.send(batch).await?;
+                    self.signing.grow(&batch);
+                    self.writer.send(Work::Record(batch)).await?;
                     self.busy = true;
                 }
                 Some(feed) = feeds.recv() => {
@@ -111,12 +120,32 @@ impl Conductor {
                 _ = look.tick() => self.look(&hopeless),
             }
         }
-        if self.busy
-            && let Ok(recorded) = tokio::time::timeout(DRAIN_MAX, self.writer.recorded()).await
-        {
-            self.shared.advance(recorded?);
-        }
+        // A writer that waits for room on a full disk is not waited for.
+        let drained = tokio::time::timeout(DRAIN_MAX, self.drain()).await;
         self.writer.close().await;
+        drained.unwrap_or(Ok(()))
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Recorded(lasts) => self.shared.advance(lasts),
+            Done::Signed(Some(signed)) => self.signing.publish(&signed),
+            Done::Signed(None) => {}
+        }
+    }
+
+    /// Waits for the commit that is on its way, signs what is recorded, and has it published.
+    async fn drain(&mut self) -> Result<(), RecorderError> {
+        if self.busy {
+            let done = self.writer.done().await?;
+            self.done(done);
+        }
+        if self.signing.is_behind() {
+            self.writer.send(Work::Sign).await?;
+            let done = self.writer.done().await?;
+            self.done(done);
+        }
+        self.signing.end().await;
         Ok(())
     }
 

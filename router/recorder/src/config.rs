@@ -12,6 +12,18 @@ pub struct RecorderConfig {
     pub directory: PathBuf,
     /// File of the master key: 64 hexadecimal digits, mode 600.
     pub master_key_file: PathBuf,
+    /// File of the key that signs checkpoints: 64 hexadecimal digits, mode 600.
+    pub checkpoint_key_file: PathBuf,
+    /// File that each checkpoint is appended to; absent: `checkpoints` in the record's directory.
+    pub checkpoint_file: Option<PathBuf>,
+    /// Name of the record in its checkpoints: their origin.
+    pub origin: String,
+    /// Shortest time between two checkpoints while the record grows, milliseconds.
+    pub checkpoint_ms: u64,
+    /// Longest time between two checkpoints, milliseconds: one says also that nothing happened.
+    pub checkpoint_idle_ms: u64,
+    /// Records after which there is a checkpoint whatever the time.
+    pub checkpoint_records: u64,
     /// Memory for cached pages, bytes.
     pub cache_bytes: usize,
     /// Longest wait for a cause that is not recorded yet, milliseconds.
@@ -39,6 +51,12 @@ impl Default for RecorderConfig {
         Self {
             directory: PathBuf::from("record"),
             master_key_file: PathBuf::from("record.key"),
+            checkpoint_key_file: PathBuf::from("checkpoint.key"),
+            checkpoint_file: None,
+            origin: "tidegate/cell".to_owned(),
+            checkpoint_ms: 1_000,
+            checkpoint_idle_ms: 600_000,
+            checkpoint_records: 100_000,
             cache_bytes: 256 * 1024 * 1024,
             cause_wait_ms: 5_000,
             discovery_ms: 2_000,

@@ -15,6 +15,7 @@ mod feed;
 mod run;
 mod sequencer;
 mod shared;
+mod signing;
 mod trim;
 mod writer;
 

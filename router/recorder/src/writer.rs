@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, MasterKey, OpenError, Options, Store};
+use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Signer, Store};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
 use tokio::sync::mpsc;
@@ -17,17 +17,39 @@ pub(crate) const PART: &str = "record";
 /// How often a writer that waits looks whether it is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Where a batch goes, and where it is told that it is durable.
+/// What the writer is to do.
+pub(crate) enum Work {
+    /// Record these.
+    Record(Vec<Item>),
+    /// Sign what is recorded.
+    Sign,
+}
+
+/// What the writer did; it is durable.
+pub(crate) enum Done {
+    /// Recorded the last sequences of a batch.
+    Recorded(Vec<(String, u64)>),
+    /// Signed; nothing where there is nothing yet, or it failed.
+    Signed(Option<Signed>),
+}
+
+/// A checkpoint.
+pub(crate) struct Signed {
+    pub(crate) records: u64,
+    pub(crate) note: String,
+}
+
+/// Where work goes, and where it is told that it is durable.
 pub(crate) struct Writer {
-    batches: mpsc::Sender<Vec<Item>>,
-    recorded: mpsc::Receiver<Vec<(String, u64)>>,
+    work: mpsc::Sender<Work>,
+    done: mpsc::Receiver<Done>,
     thread: std::thread::JoinHandle<()>,
 }
 
 /// Opens the record, waiting while another recorder holds it.
 struct Opener {
     config: RecorderConfig,
-    master: MasterKey,
+    keys: Keys,
     shared: Shared,
     health: Health,
 }
@@ -45,11 +67,13 @@ impl Writer {
         shared: &Shared,
         health: &Health,
     ) -> Result<Self, RecorderError> {
-        let master = MasterKey::load(&config.master_key_file)?;
-        let opener =
-            Opener { config: config.clone(), master, shared: shared.clone(), health: health.clone() };
-        let (batches, mut from) = mpsc::channel::<Vec<Item>>(1);
-        let (told, recorded) = mpsc::channel(1);
+        let keys = Keys {
+            master: MasterKey::load(&config.master_key_file)?,
+            signer: Signer::load(&config.checkpoint_key_file, &config.origin)?,
+        };
+        let opener = Opener { config: config.clone(), keys, shared: shared.clone(), health: health.clone() };
+        let (work, mut from) = mpsc::channel(1);
+        let (told, done) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
         let thread = move || {
             let store = match opener.first(&opened) {
@@ -63,25 +87,25 @@ impl Writer {
         let builder = std::thread::Builder::new().name("record".to_owned());
         let thread = builder.spawn(thread).map_err(RecorderError::Thread)?;
         answer.recv().await.ok_or(RecorderError::WriterEnded)??;
-        Ok(Self { batches, recorded, thread })
+        Ok(Self { work, done, thread })
     }
 
     /// Ends the thread and closes the record.
     pub(crate) async fn close(self) {
-        let Self { batches, recorded, thread } = self;
-        drop((batches, recorded));
+        let Self { work, done, thread } = self;
+        drop((work, done));
         // A thread that panicked has said so itself.
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 
-    /// Hands a batch over. Only one is on its way at a time.
-    pub(crate) async fn send(&self, batch: Vec<Item>) -> Result<(), RecorderError> {
-        self.batches.send(batch).await.map_err(|_| RecorderError::WriterEnded)
+    /// Hands work over. Only one is on its way at a time.
+    pub(crate) async fn send(&self, work: Work) -> Result<(), RecorderError> {
+        self.work.send(work).await.map_err(|_| RecorderError::WriterEnded)
     }
 
-    /// The last sequences of the batch that became durable.
-    pub(crate) async fn recorded(&mut self) -> Result<Vec<(String, u64)>, RecorderError> {
-        self.recorded.recv().await.ok_or(RecorderError::WriterEnded)
+    /// What was done.
+    pub(crate) async fn done(&mut self) -> Result<Done, RecorderError> {
+        self.done.recv().await.ok_or(RecorderError::WriterEnded)
     }
 }
 
@@ -99,8 +123,11 @@ impl Opener {
     }
 
     fn open(&self) -> Result<Store, OpenError> {
-        let options = Options { cache_bytes: self.config.cache_bytes };
-        match Store::open(&self.config.directory, self.master.clone(), options) {
+        let options = Options {
+            cache_bytes: self.config.cache_bytes,
+            checkpoint_file: self.config.checkpoint_file.clone(),
+        };
+        match Store::open(&self.config.directory, self.keys.clone(), &options) {
             Ok(store) => {
                 info!(records = store.records(), "The record is open.");
                 let recorded = store.streams().map(|(name, next)| (name.to_owned(), next.saturating_sub(1)));
@@ -116,21 +143,44 @@ impl Opener {
         }
     }
 
-    fn work(
-        &self,
-        store: Store,
-        from: &mut mpsc::Receiver<Vec<Item>>,
-        told: &mpsc::Sender<Vec<(String, u64)>>,
-    ) {
+    fn work(&self, store: Store, from: &mut mpsc::Receiver<Work>, told: &mpsc::Sender<Done>) {
         let mut store = Some(store);
-        while let Some(batch) = from.blocking_recv() {
-            while !self.append(&mut store, &batch) {
-                if !self.wait(told) {
-                    return;
+        while let Some(work) = from.blocking_recv() {
+            let done = match work {
+                Work::Record(batch) => {
+                    while !self.append(&mut store, &batch) {
+                        if !self.wait(told) {
+                            return;
+                        }
+                    }
+                    Done::Recorded(lasts(&batch))
                 }
-            }
-            if told.blocking_send(lasts(&batch)).is_err() {
+                Work::Sign => Done::Signed(self.sign(&mut store)),
+            };
+            if told.blocking_send(done).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Signs what is recorded. What fails is said, and tried again with the next one.
+    fn sign(&self, store: &mut Option<Store>) -> Option<Signed> {
+        let mut open = store.take()?;
+        let records = open.records();
+        if records == 0 {
+            *store = Some(open);
+            return None;
+        }
+        match open.checkpoint() {
+            Ok(note) => {
+                *store = Some(open);
+                Some(Signed { records, note })
+            }
+            Err(error) => {
+                error!(%error, "What is recorded could not be signed.");
+                self.health.error(error.to_string());
+                self.shared.set_reader(None);
+                None
             }
         }
     }
@@ -174,7 +224,7 @@ impl Opener {
     }
 
     /// Waits before the next try. `false` when nobody wants it any more.
-    fn wait(&self, told: &mpsc::Sender<Vec<(String, u64)>>) -> bool {
+    fn wait(&self, told: &mpsc::Sender<Done>) -> bool {
         let mut left = Duration::from_millis(self.config.reopen_ms);
         while !left.is_zero() {
             if told.is_closed() {

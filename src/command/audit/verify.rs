@@ -1,62 +1,151 @@
-//! `tidegate audit verify`: the record against itself, read from its file.
+//! `tidegate audit verify`: a record from its file, an export from its directory, or one proof.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, Reader, Report};
+use tidegate_audit::{Level, PublicKey, Reader, Report, Trust, bundle, checkpoint};
 
+use super::{prove, trust};
 use crate::cell::Cell;
-use crate::cli::{AuditArgs, Global};
+use crate::cli::{AuditArgs, Global, VerifyArgs};
 use crate::output;
 
 /// Something in it was changed.
-const TAMPERED: u8 = 1;
+pub(super) const TAMPERED: u8 = 1;
+/// It is whole, and something in it is odd.
+pub(super) const ODD: u8 = 2;
 /// It could not be read.
 const UNREADABLE: u8 = 3;
 /// Problems listed for people; programs get all.
 const LISTED: usize = 10;
 
-pub(super) async fn run(
-    global: &Global,
-    args: &AuditArgs,
-    quick: bool,
-    since: Option<u64>,
-) -> Result<ExitCode> {
-    let dir = match &args.record {
+pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) -> Result<ExitCode> {
+    let apart = args.record.is_none() || (what.bundle.is_none() && what.proof.is_none());
+    anyhow::ensure!(apart, "name a record, a bundle or a proof, not two of them");
+    if let Some(proof) = &what.proof {
+        return proven(global, args, what, proof);
+    }
+    let dir = match &what.bundle {
         Some(dir) => dir.clone(),
-        None => Cell::open(&global.cell)?.record(),
+        None => trust::directory(global, args)?,
     };
-    let level = match since {
-        Some(index) => Level::Since(index),
-        None if quick => Level::Quick,
-        None => Level::Full,
+    let checked = match &what.bundle {
+        Some(dir) => in_bundle(global, args, what, dir).await,
+        None => in_record(global, args, what, &dir).await,
     };
-    // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
-    let checked = tokio::task::spawn_blocking({
-        let (dir, json) = (dir.clone(), global.json);
-        move || verify(&dir, level, json)
-    });
-    let report = match checked.await.context("the record's file broke the reader") {
-        Ok(Ok(report)) => report,
-        Ok(Err(error)) | Err(error) => return unreadable(global, &dir, &error),
-    };
-    show(global, &dir, &report)
+    match checked {
+        Ok(report) => show(global, &dir, &report, what.strict),
+        Err(error) => unreadable(global, &dir, &error),
+    }
 }
 
-fn verify(dir: &Path, level: Level, quiet: bool) -> Result<Report> {
-    let reader = Reader::open(dir, None)?;
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    bar.set_style(ProgressStyle::with_template("verifying {wide_bar} {pos}/{len} records, {eta} left")?);
-    let report = reader.verify(level, &mut |done, of| {
-        bar.set_length(of);
-        bar.set_position(done);
+async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &Path) -> Result<Report> {
+    let level = match what.since {
+        Some(index) => Level::Since(index),
+        None if what.quick => Level::Quick,
+        None => Level::Full,
+    };
+    let key = trust::public_key(global, args)?;
+    let outside = if args.record.is_none() { Some(Cell::open(&global.cell)?.checkpoints()) } else { None };
+    let trust = trusted(key, &what.checkpoint, outside)?;
+    let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
+    // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
+    let checked = tokio::task::spawn_blocking(move || {
+        let reader = Reader::open(&dir, None)?;
+        let report = reader.verify_against(level, &trust, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        anyhow::Ok(report?)
     });
-    bar.finish_and_clear();
-    Ok(report?)
+    checked.await.context("the record's file broke the reader")?
+}
+
+async fn in_bundle(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &Path) -> Result<Report> {
+    let named = args
+        .public_key
+        .as_ref()
+        .map(|path| trust::text(path)?.trim_end().parse::<PublicKey>().context("the public key"));
+    let key: PublicKey = match named.transpose()? {
+        Some(key) => key,
+        None => {
+            output::note(
+                "the key is the bundle's own: anybody could have made it; name yours with --public-key",
+            );
+            bundle::public_key(dir)?
+        }
+    };
+    let trust = trusted(Some(key.clone()), &what.checkpoint, None)?;
+    let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
+    let checked = tokio::task::spawn_blocking(move || {
+        let found = bundle::verify(&dir, &key, &trust, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        found
+    });
+    let found = checked.await.context("reading the bundle")??;
+    if !global.json {
+        prove::accounted(&found.accounts);
+    }
+    Ok(found.report)
+}
+
+/// The key, and the checkpoints that were kept outside: those that are named, and the newest of the cell's own file.
+fn trusted(key: Option<PublicKey>, named: &[PathBuf], outside: Option<PathBuf>) -> Result<Trust> {
+    let Some(key) = key else {
+        output::note("without --public-key nobody knows who signed the checkpoints");
+        anyhow::ensure!(named.is_empty(), "a checkpoint is read with --public-key");
+        return Ok(Trust::default());
+    };
+    let mut pinned = Vec::new();
+    for path in named {
+        pinned.push(trust::checkpoint(path, &key)?);
+    }
+    if let Some(note) = outside
+        .map(|path| checkpoint::newest(&path).context("reading the checkpoint file"))
+        .transpose()?
+        .flatten()
+    {
+        pinned.push(key.open(&note).context("reading the newest note of the checkpoint file")?);
+    }
+    Ok(Trust { key: Some(key), pinned })
+}
+
+/// Checks one proof.
+fn proven(global: &Global, args: &AuditArgs, what: &VerifyArgs, path: &Path) -> Result<ExitCode> {
+    let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
+    let text = trust::text(path)?;
+    let checked = match (&what.leaf, what.checkpoint.as_slice()) {
+        (Some(leaf), _) => {
+            let leaf = trust::text(leaf)?;
+            let line = leaf.strip_suffix('\n').unwrap_or(&leaf);
+            text.parse::<InclusionProof>().and_then(|proof| proof.check(&key, line.as_bytes()))
+        }
+        (None, [old]) => {
+            let old = trust::checkpoint(old, &key)?;
+            text.parse::<ConsistencyProof>().and_then(|proof| proof.check(&key, &old))
+        }
+        (None, _) => anyhow::bail!("name what it is a proof of: --leaf, or one --checkpoint"),
+    };
+    let whole = checked.is_ok();
+    let words = match &checked {
+        Ok(signed) => format!("proven: by the checkpoint of {} records of `{}`", signed.size, signed.origin),
+        Err(error) => format!("TAMPERED: {error}"),
+    };
+    if global.json {
+        let signed = checked.ok().map(|signed| json!({ "origin": signed.origin, "records": signed.size }));
+        output::json(&json!({ "verdict": if whole { "proven" } else { "tampered" }, "signed": signed }))?;
+    } else {
+        output::line(words);
+    }
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }
 
 fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
@@ -68,16 +157,22 @@ fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<Exit
     Ok(ExitCode::from(UNREADABLE))
 }
 
-fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
+fn show(global: &Global, dir: &Path, report: &Report, strict: bool) -> Result<ExitCode> {
     let whole = report.is_ok();
     if global.json {
         let verdict = if whole { "whole" } else { "tampered" };
         output::json(&json!({ "verdict": verdict, "record": dir, "report": report }))?;
     } else if whole {
         let part = if report.from > 0 { format!(" from index {} on", report.from) } else { String::new() };
+        let (records, bodies, anomalies) = (report.records, report.bodies, report.anomalies);
+        let signed = match report.signed {
+            Some(signed) => {
+                format!("{} checkpoints fit, the newest is of {signed} records", report.checkpoints)
+            }
+            None => "nothing is signed yet".to_owned(),
+        };
         output::line(format!(
-            "whole: {} records{part} and {} bodies have the bytes that were recorded; {} known anomalies",
-            report.records, report.bodies, report.anomalies
+            "whole: {records} records{part} and {bodies} bodies have the bytes that were recorded; {signed}; {anomalies} known anomalies"
         ));
     } else {
         let count = report.problems.len() as u64 + report.more;
@@ -86,7 +181,7 @@ fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
             report.records,
             dir.display()
         ));
-        if let Some(first) = first(report) {
+        if let Some(first) = report.first() {
             output::line(format!("first bad record: {}", words(first)));
         }
         for problem in report.problems.iter().take(LISTED) {
@@ -96,17 +191,11 @@ fn show(global: &Global, dir: &Path, report: &Report) -> Result<ExitCode> {
             output::line(format!("  and {} more; all with --json", count - LISTED as u64));
         }
     }
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
-}
-
-/// The problem at the lowest index; else the first of those that lie between records.
-fn first(report: &Report) -> Option<&Problem> {
-    report
-        .problems
-        .iter()
-        .filter(|p| p.index.is_some())
-        .min_by_key(|p| p.index)
-        .or_else(|| report.problems.first())
+    Ok(match whole {
+        false => ExitCode::from(TAMPERED),
+        true if strict && report.anomalies > 0 => ExitCode::from(ODD),
+        true => ExitCode::SUCCESS,
+    })
 }
 
 fn words(problem: &Problem) -> String {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tidegate_audit::verify::{Level, Report};
-use tidegate_audit::{MasterKey, Options, Reader, Record, Store};
+use tidegate_audit::{Options, Reader, Record, Store};
 use tidegate_bus::Role;
 
 use super::cast::{Cast, LOOK_EVERY, RESULT, say};
@@ -60,7 +60,7 @@ fn check(cell: &Cell, copy: &Path) -> Result<()> {
     );
     duplicate(&cell.record(), copy)?;
     // The copy is of an open file; its writer closes it in order once.
-    drop(Store::open(copy, MasterKey::load(&cell.key("master.key"))?, Options::default())?);
+    drop(Store::open(copy, cell.record_keys()?, &Options::default())?);
     let report = verified(&Reader::open(copy, None)?)?;
     ensure!(report.is_ok(), "the copy does not verify: {} problems", report.problems.len());
     let index = report.records / 2;

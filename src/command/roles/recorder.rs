@@ -8,7 +8,7 @@ use tidegate_bus::Role;
 use tidegate_recorder::RecorderConfig;
 
 use super::{serve, shown};
-use crate::cell::Cell;
+use crate::cell::{CHECKPOINT_KEY, Cell};
 use crate::cli::{Global, RoleArgs};
 
 pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
@@ -16,6 +16,9 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
     let config = RecorderConfig {
         directory: cell.record(),
         master_key_file: cell.key("master.key"),
+        checkpoint_key_file: cell.key(CHECKPOINT_KEY),
+        checkpoint_file: Some(cell.checkpoints()),
+        origin: cell.origin(),
         ..RecorderConfig::default()
     };
     if args.check_config {
@@ -24,6 +27,12 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
             ("url", json!(cell.config.url), "cell.toml"),
             ("directory", json!(config.directory), "the cell's directory"),
             ("master_key_file", json!(config.master_key_file), "the cell's directory"),
+            ("checkpoint_key_file", json!(config.checkpoint_key_file), "the cell's directory"),
+            ("checkpoint_file", json!(config.checkpoint_file), "the cell's directory"),
+            ("origin", json!(config.origin), "cell.toml"),
+            ("checkpoint_ms", json!(config.checkpoint_ms), "default"),
+            ("checkpoint_idle_ms", json!(config.checkpoint_idle_ms), "default"),
+            ("checkpoint_records", json!(config.checkpoint_records), "default"),
             ("cache_bytes", json!(config.cache_bytes), "default"),
             ("cause_wait_ms", json!(config.cause_wait_ms), "default"),
             ("discovery_ms", json!(config.discovery_ms), "default"),

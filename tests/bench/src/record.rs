@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_audit::{Entry, Item, MasterKey, Plain, Store};
+use tidegate_audit::{Entry, Item, Keys, MasterKey, Options, Plain, Signer, Store};
 use uuid::Uuid;
 
 use crate::row::{Row, Table, Target, median};
@@ -81,7 +81,11 @@ fn plain(dir: &Path, batch: usize) -> Result<f64> {
 }
 
 fn store(dir: &Path, batch: usize) -> Result<f64> {
-    let mut store = Store::open(dir, MasterKey::from_bytes([1; 32]), Default::default())?;
+    let keys = Keys {
+        master: MasterKey::from_bytes([1; 32]),
+        signer: Signer::from_bytes(&[2; 32], "tidegate/bench"),
+    };
+    let mut store = Store::open(dir, keys, &Options::default())?;
     let now = Timestamp::now();
     rate(batch, |first| {
         let items: Vec<Item> = (first..first + batch as u64).map(|n| message(n, now)).collect();

@@ -33,6 +33,12 @@ impl KeyFile {
         let file =
             OpenOptions::new().read(true).write(true).create(new).truncate(false).mode(0o600).open(path)?;
         if new {
+            // One row is a crash's that came before the first commit; more are some record's keys.
+            if file.metadata()?.len() > offset(1) {
+                return Err(std::io::Error::other(
+                    "it holds keys, and the record counts none: keep it with the record that it belongs to",
+                ));
+            }
             file.set_len(0)?;
             file.write_all_at(MAGIC, 0)?;
             file.sync_all()?;

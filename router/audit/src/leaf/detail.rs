@@ -154,7 +154,7 @@ pub enum Detail {
         /// The pool or provider that is switched.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Name>,
-        /// Records of a replay.
+        /// Records of a replay; those that were signed before a break.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         records: Option<u64>,
     },
@@ -225,6 +225,8 @@ pub enum ActWord {
     ReplayStart,
     /// Ended a replay.
     ReplayEnd,
+    /// Accepted that the record no longer holds what was signed.
+    RecordBreak,
     /// Something that this version has no word for.
     #[serde(other)]
     Other,

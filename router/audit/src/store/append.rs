@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
-use super::{Appended, Heads};
+use super::{Appended, Heads, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
@@ -14,6 +14,7 @@ use crate::keys::seal::seal;
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::{Commitment, Detail, Flag, Leaf, RecordKind, Seal, Source, leaf_hash};
 use crate::mark;
+use crate::merkle::Tree;
 use crate::project::{Effect, Projection, project};
 use crate::table;
 use crate::task::Row;
@@ -25,18 +26,19 @@ struct Batch<'a, 't> {
     ring: &'a mut Ring,
     entropy: &'a mut Entropy,
     master: &'a MasterKey,
+    tree: Tree,
     appended: Appended,
 }
 
 /// Makes and writes the rows of one append. Nothing holds until the transaction is committed.
 pub(super) fn batch(
     txn: &WriteTransaction,
-    heads: &Heads,
+    (heads, tree): (&Heads, &Tree),
     ring: &mut Ring,
     entropy: &mut Entropy,
     master: &MasterKey,
     items: &[Item],
-) -> Result<(Heads, Appended), AppendError> {
+) -> Result<(Heads, Tree, Appended), AppendError> {
     let meta = txn.open_table(table::META).map_err(Failure::from)?;
     let first = heads.records;
     let mut batch = Batch {
@@ -46,6 +48,7 @@ pub(super) fn batch(
         ring,
         entropy,
         master,
+        tree: tree.clone(),
         appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
     };
     for item in items {
@@ -54,7 +57,7 @@ pub(super) fn batch(
     if batch.appended.records > 0 {
         batch.write(txn, heads)?;
     }
-    Ok((batch.heads, batch.appended))
+    Ok((batch.heads, batch.tree, batch.appended))
 }
 
 // === impl Batch ===
@@ -170,7 +173,9 @@ impl Batch<'_, '_> {
         let index = leaf.index;
         let bytes =
             serde_json::to_vec(leaf).map_err(|error| AppendError::Broken { what: error.to_string() })?;
-        let mut value = leaf_hash(&bytes).to_vec();
+        let hash = leaf_hash(&bytes);
+        self.tree.push(hash);
+        let mut value = hash.to_vec();
         value.extend_from_slice(&bytes);
         self.rows.rec.push((index, value));
         if leaf.kind != RecordKind::Gap {
@@ -306,6 +311,7 @@ impl Batch<'_, '_> {
     fn write(&mut self, txn: &WriteTransaction, before: &Heads) -> Result<(), Failure> {
         self.ring.flush(&mut self.tables)?;
         std::mem::take(&mut self.rows).write(txn, &mut self.tables)?;
+        tree::save(txn, &mut self.tree)?;
         self.heads.save(txn, before, self.ring.rows(), &mut self.tables.meta)
     }
 }

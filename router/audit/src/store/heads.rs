@@ -67,3 +67,9 @@ impl Heads {
         Ok(())
     }
 }
+
+/// Rows of the key file that the record counts.
+pub(super) fn key_rows(db: &Database) -> Result<u64, Failure> {
+    let meta = db.begin_read()?.open_table(table::META)?;
+    Ok(meta.get(table::META_KEY_ROWS)?.map_or(0, |value| value.value()))
+}

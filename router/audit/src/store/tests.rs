@@ -7,15 +7,16 @@ use tidegate_schemas::result::State;
 use crate::entry::{Gap, GapReason, Item};
 use crate::error::{AppendError, OpenError};
 use crate::fixture::{
-    CANARY, at, items, master, result, review, road, seeded, store, task, task_id, verdict, work,
+    CANARY, at, items, keys, master, result, review, road, seeded, store, task, task_id, verdict, work,
 };
 use crate::keys::MasterKey;
 use crate::leaf::{Flag, RecordKind, leaf_hash};
 use crate::read::{Filter, Opened, Reader};
-use crate::store::{Options, Store};
+use crate::store::{Keys, Options, Store};
 use crate::verify::Level;
 
 mod power;
+mod signed;
 
 #[test]
 fn a_task_is_recorded_from_submission_to_result() {
@@ -201,7 +202,7 @@ fn streams_keep_what_open_tasks_need() {
 fn one_writer_at_a_time_and_readers_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
-    let second = Store::open(dir.path(), master(), Options::default());
+    let second = Store::open(dir.path(), keys(), &Options::default());
     assert!(matches!(second, Err(OpenError::Locked { .. })));
     let beside = Reader::open(dir.path(), Some(master())).unwrap();
     assert_eq!(beside.status().unwrap().records, 0);
@@ -220,11 +221,15 @@ fn one_writer_at_a_time_and_readers_beside_it() {
 fn another_master_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     store(dir.path()).append(&road(1)).unwrap();
-    let other = Store::open(dir.path(), MasterKey::from_bytes([8; 32]), Options::default());
+    let other = Store::open(
+        dir.path(),
+        Keys { master: MasterKey::from_bytes([8; 32]), ..keys() },
+        &Options::default(),
+    );
     assert!(matches!(other, Err(OpenError::WrongKey)));
     assert!(matches!(Reader::open(&dir.path().join("no"), None), Err(OpenError::Absent { .. })));
     std::fs::remove_file(dir.path().join("keys.bin")).unwrap();
-    let keyless = Store::open(dir.path(), master(), Options::default());
+    let keyless = Store::open(dir.path(), keys(), &Options::default());
     assert!(matches!(keyless, Err(OpenError::KeyFile { .. })));
 }
 

@@ -1,11 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod signed;
+
 use redb::{Database, ReadableTable as _};
 
 use super::{Fault, Level};
 use crate::fixture::{master, road, store};
 use crate::read::Reader;
-use crate::store::{Options, builder, file, write};
+use crate::store::{builder, file, write};
 use crate::table;
 
 /// Its name, a change of the tables, and the faults that it makes.
@@ -13,7 +15,7 @@ type Case = (&'static str, fn(&redb::WriteTransaction), Vec<(Option<u64>, Fault)
 
 /// Changes a row through redb's own interface, as somebody who holds the file can.
 fn tamper(dir: &std::path::Path, change: impl FnOnce(&redb::WriteTransaction)) {
-    let db: Database = builder(Options::default()).open(file(dir)).unwrap();
+    let db: Database = builder(1024 * 1024).open(file(dir)).unwrap();
     let txn = write(&db).unwrap();
     change(&txn);
     txn.commit().unwrap();

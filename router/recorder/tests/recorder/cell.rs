@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidegate_audit::{Filter, Level, MasterKey, Reader, Status};
+use tidegate_audit::{Filter, Keys, Level, MasterKey, Reader, RecordKind, Signer, Status};
 use tidegate_bus::accounts::{Identities, render};
 use tidegate_bus::server::{NatsServer, ServerOptions, find};
 use tidegate_bus::{
@@ -70,6 +70,10 @@ impl Cell {
         let config = RecorderConfig {
             directory: dir.path().join("record"),
             master_key_file: dir.path().join("record.key"),
+            checkpoint_key_file: dir.path().join("checkpoint.key"),
+            checkpoint_file: Some(dir.path().join("checkpoints")),
+            // Only on the way out, where a test does not want more.
+            checkpoint_ms: 600_000,
             cache_bytes: 8 * 1024 * 1024,
             discovery_ms: 100,
             deadline_ms: 50,
@@ -77,6 +81,7 @@ impl Cell {
             ..RecorderConfig::default()
         };
         MasterKey::create(&config.master_key_file).unwrap();
+        Signer::create(&config.checkpoint_key_file, &config.origin).unwrap();
         let cell = Self { dir, config, server, identities };
         provision(&cell.role(Role::Provisioner).await, &topology(&shape(), &directory)).await.unwrap();
         cell
@@ -105,6 +110,14 @@ impl Cell {
             run(bus, &discovery, config, stop, told).await
         });
         Running { shutdown, health, task }
+    }
+
+    /// What the record is written with.
+    pub(crate) fn keys(&self) -> Keys {
+        Keys {
+            master: MasterKey::load(&self.config.master_key_file).unwrap(),
+            signer: Signer::load(&self.config.checkpoint_key_file, &self.config.origin).unwrap(),
+        }
     }
 
     /// Reads the record beside the recorder.
@@ -138,9 +151,9 @@ impl Cell {
         assert!(report.is_ok() && report.anomalies == 0, "{:?}", report.problems);
     }
 
-    /// Waits for so many records.
+    /// Waits for so many records, checkpoints not counted.
     pub(crate) async fn until_records(&self, records: u64) {
-        self.until(&format!("{records} records"), |_, status| status.records >= records).await;
+        self.until(&format!("{records} records"), |reader, _| counted(reader) >= records).await;
     }
 }
 
@@ -162,11 +175,23 @@ impl Running {
         }
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(self) -> Result<(), RecorderError> {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends by itself").unwrap()
+    }
+
     /// Ends it as a crash would: nothing is awaited.
     pub(crate) async fn crash(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// Records without checkpoints: when those are taken is a matter of time.
+pub(crate) fn counted(reader: &Reader) -> u64 {
+    let filter = Filter { kind: Some(RecordKind::Checkpoint), limit: Some(1_000), ..Filter::default() };
+    let records = reader.status().unwrap().records;
+    records.saturating_sub(reader.query(&filter).unwrap().records.len() as u64)
 }
 
 /// Task number `n`.

@@ -1,10 +1,11 @@
 //! What is missing is noticed, read again where it can be, and told where it cannot.
 
 use tidegate_audit::leaf::Detail;
-use tidegate_audit::{Filter, Flag, GapReason, Leaf, Level, RecordKind};
+use tidegate_audit::{Filter, Flag, GapReason, Leaf, Level, OpenError, Options, RecordKind, Store};
 use tidegate_bus::Role;
+use tidegate_recorder::RecorderError;
 
-use crate::cell::{Cell, road, task};
+use crate::cell::{Cell, counted, road, task};
 
 fn gaps(cell: &Cell) -> Vec<Leaf> {
     let filter = Filter { kind: Some(RecordKind::Gap), ..Filter::default() };
@@ -12,7 +13,7 @@ fn gaps(cell: &Cell) -> Vec<Leaf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_from_a_copy_reads_again_what_it_lacks() {
+async fn a_record_from_a_copy_is_refused_and_after_a_break_reads_again_what_it_lacks() {
     let cell = Cell::start().await;
     let running = cell.record().await;
     road(&cell, 1, 3).await;
@@ -30,7 +31,11 @@ async fn a_record_from_a_copy_reads_again_what_it_lacks() {
     for file in ["seg-0.redb", "keys.bin"] {
         std::fs::copy(copy.join(file), record.join(file)).unwrap();
     }
-    assert_eq!(cell.reader().status().unwrap().records, 9, "the copy is older than what was acknowledged");
+    assert_eq!(counted(&cell.reader()), 9, "the copy is older than what was acknowledged");
+    let refused = cell.record().await.ended().await.unwrap_err();
+    assert!(matches!(refused, RecorderError::Open(OpenError::Fork { .. })), "{refused}");
+    let options = Options { checkpoint_file: cell.config.checkpoint_file.clone(), ..Options::default() };
+    Store::accept_break(&cell.config.directory, cell.keys(), &options).unwrap();
     let running = cell.record().await;
     cell.until_records(24).await;
     cell.is_healthy();
@@ -51,7 +56,7 @@ async fn a_stream_that_was_made_anew_is_not_recorded_on() {
     let running = new.record().await;
     running.until_not_ready("made anew").await;
     running.stop().await;
-    assert_eq!(new.reader().status().unwrap().records, 6);
+    assert_eq!(counted(&new.reader()), 6);
     // The control: beside its own server it goes on.
     let running = old.record().await;
     road(&old, 3, 4).await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod cell;
+mod checkpoints;
 mod gaps;
 mod replay;
 mod road;

@@ -10,7 +10,7 @@ use tidegate_recorder::service;
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::subject::{EVENTS, QUERY_OPEN, RESULTS, WORK_LOCAL};
 
-use crate::cell::{Cell, result, road, task, task_id};
+use crate::cell::{Cell, counted, result, road, task, task_id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_message_is_recorded_causes_first_and_let_go_after() {
@@ -47,7 +47,7 @@ async fn it_goes_on_where_it_was_stopped_or_crashed() {
     road(&cell, 10, 10).await;
     cell.until_records(30).await;
     cell.is_healthy();
-    assert_eq!(cell.reader().status().unwrap().records, 30, "nothing twice");
+    assert_eq!(counted(&cell.reader()), 30, "nothing twice");
     running.stop().await;
 }
 

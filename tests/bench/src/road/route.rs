@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use tidegate_audit::{MasterKey, Reader};
+use tidegate_audit::{MasterKey, Reader, Signer};
 use tidegate_bus::{CancellationToken, Health, Role};
 use tidegate_recorder::RecorderConfig;
 use tidegate_router::{RouterConfig, RouterError};
@@ -114,9 +114,12 @@ impl Recording {
         let directory = cell.path().join("record");
         let key = cell.path().join("master.key");
         MasterKey::create(&key)?;
+        let signer = cell.path().join("checkpoint.key");
+        Signer::create(&signer, "tidegate/bench")?;
         let config = RecorderConfig {
             directory: directory.clone(),
             master_key_file: key,
+            checkpoint_key_file: signer,
             discovery_ms: 100,
             ..RecorderConfig::default()
         };

@@ -8,9 +8,8 @@ use rand::{Rng as _, SeedableRng as _};
 use redb::{BackendError, StorageBackend};
 
 use crate::entry::Item;
-use crate::fixture::{master, road};
-use crate::keys::Entropy;
-use crate::store::{Options, Store, builder};
+use crate::fixture::{keys, road};
+use crate::store::{Store, builder};
 use crate::verify::Level;
 
 const SECTOR: usize = 512;
@@ -127,9 +126,8 @@ impl Disk {
 
 fn open(disk: Disk, left: u64, dir: &std::path::Path) -> (Flaky, Store) {
     let backend = Flaky(Arc::new(Mutex::new(State { disk, left, lost: None })));
-    let options = Options { cache_bytes: 1024 * 1024 };
-    let db = builder(options).create_with_backend(backend.clone()).unwrap();
-    (backend, Store::with_database(db, dir, master(), Entropy::from_os()).unwrap())
+    let db = builder(1024 * 1024).create_with_backend(backend.clone()).unwrap();
+    (backend, Store::on(db, dir, keys()).unwrap())
 }
 
 /// Appends until the power goes, somewhere within a commit. Returns the disk in that moment and what was acknowledged.

@@ -1,0 +1,114 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use signed_note::{Note, StandardVerifier, VerifierList};
+
+use super::sink::{Sink, notes};
+use super::{Checkpoint, NoteError, PublicKey, Signer};
+
+const NAME: &str = "tidegate/test";
+
+fn signer() -> Signer {
+    Signer::from_bytes(&[5; 32], NAME)
+}
+
+#[test]
+fn checkpoint_notes_are_those_of_another_implementation() {
+    let key = signer().public();
+    for epoch in [1, 2] {
+        let note = signer().sign(epoch, 70_000, [9; 32]);
+        let known = VerifierList::new(vec![Box::new(StandardVerifier::new(&key.line(epoch)).unwrap())]);
+        let (verified, _) = Note::from_bytes(note.as_bytes()).unwrap().verify(&known).unwrap();
+        assert_eq!(verified.len(), 1);
+        let theirs = tlog_tiles::Checkpoint::from_bytes(
+            note.split_once("\n\n").map(|(text, _)| format!("{text}\n")).unwrap().as_bytes(),
+        )
+        .unwrap();
+        let ours = key.open(&note).unwrap();
+        assert_eq!(
+            (theirs.origin(), theirs.size(), theirs.hash().0),
+            (ours.origin.as_str(), ours.size, ours.root)
+        );
+        assert_eq!(ours, Checkpoint { origin: theirs.origin().to_owned(), size: 70_000, root: [9; 32] });
+        assert_eq!(key.epoch(&ours.origin), Some(epoch));
+    }
+    assert_eq!(key.to_string().parse::<PublicKey>().unwrap(), key);
+}
+
+#[test]
+fn tamper_each_bit_of_a_note_and_of_a_key_counts() {
+    let (key, note) = (signer().public(), signer().sign(1, 500, [9; 32]));
+    assert!(key.open(&note).is_ok(), "negative control");
+    for (text, opens) in [(note.clone(), true), (key.to_string(), false)] {
+        for at in 0..text.len() * 8 {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let Ok(bad) = String::from_utf8(bytes) else { continue };
+            // A line whose name is another is another log's key; nothing of ours opens with it.
+            let fails = if opens {
+                key.open(&bad).is_err()
+            } else {
+                bad.parse::<PublicKey>().is_ok_and(|bad| bad.open(&note).is_ok())
+            };
+            assert_eq!(fails, opens, "bit {at}");
+        }
+    }
+}
+
+#[test]
+fn checkpoint_a_note_of_another_key_log_or_form_is_refused() {
+    let (key, note) = (signer().public(), signer().sign(1, 500, [9; 32]));
+    let other = Signer::from_bytes(&[6; 32], NAME).sign(1, 500, [9; 32]);
+    let witness = Signer::from_bytes(&[6; 32], "witness.example").sign(1, 500, [9; 32]);
+    let cosigned = format!("{note}{}\n", witness.lines().last().unwrap());
+    let cases = [
+        ("negative control", note.clone(), None),
+        ("with a witness", cosigned, None),
+        ("another key", other, Some(NoteError::Unsigned)),
+        ("another log", witness, Some(NoteError::Origin("witness.example".to_owned()))),
+        (
+            "a log whose name begins the same",
+            signer().sign(1, 1, [9; 32]).replace(NAME, "tidegate/tests"),
+            Some(NoteError::Origin("tidegate/tests".to_owned())),
+        ),
+        (
+            "an epoch that is written otherwise",
+            note.replace(NAME, "tidegate/test/01"),
+            Some(NoteError::Origin("tidegate/test/01".to_owned())),
+        ),
+        ("a size that is written otherwise", note.replace("\n500\n", "\n0500\n"), Some(NoteError::Malformed)),
+        ("an extension line", note.replacen("\n\n", "\nmore\n\n", 1), Some(NoteError::Malformed)),
+        ("another size", note.replace("\n500\n", "\n501\n"), Some(NoteError::Signature)),
+        ("no signature", note.split_once("\n\n").unwrap().0.to_owned(), Some(NoteError::Malformed)),
+        ("nothing", String::new(), Some(NoteError::Malformed)),
+    ];
+    for (name, note, expected) in cases {
+        assert_eq!(key.open(&note).err(), expected, "{name}");
+    }
+}
+
+#[test]
+fn checkpoint_file_keeps_all_and_gives_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoints");
+    let all: Vec<String> = (1..400).map(|size| signer().sign(1, size, [9; 32])).collect();
+    let mut sink = Sink::open(&path).unwrap();
+    assert_eq!(sink.newest(), None);
+    for note in &all {
+        sink.append(note).unwrap();
+    }
+    assert_eq!(Sink::open(&path).unwrap().newest(), all.last().map(String::as_str));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(notes(&text), all);
+
+    // A crash within the last note.
+    let last = all.last().unwrap().len();
+    for cut in [2, 30, 100, last - 20] {
+        std::fs::write(&path, &text[..text.len() - cut]).unwrap();
+        let mut sink = Sink::open(&path).unwrap();
+        assert_eq!(sink.newest(), Some(all[397].as_str()), "{cut}");
+        sink.append(&all[398]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    std::fs::write(&path, "a letter\n\n").unwrap();
+    assert!(Sink::open(&path).is_err(), "negative control: another file is left as it is");
+}

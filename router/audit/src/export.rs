@@ -1,0 +1,175 @@
+//! Export: the record as files that anybody can check, without this program too.
+//!
+//! ```text
+//! checkpoint     the newest signed note            records.jsonl  each line the exact bytes of a leaf (form `lines`)
+//! checkpoints    all of this history               tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
+//! public.key     the key that signed them          tile/<L>/<N>   hashes of the tree (C2SP tlog-tiles)
+//! ```
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use crate::checkpoint::{PublicKey, sink};
+use crate::error::{ExportError, Failure};
+use crate::merkle::{TILE_HEIGHT, TILE_WIDTH};
+use crate::read::Reader;
+use crate::read::prove::{self, Head};
+use crate::store::tree::Stored;
+use crate::table;
+
+/// The newest checkpoint.
+pub const CHECKPOINT: &str = "checkpoint";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// The key that signed them, a line.
+pub const PUBLIC_KEY: &str = "public.key";
+/// Leaves, a line each.
+pub const RECORDS: &str = "records.jsonl";
+/// Leaves in bundles.
+pub const ENTRIES: &str = "tile/entries";
+
+/// How leaves are exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One file of lines.
+    Lines,
+    /// Entry bundles, as C2SP tlog-tiles has them.
+    Tiles,
+}
+
+impl Reader {
+    /// Writes the records of the newest checkpoint into a new directory. `progress` is told records done and to do.
+    ///
+    /// # Errors
+    /// [`ExportError`]; what was written by then stays.
+    pub fn export(
+        &self,
+        dir: &Path,
+        form: Form,
+        key: &PublicKey,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Head, ExportError> {
+        let file = |path: &Path, source| ExportError::File { path: path.to_owned(), source };
+        fs::create_dir(dir).map_err(|source| file(dir, source))?;
+        let txn = self.begin()?;
+        let head = prove::head(&txn, key)?;
+        let epoch = key.epoch(&head.checkpoint.origin).unwrap_or(1);
+        let notes = prove::notes(&txn, false)?.iter().map(|note| sink::entry(note)).collect::<String>();
+        let put = |name: &str, text: &str| {
+            let path = dir.join(name);
+            fs::write(&path, text).map_err(|source| file(&path, source))
+        };
+        put(CHECKPOINT, &head.note)?;
+        put(CHECKPOINTS, &notes)?;
+        put(PUBLIC_KEY, &format!("{}\n", key.line(epoch)))?;
+        drop(txn);
+        let out = Out { dir, size: head.checkpoint.size };
+        out.upper_tiles(&Stored::open(&self.begin()?)?)?;
+        out.leaves(self, form, progress)?;
+        Ok(head)
+    }
+}
+
+struct Out<'a> {
+    dir: &'a Path,
+    size: u64,
+}
+
+// === impl Out ===
+
+impl Out<'_> {
+    /// Writes the tiles above the lowest level.
+    fn upper_tiles(&self, stored: &Stored) -> Result<(), ExportError> {
+        for level in 1..=u8::MAX {
+            let hashes = self.size.checked_shr(TILE_HEIGHT * u32::from(level)).unwrap_or(0);
+            if hashes == 0 {
+                return Ok(());
+            }
+            for (index, width) in tiles(hashes) {
+                let tile = stored.row(level, index)?.unwrap_or_default();
+                let tile = tile.get(..width * 32).unwrap_or(&tile);
+                self.put(&tile_path(&level.to_string(), index, width), tile)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the leaves and the tiles of the lowest level.
+    fn leaves(
+        &self,
+        reader: &Reader,
+        form: Form,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), ExportError> {
+        let path = self.dir.join(RECORDS);
+        let file = |source| ExportError::File { path: path.clone(), source };
+        let mut lines = match form {
+            Form::Lines => Some(BufWriter::new(File::create(&path).map_err(file)?)),
+            Form::Tiles => None,
+        };
+        for (index, width) in tiles(self.size) {
+            let first = index * TILE_WIDTH as u64;
+            let (mut hashes, mut entries, mut found) = (Vec::new(), Vec::new(), 0);
+            let txn = reader.begin()?;
+            let rec = txn.open_table(table::REC).map_err(Failure::from)?;
+            for row in rec.range(first..first + width as u64).map_err(Failure::from)? {
+                let (_, value) = row.map_err(Failure::from)?;
+                let damaged = || ExportError::Damaged { index: first + found };
+                let (hash, leaf) = value.value().split_first_chunk::<32>().ok_or_else(damaged)?;
+                hashes.extend_from_slice(hash);
+                if let Some(lines) = &mut lines {
+                    lines.write_all(leaf).and_then(|()| lines.write_all(b"\n")).map_err(file)?;
+                } else {
+                    let length = u16::try_from(leaf.len()).map_err(|_| damaged())?;
+                    entries.extend_from_slice(&length.to_be_bytes());
+                    entries.extend_from_slice(leaf);
+                }
+                found += 1;
+            }
+            if found != width as u64 {
+                return Err(ExportError::Damaged { index: first + found });
+            }
+            self.put(&tile_path("0", index, width), &hashes)?;
+            if form == Form::Tiles {
+                self.put(&tile_path("entries", index, width), &entries)?;
+            }
+            progress(first + found, self.size);
+        }
+        match lines {
+            Some(lines) => {
+                let whole = lines.into_inner().map_err(|error| file(error.into_error()))?;
+                whole.sync_all().map_err(file)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) -> Result<(), ExportError> {
+        let path = self.dir.join(path);
+        let write = || {
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(&path, bytes)
+        };
+        write().map_err(|source| ExportError::File { path: path.clone(), source })
+    }
+}
+
+/// Index and width of each tile over so many hashes.
+pub(crate) fn tiles(hashes: u64) -> impl Iterator<Item = (u64, usize)> {
+    let (full, rest) = (hashes / TILE_WIDTH as u64, hashes % TILE_WIDTH as u64);
+    let open = (rest > 0).then(|| (full, usize::try_from(rest).unwrap_or_default()));
+    (0..full).map(|index| (index, TILE_WIDTH)).chain(open)
+}
+
+/// Where a tile stands: `tile/<level>/x001/x234/067`, and `.p/<width>` for one that is not full.
+pub(crate) fn tile_path(level: &str, index: u64, width: usize) -> String {
+    let mut path = format!("{:03}", index % 1_000);
+    let mut rest = index / 1_000;
+    while rest > 0 {
+        path = format!("x{:03}/{path}", rest % 1_000);
+        rest /= 1_000;
+    }
+    let part = if width < TILE_WIDTH { format!(".p/{width}") } else { String::new() };
+    format!("tile/{level}/{path}{part}")
+}

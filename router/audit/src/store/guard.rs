@@ -1,0 +1,143 @@
+//! The guard: on opening, what the newest checkpoints say must be the beginning of what the store holds.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase as _};
+
+use super::tree::{self, Stored};
+use super::{Options, checkpoint_file, write};
+use crate::checkpoint::sink::Sink;
+use crate::checkpoint::{PublicKey, Signer};
+use crate::error::{Failure, OpenError};
+use crate::merkle::{Tree, proof};
+use crate::table;
+
+/// Where the record's checkpoints stand.
+pub(super) struct Signed {
+    pub(super) sink: Sink,
+    /// Which history this is.
+    pub(super) epoch: u64,
+    /// Leaves of its newest checkpoint.
+    pub(super) signed: Option<u64>,
+}
+
+/// The newest checkpoint that the store itself holds, of the newest epoch.
+struct Newest {
+    epoch: u64,
+    note: Option<(u64, String)>,
+}
+
+/// Checks the store against its own newest checkpoint and that of the checkpoint file, and gives the tree to grow.
+pub(super) fn check(
+    db: &Database,
+    dir: &Path,
+    signer: &Signer,
+    options: &Options,
+    records: u64,
+) -> Result<(Tree, Signed), OpenError> {
+    let broken = |Failure(error)| OpenError::from_redb(error, dir);
+    let path = checkpoint_file(dir, options);
+    let file = |source| OpenError::CheckpointFile { path: path.clone(), source };
+    let mut sink = Sink::open(&path).map_err(file)?;
+    let newest = newest(db).map_err(broken)?;
+    let key = signer.public();
+    let mut notes = Vec::new();
+    if let Some((_, note)) = &newest.note {
+        notes.push(("the record".to_owned(), note.as_str()));
+    }
+    if let Some(note) = sink.newest() {
+        notes.push((format!("`{}`", path.display()), note));
+    }
+    for (place, note) in notes {
+        continues(db, dir, &key, newest.epoch, records, &place, note)?;
+    }
+    // A crash came between the commit and the file, or the file was moved away.
+    if let Some((size, note)) = &newest.note
+        && sink.newest().and_then(|held| key.open(held).ok()).is_none_or(|held| {
+            (key.epoch(&held.origin).unwrap_or_default(), held.size) < (newest.epoch, *size)
+        })
+    {
+        sink.append(note).map_err(file)?;
+    }
+    let what = "its tree is not that of its records; run a full verify".to_owned();
+    let tree = tree::load(db, records).map_err(broken)?.ok_or(OpenError::Corrupt { what })?;
+    let signed = newest.note.map(|(size, _)| size);
+    Ok((tree, Signed { sink, epoch: newest.epoch, signed }))
+}
+
+/// Whether the store continues what a note says.
+fn continues(
+    db: &Database,
+    dir: &Path,
+    key: &PublicKey,
+    epoch: u64,
+    records: u64,
+    place: &str,
+    note: &str,
+) -> Result<(), OpenError> {
+    let broken = |Failure(error)| OpenError::from_redb(error, dir);
+    let signed =
+        key.open(note).map_err(|source| OpenError::Checkpoint { place: place.to_owned(), source })?;
+    let of = key.epoch(&signed.origin).unwrap_or_default();
+    // What an older history signed and this one no longer holds was accepted when this one began.
+    if of < epoch {
+        return Ok(());
+    }
+    let held = if of == epoch && signed.size <= records {
+        let stored = db.begin_read().map_err(Failure::from).and_then(|txn| Stored::open(&txn));
+        stored.and_then(|stored| proof::root(&stored, signed.size)).map_err(broken)? == signed.root
+    } else {
+        false
+    };
+    if held { Ok(()) } else { Err(OpenError::Fork { place: place.to_owned(), signed: signed.size, records }) }
+}
+
+/// The newest checkpoint where the store does not continue what was signed, and its epoch.
+pub(super) fn fork(
+    db: &Database,
+    dir: &Path,
+    signer: &Signer,
+    options: &Options,
+) -> Result<(u64, String), OpenError> {
+    let broken = |Failure(error)| OpenError::from_redb(error, dir);
+    let records = super::Heads::load(db).map_err(broken)?.records;
+    match check(db, dir, signer, options, records) {
+        Ok(_) => return Err(OpenError::NoFork),
+        Err(OpenError::Fork { .. }) => {}
+        Err(other) => return Err(other),
+    }
+    let path = checkpoint_file(dir, options);
+    let sink =
+        Sink::open(&path).map_err(|source| OpenError::CheckpointFile { path: path.clone(), source })?;
+    let newest = newest(db).map_err(broken)?;
+    let (key, held) = (signer.public(), newest.note.map(|(_, note)| note));
+    let notes = sink.newest().map(str::to_owned).into_iter().chain(held);
+    let opened = notes.filter_map(|note| {
+        let signed = key.open(&note).ok()?;
+        Some(((key.epoch(&signed.origin)?, signed.size), note))
+    });
+    let Some(((epoch, _), note)) = opened.max() else { return Err(OpenError::NoFork) };
+    Ok((epoch.max(newest.epoch), note))
+}
+
+/// Begins the epoch after `epoch`, and keeps the note that the break is with.
+pub(super) fn accept(db: &Database, epoch: u64, note: &str) -> Result<(), Failure> {
+    let txn = write(db)?;
+    txn.open_table(table::META)?.insert(table::META_EPOCH, epoch + 1)?;
+    txn.open_table(table::BREAKS)?.insert(epoch + 1, note.as_bytes())?;
+    Ok(txn.commit()?)
+}
+
+fn newest(db: &Database) -> Result<Newest, Failure> {
+    let txn = db.begin_read()?;
+    let epoch = txn.open_table(table::META)?.get(table::META_EPOCH)?.map_or(1, |row| row.value());
+    let rows = txn.open_table(table::CHECKPOINTS)?;
+    let note = match rows.range((epoch, 0)..=(epoch, u64::MAX))?.next_back() {
+        Some(row) => {
+            let (key, note) = row?;
+            Some((key.value().1, String::from_utf8_lossy(note.value()).into_owned()))
+        }
+        None => None,
+    };
+    Ok(Newest { epoch, note })
+}

@@ -1,0 +1,220 @@
+//! The record's own file changed, and judged by somebody who holds the public key and one earlier checkpoint.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use redb::ReadableTable as _;
+
+use super::super::{Fault, Level, Trust, body};
+use super::tamper;
+use crate::checkpoint::Checkpoint;
+use crate::fixture::{keys, road, store};
+use crate::leaf::leaf_hash;
+use crate::read::Reader;
+use crate::store::file;
+use crate::table;
+use crate::verify::Report;
+
+/// Its name, a change of the tables, and what is found: index, place, fault.
+type Case = (&'static str, fn(&redb::WriteTransaction), Vec<(Option<u64>, Option<&'static str>, Fault)>);
+
+/// Places in the file that are tried.
+const STRATA: usize = 250;
+
+/// 603 records, of which 300 and 600 were signed; the first checkpoint is what the outsider kept.
+fn signed(dir: &Path) -> Trust {
+    let mut store = store(dir);
+    store.append(&road(100)).unwrap();
+    let note = store.checkpoint().unwrap();
+    store.append(&road(200)).unwrap();
+    store.checkpoint().unwrap();
+    store.append(&road(201)).unwrap();
+    let key = keys().signer.public();
+    let pinned: Checkpoint = key.open(&note).unwrap();
+    Trust { key: Some(key), pinned: vec![pinned] }
+}
+
+fn report(dir: &Path, level: Level, trust: &Trust) -> Report {
+    Reader::open(dir, None).unwrap().verify_against(level, trust, &mut |_, _| {}).unwrap()
+}
+
+/// Edits a leaf, and its stored hash with it.
+fn rewrite(txn: &redb::WriteTransaction, index: u64) -> [u8; 32] {
+    let mut rec = txn.open_table(table::REC).unwrap();
+    let mut leaf = rec.get(index).unwrap().unwrap().value()[32..].to_vec();
+    let at = leaf.windows(5).position(|window| window == b"\"flow" || window == b"\"time").unwrap();
+    let digit = leaf[at..].iter().position(u8::is_ascii_digit).unwrap() + at;
+    leaf[digit + 3] ^= 1;
+    let hash = leaf_hash(&leaf);
+    rec.insert(index, [&hash[..], &leaf].concat().as_slice()).unwrap();
+    hash
+}
+
+fn retile(txn: &redb::WriteTransaction, index: u64, hash: &[u8; 32]) {
+    let mut tiles = txn.open_table(table::TILES).unwrap();
+    let mut tile = tiles.get((0, index / 256)).unwrap().unwrap().value().to_vec();
+    let at = usize::try_from(index % 256).unwrap() * 32;
+    tile[at..at + 32].copy_from_slice(hash);
+    tiles.insert((0, index / 256), tile.as_slice()).unwrap();
+}
+
+#[test]
+fn tamper_what_was_written_anew_is_found_by_what_was_signed() {
+    let cases: [Case; 7] = [
+        ("negative control: nothing", |_| {}, vec![]),
+        (
+            "a leaf and its hash",
+            |txn| {
+                rewrite(txn, 41);
+            },
+            vec![
+                (Some(41), None, Fault::Tile),
+                (None, Some("records 0 to 299"), Fault::Pinned),
+                (None, Some("records 0 to 299"), Fault::Signed),
+            ],
+        ),
+        (
+            "a leaf, its hash and its tile",
+            |txn| {
+                let hash = rewrite(txn, 341);
+                retile(txn, 341, &hash);
+            },
+            // The tile above it does not fit any more, at the record that completes it.
+            vec![(Some(511), None, Fault::Tile), (None, Some("records 300 to 599"), Fault::Signed)],
+        ),
+        (
+            "a leaf and its hash that were not signed",
+            |txn| {
+                rewrite(txn, 601);
+            },
+            vec![(None, None, Fault::Frontier)],
+        ),
+        (
+            "the records after the first checkpoint, and what signed them",
+            |txn| {
+                txn.open_table(table::REC).unwrap().retain(|index, _| index < 290).unwrap();
+                txn.open_table(table::META).unwrap().insert(table::META_RECORDS, 290).unwrap();
+                txn.open_table(table::CHECKPOINTS).unwrap().retain(|_, _| false).unwrap();
+            },
+            vec![(Some(290), Some("records 290 to 299"), Fault::RolledBack)],
+        ),
+        (
+            "a checkpoint",
+            |txn| {
+                let mut rows = txn.open_table(table::CHECKPOINTS).unwrap();
+                let note = rows.get((1, 600)).unwrap().unwrap().value().to_vec();
+                let note = String::from_utf8(note).unwrap().replace("\n600\n", "\n603\n");
+                rows.insert((1, 600), note.as_bytes()).unwrap();
+            },
+            vec![(None, Some("checkpoint of 600 records"), Fault::Checkpoint)],
+        ),
+        (
+            "another history that nobody signed",
+            |txn| drop(txn.open_table(table::META).unwrap().insert(table::META_EPOCH, 2).unwrap()),
+            vec![(None, Some("history 2"), Fault::Checkpoint)],
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let trust = signed(dir.path());
+        tamper(dir.path(), change);
+        let report = report(dir.path(), Level::Full, &trust);
+        let found: Vec<_> =
+            report.problems.iter().map(|p| (p.index, p.position.as_deref(), p.fault)).collect();
+        assert_eq!(found.is_empty(), expected.is_empty(), "{name}: {found:?}");
+        for problem in &expected {
+            assert!(found.contains(problem), "{name}: {found:?}");
+        }
+        let first = expected.first().and_then(|(index, ..)| *index);
+        assert_eq!(report.first().and_then(|problem| problem.index), first, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn tamper_levels_check_checkpoints_as_far_as_they_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let trust = signed(dir.path());
+    for level in
+        [Level::Quick, Level::Full, Level::Since(0), Level::Since(257), Level::Since(600), Level::Since(603)]
+    {
+        let report = report(dir.path(), level, &trust);
+        assert!(report.is_ok() && report.signed == Some(600), "{level:?}: {:?}", report.problems);
+    }
+    tamper(dir.path(), |txn| {
+        rewrite(txn, 599);
+    });
+    for level in [Level::Quick, Level::Full, Level::Since(257)] {
+        let found = report(dir.path(), level, &trust);
+        assert!(found.problems.iter().any(|problem| problem.fault == Fault::Signed), "{level:?}");
+    }
+    let other = crate::Signer::from_bytes(&[6; 32], "tidegate/test").public();
+    let stranger = Trust { key: Some(other), pinned: Vec::new() };
+    assert!(
+        report(dir.path(), Level::Quick, &stranger).problems.iter().any(|p| p.fault == Fault::Checkpoint)
+    );
+}
+
+#[test]
+fn tamper_every_byte_of_every_body_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    store.append(&road(167)).unwrap();
+    let reader = store.reader();
+    let txn = reader.begin().unwrap();
+    let bodies = txn.open_table(table::BODY).unwrap();
+    let mut flips = 0_u64;
+    for record in reader.tail(0, 500).unwrap() {
+        let sound = bodies.get(record.leaf.index).unwrap().unwrap().value().to_vec();
+        let found = |sealed: &[u8]| {
+            let mut report = Report::new(Level::Full, 0, 0);
+            body(&record.leaf, record.leaf.index, Some(sealed), &mut report);
+            !report.is_ok()
+        };
+        assert!(!found(&sound), "negative control");
+        let mut bad = sound.clone();
+        for at in 0..sound.len() {
+            bad[at] ^= 1 << (at % 8);
+            assert!(found(&bad), "body {}, byte {at}", record.leaf.index);
+            bad[at] = sound[at];
+            flips += 1;
+        }
+        assert!(found(&sound[1..]) && found(&[]), "cut short");
+    }
+    assert!(flips > 100_000, "{flips} flips");
+}
+
+#[test]
+fn tamper_bytes_of_the_file_never_pass_for_what_was_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let trust = signed(dir.path());
+    let path = file(dir.path());
+    let sound = fs::read(&path).unwrap();
+    let lines = |dir: &Path| -> Vec<String> {
+        let records = Reader::open(dir, None).unwrap().tail(0, 1_000).unwrap();
+        records.into_iter().map(|record| record.line).collect()
+    };
+    let before = lines(dir.path());
+    let mut found = 0;
+    for stratum in 0..STRATA {
+        let width = sound.len() / STRATA;
+        let at = stratum * width + stratum * 7_919 % width;
+        let mut bad = sound.clone();
+        bad[at] ^= 1 << (stratum % 8);
+        fs::write(&path, &bad).unwrap();
+        // A page that breaks the reader is one that cannot be read.
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            let reader = Reader::open(dir.path(), None).ok()?;
+            reader.verify_against(Level::Full, &trust, &mut |_, _| {}).ok()
+        }));
+        match checked {
+            Ok(Some(report)) if report.is_ok() => {
+                assert_eq!(lines(dir.path()), before, "byte {at}: whole, and another record");
+            }
+            _ => found += 1,
+        }
+    }
+    fs::write(&path, &sound).unwrap();
+    assert!(report(dir.path(), Level::Full, &trust).is_ok(), "negative control");
+    assert!(found > STRATA / 10, "{found} of {STRATA} places are of what is used");
+}

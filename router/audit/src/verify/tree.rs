@@ -1,0 +1,221 @@
+//! The tree against the records: tiles, frontier, and every checkpoint by its root.
+
+use std::collections::BTreeMap;
+
+use redb::ReadTransaction;
+
+use super::{Fault, Report, Trust};
+use crate::checkpoint::{Checkpoint, NoteError};
+use crate::error::Failure;
+use crate::merkle::{Frontier, Hash, TILE_HEIGHT, TILE_WIDTH, hashes, proof};
+use crate::store::tree::Stored;
+use crate::table;
+
+/// A signed head that the records must have.
+struct Head {
+    size: u64,
+    root: Hash,
+    /// Whether somebody outside kept it.
+    pinned: bool,
+}
+
+/// Grows the tree anew, and compares.
+pub(super) struct TreeCheck {
+    frontier: Frontier,
+    /// What is stored as the frontier.
+    held: Option<Vec<u8>>,
+    heads: Vec<Head>,
+    /// Leaves of the last head that fitted.
+    good: u64,
+    /// The same of those that were kept outside.
+    agreed: u64,
+    /// A record is missing, so no root after it can fit.
+    broken: bool,
+    /// Tiles at hand, by level: index, hashes, and whether one was found wrong.
+    tiles: BTreeMap<u8, (u64, Vec<Hash>, bool)>,
+}
+
+// === impl TreeCheck ===
+
+impl TreeCheck {
+    /// Gathers the heads that are to be found in `records` records, of which those from `from` on will be read. Checkpoints
+    /// before that are compared with the stored tiles.
+    pub(super) fn begin(
+        txn: &ReadTransaction,
+        trust: &Trust,
+        range: std::ops::Range<u64>,
+        newest_only: bool,
+        report: &mut Report,
+    ) -> Result<Self, Failure> {
+        let stored = Stored::open(txn)?;
+        let (from, records) = (range.start, range.end);
+        let held = txn.open_table(table::TREE)?.get(table::FRONTIER)?.map(|row| row.value().to_vec());
+        let mut heads = signed(txn, trust, newest_only, report)?;
+        for pinned in &trust.pinned {
+            heads.push(Head { size: pinned.size, root: pinned.root, pinned: true });
+        }
+        heads.sort_by_key(|head| (head.size, !head.pinned));
+        let mut check = Self {
+            frontier: proof::frontier(&stored, from)?,
+            held,
+            heads: Vec::new(),
+            good: 0,
+            agreed: 0,
+            broken: false,
+            tiles: BTreeMap::new(),
+        };
+        for head in heads {
+            if head.size > records {
+                let places = format!("records {records} to {}", head.size - 1);
+                report.add(Some(records), Some(places), Fault::RolledBack);
+            } else if head.size < from {
+                let root = proof::root(&stored, head.size)?;
+                check.compare(&head, &root, report);
+            } else {
+                check.heads.push(head);
+            }
+        }
+        check.heads.reverse();
+        Ok(check)
+    }
+
+    /// Takes the next record's hash.
+    pub(super) fn leaf(&mut self, stored: &Stored, leaf: Hash, report: &mut Report) -> Result<(), Failure> {
+        if self.broken {
+            return Ok(());
+        }
+        self.due(report);
+        let mut made = Vec::new();
+        self.frontier.push(leaf, |level, hash| {
+            if level % TILE_HEIGHT == 0 {
+                made.push((level, hash));
+            }
+        });
+        let size = self.frontier.size();
+        for (level, hash) in made {
+            let tile = u8::try_from(level / TILE_HEIGHT).unwrap_or(u8::MAX);
+            self.tile(stored, tile, (size >> level) - 1, &hash, size - 1, report)?;
+        }
+        Ok(())
+    }
+
+    /// The next record is missing, or is none: its tile says what it was.
+    pub(super) fn lose(&mut self, stored: &Stored, report: &mut Report) -> Result<(), Failure> {
+        let (index, at) =
+            (self.frontier.size() / TILE_WIDTH as u64, self.frontier.size() % TILE_WIDTH as u64);
+        let row = if self.broken { None } else { stored.row(0, index)? };
+        let hash = row.and_then(|row| hashes(&row).nth(usize::try_from(at).unwrap_or_default()));
+        match hash {
+            Some(hash) => self.leaf(stored, hash, report),
+            None => {
+                self.broken = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// All records are read.
+    pub(super) fn end(mut self, report: &mut Report) {
+        self.due(report);
+        let held = self.held.take();
+        let empty = self.frontier.size() == 0 && held.is_none();
+        // Where a record is bad already, that it does not fit says nothing more.
+        let placed = report.problems.iter().any(|problem| problem.index.is_some());
+        if !self.broken && !placed && !empty && held.as_deref() != Some(&self.frontier.encode()[..]) {
+            report.add(None, None, Fault::Frontier);
+        }
+    }
+
+    /// Compares with the heads that are signed for exactly the records so far.
+    fn due(&mut self, report: &mut Report) {
+        while self.heads.last().is_some_and(|head| head.size == self.frontier.size()) {
+            let Some(head) = self.heads.pop() else { return };
+            if !self.broken {
+                let root = self.frontier.root();
+                self.compare(&head, &root, report);
+            }
+        }
+    }
+
+    fn compare(&mut self, head: &Head, root: &Hash, report: &mut Report) {
+        let good = if head.pinned { self.agreed } else { self.good };
+        if head.root == *root {
+            self.good = head.size;
+            self.agreed = if head.pinned { head.size } else { self.agreed };
+            return;
+        }
+        let places = format!("records {good} to {}", head.size.saturating_sub(1));
+        // What comes after the first one that does not fit cannot fit either.
+        let fault = if head.pinned { Fault::Pinned } else { Fault::Signed };
+        if !report.problems.iter().any(|known| known.fault == fault) {
+            report.add(None, Some(places), fault);
+        }
+    }
+
+    /// Compares one hash with the tile that holds it. Of each tile the first that is wrong is told.
+    fn tile(
+        &mut self,
+        stored: &Stored,
+        level: u8,
+        n: u64,
+        hash: &Hash,
+        record: u64,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let index = n / TILE_WIDTH as u64;
+        if self.tiles.get(&level).is_none_or(|(held, ..)| *held != index) {
+            let row = stored.row(level, index)?.map(|row| hashes(&row).collect()).unwrap_or_default();
+            self.tiles.insert(level, (index, row, false));
+        }
+        let at = usize::try_from(n % TILE_WIDTH as u64).unwrap_or_default();
+        // The open tile of the lowest level is the records themselves.
+        let open = level == 0 && self.held_size() / TILE_WIDTH as u64 == index;
+        let Some((_, row, told)) = self.tiles.get_mut(&level) else { return Ok(()) };
+        if !open && !*told && row.get(at) != Some(hash) {
+            *told = true;
+            report.add(Some(record), None, Fault::Tile);
+        }
+        Ok(())
+    }
+
+    /// Records that the stored frontier is of.
+    fn held_size(&self) -> u64 {
+        let size = self.held.as_ref().and_then(|held| held.first_chunk::<8>());
+        size.map_or(0, |size| u64::from_be_bytes(*size))
+    }
+}
+
+/// The checkpoints of the newest history, each opened.
+fn signed(
+    txn: &ReadTransaction,
+    trust: &Trust,
+    newest_only: bool,
+    report: &mut Report,
+) -> Result<Vec<Head>, Failure> {
+    let epoch = txn.open_table(table::META)?.get(table::META_EPOCH)?.map_or(1, |row| row.value());
+    report.epoch = epoch;
+    let rows = txn.open_table(table::CHECKPOINTS)?;
+    let mut rows = rows.range((epoch, 0)..=(epoch, u64::MAX))?;
+    let mut heads = Vec::new();
+    let newest = if newest_only { rows.next_back() } else { None };
+    for row in newest.into_iter().chain(rows.take_while(|_| !newest_only)) {
+        let (key, note) = row?;
+        let size = key.value().1;
+        let note = String::from_utf8_lossy(note.value());
+        let opened = match &trust.key {
+            Some(key) => key.open(&note),
+            None => Checkpoint::unverified(&note).ok_or(NoteError::Malformed),
+        };
+        match opened {
+            Ok(found) if found.size == size => heads.push(Head { size, root: found.root, pinned: false }),
+            _ => report.add(None, Some(format!("checkpoint of {size} records")), Fault::Checkpoint),
+        }
+    }
+    // Each history begins with a checkpoint, and the first one has its first within a second.
+    if epoch > 1 && heads.is_empty() && report.is_ok() {
+        report.add(None, Some(format!("history {epoch}")), Fault::Checkpoint);
+    }
+    report.checkpoints = heads.len() as u64;
+    report.signed = heads.last().map(|head| head.size);
+    Ok(heads)
+}

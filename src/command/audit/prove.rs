@@ -1,0 +1,166 @@
+//! `tidegate audit prove` and `export`: evidence for somebody who has only the public key.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tidegate_audit::complete::Account;
+use tidegate_audit::export::Form;
+use tidegate_audit::read::Head;
+use tidegate_audit::{ProveError, PublicKey, Reader};
+use tidegate_schemas::ids::Position;
+
+use super::trust;
+use super::verify::{ODD, TAMPERED};
+use crate::cli::{AuditArgs, ExportForm, Global, ProveCommand};
+use crate::output;
+
+pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) -> Result<ExitCode> {
+    let (reader, key) = open(global, args)?;
+    match what {
+        ProveCommand::Inclusion { record, out } => {
+            let index = index(&reader, record)?;
+            let proof = reader.prove_inclusion(&key, index)?;
+            show(global, out.as_deref(), &proof.to_string())
+        }
+        ProveCommand::Consistency { checkpoint, out } => {
+            let old = trust::checkpoint(checkpoint, &key)?;
+            match reader.prove_consistency(&key, &old) {
+                Err(error @ ProveError::Fork { .. }) => {
+                    output::note(format!("TAMPERED: {error}"));
+                    Ok(ExitCode::from(TAMPERED))
+                }
+                proof => show(global, out.as_deref(), &proof?.to_string()),
+            }
+        }
+        ProveCommand::Completeness => completeness(global, reader, key).await,
+    }
+}
+
+pub(super) async fn export(
+    global: &Global,
+    args: &AuditArgs,
+    dir: &Path,
+    form: ExportForm,
+) -> Result<ExitCode> {
+    let (reader, key) = open(global, args)?;
+    let form = match form {
+        ExportForm::Lines => Form::Lines,
+        ExportForm::Tiles => Form::Tiles,
+    };
+    let (bar, to) = (bar(global, "exporting")?, dir.to_owned());
+    let written = tokio::task::spawn_blocking(move || {
+        let written = reader.export(&to, form, &key, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        written
+    });
+    let Head { checkpoint, note } = written.await.context("exporting the record")??;
+    if global.json {
+        output::json(&json!({ "directory": dir, "records": checkpoint.size, "checkpoint": note }))?;
+    } else {
+        output::line(format!(
+            "exported: {} records of `{}` and what proves them, in `{}`",
+            checkpoint.size,
+            checkpoint.origin,
+            dir.display()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
+    let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
+    Ok((Reader::open(&trust::directory(global, args)?, None)?, key))
+}
+
+/// The index that is meant: by number, or by where the message stands.
+fn index(reader: &Reader, record: &str) -> Result<u64> {
+    if let Ok(index) = record.parse() {
+        return Ok(index);
+    }
+    let position: Position = record.parse().context("a record is an index, or STREAM:SEQUENCE")?;
+    let found = reader.at(&position)?.with_context(|| format!("{position} is not recorded"))?;
+    Ok(found.leaf.index)
+}
+
+fn show(global: &Global, out: Option<&Path>, proof: &str) -> Result<ExitCode> {
+    match out {
+        Some(path) => {
+            std::fs::write(path, proof).with_context(|| format!("writing `{}`", path.display()))?;
+        }
+        None if global.json => output::json(&json!({ "proof": proof }))?,
+        None => output::piece(proof),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result<ExitCode> {
+    let bar = bar(global, "reading")?;
+    let proven = tokio::task::spawn_blocking(move || {
+        let proven = reader.prove_completeness(&key, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        proven
+    });
+    let (head, accounts) = proven.await.context("reading the record")??;
+    let complete = accounts.iter().all(Account::is_complete);
+    let explained = accounts.iter().all(Account::is_explained);
+    if global.json {
+        output::json(&json!({
+            "complete": complete, "explained": explained, "records": head.checkpoint.size,
+            "streams": accounts, "checkpoint": head.note,
+        }))?;
+    } else {
+        accounted(&accounts);
+        let word = if !complete {
+            "TAMPERED: sequences are neither recorded nor in a gap"
+        } else if explained {
+            "complete: every sequence is recorded, or lies in an explained gap"
+        } else {
+            "complete, but gaps are unexplained"
+        };
+        output::line(format!("{word}; {} records of `{}`", head.checkpoint.size, head.checkpoint.origin));
+    }
+    Ok(match (complete, explained) {
+        (false, _) => ExitCode::from(TAMPERED),
+        (true, false) => ExitCode::from(ODD),
+        (true, true) => ExitCode::SUCCESS,
+    })
+}
+
+/// What is held of each stream, and its gaps by name.
+pub(super) fn accounted(accounts: &[Account]) {
+    let row = |account: &Account| {
+        let Account { stream, last, messages, missing, .. } = account;
+        vec![stream.clone(), format!("1 to {last}"), messages.to_string(), missing.to_string()]
+    };
+    let rows: Vec<_> = accounts.iter().map(row).collect();
+    output::table(&["stream", "sequences", "messages", "in gaps"], &rows);
+    for account in accounts {
+        for gap in &account.gaps {
+            let (stream, why) = (&account.stream, gap.words());
+            output::line(format!("  {stream} {} to {}: {why} (record {})", gap.from, gap.to, gap.record));
+        }
+        for at in &account.breaks {
+            output::line(format!(
+                "  {}:{at} is neither recorded nor in a gap, or stands twice",
+                account.stream
+            ));
+        }
+    }
+}
+
+/// A bar, where somebody looks.
+pub(super) fn bar(global: &Global, what: &str) -> Result<ProgressBar> {
+    let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let template = format!("{what} {{wide_bar}} {{pos}}/{{len}} records, {{eta}} left");
+    bar.set_style(ProgressStyle::with_template(&template)?);
+    Ok(bar)
+}
