@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use operate::{
     AuditArgs, AuditCommand, DeadCommand, FilterArgs, LaneCommand, LaneWhat, ModelCommand, PolicyCommand,
-    QueryArgs, ReplayCommand, ReviewCommand, ServeArgs, VerdictArgs,
+    QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs, ServeArgs, VerdictArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, SubmitArgs, TaskCommand, TenantCommand, ToolCommand, Who,

@@ -79,7 +79,10 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         Act::DirectoryActivate { directory: new } => directory(bus, event, &new).await?,
         Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
         // The event itself is the whole act.
-        Act::DeadDiscard { .. } | Act::ReplayStart { .. } | Act::ReplayEnd { .. } => {}
+        Act::DeadDiscard { .. }
+        | Act::ReplayStart { .. }
+        | Act::ReplayCancel { .. }
+        | Act::ReplayEnd { .. } => {}
     }
     Ok(Then::Done)
 }

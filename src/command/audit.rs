@@ -16,6 +16,7 @@ use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
 pub(super) mod filter;
+mod rejudge;
 pub(super) mod timeline;
 mod verify;
 pub(super) mod words;
@@ -29,6 +30,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     if let AuditCommand::Verify { quick, since } = args.command {
         return verify::run(global, &args, quick, since).await;
     }
+    if let AuditCommand::Rejudge(asked) = &args.command {
+        return rejudge::run(global, &args, asked.clone()).await;
+    }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
         None => {
@@ -41,7 +45,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Task { id, tenant } => timeline::run(global, &record, bus, id, tenant).await,
         AuditCommand::Workflow { id } => workflow(global, &record, id).await,
         AuditCommand::Query(args) => query(global, &record, args).await,
-        AuditCommand::Verify { .. } => Ok(ExitCode::SUCCESS),
+        AuditCommand::Verify { .. } | AuditCommand::Rejudge(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

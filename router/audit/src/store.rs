@@ -173,6 +173,10 @@ impl Store {
         self.heads.records
     }
 
+    pub(crate) fn database(&self) -> &Database {
+        &self.db
+    }
+
     /// A reader in this process; it sees each append once it returned.
     #[must_use]
     pub fn reader(&self) -> Reader {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, MasterKey, OpenError, Options, Store};
+use tidegate_audit::{AppendError, Item, MasterKey, OpenError, Options, Replay, Store};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::config::RecorderConfig;
@@ -19,10 +19,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where a batch goes, and where it is told that it is durable.
 pub(crate) struct Writer {
-    batches: mpsc::Sender<Vec<Item>>,
+    orders: mpsc::Sender<Order>,
     recorded: mpsc::Receiver<Vec<(String, u64)>>,
     thread: std::thread::JoinHandle<()>,
 }
+
+/// What the thread is asked to write.
+enum Order {
+    /// Messages and gaps.
+    Batch(Vec<Item>),
+    /// Where a replay stands; answered when that is durable.
+    Replay(Box<Replay>, oneshot::Sender<Result<(), String>>),
+}
+
+/// Keeps where replays stand. It does not hold the writer: what is asked after its end is an error.
+#[derive(Clone)]
+pub(crate) struct Keeper(mpsc::WeakSender<Order>);
 
 /// Opens the record, waiting while another recorder holds it.
 struct Opener {
@@ -48,7 +60,7 @@ impl Writer {
         let master = MasterKey::load(&config.master_key_file)?;
         let opener =
             Opener { config: config.clone(), master, shared: shared.clone(), health: health.clone() };
-        let (batches, mut from) = mpsc::channel::<Vec<Item>>(1);
+        let (orders, mut from) = mpsc::channel::<Order>(1);
         let (told, recorded) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
         let thread = move || {
@@ -63,25 +75,44 @@ impl Writer {
         let builder = std::thread::Builder::new().name("record".to_owned());
         let thread = builder.spawn(thread).map_err(RecorderError::Thread)?;
         answer.recv().await.ok_or(RecorderError::WriterEnded)??;
-        Ok(Self { batches, recorded, thread })
+        Ok(Self { orders, recorded, thread })
     }
 
     /// Ends the thread and closes the record.
     pub(crate) async fn close(self) {
-        let Self { batches, recorded, thread } = self;
-        drop((batches, recorded));
+        let Self { orders, recorded, thread } = self;
+        drop((orders, recorded));
         // A thread that panicked has said so itself.
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 
     /// Hands a batch over. Only one is on its way at a time.
     pub(crate) async fn send(&self, batch: Vec<Item>) -> Result<(), RecorderError> {
-        self.batches.send(batch).await.map_err(|_| RecorderError::WriterEnded)
+        self.orders.send(Order::Batch(batch)).await.map_err(|_| RecorderError::WriterEnded)
+    }
+
+    /// Keeps where replays stand.
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper(self.orders.downgrade())
     }
 
     /// The last sequences of the batch that became durable.
     pub(crate) async fn recorded(&mut self) -> Result<Vec<(String, u64)>, RecorderError> {
         self.recorded.recv().await.ok_or(RecorderError::WriterEnded)
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Keeps where a replay stands; durable when it returns. Else why not.
+    pub(crate) async fn keep(&self, replay: &Replay) -> Result<(), String> {
+        let ended = || "the record is closed".to_owned();
+        let (told, kept) = oneshot::channel();
+        let orders = self.0.upgrade().ok_or_else(ended)?;
+        orders.send(Order::Replay(Box::new(replay.clone()), told)).await.map_err(|_| ended())?;
+        drop(orders);
+        kept.await.map_err(|_| ended())?
     }
 }
 
@@ -116,14 +147,17 @@ impl Opener {
         }
     }
 
-    fn work(
-        &self,
-        store: Store,
-        from: &mut mpsc::Receiver<Vec<Item>>,
-        told: &mpsc::Sender<Vec<(String, u64)>>,
-    ) {
+    fn work(&self, store: Store, from: &mut mpsc::Receiver<Order>, told: &mpsc::Sender<Vec<(String, u64)>>) {
         let mut store = Some(store);
-        while let Some(batch) = from.blocking_recv() {
+        while let Some(order) = from.blocking_recv() {
+            let batch = match order {
+                Order::Batch(batch) => batch,
+                Order::Replay(replay, kept) => {
+                    // Whoever asked may have gone.
+                    let _ = kept.send(self.keep(&mut store, &replay));
+                    continue;
+                }
+            };
             while !self.append(&mut store, &batch) {
                 if !self.wait(told) {
                     return;
@@ -131,6 +165,26 @@ impl Opener {
             }
             if told.blocking_send(lasts(&batch)).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Keeps where a replay stands. On failure the record is opened anew before the next order.
+    fn keep(&self, store: &mut Option<Store>, replay: &Replay) -> Result<(), String> {
+        let open = match store.take() {
+            Some(open) => Ok(open),
+            None => self.open(),
+        };
+        let mut open = open.map_err(|error| error.to_string())?;
+        match open.keep(replay) {
+            Ok(()) => {
+                *store = Some(open);
+                Ok(())
+            }
+            Err(error) => {
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+                Err(error.to_string())
             }
         }
     }
