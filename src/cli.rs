@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use operate::{
     AuditArgs, AuditCommand, DeadCommand, ExportForm, FilterArgs, LaneCommand, LaneWhat, ModelCommand,
-    PolicyCommand, ProveCommand, QueryArgs, ReplayCommand, ReviewCommand, ServeArgs, VerdictArgs, VerifyArgs,
+    PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs, ServeArgs,
+    VerdictArgs, VerifyArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, SubmitArgs, TaskCommand, TenantCommand, ToolCommand, Who,

@@ -18,7 +18,11 @@ use tidegate_schemas::subject::{Class, Lane};
 use tidegate_schemas::task::{Kind, LimitsWire, Message, Task};
 
 use crate::judge::Judge;
+use crate::permission::Permission;
 
+pub use replay::ReplayCase;
+
+mod replay;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +37,9 @@ pub struct Cases {
     pub directory: Directory,
     /// The cases.
     pub rows: Vec<Case>,
+    /// Cases of replays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<ReplayCase>,
 }
 
 /// One case.
@@ -125,8 +132,10 @@ pub struct Ran {
     pub name: String,
     /// What differs from what must come out; empty when it passed.
     pub differences: Vec<String>,
-    /// What was decided; absent when the case is no valid task.
+    /// What was decided; absent when the case is no valid task, or of a replay.
     pub decision: Option<Decision>,
+    /// What was answered to a replay.
+    pub permission: Option<Permission>,
 }
 
 fn chat() -> Kind {
@@ -138,7 +147,8 @@ fn chat() -> Kind {
 pub fn run(judge: &Judge) -> Vec<Ran> {
     let bundle = judge.bundle();
     let cases = bundle.cases();
-    cases.rows.iter().map(|case| case.run(judge, &cases.directory)).collect()
+    let tasks = cases.rows.iter().map(|case| case.run(judge, &cases.directory));
+    tasks.chain(cases.replays.iter().map(|case| case.run(judge, &cases.directory))).collect()
 }
 
 // === impl Cases ===
@@ -146,6 +156,7 @@ pub fn run(judge: &Judge) -> Vec<Ran> {
 impl Cases {
     pub(crate) fn sort(&mut self) {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
+        self.replays.sort_by(|a, b| a.name.cmp(&b.name));
     }
 }
 
@@ -182,12 +193,13 @@ impl Case {
             Ok((task, facts)) => {
                 let decision = judge.decide(&task, directory, &facts);
                 let differences = self.expect.differences(&decision);
-                Ran { name: self.name.clone(), differences, decision: Some(decision) }
+                Ran { name: self.name.clone(), differences, decision: Some(decision), permission: None }
             }
             Err(reason) => Ran {
                 name: self.name.clone(),
                 differences: vec![format!("no valid task: {reason}")],
                 decision: None,
+                permission: None,
             },
         }
     }

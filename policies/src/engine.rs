@@ -23,6 +23,7 @@ pub(crate) use seat::{Principal, Seat};
 
 mod context;
 mod fold;
+mod replay;
 mod residual;
 mod seat;
 mod types;
@@ -94,6 +95,31 @@ struct Linked {
     id: PolicyId,
     template: PolicyId,
     values: HashMap<SlotId, EntityUid>,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// Reads a response: any failure is a denial.
+    fn of(response: &cedar_policy::Response) -> Self {
+        let diagnostics = response.diagnostics();
+        let mut policies: Vec<String> = diagnostics
+            .errors()
+            .map(|error| match error {
+                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    error.policy_id().to_string()
+                }
+            })
+            .collect();
+        let errored = !policies.is_empty();
+        if !errored {
+            policies.extend(diagnostics.reason().map(ToString::to_string));
+        }
+        policies.sort_unstable();
+        policies.dedup();
+        let allowed = !errored && response.decision() == cedar_policy::Decision::Allow;
+        Self { allowed, errored, policies }
+    }
 }
 
 // === impl Engine ===
@@ -207,27 +233,7 @@ impl Engine {
         let Some(request) = self.request(seat, question, place, context) else {
             return Answer { errored: true, ..Answer::default() };
         };
-        let response = self.authorizer.is_authorized(&request, set, &seat.entities);
-        let diagnostics = response.diagnostics();
-        let mut policies: Vec<String> = diagnostics
-            .errors()
-            .map(|error| match error {
-                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
-                    error.policy_id().to_string()
-                }
-            })
-            .collect();
-        let errored = !policies.is_empty();
-        if !errored {
-            policies.extend(diagnostics.reason().map(ToString::to_string));
-        }
-        policies.sort_unstable();
-        policies.dedup();
-        Answer {
-            allowed: !errored && response.decision() == cedar_policy::Decision::Allow,
-            errored,
-            policies,
-        }
+        Answer::of(&self.authorizer.is_authorized(&request, set, &seat.entities))
     }
 
     /// What is asked, as Cedar takes it. The context was validated for every action; principal and resource are entities of

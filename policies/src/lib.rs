@@ -8,6 +8,7 @@ pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use destination::DestinationSpec;
 pub use judge::Judge;
+pub use permission::{Permission, ReplayRequest};
 pub use taxonomy::{Taxonomy, scan::Findings};
 
 pub mod bare;
@@ -17,6 +18,7 @@ pub mod check;
 pub mod destination;
 pub mod explain;
 pub mod judge;
+pub mod permission;
 pub mod taxonomy;
 
 mod engine;

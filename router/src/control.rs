@@ -81,6 +81,7 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         // The event itself is the whole act.
         Act::DeadDiscard { .. }
         | Act::ReplayStart { .. }
+        | Act::ReplayCancel { .. }
         | Act::ReplayEnd { .. }
         | Act::RecordBreak { .. } => {}
     }

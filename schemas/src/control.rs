@@ -7,6 +7,7 @@ use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::ids::Position;
+use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,13 +64,24 @@ pub enum Act {
         plan: Digest,
         /// Records in it.
         records: u64,
+        /// Where they are published.
+        #[serde(default)]
+        target: ReplayTo,
     },
-    /// Topic `replay`: a replay ended.
+    /// Topic `replay`: a replay is to stop where it is.
+    ReplayCancel {
+        /// The replay's id.
+        replay: String,
+    },
+    /// Topic `replay`: a replay ended; said by the recorder.
     ReplayEnd {
         /// The replay's id.
         replay: String,
         /// Records published.
         published: u64,
+        /// What came of it.
+        #[serde(default)]
+        outcome: ReplayOutcome,
     },
     /// Topic `record`: the record no longer holds what was signed, and goes on under a new origin.
     RecordBreak {
@@ -89,7 +101,7 @@ impl Act {
             Self::BundleActivate { .. } => "bundle",
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
-            Self::ReplayStart { .. } | Self::ReplayEnd { .. } => "replay",
+            Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",
             Self::RecordBreak { .. } => "record",
         }
     }
@@ -112,7 +124,7 @@ pub const FLAGS_KEY: &str = "switches";
 /// Value of key `active` in the buckets `directory` and `release`: which version counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Active {
-    /// Sequence of the control event in EVENTS that moved it; 0 for a cell's first version.
+    /// Sequence of the control event in EVENTS that moved it; 0 for a first version that is not on record.
     pub event: u64,
     /// The version.
     pub hash: Digest,

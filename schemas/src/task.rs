@@ -20,8 +20,10 @@ use crate::limits::{
 use crate::subject::Class;
 use crate::trace::TraceParent;
 
+pub use again::Again;
 pub use input::{Chat, ChatMessage, Classify, Embed, Extract, Input, Kind, Role, Sampling};
 
+mod again;
 mod input;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,8 @@ pub struct Task {
     pub workflow: Option<Identifier>,
     /// The task that caused it.
     pub parent_task: Option<TaskId>,
+    /// The task that it repeats, where it was submitted again.
+    pub replay_of: Option<TaskId>,
     /// The conversation it belongs to.
     pub session: Option<Identifier>,
     /// Whose data it holds; erasing one of them erases its content.
@@ -129,6 +133,9 @@ pub struct TaskWire {
     /// The task that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_task: Option<TaskId>,
+    /// The task that it repeats, where it was submitted again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<TaskId>,
     /// The conversation it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Identifier>,
@@ -236,6 +243,7 @@ impl Task {
             limits,
             workflow,
             parent_task: wire.parent_task,
+            replay_of: wire.replay_of,
             session: wire.session,
             data_subjects,
             reply,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::replay::RATE_MAX;
 use tidegate_schemas::subject::Lane;
+use uuid::Uuid;
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum DeadCommand {
@@ -198,7 +200,6 @@ pub(crate) struct VerdictArgs {
 }
 
 #[derive(Debug, Clone, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value a process")]
 pub(crate) enum AuditCommand {
     /// Print records as they are written.
     Tail {
@@ -258,6 +259,15 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Judge recorded decisions again, with no effect on anything: the same inputs must give the same decisions.
+    ///
+    /// Needs the record's master key: what was judged is sealed. Exit status: 0 as allowed, 2 more decisions differ or cannot
+    /// be judged than allowed, 3 unreadable.
+    #[command(after_help = "Examples:
+  tidegate audit rejudge                                      each under the bundle that it names: nothing may differ
+  tidegate audit rejudge --from 2026-11-01T00:00:00Z --bundle my-bundle --differ-max 1000000
+                                                              what another bundle would have decided")]
+    Rejudge(RejudgeArgs),
 }
 
 /// What to verify, and against what.
@@ -319,6 +329,21 @@ pub(crate) enum ProveCommand {
     ///
     /// Exit status: 0 complete, 1 tampered, 2 a gap is unexplained, 3 unreadable.
     Completeness,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RejudgeArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Judge by the bundle in this directory instead of the one that each decision names.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Most decisions that may differ.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub(crate) differ_max: u64,
+    /// Most decisions that may be impossible to judge: erased, of an unknown bundle.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub(crate) unjudged_max: u64,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -388,10 +413,11 @@ pub(crate) struct FilterArgs {
 }
 
 #[derive(Debug, Clone, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value a process")]
 pub(crate) enum ReplayCommand {
     /// Write down what would be published; publishes nothing.
-    #[command(after_help = "Example:\n  tidegate replay plan --kind result --tenant acme --out plan.json")]
+    #[command(
+        after_help = "Example:\n  tidegate replay plan --kind result --tenant acme --from 2026-11-16T00:00:00Z --out plan.json"
+    )]
     Plan {
         #[command(flatten)]
         filter: FilterArgs,
@@ -399,16 +425,56 @@ pub(crate) enum ReplayCommand {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Publish a plan's records into the stream REPLAY.
-    Run {
-        /// The plan.
-        #[arg(long, value_name = "FILE")]
-        plan: PathBuf,
-        /// Records a second.
-        #[arg(long, default_value_t = 100)]
-        rate: u32,
+    /// Have the recorder publish a plan's records, and wait. It goes on without this command, and after a crash by itself.
+    #[command(after_help = "Examples:
+  tidegate replay run --plan plan.json --reason 'a drill'                      to replay.<id>.…, a hundred a second
+  tidegate replay run --plan plan.json --tool acme/desk --rate 1000 --reason 'a late support tool'
+                                                                             then: tidegate results --tool desk --replayed
+  tidegate replay run --plan plan.json --speed 10 --reason 'last night, ten times as fast'
+  tidegate replay run --plan plan.json --as-original --reason 'lost by the provider'")]
+    Run(RunArgs),
+    /// Where replays stand.
+    Status {
+        /// Only this one.
+        replay: Option<Uuid>,
+    },
+    /// Stop a replay where it is, for good.
+    Cancel {
+        /// The replay's id.
+        replay: Uuid,
         /// Why.
         #[arg(long)]
         reason: String,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunArgs {
+    /// The plan.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    /// Records a second.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX)))]
+    pub(crate) rate: u32,
+    /// With the original pauses instead, so many times as fast: 1 is the original pace.
+    #[arg(long, value_name = "FACTOR", conflicts_with = "rate")]
+    pub(crate) speed: Option<f64>,
+    /// To a support tool's own subject instead of the replay's: results of its tenant only.
+    #[arg(long, value_name = "TENANT/TOOL", value_parser = tool, conflicts_with = "as_original")]
+    pub(crate) tool: Option<(Name, Name)>,
+    /// Submit tasks again, as new ones that are judged afresh.
+    #[arg(long)]
+    pub(crate) as_original: bool,
+    /// Return once it has begun.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Why.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+fn tool(text: &str) -> Result<(Name, Name), String> {
+    let (tenant, tool) = text.split_once('/').ok_or("must be TENANT/TOOL")?;
+    let name = |text: &str| Name::new(text).map_err(|error| error.to_string());
+    Ok((name(tenant)?, name(tool)?))
 }

@@ -126,7 +126,8 @@ pub(crate) enum TaskCommand {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   tidegate results --tool desk --follow
-  tidegate results --tool desk --state failed --json")]
+  tidegate results --tool desk --state failed --json
+  tidegate results --tool desk --replayed      what an operator had replayed to it")]
 pub(crate) struct ResultsArgs {
     /// Tenant.
     #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
@@ -137,6 +138,9 @@ pub(crate) struct ResultsArgs {
     /// Wait for new ones.
     #[arg(long, short)]
     pub(crate) follow: bool,
+    /// Results of the past that were replayed to this tool; they stay for a day.
+    #[arg(long)]
+    pub(crate) replayed: bool,
     /// Only results in this state.
     #[arg(long)]
     pub(crate) state: Option<String>,

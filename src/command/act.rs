@@ -18,10 +18,14 @@ pub(super) fn operator() -> Result<Name> {
 
 /// Publishes an act and waits until it is durable.
 pub(super) async fn publish(cell: &Cell, act: Act, reason: &str) -> Result<Published> {
+    publish_as(cell, operator()?, act, reason).await
+}
+
+/// The same, as this operator.
+pub(super) async fn publish_as(cell: &Cell, operator: Name, act: Act, reason: &str) -> Result<Published> {
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
         bail!("give a reason of 1 to {REASON_BYTES_MAX} bytes with --reason");
     }
-    let operator = operator()?;
     let bus = cell.connect(Identity::Operator(operator.clone())).await?;
     let subject = format!("control.{}.{operator}", act.topic());
     let control = Control { schema_version: 1, act, reason: reason.to_owned() };

@@ -18,6 +18,7 @@ use crate::output;
 mod accept;
 pub(super) mod filter;
 mod prove;
+mod rejudge;
 pub(super) mod timeline;
 mod trust;
 mod verify;
@@ -36,6 +37,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
         _ => {}
     }
+    if let AuditCommand::Rejudge(asked) = &args.command {
+        return rejudge::run(global, &args, asked.clone()).await;
+    }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
         None => {
@@ -51,7 +55,8 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
         | AuditCommand::Export { .. }
-        | AuditCommand::AcceptBreak { .. } => Ok(ExitCode::SUCCESS),
+        | AuditCommand::AcceptBreak { .. }
+        | AuditCommand::Rejudge(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -9,13 +9,14 @@ use tidegate_bus::topology::CellShape;
 use tidegate_bus::{Bus, KvError, ProvisionError, ProvisionReport, Role, topology};
 use tidegate_policies::Bundle;
 use tidegate_schemas::control::{
-    ACTIVE_KEY, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
+    ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, RELEASE_BUCKET,
 };
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::Lane;
 
+use super::act;
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -72,20 +73,29 @@ pub(super) async fn streams(
     tidegate_bus::provision(bus, &topology).await.context("creating streams, consumers and buckets")
 }
 
-/// Writes the first version of directory, bundle and switches, where there is none. Providers of the bundle that this cell
-/// has no configuration for are switched off.
+/// Writes the first version of directory, bundle and switches, where there is none: on record first, like every later one, so
+/// that what was decided by it can be judged again. Providers of the bundle that this cell has no configuration for are
+/// switched off.
 pub(super) async fn first_versions(
     bus: &Bus,
     cell: &Cell,
     bundle: &Bundle,
     directory: &Directory,
 ) -> Result<()> {
-    let hash = directory.hash();
-    bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), serde_json::to_vec(directory)?).await?;
-    create(bus, DIRECTORY_BUCKET, ACTIVE_KEY, &Active { event: 0, hash }).await?;
-    let hash = bundle.hash();
-    bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), bundle.archive().to_owned()).await?;
-    create(bus, RELEASE_BUCKET, ACTIVE_KEY, &Active { event: 0, hash }).await?;
+    if bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await?.is_none() {
+        let hash = directory.hash();
+        bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), serde_json::to_vec(directory)?).await?;
+        let act = Act::DirectoryActivate { directory: Box::new(directory.clone()) };
+        let event = recorded(cell, directory, act).await?;
+        create(bus, DIRECTORY_BUCKET, ACTIVE_KEY, &Active { event, hash }).await?;
+    }
+    if bus.kv_get(RELEASE_BUCKET, ACTIVE_KEY).await?.is_none() {
+        let hash = bundle.hash();
+        bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), bundle.archive().to_owned()).await?;
+        let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };
+        let event = recorded(cell, directory, act).await?;
+        create(bus, RELEASE_BUCKET, ACTIVE_KEY, &Active { event, hash }).await?;
+    }
     let switches = unconfigured(cell, bundle).into_iter().map(|target| Switch {
         lane: Some(Lane::Cloud),
         target: Some(target),
@@ -93,6 +103,13 @@ pub(super) async fn first_versions(
     });
     let flags = Flags { event: 0, switches: switches.collect() };
     create(bus, FLAGS_BUCKET, FLAGS_KEY, &flags).await
+}
+
+/// Puts a first version on record, in the name of the directory's first operator; 0 where it has none.
+async fn recorded(cell: &Cell, directory: &Directory, act: Act) -> Result<u64> {
+    let Some(operator) = directory.operators.first() else { return Ok(0) };
+    let published = act::publish_as(cell, operator.clone(), act, "the cell begins").await?;
+    Ok(published.sequence)
 }
 
 /// Providers of the bundle that this cell does not configure, and that are not off yet.

@@ -1,33 +1,47 @@
-//! `tidegate replay`: records published again into the stream REPLAY, where nothing acts on them. First the plan, which
-//! publishes nothing and can be read; then the run, which goes on where it stopped.
+//! `tidegate replay`: records published again. First the plan, which publishes nothing and can be read; then the act, which
+//! is on record; then the recorder does it, and tells how far it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_audit::Plan;
-use tidegate_bus::{CancellationToken, Identity};
-use tidegate_recorder::replay::{self, ReplayOptions, Replayed};
+use tidegate_audit::{Plan, Planner, Replay, ReplayState};
+use tidegate_bus::{Bus, CancellationToken, Identity};
+use tidegate_recorder::replay::{self, ReplayAnswer, ReplayQuestion};
 use tidegate_schemas::control::Act;
+use tidegate_schemas::replay::{Pace, ReplayTo, SPEED_PERCENT_MAX, prefix};
 use uuid::Uuid;
 
 use super::audit::filter;
-use super::record::Record;
+use super::audit::words::word;
+use super::record::{self, Record};
 use super::{act, roles};
 use crate::cell::Cell;
-use crate::cli::{Global, ReplayCommand};
+use crate::cli::{Global, ReplayCommand, RunArgs};
 use crate::output;
+
+/// Between two looks at a replay.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a recorder may take to start before a replay is asked for.
+const START: Duration = Duration::from_secs(10);
+/// How long a recorder that died meanwhile is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(global: &Global, command: ReplayCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
-    let record = Record::open(&cell).await?;
+    let bus = async || -> Result<Bus> { cell.connect(Identity::Operator(act::operator()?)).await };
     match command {
-        ReplayCommand::Plan { filter, out } => plan(global, &record, filter::of(filter)?, &out).await,
-        ReplayCommand::Run { plan, rate, reason } => {
-            publish(global, &cell, &record, &plan, rate, &reason).await
+        ReplayCommand::Plan { filter, out } => {
+            plan(global, &Record::open(&cell).await?, filter::of(filter)?, &out).await
+        }
+        ReplayCommand::Run(args) => publish(global, &cell, &bus().await?, &args).await,
+        ReplayCommand::Status { replay } => status(global, &bus().await?, replay).await,
+        ReplayCommand::Cancel { replay, reason } => {
+            cancel(global, &cell, &bus().await?, replay, &reason).await
         }
     }
 }
@@ -38,92 +52,200 @@ async fn plan(
     filter: tidegate_audit::Filter,
     out: &Path,
 ) -> Result<ExitCode> {
-    let reader = record.file()?.clone();
-    let made =
-        tokio::task::spawn_blocking(move || Plan::make(&reader, filter, Uuid::now_v7(), Timestamp::now()));
-    let plan = made.await.context("reading the record")??;
+    let mut planner = Planner::new(filter, record.status().await?.records);
+    let mut question = Some(planner.question());
+    while let Some(asked) = question {
+        question = planner.add(&record.page(asked).await?)?;
+    }
+    let plan = planner.finish(Uuid::now_v7(), Timestamp::now());
     plan.write(out)?;
+    let head = &plan.head;
     if global.json {
-        output::json(
-            &json!({ "replay": plan.id, "records": plan.indices.len(), "hash": plan.hash, "plan": out }),
-        )?;
+        output::json(&json!({ "replay": head.id, "records": head.records, "hash": head.hash, "plan": out }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::line(format!(
-        "{} records would be published on replay.{}.>; nothing was",
-        plan.indices.len(),
-        plan.id
-    ));
-    output::line(format!("plan      {} (hash {})", out.display(), plan.hash));
+    output::line(format!("{} records would be published; nothing was", head.records));
+    output::line(format!("plan      {} (hash {})", out.display(), head.hash));
     output::line(format!("then      tidegate replay run --plan {} --reason …", out.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn publish(
-    global: &Global,
-    cell: &Cell,
-    record: &Record,
-    file: &Path,
-    rate: u32,
-    reason: &str,
-) -> Result<ExitCode> {
-    let plan = Plan::read(file)?;
-    let reader = record.file()?.clone();
-    let options = ReplayOptions { rate, cursor_file: cursor_file(file) };
-    let records = plan.indices.len() as u64;
-    if replay::done(&plan, &options.cursor_file)? == records && records > 0 {
-        let replayed = Replayed { done: records, complete: true, ..Replayed::default() };
-        return show(global, &plan, &replayed, file);
+async fn publish(global: &Global, cell: &Cell, bus: &Bus, args: &RunArgs) -> Result<ExitCode> {
+    let plan = Plan::read(&args.plan)?.head;
+    let id = plan.id;
+    let pace = pace(args)?;
+    let mut now = match patiently(bus, id).await? {
+        // The plan was run before: it goes on, or is done.
+        Some(known) => known,
+        None => {
+            let start = Act::ReplayStart {
+                replay: id.to_string(),
+                plan: plan.hash,
+                records: plan.records,
+                target: target(args),
+            };
+            let event = act::publish(cell, start, &args.reason).await?.sequence;
+            let question = ReplayQuestion::Run { event, plan: Box::new(plan), pace };
+            begun(bus, &question, id).await?
+        }
+    };
+    if !args.detach {
+        let cancel = CancellationToken::new();
+        roles::stop_on_signal(cancel.clone())?;
+        now = wait(global, bus, now, &cancel).await?;
     }
-    if !options.cursor_file.exists() {
-        // Nothing is published before it is on record that it will be, and why.
-        plan.check(&reader)?;
-        let start = Act::ReplayStart { replay: plan.id.to_string(), plan: plan.hash, records };
-        act::publish(cell, start, reason).await?;
-    } else if !global.json {
-        output::note(format!("going on from `{}`", options.cursor_file.display()));
+    show(global, &now)
+}
+
+/// Asks the recorder to begin. An answer that is long in coming is no refusal: it makes the plan again first.
+async fn begun(bus: &Bus, question: &ReplayQuestion, id: Uuid) -> Result<Replay> {
+    let operator = act::operator()?;
+    let asked = record::ask::<ReplayAnswer>(bus, &replay::subject(&operator), question).await;
+    match asked {
+        Ok(answer) => answer.replays.into_iter().next().context("the recorder knows nothing of the replay"),
+        Err(error) => match one(bus, id).await {
+            Ok(Some(known)) => Ok(known),
+            _ => Err(error),
+        },
     }
-    let bus = cell.connect(Identity::Operator(act::operator()?)).await?;
-    let cancel = CancellationToken::new();
-    roles::stop_on_signal(cancel.clone())?;
-    let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(records) };
-    bar.set_style(ProgressStyle::with_template("publishing {wide_bar} {pos}/{len} records, {eta} left")?);
-    let replayed =
-        replay::run(&bus, &reader, &plan, &options, &cancel, |done, _| bar.set_position(done)).await;
+}
+
+fn target(args: &RunArgs) -> ReplayTo {
+    match &args.tool {
+        Some((tenant, tool)) => ReplayTo::Tool { tenant: tenant.clone(), tool: tool.clone() },
+        None if args.as_original => ReplayTo::Original,
+        None => ReplayTo::Subject,
+    }
+}
+
+fn pace(args: &RunArgs) -> Result<Pace> {
+    let Some(factor) = args.speed else { return Ok(Pace::Rate { per_second: args.rate }) };
+    let percent = (factor * 100.0).round();
+    if !(1.0..=f64::from(SPEED_PERCENT_MAX)).contains(&percent) {
+        bail!("--speed must be 0.01 to {}", SPEED_PERCENT_MAX / 100);
+    }
+    Ok(Pace::Original { speed_percent: percent as u32 })
+}
+
+/// Waits until it has ended, or whoever waits gives up: the replay goes on then.
+async fn wait(global: &Global, bus: &Bus, begun: Replay, cancel: &CancellationToken) -> Result<Replay> {
+    let id = begun.plan.id;
+    let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(begun.plan.records) };
+    bar.set_style(ProgressStyle::with_template(
+        "publishing {wide_bar} {pos}/{len} records, {eta} left {msg}",
+    )?);
+    let (mut now, mut heard) = (begun, Instant::now());
+    while now.state == ReplayState::Running {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        match one(bus, id).await {
+            Ok(found) => {
+                now = found.context("the recorder forgot the replay")?;
+                heard = Instant::now();
+            }
+            // A recorder that died is started again and goes on.
+            Err(_) if heard.elapsed() < PATIENCE => {}
+            Err(error) => return Err(error),
+        }
+        bar.set_position(now.done);
+        bar.set_message(now.waits.clone().map(|why| format!("(waits: {why})")).unwrap_or_default());
+    }
     bar.finish_and_clear();
-    let replayed = replayed?;
-    if replayed.complete {
-        let end = Act::ReplayEnd { replay: plan.id.to_string(), published: replayed.done - replayed.skipped };
-        act::publish(cell, end, reason).await?;
+    Ok(now)
+}
+
+async fn replays(bus: &Bus, replay: Option<Uuid>) -> Result<Vec<Replay>> {
+    let subject = replay::subject(&act::operator()?);
+    let question = ReplayQuestion::Status { replay };
+    Ok(record::ask::<ReplayAnswer>(bus, &subject, &question).await?.replays)
+}
+
+async fn one(bus: &Bus, replay: Uuid) -> Result<Option<Replay>> {
+    Ok(replays(bus, Some(replay)).await?.into_iter().next())
+}
+
+/// The same, where the recorder may just be started again.
+async fn patiently(bus: &Bus, replay: Uuid) -> Result<Option<Replay>> {
+    let begun = Instant::now();
+    loop {
+        match one(bus, replay).await {
+            Err(_) if begun.elapsed() < START => tokio::time::sleep(LOOK_EVERY).await,
+            answer => return answer,
+        }
     }
-    show(global, &plan, &replayed, file)
 }
 
-/// Beside the plan: how far its run is.
-fn cursor_file(plan: &Path) -> PathBuf {
-    let mut name = plan.as_os_str().to_owned();
-    name.push(".cursor");
-    name.into()
-}
-
-fn show(global: &Global, plan: &Plan, replayed: &Replayed, file: &Path) -> Result<ExitCode> {
-    let Replayed { done, published, skipped, complete } = *replayed;
-    let code = if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+async fn status(global: &Global, bus: &Bus, replay: Option<Uuid>) -> Result<ExitCode> {
+    let replays = replays(bus, replay).await?;
     if global.json {
-        output::json(
-            &json!({ "replay": plan.id, "done": done, "published": published, "skipped": skipped, "complete": complete }),
-        )?;
+        output::json(&json!({ "replays": replays }))?;
+    } else if replays.is_empty() {
+        output::line("no replay is known");
+    } else {
+        let rows: Vec<_> = replays.iter().map(row).collect();
+        output::table(&["replay", "state", "done", "published", "left out", "to", "by", "begun"], &rows);
+        for waiting in replays.iter().filter_map(|one| Some((one.plan.id, one.waits.as_ref()?))) {
+            output::line(format!("{} waits: {}", waiting.0, waiting.1));
+        }
+    }
+    let found = replay.is_none() || !replays.is_empty();
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn row(replay: &Replay) -> Vec<String> {
+    vec![
+        replay.plan.id.to_string(),
+        word(&replay.state),
+        format!("{}/{}", replay.done, replay.plan.records),
+        replay.published.to_string(),
+        replay.skipped.to_string(),
+        replay.target.as_str().to_owned(),
+        replay.operator.to_string(),
+        format!("{:.0}", replay.begun),
+    ]
+}
+
+async fn cancel(global: &Global, cell: &Cell, bus: &Bus, replay: Uuid, reason: &str) -> Result<ExitCode> {
+    let known = one(bus, replay).await?.context("no such replay is known; see `tidegate replay status`")?;
+    if known.state != ReplayState::Running {
+        bail!("it has ended already: {}", word(&known.state));
+    }
+    let event = act::publish(cell, Act::ReplayCancel { replay: replay.to_string() }, reason).await?.sequence;
+    let subject = replay::subject(&act::operator()?);
+    let answer = record::ask::<ReplayAnswer>(bus, &subject, &ReplayQuestion::Cancel { event }).await?;
+    let cancelled = answer.replays.first().context("the recorder knows nothing of the replay")?;
+    show(global, cancelled)?;
+    Ok(if cancelled.state == ReplayState::Cancelled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(global: &Global, replay: &Replay) -> Result<ExitCode> {
+    let stale = replay.state == ReplayState::Stale;
+    let code = if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let Replay { done, published, skipped, state, .. } = replay;
+    let (id, records) = (replay.plan.id, replay.plan.records);
+    if global.json {
+        output::json(&json!({ "replay": id, "records": records, "done": done, "published": published,
+            "skipped": skipped, "state": state, "waits": replay.waits }))?;
         return Ok(code);
     }
-    let left_out =
-        if skipped > 0 { format!(", {skipped} left out: sealed or erased") } else { String::new() };
-    if complete && published + skipped == 0 {
-        output::line(format!("it was done before: {done} records on replay.{}.>", plan.id));
-    } else if complete {
-        output::line(format!("done: {published} records published now on replay.{}.>{left_out}", plan.id));
+    let left_out = if *skipped > 0 {
+        format!(", {skipped} left out: erased, or not of that kind")
     } else {
-        output::line(format!("stopped at {done} of {}{left_out}", plan.indices.len()));
-        output::line(format!("go on with: tidegate replay run --plan {} --reason …", file.display()));
+        String::new()
+    };
+    let place = match &replay.target {
+        ReplayTo::Original => "as new tasks".to_owned(),
+        target => format!("on {}.>", prefix(target, id)),
+    };
+    match state {
+        ReplayState::Running => {
+            output::line(format!("it runs: {done} of {records} are done; tidegate replay status {id}"));
+        }
+        ReplayState::Done => output::line(format!("done: {published} records published {place}{left_out}")),
+        ReplayState::Cancelled => output::line(format!("cancelled at {done} of {records}{left_out}")),
+        ReplayState::Stale => output::line("the record no longer holds what was planned; make a new plan"),
     }
     Ok(code)
 }

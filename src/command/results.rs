@@ -10,8 +10,9 @@ use serde::Serialize;
 use tidegate_bus::{CancellationToken, Delivery, Identity, Inbound, topology};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::replay;
 use tidegate_schemas::result::{Output, TaskResult};
-use tidegate_schemas::subject::{RESULTS, Subject};
+use tidegate_schemas::subject::{REPLAY, RESULTS, Subject};
 
 use super::roles;
 use crate::cell::Cell;
@@ -61,8 +62,9 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
     let identity = Identity::Tool { tenant: args.tenant.clone(), tool: args.tool.clone() };
     let bus = cell.connect(identity).await?;
     let durable = topology::tool_durable(&args.tenant, &args.tool);
+    let stream = if args.replayed { REPLAY } else { RESULTS };
     let there =
-        bus.consumer_info(RESULTS, &durable).await.context("asking for the tool's place in the results")?;
+        bus.consumer_info(stream, &durable).await.context("asking for the tool's place in the results")?;
     if there.pending == 0 && there.ack_pending == 0 && !args.follow {
         nothing(global, there.ack_floor);
         return Ok(ExitCode::SUCCESS);
@@ -70,7 +72,10 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
     let shutdown = CancellationToken::new();
     roles::stop_on_signal(shutdown.clone())?;
     // Whether payloads come is the durable's own setting, which only the provisioner changes.
-    let spec = topology::tool_consumer(&args.tenant, &args.tool, false);
+    let spec = match args.replayed {
+        true => topology::replay_consumer(&args.tenant, &args.tool, false),
+        false => topology::tool_consumer(&args.tenant, &args.tool, false),
+    };
     let mut reader = bus.reader(&spec, args.limit.clamp(1, AHEAD)).await?;
     let (mut shown, mut passed) = (0, 0);
     'all: loop {
@@ -121,7 +126,8 @@ fn wanted(told: &Told<'_>, args: &ResultsArgs) -> bool {
 /// What a delivery tells; `None` for one that is no result.
 fn told(delivery: &Delivery) -> Result<Option<Told<'_>>> {
     let message: &Inbound = &delivery.message;
-    let Ok(Subject::Result { tenant, agent, task }) = Subject::parse(&message.subject) else {
+    let subject = replay::original_subject(&message.subject).unwrap_or(&message.subject);
+    let Ok(Subject::Result { tenant, agent, task }) = Subject::parse(subject) else {
         return Ok(None);
     };
     let number = |name: &str| message.header(name).and_then(|text| text.parse().ok());
@@ -130,7 +136,7 @@ fn told(delivery: &Delivery) -> Result<Option<Told<'_>>> {
         false => Some(serde_json::from_slice(&message.payload).context("reading a result")?),
     };
     Ok(Some(Told {
-        at: message.published,
+        at: message.header(header::REPLAY_TIME).and_then(|t| t.parse().ok()).unwrap_or(message.published),
         sequence: message.sequence,
         tenant,
         agent,

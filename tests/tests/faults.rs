@@ -117,5 +117,11 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     cell.stop().await?;
     let record = cell.path().join("record").display().to_string();
     cell.tidegate(&["audit", "verify", "--record", &record]).await.context("the record verifies")?;
+    // Nothing runs any more: what was decided is judged again from the record alone.
+    let key = cell.path().join("keys/master.key").display().to_string();
+    let judged = cell.json(&["audit", "rejudge", "--record", &record, "--key", &key]).await?;
+    let count = |name: &str| judged["rejudged"][name].as_u64().unwrap_or(0);
+    assert!(count("decisions") >= TASKS as u64, "{judged}");
+    assert_eq!((count("equal"), count("differ")), (count("decisions"), 0), "{judged}");
     Ok(())
 }

@@ -282,18 +282,34 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     assert_eq!(code(&rejected), Some(Code::PolicyDenied));
     assert!(rejected.error.unwrap().message.contains("helpdesk-blocked"), "the policy is named");
 
-    let plan = bundles.path().join("plan.json").display().to_string();
     until("the rejected result on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "result", "--state", "rejected"]).await?;
         Ok((page["records"].as_array().map(Vec::len) == Some(1)).then_some(()))
     })
     .await?;
+    // Judged again, each decision under its own bundle: nothing differs.
+    let own = cell.json(&["audit", "rejudge"]).await?;
+    let found = |judged: &Value, name: &str| judged["rejudged"][name].as_u64().unwrap_or_default();
+    assert_eq!((found(&own, "decisions"), found(&own, "equal")), (2, 2), "{own}");
+    assert_eq!(own["rejudged"]["bundles"].as_object().map(serde_json::Map::len), Some(2), "{own}");
+    // Negative control: the new bundle would not have let the first one run.
+    let other = cell.output(&["audit", "rejudge", "--bundle", &demo, "--json"]).await?;
+    assert_eq!(other.status.code(), Some(2), "more differ than allowed");
+    let other: Value = serde_json::from_slice(&other.stdout)?;
+    assert_eq!((found(&other, "equal"), found(&other, "differ")), (1, 1), "{other}");
+    assert_eq!(other["rejudged"]["outcomes"]["local -> reject"], json!(1), "{other}");
+    let allowed = cell.output(&["audit", "rejudge", "--bundle", &demo, "--differ-max", "1"]).await?;
+    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stdout));
+
+    let plan = bundles.path().join("plan.json").display().to_string();
     let made =
         cell.json(&["replay", "plan", "--kind", "result", "--state", "rejected", "--out", &plan]).await?;
     assert_eq!(made["records"], json!(1), "and none of the others");
-    let run = cell.json(&["replay", "run", "--plan", &plan, "--reason", "a late support tool"]).await?;
-    assert_eq!((&run["published"], &run["complete"]), (&json!(1), &json!(true)), "{run}");
+    let run = cell.json(&["replay", "run", "--plan", &plan, "--reason", "a drill"]).await?;
+    assert_eq!((&run["published"], &run["state"]), (&json!(1), &json!("done")), "{run}");
     let again = cell.json(&["replay", "run", "--plan", &plan, "--reason", "twice"]).await?;
-    assert_eq!(again["published"], json!(0), "what was done is not done again");
+    assert_eq!(again, run, "what was done is not done again");
+    let acts = cell.json(&["audit", "query", "--kind", "control"]).await?.to_string();
+    assert_eq!((acts.matches("replay_start").count(), acts.matches("replay_end").count()), (1, 1), "{acts}");
     Ok(())
 }

@@ -220,6 +220,7 @@ async fn story_a_new_tenant_is_served_and_cannot_see_another() -> Result<()> {
     assert_eq!(result.tenant.as_str(), "globex");
     let operator = Operator::connect(&cell).await?;
     let acts = operator.messages(EVENTS).await?;
-    assert!(acts.values().any(|m| m.subject == "control.directory.admin"), "the change is on record");
+    let versions = acts.values().filter(|m| m.subject == "control.directory.admin").count();
+    assert_eq!(versions, 3, "the first version, the tenant and the agent are on record");
     Ok(())
 }

@@ -22,7 +22,7 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 
 use super::{BundleError, FORMAT, Link, Manifest, Parts};
-use crate::cases::{Case, Cases};
+use crate::cases::{Case, Cases, ReplayCase};
 use crate::destination::DestinationSpec;
 use crate::taxonomy::Taxonomy;
 
@@ -61,6 +61,8 @@ struct LinksFile {
 struct CasesFile {
     #[serde(default)]
     case: Vec<Case>,
+    #[serde(default)]
+    replay: Vec<ReplayCase>,
 }
 
 /// Where the parts are looked for: the bundle's own directory first, then the one it extends.
@@ -149,7 +151,7 @@ fn insert(
 
 fn cases(roots: &Roots) -> Result<Cases, BundleError> {
     let folder = roots.find("cases");
-    let mut cases = Cases { directory: Directory::empty(), rows: Vec::new() };
+    let mut cases = Cases { directory: Directory::empty(), rows: Vec::new(), replays: Vec::new() };
     if !folder.exists() {
         return Ok(cases);
     }
@@ -158,7 +160,9 @@ fn cases(roots: &Roots) -> Result<Cases, BundleError> {
         if file == "directory.toml" {
             cases.directory = toml_file(&path, &file)?;
         } else {
-            cases.rows.extend(toml_file::<CasesFile>(&path, &file)?.case);
+            let read: CasesFile = toml_file(&path, &file)?;
+            cases.rows.extend(read.case);
+            cases.replays.extend(read.replay);
         }
     }
     Ok(cases)

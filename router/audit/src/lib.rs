@@ -18,6 +18,7 @@ pub mod export;
 
 pub mod plain;
 pub mod plan;
+pub mod replay;
 pub mod trim;
 
 pub mod body;
@@ -40,8 +41,9 @@ pub use error::{AppendError, ExportError, OpenError, ProveError, ReadError};
 pub use keys::{KeyError, MasterKey};
 pub use leaf::{Flag, Leaf, RecordKind};
 pub use plain::Plain;
-pub use plan::Plan;
+pub use plan::{Plan, PlanHead, Planner};
 pub use read::{Cursor, Filter, Opened, Page, Reader, Record, Status};
+pub use replay::{Replay, ReplayState};
 pub use store::{Appended, Keys, Options, Store};
 pub use task::OpenTask;
 pub use verify::{Level, Report, Trust};

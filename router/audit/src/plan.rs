@@ -12,29 +12,54 @@ use tidegate_schemas::digest::Digest;
 use uuid::Uuid;
 
 use crate::error::ReadError;
-use crate::read::{Filter, Reader};
+use crate::leaf::leaf_hash;
+use crate::read::{Filter, Page, Reader, Record};
 
 /// Most records of one plan.
 pub const RECORDS_MAX: usize = 1_000_000;
 /// Longest plan file, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Version of the form of a plan.
+const FORM: u32 = 2;
 
 /// Records to publish again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Version of this form; 1.
+    /// Version of this form; 2.
     pub v: u32,
-    /// The replay's id: a subject token.
-    pub id: Uuid,
+    /// What it was made from, and what it must come to again.
+    pub head: PlanHead,
     /// When it was made.
     pub made: Timestamp,
-    /// What it was made from.
-    pub filter: Filter,
-    /// SHA-256 over each record's index (8 bytes, big-endian) and leaf hash, in order.
-    pub hash: Digest,
+    /// SHA-256 over the records' leaf hashes, in order.
+    pub leaves: Digest,
     /// Indices of the records, in the order in which they will be published.
     pub indices: Vec<u64>,
+}
+
+/// A plan without its list, which the record gives again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanHead {
+    /// The replay's id: a subject token.
+    pub id: Uuid,
+    /// Which records.
+    pub filter: Filter,
+    /// Only those below this index: what the record held when the plan was made.
+    pub upto: u64,
+    /// Records in it.
+    pub records: u64,
+    /// SHA-256 over two of them: over the indices (8 bytes each, big-endian), and over the leaf hashes.
+    pub hash: Digest,
+}
+
+/// A plan that is being made, page by page.
+pub struct Planner {
+    filter: Filter,
+    upto: u64,
+    indices: Vec<u64>,
+    leaves: Sha256,
 }
 
 /// Why there is no plan, or it cannot be run.
@@ -55,7 +80,7 @@ pub enum PlanError {
         source: std::io::Error,
     },
     /// The file holds something else.
-    #[error("`{}` is not a replay plan of this version", path.display())]
+    #[error("`{}` is not a replay plan of this version, or was changed; make a new plan", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -65,44 +90,91 @@ pub enum PlanError {
     Stale,
 }
 
+// === impl Planner ===
+
+impl Planner {
+    /// Begins a plan of what a filter matches below an index. The filter's page and limit are not looked at.
+    #[must_use]
+    pub fn new(filter: Filter, upto: u64) -> Self {
+        let filter = Filter { after: None, limit: None, ..filter };
+        Self { filter, upto, indices: Vec::new(), leaves: Sha256::new() }
+    }
+
+    /// The question for the first page.
+    #[must_use]
+    pub fn question(&self) -> Filter {
+        Filter { limit: Some(1_000), ..self.filter.clone() }
+    }
+
+    /// Adds a page; gives the question for the next one, or none at the end. Gaps are left out.
+    ///
+    /// # Errors
+    /// [`PlanError::TooMany`] above [`RECORDS_MAX`].
+    pub fn add(&mut self, page: &Page) -> Result<Option<Filter>, PlanError> {
+        let planned = |record: &&Record| record.leaf.body.is_some() && record.leaf.index < self.upto;
+        for record in page.records.iter().filter(planned) {
+            self.indices.push(record.leaf.index);
+            self.leaves.update(leaf_hash(record.line.as_bytes()));
+        }
+        if self.indices.len() > RECORDS_MAX {
+            return Err(PlanError::TooMany);
+        }
+        Ok(page.next.map(|next| Filter { after: Some(next), ..self.question() }))
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn finish(self, id: Uuid, made: Timestamp) -> Plan {
+        let Self { filter, upto, indices, leaves } = self;
+        let leaves = Digest::from(<[u8; 32]>::from(leaves.finalize()));
+        let (records, hash) = (indices.len() as u64, hash(&indices, leaves));
+        Plan { v: FORM, head: PlanHead { id, filter, upto, records, hash }, made, leaves, indices }
+    }
+}
+
+fn hash(indices: &[u64], leaves: Digest) -> Digest {
+    let mut list = Sha256::new();
+    indices.iter().for_each(|index| list.update(index.to_be_bytes()));
+    let mut both = Sha256::new();
+    both.update(list.finalize());
+    both.update(leaves.as_bytes());
+    Digest::from(<[u8; 32]>::from(both.finalize()))
+}
+
+// === impl Plan ===
+
 impl Plan {
-    /// Fixes which records a filter matches now. The filter's page and limit are not looked at; gaps are left out.
+    /// Fixes which records a filter matches below an index.
     ///
     /// # Errors
     /// [`PlanError::TooMany`] above [`RECORDS_MAX`]; [`PlanError::Read`].
-    pub fn make(reader: &Reader, filter: Filter, id: Uuid, made: Timestamp) -> Result<Self, PlanError> {
-        let filter = Filter { after: None, limit: None, ..filter };
-        let mut page = Filter { limit: Some(1_000), ..filter.clone() };
-        let (mut indices, mut hash) = (Vec::new(), Sha256::new());
-        loop {
-            let found = reader.query(&page)?;
-            for record in found.records.iter().filter(|record| record.leaf.body.is_some()) {
-                indices.push(record.leaf.index);
-                add(&mut hash, record.leaf.index, &record.hash);
-            }
-            if indices.len() > RECORDS_MAX {
-                return Err(PlanError::TooMany);
-            }
-            match found.next {
-                Some(next) => page.after = Some(next),
-                None => break,
-            }
+    pub fn make(
+        reader: &Reader,
+        filter: Filter,
+        upto: u64,
+        id: Uuid,
+        made: Timestamp,
+    ) -> Result<Self, PlanError> {
+        let mut planner = Planner::new(filter, upto);
+        let mut question = Some(planner.question());
+        while let Some(asked) = question {
+            question = planner.add(&reader.query(&asked)?)?;
         }
-        Ok(Self { v: 1, id, made, filter, hash: Digest::from(<[u8; 32]>::from(hash.finalize())), indices })
+        Ok(planner.finish(id, made))
     }
 
-    /// Checks that the record still holds what the plan was made from.
+    /// Makes a plan again from its head.
     ///
     /// # Errors
-    /// [`PlanError::Stale`] when it does not.
-    pub fn check(&self, reader: &Reader) -> Result<(), PlanError> {
-        let mut hash = Sha256::new();
-        for index in &self.indices {
-            let record = reader.get(*index)?.ok_or(PlanError::Stale)?;
-            add(&mut hash, *index, &crate::leaf::leaf_hash(record.line.as_bytes()));
+    /// [`PlanError::Stale`] when the record does not give the same list of the same records.
+    pub fn again(reader: &Reader, head: &PlanHead, made: Timestamp) -> Result<Self, PlanError> {
+        let plan = Self::make(reader, head.filter.clone(), head.upto, head.id, made)?;
+        let whole = reader.status()?.records >= head.upto;
+        if whole && plan.head.hash == head.hash && plan.head.records == head.records {
+            Ok(plan)
+        } else {
+            Err(PlanError::Stale)
         }
-        let same = <[u8; 32]>::from(hash.finalize()) == *self.hash.as_bytes();
-        if same { Ok(()) } else { Err(PlanError::Stale) }
     }
 
     /// Writes the plan to a new file.
@@ -130,11 +202,16 @@ impl Plan {
             return Err(malformed());
         }
         let plan: Self = serde_json::from_slice(&text).map_err(|_| malformed())?;
-        if plan.v == 1 && plan.indices.len() <= RECORDS_MAX { Ok(plan) } else { Err(malformed()) }
+        if plan.v == FORM && plan.indices.len() <= RECORDS_MAX && plan.is_whole() {
+            Ok(plan)
+        } else {
+            Err(malformed())
+        }
     }
-}
 
-fn add(hash: &mut Sha256, index: u64, leaf: &[u8; 32]) {
-    hash.update(index.to_be_bytes());
-    hash.update(leaf);
+    /// Whether its list is the one that its hash is of.
+    fn is_whole(&self) -> bool {
+        let records = self.indices.len() as u64;
+        self.head.records == records && self.head.hash == hash(&self.indices, self.leaves)
+    }
 }

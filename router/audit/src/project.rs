@@ -193,6 +193,7 @@ impl Projection {
             sensitivity: task.labels.sensitivity,
             stakes: task.labels.stakes,
             deadline: task.limits.deadline,
+            replay_of: task.replay_of,
         });
         self.workflow = task.workflow;
         self.parent = task.parent_task;

@@ -234,6 +234,10 @@ impl Store {
         self.heads.records
     }
 
+    pub(crate) fn open_file(&self) -> &Database {
+        &self.db
+    }
+
     /// A reader in this process; it sees each append once it returned.
     #[must_use]
     pub fn reader(&self) -> Reader {

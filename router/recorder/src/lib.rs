@@ -1,8 +1,9 @@
 //! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries and
-//! replays.
+//! replays; and recorded decisions judged again.
 //!
 //! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
 
+pub mod rejudge;
 pub mod replay;
 pub mod review;
 pub mod service;

@@ -1,6 +1,6 @@
 //! What reviewers see of held tasks: a list, and one task with what would run.
 //!
-//! The one place where content leaves the record. Who asks stands in the subject, which the server authorised; the directory
+//! Content leaves the record here and by replays. Who asks stands in the subject, which the server authorised; the directory
 //! says which queues that reviewer decides, and a task is shown to nobody else.
 
 use jiff::Timestamp;
@@ -137,7 +137,7 @@ async fn answer(query: &Query, bus: &Bus, shared: &Shared) -> Result<Vec<u8>, Re
     }
 }
 
-async fn directory(bus: &Bus) -> Result<Directory, Refusal> {
+pub(crate) async fn directory(bus: &Bus) -> Result<Directory, Refusal> {
     let unread = || Refusal(503, "the directory cannot be read now; ask again later".to_owned());
     let value = async |key: &str| -> Result<Vec<u8>, Refusal> {
         let entry = bus.kv_get(DIRECTORY_BUCKET, key).await.map_err(|_| unread())?;

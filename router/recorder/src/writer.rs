@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Signer, Store};
+use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Replay, Signer, Store};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::config::RecorderConfig;
@@ -23,7 +23,13 @@ pub(crate) enum Work {
     Record(Vec<Item>),
     /// Sign what is recorded.
     Sign,
+    /// Keep where a replay stands; answered when that is durable.
+    Keep(Box<Replay>, oneshot::Sender<Result<(), String>>),
 }
+
+/// Keeps where replays stand. It does not hold the writer: what is asked after its end is an error.
+#[derive(Clone)]
+pub(crate) struct Keeper(mpsc::WeakSender<Work>);
 
 /// What the writer did; it is durable.
 pub(crate) enum Done {
@@ -103,9 +109,28 @@ impl Writer {
         self.work.send(work).await.map_err(|_| RecorderError::WriterEnded)
     }
 
+    /// Keeps where replays stand.
+    pub(crate) fn keeper(&self) -> Keeper {
+        Keeper(self.work.downgrade())
+    }
+
     /// What was done.
     pub(crate) async fn done(&mut self) -> Result<Done, RecorderError> {
         self.done.recv().await.ok_or(RecorderError::WriterEnded)
+    }
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Keeps where a replay stands; durable when it returns. Else why not.
+    pub(crate) async fn keep(&self, replay: &Replay) -> Result<(), String> {
+        let ended = || "the record is closed".to_owned();
+        let (told, kept) = oneshot::channel();
+        let work = self.0.upgrade().ok_or_else(ended)?;
+        work.send(Work::Keep(Box::new(replay.clone()), told)).await.map_err(|_| ended())?;
+        drop(work);
+        kept.await.map_err(|_| ended())?
     }
 }
 
@@ -156,9 +181,34 @@ impl Opener {
                     Done::Recorded(lasts(&batch))
                 }
                 Work::Sign => Done::Signed(self.sign(&mut store)),
+                Work::Keep(replay, kept) => {
+                    // Whoever asked may have gone.
+                    let _ = kept.send(self.keep(&mut store, &replay));
+                    continue;
+                }
             };
             if told.blocking_send(done).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Keeps where a replay stands. On failure the record is opened anew before the next work.
+    fn keep(&self, store: &mut Option<Store>, replay: &Replay) -> Result<(), String> {
+        let open = match store.take() {
+            Some(open) => Ok(open),
+            None => self.open(),
+        };
+        let mut open = open.map_err(|error| error.to_string())?;
+        match open.keep(replay) {
+            Ok(()) => {
+                *store = Some(open);
+                Ok(())
+            }
+            Err(error) => {
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+                Err(error.to_string())
             }
         }
     }

@@ -1,17 +1,15 @@
 //! A verdict: a reviewer decided. It binds the exact payload that was held, and the first verdict of a review stands.
 
 use jiff::SignedDuration;
-use serde_json::Value;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Approval;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
-use tidegate_schemas::labels::Labels;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::{Action as Word, Review, Verdict};
 use tidegate_schemas::subject::Subject;
-use tidegate_schemas::task::{self as wire, Task};
+use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
@@ -145,7 +143,9 @@ fn decide(
     let (mut task, payload) = match &given.verdict.action {
         Word::Reject => return Ok(rejected(&original, review, message, context)),
         Word::Approve => (original, stored.payload.clone()),
-        Word::Edit { input, labels } => edited(&original, stored, input.expose(), labels.as_ref())?,
+        Word::Edit { input, labels } => {
+            again(stored, &stored.payload).edited(&original, input.expose(), labels.as_ref())?
+        }
     };
     let left = SignedDuration::from_millis(i64::try_from(review.deadline_left_ms).unwrap_or(0));
     task.limits.deadline = context.now.checked_add(left).map_err(|_| "the deadline is out of range")?;
@@ -186,42 +186,12 @@ fn rejected(
     (sent, std::iter::once(told).chain(reply).collect())
 }
 
-/// The task with the reviewer's input. Labels can only become stricter.
-fn edited(
-    original: &Task,
-    stored: &Stored,
-    input: &Value,
-    labels: Option<&Labels>,
-) -> Result<(Task, bytes::Bytes), &'static str> {
-    let mut body: Value =
-        serde_json::from_slice(&stored.payload).map_err(|_| "the held task cannot be read")?;
-    let fields = body.as_object_mut().ok_or("the held task cannot be read")?;
-    fields.insert("input".into(), input.clone());
-    if let Some(labels) = labels {
-        if !labels.at_least_as_strict_as(&original.labels) {
-            return Err("an edit cannot make labels less strict");
-        }
-        fields.insert(
-            "labels".into(),
-            serde_json::to_value(labels).map_err(|_| "the labels cannot be written")?,
-        );
-    }
-    let payload = outgoing::json(&body);
-    let task = reread(stored, &payload).ok_or("the edited input does not fit the task's kind")?;
-    Ok((task, payload))
-}
-
 /// Reads a task's message again, with this payload.
 pub(super) fn reread(stored: &Stored, payload: &[u8]) -> Option<Task> {
-    let Ok(Subject::Task { tenant, agent, kind }) = Subject::parse(&stored.subject) else { return None };
-    wire::Task::read(&wire::Message {
-        tenant: &tenant,
-        agent: &agent,
-        kind: &kind,
-        headers: &stored.headers,
-        payload,
-        position: &stored.position,
-        submitted: stored.time,
-    })
-    .ok()
+    again(stored, payload).read()
+}
+
+fn again<'a>(stored: &'a Stored, payload: &'a [u8]) -> Again<'a> {
+    let Stored { subject, headers, position, time, .. } = stored;
+    Again { subject, headers, payload, position, submitted: *time }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::replay::tool_filter;
 use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tasks_stream};
 
 use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
@@ -98,6 +99,7 @@ fn add_tenants(topology: &mut Topology, tenants: &BTreeMap<Name, Tenant>) {
         topology.consumers.push(recorder(&stream));
         for (tool, settings) in &tenant.tools {
             topology.consumers.push(tool_consumer(name, tool, settings.content));
+            topology.consumers.push(replay_consumer(name, tool, settings.content));
         }
     }
 }
@@ -139,6 +141,13 @@ pub fn tool_durable(tenant: &Name, tool: &Name) -> String {
 #[must_use]
 pub fn tool_consumer(tenant: &Name, tool: &Name, content: bool) -> ConsumerSpec {
     let spec = ConsumerSpec::new(RESULTS, tool_durable(tenant, tool), &[&format!("result.{tenant}.>")]);
+    if content { spec } else { spec.headers_only() }
+}
+
+/// A support tool's consumer of what is replayed to it, with or without content.
+#[must_use]
+pub fn replay_consumer(tenant: &Name, tool: &Name, content: bool) -> ConsumerSpec {
+    let spec = ConsumerSpec::new(REPLAY, tool_durable(tenant, tool), &[&tool_filter(tenant, tool)]);
     if content { spec } else { spec.headers_only() }
 }
 

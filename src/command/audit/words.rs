@@ -48,10 +48,11 @@ pub(in crate::command) fn decision(leaf: &DecisionLeaf) -> String {
 
 fn detail(detail: &Detail) -> String {
     match detail {
-        Detail::Task { kind, class, sensitivity, stakes, .. } => {
+        Detail::Task { kind, class, sensitivity, stakes, replay_of, .. } => {
             let kind = kind.as_ref().map(word).unwrap_or_else(|| "unknown kind".into());
+            let again = replay_of.map(|of| format!(", again what {of} was")).unwrap_or_default();
             format!(
-                "{kind}, {}, declared {}, stakes {}",
+                "{kind}, {}, declared {}, stakes {}{again}",
                 class.as_str(),
                 sensitivity.as_str(),
                 stakes.as_str()

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
 use tidegate_schemas::result::{Timings, Usage};
 use tidegate_schemas::subject::{Class, Lane};
@@ -29,6 +29,9 @@ pub enum Detail {
         stakes: Stakes,
         /// When it must have ended.
         deadline: Timestamp,
+        /// The task that it repeats.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replay_of: Option<TaskId>,
     },
     /// Of work.
     Work {
@@ -223,6 +226,8 @@ pub enum ActWord {
     DeadDiscard,
     /// Began a replay.
     ReplayStart,
+    /// Cancelled a replay.
+    ReplayCancel,
     /// Ended a replay.
     ReplayEnd,
     /// Accepted that the record no longer holds what was signed.

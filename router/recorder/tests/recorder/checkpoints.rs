@@ -43,7 +43,7 @@ async fn checkpoint_while_the_record_grows_and_on_the_way_out_and_no_more() {
     road(&cell, 1, 3).await;
     cell.until_records(9).await;
     let records = cell.reader().tail(0, 1_000).unwrap();
-    let last = records.iter().filter(|record| record.leaf.kind != RecordKind::Checkpoint).next_back();
+    let last = records.iter().rfind(|record| record.leaf.kind != RecordKind::Checkpoint);
     let last = last.unwrap().leaf.index;
     until_told(&cell, "all are signed", |told| told.last().is_some_and(|head| head.size > last)).await;
     cell.until("each is recorded", |reader, status| status.records - counted(reader) > 0).await;

@@ -2,7 +2,7 @@
 
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::subject::{RESULTS, WORK_CLOUD, WORK_LOCAL};
+use tidegate_schemas::subject::{REPLAY, RESULTS, WORK_CLOUD, WORK_LOCAL};
 
 use super::mesh::{Kind, Mesh};
 use super::{APP, CLOUD, GATEWAY, KeyError, LOCAL, OPS, tenant_account};
@@ -76,6 +76,10 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         "reply.>",
         NOTICES,
         "$KV.budgets.>",
+        // Replays: into their own stream, how they ended, and tasks submitted again.
+        "replay.>",
+        "control.replay.recorder",
+        "task.*.*.*",
         "$JS.API.STREAM.PURGE.*",
         "$JS.API.STREAM.MSG.DELETE.*",
         "_INBOX.router.>",
@@ -147,11 +151,10 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     shared.extend(buckets(mesh, OPS, &STATE_BUCKETS));
     hear(mesh, OPS);
     mesh.link(Kind::Stream, APP, OPS, "state.>");
-    mesh.link(Kind::Service, APP, OPS, "replay.>");
     for operator in &directory.operators {
         mesh.link(Kind::Service, APP, OPS, format!("control.*.{operator}"));
         let mut publish = shared.clone();
-        publish.extend([format!("control.*.{operator}"), "replay.>".to_owned()]);
+        publish.extend([format!("control.*.{operator}"), format!("query.replay.{operator}")]);
         let subscribe = strings([NOTICES, "state.>"]);
         add(mesh, OPS, &Identity::Operator(operator.clone()), key, publish, subscribe)?;
     }
@@ -191,6 +194,7 @@ pub(super) fn tenant(mesh: &mut Mesh, name: &Name, settings: &Tenant, key: Key<'
     }
     for tool in settings.tools.keys() {
         let mut publish = durable(mesh, &account, RESULTS, &tool_durable(name, tool));
+        publish.extend(durable(mesh, &account, REPLAY, &tool_durable(name, tool)));
         publish.push(API_INFO.to_owned());
         let identity = Identity::Tool { tenant: name.clone(), tool: tool.clone() };
         add(mesh, &account, &identity, key, publish, Vec::new())?;

@@ -210,6 +210,9 @@ async fn nobody_does_what_is_not_theirs() {
             Identity::Operator(name("olga")),
             vec![
                 Publish("control.lane.oscar"),
+                Publish("replay.x.task"),
+                Publish("task.acme.helpdesk.chat"),
+                Ask("query.replay.oscar"),
                 Publish("$KV.flags.active"),
                 Publish("verdict.stakes.acme.ann"),
                 Publish("work.local.default.batch.acme"),
@@ -226,7 +229,12 @@ async fn nobody_does_what_is_not_theirs() {
         ),
         (
             Identity::Role(Role::Recorder),
-            vec![Publish("work.cloud.openai.batch.acme"), Ask("$JS.API.STREAM.DELETE.STEPS")],
+            vec![
+                Publish("work.cloud.openai.batch.acme"),
+                Publish("control.lane.olga"),
+                Publish("control.lane.recorder"),
+                Ask("$JS.API.STREAM.DELETE.STEPS"),
+            ],
         ),
     ];
     for (identity, attempts) in rows {
@@ -274,14 +282,17 @@ async fn everybody_does_what_is_theirs() {
         ),
         (
             Identity::Role(Role::Recorder),
-            vec![("checkpoint", "EVENTS"), ("result.acme.helpdesk.d", "RESULTS")],
+            vec![
+                ("checkpoint", "EVENTS"),
+                ("result.acme.helpdesk.d", "RESULTS"),
+                ("replay.x.task", "REPLAY"),
+                ("control.replay.recorder", "EVENTS"),
+                ("task.acme.helpdesk.chat", "TASKS_acme"),
+            ],
         ),
         (Identity::Role(Role::Gateway), vec![("task.beta.helpdesk.chat", "TASKS_beta")]),
         (Identity::Reviewer(name("ann")), vec![("verdict.stakes.acme.ann", "EVENTS")]),
-        (
-            Identity::Operator(name("olga")),
-            vec![("control.lane.olga", "EVENTS"), ("replay.x.task", "REPLAY")],
-        ),
+        (Identity::Operator(name("olga")), vec![("control.lane.olga", "EVENTS")]),
     ];
     for (identity, subjects) in rows {
         let bus = cell.bus(identity.clone()).await;

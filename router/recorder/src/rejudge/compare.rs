@@ -1,0 +1,80 @@
+//! Two decisions side by side.
+
+use serde::Serialize;
+use tidegate_policies::Bundle;
+use tidegate_schemas::decision::{Considering, Decision, Outcome};
+use tidegate_schemas::render::{self, Protocol};
+use tidegate_schemas::task::Task;
+
+/// A part of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// What happens to the task.
+    Outcome,
+    /// Where it runs.
+    Destination,
+    /// The policies that determined it.
+    Policies,
+    /// What must happen beside it.
+    Obligations,
+    /// Why it was held or rejected.
+    Code,
+    /// The labels after detection.
+    Labels,
+    /// What was found.
+    Findings,
+    /// What came of looking at a destination.
+    Considered,
+    /// Anything else: facts, scan, sentence, bundle.
+    Rest,
+}
+
+/// What differs at all. The digest of what was sent on is no part of the decision: it is random.
+pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
+    let mut parts = in_effect(recorded, judged);
+    let more = [
+        (Part::Labels, recorded.labels != judged.labels),
+        (Part::Findings, recorded.findings != judged.findings),
+        (Part::Considered, recorded.considered != judged.considered),
+    ];
+    parts.extend(more.into_iter().filter_map(|(part, differs)| differs.then_some(part)));
+    let bare = |decision: &Decision| Decision { content: None, ..decision.clone() };
+    if parts.is_empty() && bare(recorded) != bare(judged) {
+        parts.push(Part::Rest);
+    }
+    parts
+}
+
+/// What differs in what happens to the task, and why: all that two bundles can be compared by.
+pub(super) fn in_effect(recorded: &Decision, judged: &Decision) -> Vec<Part> {
+    let parts = [
+        (Part::Outcome, recorded.outcome != judged.outcome),
+        (Part::Destination, recorded.destination != judged.destination),
+        (Part::Policies, recorded.determining != judged.determining),
+        (Part::Obligations, recorded.obligations != judged.obligations),
+        (Part::Code, recorded.code != judged.code),
+    ];
+    parts.into_iter().filter_map(|(part, differs)| differs.then_some(part)).collect()
+}
+
+/// A task that may leave, and cannot be written as its provider's request, is rejected after it was judged. Rendering is a
+/// pure function too, so that is done again as well.
+pub(super) fn as_sent(judged: Decision, recorded: &Decision, task: &Task, bundle: &Bundle) -> Decision {
+    let chosen = recorded.considered.iter().any(|considered| considered.verdict == Considering::Chosen);
+    let (Outcome::Reject, true, Outcome::Cloud) = (recorded.outcome, chosen, judged.outcome) else {
+        return judged;
+    };
+    let Some(destination) = &judged.destination else { return judged };
+    let protocol = bundle.destination(&destination.name).and_then(|spec| spec.protocol);
+    match render::render(protocol.unwrap_or(Protocol::OpenaiChat), &destination.model, &task.input) {
+        Ok(_) => judged,
+        Err(refused) => Decision {
+            outcome: Outcome::Reject,
+            destination: None,
+            code: Some(refused.code),
+            sentence: refused.sentence,
+            ..judged
+        },
+    }
+}

@@ -1,0 +1,150 @@
+//! `tidegate audit rejudge`: recorded decisions judged again, with no effect on anything.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tidegate_bus::{Bus, Identity};
+use tidegate_policies::Bundle;
+use tidegate_recorder::rejudge::{self, Brief, Difference, Rejudged, Version};
+use tidegate_schemas::control::{BUNDLES_BUCKET, DIRECTORY_BUCKET};
+
+use super::filter;
+use super::words::word;
+use crate::cell::Cell;
+use crate::cli::{AuditArgs, Global, RejudgeArgs};
+use crate::command::record::Record;
+use crate::command::{act, policy};
+use crate::output;
+
+/// More decisions differ, or could not be judged, than was allowed.
+const BEYOND: u8 = 2;
+/// The record cannot be read.
+const UNREADABLE: u8 = 3;
+/// Differences listed for people; programs get all that were kept.
+const LISTED: usize = 10;
+
+pub(super) async fn run(global: &Global, args: &AuditArgs, asked: RejudgeArgs) -> Result<ExitCode> {
+    let (record, bus) = match opened(global, args).await {
+        Ok(opened) => opened,
+        Err(error) => return unreadable(global, &error),
+    };
+    let other = asked.bundle.as_deref().map(policy::bundle_in).transpose()?.map(Arc::new);
+    let (differ_max, unjudged_max) = (asked.differ_max, asked.unjudged_max);
+    let found = match judge(global, record, bus, asked, other.clone()).await {
+        Ok(found) => found,
+        Err(error) => return unreadable(global, &error),
+    };
+    let within = found.differ <= differ_max && found.unjudged() <= unjudged_max;
+    show(global, &found, other.as_deref(), within)?;
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(BEYOND) })
+}
+
+/// The record's file, and the cell's buckets where there is a cell: they hold the versions that it began with.
+async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record, Option<Bus>)> {
+    if let Some(dir) = &args.record {
+        return Ok((Record::in_directory(dir, args.key.as_deref())?, None));
+    }
+    let cell = Cell::open(&global.cell)?;
+    let bus = match act::operator() {
+        Ok(operator) => cell.connect(Identity::Operator(operator)).await.ok(),
+        Err(_) => None,
+    };
+    Ok((Record::open(&cell).await?, bus))
+}
+
+async fn judge(
+    global: &Global,
+    record: Record,
+    bus: Option<Bus>,
+    asked: RejudgeArgs,
+    other: Option<Arc<Bundle>>,
+) -> Result<Rejudged> {
+    let reader = Arc::clone(record.file()?);
+    let filter = filter::of(asked.filter)?;
+    let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    bar.set_style(ProgressStyle::with_template("judging {wide_bar} {pos}/{len} records, {eta} left")?);
+    let runtime = tokio::runtime::Handle::current();
+    let judging = move || {
+        let mut fetch = |version: Version, hash| {
+            let bucket = match version {
+                Version::Bundle => BUNDLES_BUCKET,
+                Version::Directory => DIRECTORY_BUCKET,
+            };
+            let entry = runtime.block_on(bus.as_ref()?.kv_get(bucket, &format!("{hash}"))).ok()??;
+            Some(entry.value.to_vec())
+        };
+        let found = rejudge::run(&reader, &filter, other, &mut fetch, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        found
+    };
+    Ok(tokio::task::spawn_blocking(judging).await.context("the record's file broke the reader")??)
+}
+
+fn unreadable(global: &Global, error: &anyhow::Error) -> Result<ExitCode> {
+    if global.json {
+        output::json(&json!({ "verdict": "unreadable", "why": format!("{error:#}") }))?;
+    } else {
+        output::line(format!("UNREADABLE: {error:#}"));
+    }
+    Ok(ExitCode::from(UNREADABLE))
+}
+
+fn show(global: &Global, found: &Rejudged, other: Option<&Bundle>, within: bool) -> Result<()> {
+    if global.json {
+        let verdict = if within { "within" } else { "beyond" };
+        return output::json(
+            &json!({ "verdict": verdict, "bundle": other.map(Bundle::hash), "rejudged": found }),
+        );
+    }
+    let under = match other {
+        Some(bundle) => format!("bundle {}", bundle.hash()),
+        None => "the bundle that each names".to_owned(),
+    };
+    output::line(format!(
+        "{} decisions judged again under {under}: {} equal, {} differ, {} cannot be judged",
+        found.decisions,
+        found.equal,
+        found.differ,
+        found.unjudged()
+    ));
+    for (why, count) in &found.unjudged {
+        output::line(format!("  cannot be judged: {count} {}", word(why).replace('_', " ")));
+    }
+    if found.differ > 0 {
+        let rows: Vec<_> =
+            found.outcomes.iter().map(|(arrow, count)| vec![arrow.clone(), count.to_string()]).collect();
+        output::table(&["recorded -> judged", "decisions"], &rows);
+    }
+    for difference in found.differences.iter().take(LISTED) {
+        output::line(told(difference));
+    }
+    let more = usize::try_from(found.differ).unwrap_or(usize::MAX).saturating_sub(LISTED);
+    if more > 0 {
+        output::line(format!("  and {more} more; the first hundred with --json"));
+    }
+    Ok(())
+}
+
+fn told(difference: &Difference) -> String {
+    let Difference { index, position, task, parts, recorded, judged } = difference;
+    let parts: Vec<_> = parts.iter().map(word).collect();
+    format!(
+        "record {index} ({position}), task {task}: {} -> {} ({})",
+        brief(recorded),
+        brief(judged),
+        parts.join(", ")
+    )
+}
+
+fn brief(brief: &Brief) -> String {
+    let place = brief.destination.as_ref().map(|name| format!(" at {name}")).unwrap_or_default();
+    let by =
+        if brief.policies.is_empty() { String::new() } else { format!(" by {}", brief.policies.join(", ")) };
+    format!("{}{place}{by}", brief.outcome.as_str())
+}
