@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 use tidegate_audit::{Filter, Plan, PlanHead, RecordKind, Replay, ReplayState};
-use tidegate_bus::{Bus, Identity, Outbound, Role, topology};
+use tidegate_bus::{ApiError, Bus, Identity, Outbound, Role, topology};
 use tidegate_policies::Bundle;
 use tidegate_recorder::replay::{ReplayAnswer, ReplayQuestion, subject};
 use tidegate_schemas::control::{
@@ -74,7 +74,14 @@ impl<'a> Operator<'a> {
 
     async fn ask(&self, question: &ReplayQuestion) -> Result<Vec<Replay>, String> {
         let payload = Bytes::from(serde_json::to_vec(question).unwrap());
-        let answer = self.bus.request(&subject(&name("olga")), payload, PATIENCE).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        // A recorder that has just begun does not answer yet.
+        let answer = loop {
+            match self.bus.request(&subject(&name("olga")), payload.clone(), PATIENCE).await {
+                Err(ApiError::NoResponder { .. }) if begun.elapsed() < PATIENCE => {}
+                answer => break answer.unwrap(),
+            }
+        };
         match answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("Nats-Service-Error")) {
             Some((_, sentence)) => Err(sentence.clone()),
             None => Ok(serde_json::from_slice::<ReplayAnswer>(&answer.payload).unwrap().replays),
