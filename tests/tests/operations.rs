@@ -100,6 +100,21 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
     let too_late = [Some(Code::PastDeadline), Some(Code::DeadlineExceeded)].contains(&code(&late));
     assert!(late.state == State::Failed && too_late, "{late:?}");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
+
+    let unknown = Uuid::now_v7().to_string();
+    cell.tidegate(&["task", "cancel", &unknown]).await?;
+    until("the withdrawal on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "cancel"]).await?;
+        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+    })
+    .await?;
+    until("its result on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "result", "--state", "canceled"]).await?;
+        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+    })
+    .await?;
+    let status = cell.json(&["status"]).await?;
+    assert_eq!(status.pointer("/record/alarms"), Some(&json!(0)), "any agent may withdraw any id: {status}");
     Ok(())
 }
 
