@@ -14,6 +14,7 @@ pub mod labels;
 pub mod live;
 pub mod result;
 pub mod review;
+pub mod standing;
 pub mod step;
 pub mod ticket;
 pub mod work;
