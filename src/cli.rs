@@ -145,9 +145,12 @@ pub(crate) struct DevArgs {
     /// Port of a new cell's NATS server; 0 takes a free one. A cell that exists keeps its own.
     #[arg(long, default_value_t = 4222)]
     pub(crate) port: u16,
-    /// Remove what is in the cell's directory first.
+    /// Remove the cell that is in the directory first, its record and keys included; what is no cell stays and is refused.
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Mark a new cell as a demo's own, which the next demo may remove.
+    #[arg(long, hide = true)]
+    pub(crate) demo: bool,
     /// Routers, count.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) routers: u16,
