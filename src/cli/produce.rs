@@ -126,7 +126,8 @@ pub(crate) enum TaskCommand {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   tidegate results --tool desk --follow
-  tidegate results --tool desk --state failed --json")]
+  tidegate results --tool desk --state failed --json
+  tidegate audit query --kind result --state failed      looks, and takes nothing from the tool")]
 pub(crate) struct ResultsArgs {
     /// Tenant.
     #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
@@ -137,14 +138,14 @@ pub(crate) struct ResultsArgs {
     /// Wait for new ones.
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Only results in this state.
+    /// Show only results in this state. The others are passed over as if they had been shown: they do not come again.
     #[arg(long)]
     pub(crate) state: Option<String>,
-    /// Only results for this agent.
+    /// Show only results for this agent; the others are passed over the same way.
     #[arg(long)]
     pub(crate) agent: Option<Name>,
     /// At most this many.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::at_least_one)]
     pub(crate) limit: usize,
 }
 

@@ -293,14 +293,9 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
 
     let bundles = tempfile::tempdir()?;
-    let copied = Command::new("cp")
-        .args(["-r", "--"])
-        .arg(root().join("policies/bundles"))
-        .arg(bundles.path())
-        .status()
-        .context("copying the bundles")?;
-    assert!(copied.success());
-    let demo = bundles.path().join("bundles/demo");
+    let demo = bundles.path().join("mine");
+    let begun = cell.json(&["policy", "new", &demo.display().to_string()]).await?;
+    assert_eq!(begun["copy_of"], json!("demo"), "what the cell runs by, not a bundle without its provider");
     let mut links = std::fs::read_to_string(demo.join("links.toml"))?;
     links.push_str(
         "\n[[link]]\nid = \"helpdesk-blocked\"\ntemplate = \"agent-blocked\"\n\

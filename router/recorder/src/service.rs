@@ -187,7 +187,7 @@ fn timeline(found: Timeline) -> TaskTimeline {
         agent: found.agent,
         state: found.state,
         deadline: found.deadline,
-        cut: fitting < found.records.len(),
+        cut: found.cut || fitting < found.records.len(),
         records: lines(found.records.get(..fitting).unwrap_or_default()),
     }
 }

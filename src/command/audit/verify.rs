@@ -61,9 +61,9 @@ fn verify(dir: &Path, level: Level, quiet: bool) -> Result<Report> {
 
 fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
     if global.json {
-        output::json(&json!({ "verdict": "unreadable", "record": dir, "why": format!("{error:#}") }))?;
+        output::json(&json!({ "verdict": "unreadable", "record": dir, "why": output::sentence(error) }))?;
     } else {
-        output::line(format!("UNREADABLE: `{}`: {error:#}", dir.display()));
+        output::line(format!("UNREADABLE: `{}`: {}", dir.display(), output::sentence(error)));
     }
     Ok(ExitCode::from(UNREADABLE))
 }
