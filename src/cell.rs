@@ -41,6 +41,9 @@ pub(crate) struct CellConfig {
     pub(crate) name: Name,
     /// The server.
     pub(crate) url: String,
+    /// A demo made it, and the next demo there may remove it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) demo: bool,
     /// Streams.
     #[serde(default)]
     pub(crate) streams: StreamsSection,

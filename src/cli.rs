@@ -48,58 +48,90 @@ pub(crate) enum Command {
     /// Start a whole cell on loopback: server and one process a role.
     Dev(DevArgs),
     /// Stop the cell that `dev` started.
+    #[command(after_help = "Example:\n  tidegate stop")]
     Stop,
     /// Run the guided demo on a fresh cell.
+    #[command(after_help = "Example:\n  tidegate demo --keep   the demo, whose cell then goes on running")]
     Demo(DemoArgs),
     /// Create the cell's streams, consumers and buckets.
+    #[command(
+        after_help = "Example:\n  tidegate provision   after `[streams] bytes_max` in cell.toml was raised"
+    )]
     Provision,
     /// Run a router.
+    #[command(after_help = "Example:\n  tidegate router --check-config")]
     Router(RoleArgs),
     /// Run a local worker.
+    #[command(after_help = "Example:\n  tidegate local --ops 127.0.0.1:9101")]
     Local(RoleArgs),
     /// Run a cloud worker.
+    #[command(after_help = "Example:\n  tidegate cloud --check-config")]
     Cloud(RoleArgs),
     /// Run the recorder.
+    #[command(after_help = "Example:\n  tidegate recorder --ops 127.0.0.1:9104")]
     Recorder(RoleArgs),
     /// Submit a task and wait for its result.
     Submit(SubmitArgs),
     /// Look at a task, or withdraw it.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tidegate task get 0193a1c0-0000-7000-8000-000000000000")]
     Task(TaskCommand),
     /// Follow results as a support tool does.
     Results(ResultsArgs),
     /// Add tenants.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tidegate tenant add globex --owner ops@globex.example")]
     Tenant(TenantCommand),
     /// Add agents.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tidegate agent add globex crawler --role analyst")]
     Agent(AgentCommand),
     /// Add support tools and reviewers.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate tool add globex desk --content\n  tidegate tool reviewer bob --queue default"
+    )]
     Tool(ToolCommand),
     /// One screen about the cell.
+    #[command(after_help = "Example:\n  tidegate status --json")]
     Status,
     /// Dead letters.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate dead list\n  tidegate dead requeue 17 --reason 'the provider is back'"
+    )]
     Dead(DeadCommand),
     /// Switch lanes, providers and models off and on.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate lane off cloud --reason 'incident 4711'\n  tidegate lane status"
+    )]
     Lane(LaneCommand),
     /// Bundles of policies.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate policy new my-bundle\n  tidegate policy explain task.json --bundle my-bundle\n  tidegate policy apply my-bundle --reason 'a new provider'"
+    )]
     Policy(PolicyCommand),
     /// Models of the local lane.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  tidegate model verify")]
     Model(ModelCommand),
     /// Decide held tasks.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate review list\n  tidegate review approve 23 --reason 'looked at it'"
+    )]
     Review(ReviewCommand),
     /// Ask the record.
+    #[command(
+        after_help = "Examples:\n  tidegate audit tail\n  tidegate audit query --state failed --json\n  tidegate audit verify"
+    )]
     Audit(AuditArgs),
     /// Publish records again.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate replay plan --kind result --out plan.json\n  tidegate replay run --plan plan.json --reason 'a late support tool'"
+    )]
     Replay(ReplayCommand),
     /// Check this machine and cell, and say what to do.
+    #[command(after_help = "Example:\n  tidegate doctor")]
     Doctor,
     /// Print a shell completion script.
     #[command(after_help = "Example:\n  tidegate completions bash > /etc/bash_completion.d/tidegate")]
@@ -121,6 +153,15 @@ impl Command {
             Self::Dev(_) => Some("dev"),
             _ => None,
         }
+    }
+}
+
+/// A count that is not none.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be 1 or more".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
     }
 }
 
@@ -146,9 +187,12 @@ pub(crate) struct DevArgs {
     /// Port of a new cell's NATS server; 0 takes a free one. A cell that exists keeps its own.
     #[arg(long, default_value_t = 4222)]
     pub(crate) port: u16,
-    /// Remove what is in the cell's directory first.
+    /// Remove the cell that is in the directory first, its record and keys included; what is no cell stays and is refused.
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Mark a new cell as a demo's own, which the next demo may remove.
+    #[arg(long, hide = true)]
+    pub(crate) demo: bool,
     /// Routers, count.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) routers: u16,
@@ -168,4 +212,48 @@ pub(crate) struct DemoArgs {
     /// Leave the cell running.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Cli;
+
+    #[test]
+    fn every_command_shows_an_example() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let own = format!("\n  tidegate {}", command.get_name());
+            assert!(help.contains("Example") && help.contains(&own), "{}: {help}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_refused() {
+        let rows: [&[&str]; 4] = [
+            &["replay", "run", "--plan", "p", "--reason", "r", "--rate"],
+            &["audit", "query", "--limit"],
+            &["dead", "list", "--limit"],
+            &["results", "--limit"],
+        ];
+        for row in rows {
+            let said = |count| Cli::try_parse_from([&["tidegate"][..], row, &[count]].concat());
+            assert!(said("1").is_ok(), "negative control: {row:?}");
+            assert_eq!(said("0").unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn completions_know_every_command() {
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut Cli::command(), "tidegate", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for command in Cli::command().get_subcommands() {
+            assert!(script.contains(&format!("tidegate,{})", command.get_name())), "{}", command.get_name());
+        }
+    }
 }

@@ -34,6 +34,18 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(err, "{}", text.as_ref());
 }
 
+/// An error and its causes in one sentence. What a sentence ends with already is not told again.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            let join = if told.is_empty() { "" } else { ": " };
+            told.push_str(&format!("{join}{cause}"));
+        }
+    }
+    told
+}
+
 /// Tells of a failure, in one sentence.
 pub(crate) fn failed(sentence: &str) -> ExitCode {
     note(format!("tidegate: {sentence}"));
@@ -75,6 +87,16 @@ pub(crate) fn visible(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || std::io::Error::from_raw_os_error(2);
+        let read = tidegate_policies::BundleError::Read { path: "x".into(), source: missing() };
+        let told = super::sentence(&anyhow::Error::new(read).context("loading"));
+        assert_eq!(told, format!("loading: cannot read `x`: {}", missing()));
+        let told = super::sentence(&anyhow::Error::new(missing()).context("reading `y`"));
+        assert_eq!(told, format!("reading `y`: {}", missing()), "a cause that nobody told is");
+    }
+
     #[test]
     fn hidden_characters_become_visible() {
         assert_eq!(super::visible("pay\u{202e}oot\u{200b}\nok\u{7}"), "pay\\u{202e}oot\\u{200b}\nok\\u{7}");

@@ -15,7 +15,9 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::Lane;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::egress::{Egress, Why};
 use crate::judges::Judges;
 
 /// Why the router cannot know what it must.
@@ -55,12 +57,15 @@ pub(crate) struct Knowledge {
     pub(crate) flags: Arc<Flags>,
     pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
     pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
+    /// Whether work may leave, by the time since `started`.
+    pub(crate) egress: Egress,
+    pub(crate) started: Instant,
     /// The stream whose fullness closes admission.
     pub(crate) closed: Option<&'static str>,
 }
 
 impl Knowledge {
-    /// Reads everything for the first time.
+    /// Reads everything for the first time. Whether work may leave is not known yet, so it may not.
     pub(crate) async fn load(bus: &Bus) -> Result<Self, KnowledgeError> {
         let (directory, directory_hash) = directory(bus).await?;
         Ok(Self {
@@ -70,6 +75,8 @@ impl Knowledge {
             flags: Arc::new(flags(bus).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
+            egress: Egress::Closed(Why::Silent),
+            started: Instant::now(),
             closed: None,
         })
     }

@@ -8,6 +8,7 @@ pub use run::{RouterConfig, RouterError, run};
 pub mod life;
 
 mod control;
+mod egress;
 mod judges;
 mod knowledge;
 mod quota;

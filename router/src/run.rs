@@ -18,9 +18,11 @@ use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::egress::Egress;
 use crate::knowledge::{self, Knowledge, KnowledgeError};
+use crate::quota::Asking;
 use crate::shell::{ControlShell, Shell};
-use crate::{quota, room, wait};
+use crate::{room, wait};
 
 /// How often it is looked whether another version is active that no notice told of.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +40,9 @@ pub struct RouterConfig {
     pub ticket_key_file: PathBuf,
     /// Messages worked on at once a stream, count.
     pub in_flight_max: usize,
+    /// Whether cloud work needs a record that answers and a clock that agrees with its own. Only where a router is measured
+    /// or tried without a recorder it is false: then nobody keeps what leaves.
+    pub egress_needs_record: bool,
 }
 
 /// Why a router cannot run.
@@ -84,7 +89,14 @@ pub async fn run(
         bus.kv_notices(RELEASE_BUCKET).await?,
         bus.kv_notices(FLAGS_BUCKET).await?,
     ];
-    let (known, watching) = watch::channel(Knowledge::load(&bus).await?);
+    let mut loaded = Knowledge::load(&bus).await?;
+    if !config.egress_needs_record {
+        loaded.egress = Egress::Unwatched;
+    }
+    let (known, watching) = watch::channel(loaded);
+    // Before the first task, so that a router that was started again need not keep it from the cloud.
+    let mut asking = Asking::new(bus.clone(), known.clone(), health.clone());
+    asking.once().await;
     let shell = Shell {
         bus: bus.clone(),
         cell: config.cell.clone(),
@@ -104,7 +116,7 @@ pub async fn run(
     loops.spawn(serve(bus.clone(), control, acts, shutdown.clone(), health.clone()));
     let mut background = JoinSet::new();
     background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
-    background.spawn(quota::watch(bus.clone(), known.clone(), shutdown.clone()));
+    background.spawn(asking.run(shutdown.clone()));
     background.spawn(room::watch(bus.clone(), known.clone(), health.clone(), shutdown.clone()));
     let mut served = BTreeSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY);

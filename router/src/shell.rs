@@ -221,6 +221,7 @@ impl Shell {
             flags_revision: known.flags.event,
             wait_ms: &known.wait_ms,
             in_flight: &known.in_flight,
+            egress_open: known.egress.is_open(known.started.elapsed()),
         }
     }
 

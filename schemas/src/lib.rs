@@ -16,6 +16,7 @@ pub mod live;
 pub mod replay;
 pub mod result;
 pub mod review;
+pub mod standing;
 pub mod step;
 pub mod ticket;
 pub mod work;

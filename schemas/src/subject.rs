@@ -292,7 +292,8 @@ pub fn notice_kv(bucket: &str) -> String {
     format!("notice.kv.{bucket}")
 }
 
-/// Asks the recorder how many tasks of each tenant are open: an empty question, answered with a JSON object tenant → count.
+/// Asks the recorder how many tasks of each tenant are open and how the record stands: an empty question, answered with a
+/// [`Standing`](crate::standing::Standing).
 pub const QUERY_OPEN: &str = "query.audit.open";
 
 /// All notices.

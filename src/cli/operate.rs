@@ -16,7 +16,7 @@ pub(crate) enum DeadCommand {
         #[arg(long)]
         tenant: Option<Name>,
         /// At most this many.
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = super::at_least_one)]
         limit: usize,
     },
     /// One dead letter.
@@ -78,6 +78,9 @@ pub(crate) enum LaneCommand {
     Off {
         #[command(flatten)]
         what: LaneWhat,
+        /// Also where no destination of the active bundle is covered now.
+        #[arg(long)]
+        force: bool,
         /// Why.
         #[arg(long)]
         reason: String,
@@ -96,7 +99,7 @@ pub(crate) enum LaneCommand {
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Begin a bundle: copy the default one.
+    /// Begin a bundle: copy the one that the cell was begun with; without a cell the default one.
     New {
         /// Directory to create.
         dir: PathBuf,
@@ -123,7 +126,7 @@ pub(crate) enum PolicyCommand {
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
-        /// The bundle's directory; absent: the default one.
+        /// The bundle's directory; absent: the running cell's active one, with what is switched off there, else the default one.
         #[arg(long)]
         bundle: Option<PathBuf>,
         /// Kind of the task.
@@ -370,7 +373,7 @@ pub(crate) struct QueryArgs {
     #[arg(long)]
     pub(crate) after: Option<String>,
     /// At most this many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = super::at_least_one)]
     pub(crate) limit: usize,
 }
 

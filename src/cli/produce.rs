@@ -127,7 +127,8 @@ pub(crate) enum TaskCommand {
 #[command(after_help = "Examples:
   tidegate results --tool desk --follow
   tidegate results --tool desk --state failed --json
-  tidegate results --tool desk --replayed      what an operator had replayed to it")]
+  tidegate results --tool desk --replayed      what an operator had replayed to it
+  tidegate audit query --kind result --state failed      looks, and takes nothing from the tool")]
 pub(crate) struct ResultsArgs {
     /// Tenant.
     #[arg(long, env = "TIDEGATE_TENANT", default_value = "acme")]
@@ -141,14 +142,14 @@ pub(crate) struct ResultsArgs {
     /// Results of the past that were replayed to this tool; they stay for a day.
     #[arg(long)]
     pub(crate) replayed: bool,
-    /// Only results in this state.
+    /// Show only results in this state. The others are passed over as if they had been shown: they do not come again.
     #[arg(long)]
     pub(crate) state: Option<String>,
-    /// Only results for this agent.
+    /// Show only results for this agent; the others are passed over the same way.
     #[arg(long)]
     pub(crate) agent: Option<Name>,
     /// At most this many.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::at_least_one)]
     pub(crate) limit: usize,
 }
 

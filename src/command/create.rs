@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tidegate_audit::Signer;
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
@@ -39,6 +39,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     let config = CellConfig {
         name: name("dev")?,
         url: format!("nats://127.0.0.1:{}", args.port),
+        demo: args.demo,
         streams: args
             .stream_bytes_max
             .map_or_else(StreamsSection::default, |bytes_max| StreamsSection { bytes_max }),
@@ -60,6 +61,21 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     save_directory(&cell, &directory)?;
     cell.save()?;
     Ok((cell, directory))
+}
+
+/// Removes the cell in a directory. What is no cell is somebody else's: it stays, and is refused.
+pub(super) fn clear(dir: &Path) -> Result<()> {
+    let Ok(mut entries) = fs::read_dir(dir) else { return Ok(()) };
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    if !dir.join("cell.toml").is_file() {
+        bail!(
+            "`{}` holds other things than a cell (it has no cell.toml), so they are not removed: name another directory with --cell",
+            dir.display()
+        );
+    }
+    fs::remove_dir_all(dir).with_context(|| format!("removing `{}`", dir.display()))
 }
 
 /// Writes the cell's copy of the directory, from which accounts are made.
@@ -157,4 +173,29 @@ pub(super) fn point_stand_in(cell: &mut Cell, address: &str) -> Result<()> {
         endpoint.url = format!("{address}/v1");
     }
     cell.save()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+
+    #[test]
+    fn only_a_cell_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, cell) = (dir.path().join("theirs"), dir.path().join("cell"));
+        for dir in [&theirs, &cell] {
+            fs::create_dir(dir).unwrap();
+            super::clear(dir).unwrap();
+            fs::write(dir.join("notes.txt"), "kept").unwrap();
+        }
+        let said = super::clear(&theirs).unwrap_err().to_string();
+        assert!(said.contains("no cell.toml") && said.contains("--cell"), "{said}");
+        assert_eq!(fs::read(theirs.join("notes.txt")).unwrap(), b"kept");
+        fs::write(cell.join("cell.toml"), "").unwrap();
+        super::clear(&cell).unwrap();
+        assert!(!cell.exists(), "negative control");
+        super::clear(&cell).unwrap();
+    }
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(global: &Global, args: &DemoArgs) -> Result<ExitCode> {
             dev::lines(&cell, &addresses);
         } else {
             output::line("the cell is stopped; to go on with it:");
-            output::line(format!("start:    tidegate --cell {} dev", dir.display()));
+            output::line(format!("start:    {} --cell {} dev", dev::program(), dir.display()));
             dev::commands(&cell);
         }
     }
@@ -70,7 +70,7 @@ async fn play(stage: &Stage, started: Instant) -> Result<Vec<Played>> {
     macro_rules! scene {
         ($title:literal, $scene:expr) => {{
             output::note(format!("\n{}. {}", played.len() + 1, $title));
-            let failed = $scene.await.err().map(|error| format!("{error:#}"));
+            let failed = $scene.await.err().map(|error| output::sentence(&error));
             match &failed {
                 None => output::note("   passed"),
                 Some(why) => output::note(format!("   FAILED: {why}")),

@@ -6,10 +6,11 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tidegate_bus::accounts::{self, Identities};
 use tidegate_bus::server::{self, NatsServer, ServerOptions};
 use tidegate_bus::{CancellationToken, Role as BusRole};
@@ -21,6 +22,8 @@ use crate::cell::{Cell, Running, RunningRole, replace};
 use crate::cli::{DevArgs, Global};
 use crate::{models, output};
 
+/// Between two tries to start a server that ended.
+const SERVER_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at the children.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -31,18 +34,24 @@ pub(super) async fn run(global: &Global, args: &DevArgs) -> Result<ExitCode> {
         stop_with_input(shutdown.clone());
     }
     let mut dev = Dev::start(global, args).await?;
-    dev.tell(global)?;
-    dev.watch(&shutdown).await?;
+    let told = dev.tell(global);
+    if told.is_ok() {
+        dev.watch(&shutdown).await;
+    }
+    // Whatever became of it: nothing that was started is left behind.
     output::note("stopping: every role drains first");
     dev.stop().await;
-    Ok(ExitCode::SUCCESS)
+    told.map(|()| ExitCode::SUCCESS)
 }
 
 /// Stops the cell that `dev` started.
 pub(super) fn stop(global: &Global) -> Result<ExitCode> {
     let running = Cell::open(&global.cell)?.running()?;
     supervise::signal(Some(running.supervisor), Signal::SIGTERM);
-    output::line("stopping");
+    match global.json {
+        true => output::json(&json!({ "stopping": running.supervisor }))?,
+        false => output::line("stopping"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,8 +77,7 @@ impl Dev {
     pub(super) async fn start(global: &Global, args: &DevArgs) -> Result<Self> {
         if args.fresh && global.cell.exists() {
             refuse_while_running(&global.cell).await?;
-            fs::remove_dir_all(&global.cell)
-                .with_context(|| format!("removing `{}`", global.cell.display()))?;
+            create::clear(&global.cell)?;
         }
         let (mut cell, directory) = create::cell(&global.cell, args)?;
         refuse_while_running(&cell.dir).await?;
@@ -135,13 +143,13 @@ impl Dev {
 
     /// Waits until every role says that it can do its work.
     async fn ready(&self) -> Result<()> {
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         for role in ["router", "recorder", "local", "cloud"] {
             if !self.addresses.keys().any(|name| name.split('-').next() == Some(role)) {
                 continue;
             }
             while !super::status::is_ready(&self.addresses, role).await {
-                if std::time::Instant::now() > deadline {
+                if Instant::now() > deadline {
                     bail!("{role} is not ready after 60 s; see `{}`", self.cell.log(role).display());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -200,7 +208,7 @@ impl Dev {
     fn note_running(&self) -> Result<()> {
         let roles = self.roles.iter().filter_map(|role| {
             let ops = self.addresses.get(&role.name)?.clone();
-            Some((role.name.clone(), RunningRole { pid: role.pid()?, ops }))
+            Some((role.name.clone(), RunningRole { pid: role.pid_last()?, ops }))
         });
         let running = Running {
             supervisor: std::process::id(),
@@ -210,21 +218,25 @@ impl Dev {
         replace(&self.cell.dir.join("run.json"), &serde_json::to_vec_pretty(&running)?, 0o644)
     }
 
-    /// Starts again what dies, until shutdown.
-    pub(super) async fn watch(&mut self, shutdown: &CancellationToken) -> Result<()> {
+    /// Starts again what dies, until shutdown. What fails here is tried again: the other roles go on meanwhile.
+    pub(super) async fn watch(&mut self, shutdown: &CancellationToken) {
+        let (mut changed, mut told) = (false, false);
+        let mut server_due = Instant::now();
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            let mut changed = false;
-            if self.nats.has_ended() {
+            if self.nats.has_ended() && Instant::now() >= server_due {
                 tracing::warn!("nats-server ended; starting it again.");
-                self.nats.restart().await?;
-                changed = true;
+                match self.nats.restart().await {
+                    Ok(()) => changed = true,
+                    Err(error) => tracing::error!(%error, "nats-server does not start; trying again."),
+                }
+                server_due = Instant::now() + SERVER_EVERY;
             }
             for role in &mut self.roles {
-                if role.keep_alive().await? {
+                if role.keep_alive() {
                     self.addresses.remove(&role.name);
                     changed = true;
                 }
@@ -238,7 +250,13 @@ impl Dev {
                 }
             }
             if changed {
-                self.note_running()?;
+                let noted = self.note_running();
+                if let Err(error) = &noted
+                    && !told
+                {
+                    tracing::warn!("What runs now could not be noted; trying again: {error:#}");
+                }
+                (changed, told) = (noted.is_err(), noted.is_err());
             }
         }
     }
@@ -274,7 +292,11 @@ impl Dev {
 pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
     output::line(format!("the cell runs: {} ({})", cell.config.url, cell.dir.display()));
     for (role, address) in addresses {
-        output::line(format!("  {role:<10} {address}/readyz"));
+        match role.as_str() {
+            // The stand-in speaks a provider's protocol and has no health door.
+            "model" => output::line(format!("  {role:<10} {address} (a stand-in for a provider)")),
+            _ => output::line(format!("  {role:<10} {address}/readyz")),
+        }
     }
     commands(cell);
 }
@@ -282,18 +304,31 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
 /// What to do with a cell that runs.
 pub(super) fn commands(cell: &Cell) {
     let seed = cell.identities().join("agent.acme.helpdesk.nk");
-    let dir = cell.dir.display();
+    let (dir, tidegate) = (cell.dir.display(), program());
     output::line(format!(
         "publish:  nats --server {} --nkey {} pub task.helpdesk.chat '{{\"labels\":{{\"sensitivity\":\"public\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
         cell.config.url,
         seed.display()
     ));
     output::line(format!(
-        "submit:   tidegate --cell {dir} submit chat 'What is a tide?' --sensitivity public"
+        "submit:   {tidegate} --cell {dir} submit chat 'What is a tide?' --sensitivity public"
     ));
-    output::line(format!("record:   tidegate --cell {dir} audit tail"));
-    output::line(format!("status:   tidegate --cell {dir} status"));
-    output::line(format!("stop:     tidegate --cell {dir} stop, or Ctrl-C"));
+    output::line(format!("record:   {tidegate} --cell {dir} audit tail"));
+    output::line(format!("status:   {tidegate} --cell {dir} status"));
+    output::line(format!("stop:     {tidegate} --cell {dir} stop, or Ctrl-C"));
+}
+
+/// How this program is called here: by its name where the shell finds it, else by its path.
+pub(super) fn program() -> String {
+    let Ok(this) = std::env::current_exe() else { return "tidegate".to_owned() };
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&paths).map(|dir| dir.join("tidegate")).find(|path| path.is_file());
+    if first.and_then(|path| path.canonicalize().ok()) == this.canonicalize().ok() {
+        return "tidegate".to_owned();
+    }
+    let here = std::env::current_dir().ok();
+    let beside = here.and_then(|here| this.strip_prefix(here).ok().map(|path| Path::new(".").join(path)));
+    beside.unwrap_or(this).display().to_string()
 }
 
 fn engine_environment(threads: usize) -> impl Iterator<Item = (String, String)> {

@@ -14,7 +14,8 @@ use tidegate_policies::check;
 use tidegate_schemas::limits::CLOCK_SKEW_MS_MAX;
 use tidegate_schemas::subject::EVENTS;
 
-use super::{policy, status};
+use super::record::Record;
+use super::{dead, policy, status};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::{models, output};
@@ -30,7 +31,7 @@ struct Finding {
     what: &'static str,
     ok: bool,
     found: String,
-    /// What to do, where it is not well.
+    /// What to do, where it is not well or should be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     todo: Option<String>,
 }
@@ -38,6 +39,11 @@ struct Finding {
 impl Finding {
     fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Self { what, ok: true, found: found.into(), todo: None }
+    }
+
+    /// Nothing is broken, but somebody should look.
+    fn look(what: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { what, ok: true, found: found.into(), todo: Some(todo.into()) }
     }
 
     fn bad(what: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
@@ -70,10 +76,11 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
                 output::line(format!("     {:<14} → {todo}", ""));
             }
         }
-        output::line(if bad == 0 {
-            "all well".to_owned()
-        } else {
-            format!("{bad} of {} not well", findings.len())
+        let look = findings.iter().filter(|finding| finding.ok && finding.todo.is_some()).count();
+        output::line(match (bad, look) {
+            (0, 0) => "all well".to_owned(),
+            (0, _) => format!("well, but {look} to look at"),
+            _ => format!("{bad} of {} not well", findings.len()),
         });
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -97,7 +104,7 @@ fn models_here() -> Result<Vec<Finding>> {
             None => Finding::ok("model", format!("{} is what the manifest says", model.name)),
             Some(error) => Finding::bad(
                 "model",
-                format!("{error:#}"),
+                output::sentence(&error),
                 "run `deploy/fetch models`, or set TIDEGATE_MODELS",
             ),
         }
@@ -113,7 +120,7 @@ fn bundle() -> Finding {
         }
         Err(error) => Finding::bad(
             "bundle",
-            format!("{error:#}"),
+            output::sentence(&error),
             "run in the project's directory, or name one with --bundle",
         ),
     }
@@ -169,7 +176,7 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
         }
         Err(error) if runs => {
             let todo = format!("see `{}`", cell.nats().join("nats-server.log").display());
-            findings.push(Finding::bad("server", format!("{error:#}"), todo));
+            findings.push(Finding::bad("server", output::sentence(&error), todo));
         }
         Err(_) => findings.push(port(&cell.config.url)),
     }
@@ -184,7 +191,8 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
         findings.push(Finding::ok("roles", "the cell is not running; start it with `tidegate dev`"));
     }
     if cell.record().exists() {
-        findings.push(record(cell));
+        findings.extend(record(cell));
+        findings.extend(letters(cell).await);
     }
 }
 
@@ -263,18 +271,29 @@ async fn clock_of(bus: &Bus) -> Finding {
     Finding::ok("clocks", "this host's and the server's agree")
 }
 
-fn record(cell: &Cell) -> Finding {
+/// Messages that were given up and that nobody has dealt with.
+async fn letters(cell: &Cell) -> Option<Finding> {
+    let record = Record::open(cell).await.ok()?;
+    let open = dead::open(&record, None).await.ok()?.len();
+    (open > 0).then(|| Finding::look("dead letters", format!("{open} open"), "see `tidegate dead list`"))
+}
+
+fn record(cell: &Cell) -> Vec<Finding> {
     let read =
         Reader::open(&cell.record(), None).context("opening it").and_then(|reader| Ok(reader.status()?));
     match read {
-        Ok(status) => Finding::ok(
+        Ok(status) => {
+            let found = format!("{} records, {} tasks open", status.records, status.open);
+            let alarms = (status.anomalies > 0).then(|| {
+                let todo = "see `tidegate audit query --anomalies`";
+                Finding::look("alarms", format!("{} records are odd", status.anomalies), todo)
+            });
+            [Finding::ok("record", found)].into_iter().chain(alarms).collect()
+        }
+        Err(error) => vec![Finding::bad(
             "record",
-            format!("{} records, {} tasks open, {} alarms", status.records, status.open, status.anomalies),
-        ),
-        Err(error) => Finding::bad(
-            "record",
-            format!("{error:#}"),
+            output::sentence(&error),
             "start the recorder; if it stays so, restore a copy of the directory",
-        ),
+        )],
     }
 }

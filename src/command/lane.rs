@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tidegate_bus::{Bus, Role};
+use tidegate_policies::Bundle;
 use tidegate_schemas::control::{Act, FLAGS_BUCKET, FLAGS_KEY, Flags};
 use tidegate_schemas::decision::Switch;
 
-use super::act;
+use super::{act, policy};
 use crate::cell::Cell;
 use crate::cli::{Global, LaneCommand, LaneWhat};
 use crate::output;
@@ -22,8 +23,12 @@ pub(super) async fn run(global: &Global, command: LaneCommand) -> Result<ExitCod
     let bus = cell.connect(Role::Provisioner).await?;
     match command {
         LaneCommand::Status => {}
-        LaneCommand::Off { what, reason } => {
+        LaneCommand::Off { what, force, reason } => {
             let switch = switch(what);
+            // An incident must not wait for what cannot be read: only what is known to cover nothing is refused.
+            if let (false, Ok(bundle)) = (force, policy::active_bundle(&bus).await) {
+                covers_something(&switch, &bundle)?;
+            }
             apply(&bus, &cell, Act::LaneOff { switch }, &reason).await?;
         }
         LaneCommand::On { what, reason } => {
@@ -39,6 +44,22 @@ pub(super) async fn run(global: &Global, command: LaneCommand) -> Result<ExitCod
 
 fn switch(what: LaneWhat) -> Switch {
     Switch { lane: what.lane, tenant: what.tenant, target: what.target, model: what.model }
+}
+
+/// A name that was mistyped switches nothing off, and must not look as if it did.
+fn covers_something(switch: &Switch, bundle: &Bundle) -> Result<()> {
+    let places: Vec<_> = bundle.destinations().iter().map(|spec| spec.chosen()).collect();
+    let whose = Switch { tenant: None, ..switch.clone() };
+    let anybody = bundle.manifest().name.clone();
+    if places.iter().any(|place| whose.covers(&anybody, place)) {
+        return Ok(());
+    }
+    let known: Vec<String> =
+        places.iter().map(|place| format!("{} {} {}", place.lane, place.target, place.model)).collect();
+    bail!(
+        "no destination of the active bundle is covered by that, so nothing was switched off; they are: {}; with --force it is switched off all the same",
+        known.join(", ")
+    )
 }
 
 /// What is off now.
@@ -96,4 +117,35 @@ fn show(global: &Global, flags: &Flags) -> Result<ExitCode> {
         .collect();
     output::table(&["OFF: LANE", "TENANT", "POOL OR PROVIDER", "MODEL"], &rows);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use tidegate_schemas::decision::Switch;
+    use tidegate_schemas::ids::Name;
+    use tidegate_schemas::subject::Lane;
+
+    #[test]
+    fn a_switch_that_covers_nothing_is_told() {
+        let bundle = super::policy::demo_bundle().unwrap();
+        let target = |text: &str| Some(Name::new(text).unwrap());
+        let rows = [
+            (Switch { lane: Some(Lane::Cloud), ..Switch::default() }, true),
+            (Switch { target: target("standin"), ..Switch::default() }, true),
+            (Switch { tenant: target("acme"), ..Switch::default() }, true),
+            (Switch { target: target("standinn"), ..Switch::default() }, false),
+            (Switch { lane: Some(Lane::Local), target: target("standin"), ..Switch::default() }, false),
+            (Switch { model: Some("nothing".into()), ..Switch::default() }, false),
+        ];
+        for (switch, covers) in rows {
+            assert_eq!(
+                super::covers_something(&switch, &bundle).is_ok(),
+                covers,
+                "{}",
+                super::words(&switch)
+            );
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(super) fn list(global: &Global) -> Result<ExitCode> {
 pub(super) fn verify(global: &Global) -> Result<ExitCode> {
     let mut rows = rows(|model| {
         output::note(format!("checking {}", model.name));
-        model.files.iter().find_map(|file| model.verify(file).err()).map(|error| format!("{error:#}"))
+        model.files.iter().find_map(|file| model.verify(file).err()).map(|error| output::sentence(&error))
     })?;
     rows.extend(named(global, true));
     show(global, &rows, "as the manifest says")

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tidegate_bus::{Bus, Role};
 use tidegate_policies::{Bundle, Judge, cases, check, explain};
-use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
+use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
 use tidegate_schemas::decision::{Facts, Switch};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::header::Headers;
@@ -34,7 +34,7 @@ const BUNDLES: &str = "policies/bundles";
 
 pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitCode> {
     match command {
-        PolicyCommand::New { dir } => new(&dir),
+        PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
         PolicyCommand::Test { dir } => tested(global, dir.as_deref()),
         PolicyCommand::Explain { task, bundle, kind, who } => {
@@ -88,16 +88,73 @@ pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
         .transpose()
 }
 
-fn new(dir: &Path) -> Result<ExitCode> {
+/// What a running cell decides by, and what is switched off there.
+struct InForce {
+    bundle: Bundle,
+    flags: Flags,
+}
+
+async fn in_force(global: &Global) -> Result<InForce> {
+    let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
+    Ok(InForce { bundle: active_bundle(&bus).await?, flags: super::lane::flags(&bus).await? })
+}
+
+async fn new(global: &Global, dir: &Path) -> Result<ExitCode> {
     if dir.exists() {
         bail!("`{}` is there already", dir.display());
     }
-    copy(&default_dir()?, dir)?;
-    output::line(format!(
-        "`{0}` is a copy of the default bundle; then: tidegate policy check {0}",
-        dir.display()
-    ));
+    // An archive holds no comments; what ships under the active bundle's name is what it was begun from.
+    let active = in_force(global).await.ok().map(|now| now.bundle);
+    let name = active.as_ref().map_or("default", |bundle| bundle.manifest().name.as_str()).to_owned();
+    let (name, from) = match shipped(&name) {
+        Ok(from) => (name, from),
+        Err(_) => ("default".to_owned(), default_dir()?),
+    };
+    whole(&from, dir)?;
+    let changed = active.filter(|active| bundle_in(dir).is_ok_and(|copy| copy.hash() != active.hash()));
+    if let Some(active) = changed {
+        let own = active.manifest().name.as_str();
+        output::note(format!(
+            "the cell's active bundle `{own}` is another: go on from the directory it was applied from"
+        ));
+    }
+    if global.json {
+        output::json(&json!({ "bundle": dir, "copy_of": name }))?;
+    } else {
+        output::line(format!(
+            "`{0}` is a copy of the {name} bundle; then: tidegate policy check {0}",
+            dir.display()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Copies a bundle that ships, with the parts that it takes from the default one.
+fn whole(from: &Path, to: &Path) -> Result<()> {
+    let base = default_dir()?;
+    copy(&base, to)?;
+    if from.file_name() == base.file_name() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from).with_context(|| format!("reading `{}`", from.display()))? {
+        let entry = entry.context("reading a directory")?;
+        let part = to.join(entry.file_name());
+        if part.is_dir() {
+            fs::remove_dir_all(&part).with_context(|| format!("removing `{}`", part.display()))?;
+        }
+        if entry.file_type().context("reading a directory")?.is_dir() {
+            copy(&entry.path(), &part)?;
+        } else {
+            fs::copy(entry.path(), &part).with_context(|| format!("writing `{}`", part.display()))?;
+        }
+    }
+    let manifest = to.join("bundle.toml");
+    let text = fs::read_to_string(&manifest).with_context(|| format!("reading `{}`", manifest.display()))?;
+    // It stands alone now, so what it says of the other one is no longer so.
+    let of_the_other = |line: &&str| line.starts_with("extends") || line.starts_with('#');
+    let own: String =
+        text.lines().filter(|line| !of_the_other(line)).map(|line| format!("{line}\n")).collect();
+    fs::write(&manifest, own).with_context(|| format!("writing `{}`", manifest.display()))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -159,9 +216,17 @@ async fn explained(
     kind: &Name,
     who: &Who,
 ) -> Result<ExitCode> {
-    let bundle = Arc::new(bundle_in(&named(dir)?)?);
-    let judge = Judge::new(bundle.clone())?;
     let payload = envelope(file)?;
+    let (bundle, flags, which) = match (dir, in_force(global).await) {
+        (Some(dir), _) => (bundle_in(dir)?, Flags::default(), "the named bundle"),
+        (None, Ok(InForce { bundle, flags })) => {
+            (bundle, flags, "the cell's active bundle, and what is switched off there")
+        }
+        (None, Err(_)) => (default_bundle()?, Flags::default(), "the default bundle: no cell answers here"),
+    };
+    output::note(format!("by {which} ({} {})", bundle.manifest().name, bundle.hash()));
+    let bundle = Arc::new(bundle);
+    let judge = Judge::new(bundle.clone())?;
     let now = Timestamp::now();
     let task = Task::read(&Message {
         tenant: &who.tenant,
@@ -181,8 +246,8 @@ async fn explained(
         hop: 0,
         lane_max: None,
         tried: [].into(),
-        off: Vec::new(),
-        flags_revision: 0,
+        off: flags.switches,
+        flags_revision: flags.event,
         approval: None,
         wait_ms: [].into(),
         tenant_in_flight: 0,
@@ -261,4 +326,23 @@ async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
         output::line(sentence);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    #[test]
+    fn a_copy_of_a_bundle_that_ships_decides_as_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["default", "demo"] {
+            let (from, to) = (super::shipped(name).unwrap(), dir.path().join(name));
+            super::whole(&from, &to).unwrap();
+            // Alone in its place: it takes nothing from a sibling.
+            let alone = tempfile::tempdir().unwrap();
+            std::fs::rename(&to, alone.path().join("mine")).unwrap();
+            let copy = super::bundle_in(&alone.path().join("mine")).unwrap();
+            assert_eq!(copy.hash(), super::bundle_in(&from).unwrap().hash(), "{name}");
+        }
+    }
 }

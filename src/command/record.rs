@@ -116,8 +116,8 @@ impl Record {
             ask(bus, service::TASK, &service::TaskQuestion { tenant, task }).await?;
         let timeline = |found: service::TaskTimeline| {
             let records = records(&found.records)?;
-            let (tenant, agent, state, deadline) = (found.tenant, found.agent, found.state, found.deadline);
-            Ok(Timeline { tenant, agent, task, state, deadline, records })
+            let service::TaskTimeline { tenant, agent, state, deadline, cut, .. } = found;
+            Ok(Timeline { tenant, agent, task, state, deadline, records, cut })
         };
         answer.timelines.into_iter().map(timeline).collect()
     }

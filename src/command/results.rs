@@ -106,7 +106,9 @@ pub(super) async fn run(global: &Global, args: &ResultsArgs) -> Result<ExitCode>
     }
     reader.close().await;
     if passed > 0 && !global.json {
-        output::note(format!("{passed} passed over that the filter leaves out"));
+        output::note(format!(
+            "{passed} passed over that the filter leaves out; they do not come again, `tidegate audit query --kind result` has them"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

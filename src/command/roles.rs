@@ -35,14 +35,19 @@ pub(super) async fn router(global: &Global, args: &RoleArgs) -> Result<ExitCode>
         ticket_key_id: TICKET_KEY_ID.into(),
         ticket_key_file: cell.key("ticket.key"),
         in_flight_max: ROUTER_IN_FLIGHT_MAX,
+        egress_needs_record: true,
     };
     if args.check_config {
-        return shown(&[
-            ("cell", json!(config.cell), "cell.toml"),
-            ("url", json!(cell.config.url), "cell.toml"),
-            ("ticket_key_file", json!(config.ticket_key_file), "the cell's directory"),
-            ("in_flight_max", json!(config.in_flight_max), "default"),
-        ]);
+        return shown(
+            global,
+            &[
+                ("cell", json!(config.cell), "cell.toml"),
+                ("url", json!(cell.config.url), "cell.toml"),
+                ("ticket_key_file", json!(config.ticket_key_file), "the cell's directory"),
+                ("in_flight_max", json!(config.in_flight_max), "default"),
+                ("egress_needs_record", json!(config.egress_needs_record), "default"),
+            ],
+        );
     }
     serve(&cell, Role::Router, args, async |bus, _, shutdown, health| {
         tidegate_router::run(bus, config, shutdown, health).await.context("running the router")
@@ -51,7 +56,14 @@ pub(super) async fn router(global: &Global, args: &RoleArgs) -> Result<ExitCode>
 }
 
 /// Prints effective values and where each came from.
-fn shown(rows: &[(&str, Value, &str)]) -> Result<ExitCode> {
+fn shown(global: &Global, rows: &[(&str, Value, &str)]) -> Result<ExitCode> {
+    if global.json {
+        let of = |(key, value, source): &(&str, Value, &str)| {
+            ((*key).to_owned(), json!({ "value": value, "source": source }))
+        };
+        output::json(&rows.iter().map(of).collect::<serde_json::Map<_, _>>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for (key, value, source) in rows {
         output::line(format!("{key} = {value}  # {source}"));
     }

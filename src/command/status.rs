@@ -87,7 +87,7 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let bus = cell.connect(Role::Provisioner).await?;
     let (recorded, record_error) = match record(&cell, &bus).await {
         Ok(line) => (Some(line), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
+        Err(error) => (None, Some(output::sentence(&error))),
     };
     let screen = Screen {
         cell: cell.config.name.to_string(),

@@ -32,6 +32,10 @@ pub(super) struct Role {
     log: PathBuf,
     ops_file: PathBuf,
     child: Option<Child>,
+    /// The process that was started last, alive or not.
+    pid: Option<u32>,
+    /// When it is started again, after it died.
+    due: Option<Instant>,
     started: Instant,
     failures: u32,
 }
@@ -52,6 +56,8 @@ impl Role {
             log,
             ops_file,
             child: None,
+            pid: None,
+            due: None,
             started: Instant::now(),
             failures: 0,
         })
@@ -81,6 +87,7 @@ impl Role {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {}", self.name))?;
+        self.pid = child.id();
         self.child = Some(child);
         self.started = Instant::now();
         Ok(())
@@ -89,6 +96,11 @@ impl Role {
     /// Process id, where it runs.
     pub(super) fn pid(&self) -> Option<u32> {
         self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Process id that it had last: while it is down its place is still known.
+    pub(super) fn pid_last(&self) -> Option<u32> {
+        self.pid
     }
 
     /// The address that it serves its health on, once it is there.
@@ -121,16 +133,38 @@ impl Role {
         text.ends_with('\n').then(|| text.trim().to_owned())
     }
 
-    /// Whether it has died since it was asked last; starts it again after a delay that grows.
-    pub(super) async fn keep_alive(&mut self) -> Result<bool> {
-        let Some(child) = &mut self.child else { return Ok(false) };
-        let Some(status) = child.try_wait().context("asking for a child process")? else { return Ok(false) };
-        self.failures = if self.started.elapsed() > STEADY { 0 } else { self.failures + 1 };
+    /// Starts it again when it has died, after a delay that grows; says when it has. To be asked often: it waits for nothing.
+    pub(super) fn keep_alive(&mut self) -> bool {
+        match self.due {
+            Some(due) if Instant::now() < due => return false,
+            Some(_) => {}
+            None => {
+                let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) else { return false };
+                self.failures = if self.started.elapsed() > STEADY { 0 } else { self.failures + 1 };
+                let delay = self.put_off();
+                tracing::warn!(role = self.name, %status, delay_ms = delay, "A role ended; starting it again.");
+                return false;
+            }
+        }
+        match self.start() {
+            Ok(()) => {
+                self.due = None;
+                true
+            }
+            Err(error) => {
+                self.failures += 1;
+                let delay = self.put_off();
+                tracing::error!(role = self.name, delay_ms = delay, "A role does not start: {error:#}");
+                false
+            }
+        }
+    }
+
+    /// Sets when it is started again; says in how many milliseconds.
+    fn put_off(&mut self) -> u64 {
         let delay = RESTART_MS.saturating_mul(1 << self.failures.min(8)).min(RESTART_MS_MAX);
-        tracing::warn!(role = self.name, %status, delay_ms = delay, "A role ended; starting it again.");
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-        self.start()?;
-        Ok(true)
+        self.due = Some(Instant::now() + Duration::from_millis(delay));
+        delay
     }
 
     /// Asks it to drain, and ends it when it does not.
@@ -189,9 +223,43 @@ mod tests {
 
     use std::collections::BTreeMap;
     use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
 
-    use super::{end_orphans, is_of};
+    use super::{Role, end_orphans, is_of};
     use crate::cell::{Running, RunningRole};
+
+    /// Asks as the supervisor does until it was started again.
+    async fn started_again(role: &mut Role) {
+        loop {
+            let asked = Instant::now();
+            let started = role.keep_alive();
+            assert!(asked.elapsed() < Duration::from_millis(90), "the other roles wait meanwhile");
+            if started {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_role_that_dies_or_does_not_start_is_tried_again_and_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let mut role = Role::new("role", Vec::new(), file("log"), file("address")).unwrap();
+        role.program = "false".into();
+        role.start().unwrap();
+        let first = role.pid_last();
+        started_again(&mut role).await;
+        assert_ne!(role.pid_last(), first);
+        role.program = file("nothing");
+        while role.failures < 3 {
+            assert!(!role.keep_alive(), "it cannot be started");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        role.program = "true".into();
+        started_again(&mut role).await;
+        role.stop().await;
+    }
 
     #[tokio::test]
     async fn only_processes_that_name_the_cell_are_ended() {

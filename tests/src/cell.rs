@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::wait::until;
@@ -19,6 +21,8 @@ const START: Duration = Duration::from_secs(120);
 pub const PROVIDER_KEYS: [&str; 2] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"];
 /// How long it may take to drain and stop.
 const STOP: Duration = Duration::from_secs(60);
+/// How long a health door may take to answer.
+const DOOR: Duration = Duration::from_secs(10);
 /// How often a drop looks whether it has.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -177,6 +181,29 @@ impl TestCell {
             .output()
             .await
             .context("running tidegate")
+    }
+
+    /// What a role's health door answers: the status, and the body.
+    ///
+    /// # Errors
+    /// When no such process runs, or it does not answer.
+    pub async fn door(&self, role: &str, path: &str) -> Result<(u16, String)> {
+        let running = self.running()?;
+        let address = running.pointer(&format!("/roles/{role}/ops")).and_then(Value::as_str);
+        let host =
+            address.with_context(|| format!("no door of {role}"))?.trim_start_matches("http://").to_owned();
+        let asked = async {
+            let mut stream = TcpStream::connect(&host).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = tokio::time::timeout(DOOR, asked).await.context("no answer in time")??;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
+        Ok((status, body.to_owned()))
     }
 
     /// Process id of a role, or of `nats`.

@@ -1,10 +1,12 @@
 //! Random SIGKILLs while tasks flow: nothing is lost, nothing is doubled, the record is whole.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that tells its seed")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tidegate_bus::{Outbound, PublishError};
 use tidegate_schemas::subject::RESULTS;
@@ -16,7 +18,9 @@ use uuid::Uuid;
 const TASKS: usize = 2_000;
 const KILLS: usize = 20;
 /// Liveness: the backlog drains this soon after the last fault.
-const DRAIN: Duration = Duration::from_secs(180);
+const DRAIN: Duration = Duration::from_secs(60);
+/// How long a role that was killed may take to run again.
+const AGAIN: Duration = Duration::from_secs(60);
 const ROLES: [&str; 6] = ["router", "router-2", "local", "recorder", "nats", "cloud"];
 
 /// A small generator with a printed seed, so that a failing run can be told from another (splitmix64).
@@ -57,6 +61,12 @@ async fn submit(agent: &Agent, number: usize) -> Result<()> {
     .await
 }
 
+/// The process of a role that runs, where it is another than the one that was killed before.
+fn live(cell: &TestCell, role: &str, before: Option<Pid>) -> Option<Pid> {
+    let pid = i32::try_from(cell.pid(role).ok()?).ok().map(Pid::from_raw)?;
+    (Some(pid) != before && kill(pid, None).is_ok()).then_some(pid)
+}
+
 async fn ledger(operator: &Operator) -> Result<Ledger> {
     let mut ledger = Ledger::default();
     operator.messages("TASKS_acme").await?.values().for_each(|stored| ledger.accept(stored));
@@ -72,32 +82,39 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     let mut dice = Dice(seed);
     let mut cell = TestCell::start(&["--routers", "2"]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
-    let produce = async {
-        for number in 0..TASKS {
-            submit(&agent, number).await?;
-        }
-        anyhow::Ok(())
-    };
-    let kill = async {
-        for _ in 0..KILLS {
-            let role = ROLES[dice.roll(ROLES.len())];
-            // A role that is down already is not killed again; the next kill comes when something was accepted since.
-            if cell.pid(role).is_ok() {
-                cell.signal(role, Signal::SIGKILL)?;
+    let mut killed: BTreeMap<&str, Pid> = BTreeMap::new();
+    let mut hit = 0;
+    for round in 0..KILLS {
+        let produce = async {
+            for number in (round * TASKS / KILLS)..((round + 1) * TASKS / KILLS) {
+                submit(&agent, number).await?;
             }
-            let pause = Duration::from_millis(200 + 100 * u64::try_from(dice.roll(8)).unwrap());
+            anyhow::Ok(())
+        };
+        let role = ROLES[dice.roll(ROLES.len())];
+        let pause = Duration::from_millis(200 + 100 * u64::try_from(dice.roll(8)).unwrap());
+        let before = killed.get(role).copied();
+        let kill = async {
             tokio::time::timeout(pause, std::future::pending::<()>()).await.unwrap_err();
-        }
-        anyhow::Ok(())
-    };
-    let (produced, killed) = tokio::join!(produce, kill);
-    produced.context("submitting")?;
-    killed.context("killing")?;
+            let pid = until("a process to kill", AGAIN, || async { Ok(live(&cell, role, before)) }).await?;
+            anyhow::Ok((pid, kill(pid, Signal::SIGKILL).is_ok()))
+        };
+        let (produced, done) = tokio::join!(produce, kill);
+        produced.context("submitting")?;
+        let (pid, struck) = done.with_context(|| format!("killing {role}"))?;
+        killed.insert(role, pid);
+        hit += usize::from(struck);
+    }
+    assert_eq!(hit, KILLS, "each kill met a process that ran");
     let after = Instant::now();
     let operator = until("the server", DRAIN, || async { Ok(Operator::connect(&cell).await.ok()) }).await?;
     until("every task to end", DRAIN, || async {
         let Ok(state) = operator.bus().stream_info(RESULTS).await else { return Ok(None) };
         Ok((state.messages >= TASKS as u64).then_some(()))
+    })
+    .await?;
+    until("every role to be ready", DRAIN, || async {
+        Ok(cell.output(&["status"]).await?.status.success().then_some(()))
     })
     .await?;
     let ledger = ledger(&operator).await?;

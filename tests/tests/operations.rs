@@ -10,7 +10,7 @@ use tidegate_bus::{Outbound, Role};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::result::{State, TaskResult};
-use tidegate_schemas::subject::WORK_LOCAL;
+use tidegate_schemas::subject::{Lane, WORK_CLOUD, WORK_LOCAL};
 use tidegate_tests::cell::root;
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
@@ -100,6 +100,21 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
     let too_late = [Some(Code::PastDeadline), Some(Code::DeadlineExceeded)].contains(&code(&late));
     assert!(late.state == State::Failed && too_late, "{late:?}");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
+
+    let unknown = Uuid::now_v7().to_string();
+    cell.tidegate(&["task", "cancel", &unknown]).await?;
+    until("the withdrawal on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "cancel"]).await?;
+        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+    })
+    .await?;
+    until("its result on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "result", "--state", "canceled"]).await?;
+        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+    })
+    .await?;
+    let status = cell.json(&["status"]).await?;
+    assert_eq!(status.pointer("/record/alarms"), Some(&json!(0)), "any agent may withdraw any id: {status}");
     Ok(())
 }
 
@@ -196,6 +211,11 @@ async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Resu
         Ok::<_, anyhow::Error>(String::from_utf8_lossy(&status.stdout).into_owned())
     };
     assert!(!readiness().await?.contains("the disk is full"), "negative control");
+    let question = json!({ "labels": { "sensitivity": "public" }, "input": {
+        "messages": [{ "role": "user", "content": "Hi" }], "sampling": { "max_tokens": 2 } } });
+    let lane = |result: &TaskResult| result.destination.as_ref().map(|place| place.lane);
+    let public = agent.ask("chat", question.clone()).await?;
+    assert_eq!(lane(&public), Some(Lane::Cloud), "negative control: {public:?}");
     // A text that no worker can embed, so that it costs the record's room and little else.
     let large =
         json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x".repeat(400_000)] } });
@@ -210,6 +230,16 @@ async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Resu
     let timeline = || async { cell.output(&["audit", "task", &id]).await };
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!timeline().await?.status.success(), "nothing is recorded");
+    // Without a record nothing leaves.
+    until("the cloud to close", SOON, || async {
+        Ok(readiness().await?.contains("nothing goes to the cloud").then_some(()))
+    })
+    .await?;
+    let router = connect(&cell, Role::Router.into()).await?;
+    let sent = router.stream_info(WORK_CLOUD).await?.last;
+    let kept = agent.ask("chat", question.clone()).await?;
+    assert_eq!((kept.state, lane(&kept)), (State::Completed, Some(Lane::Local)), "{kept:?}");
+    assert_eq!(router.stream_info(WORK_CLOUD).await?.last, sent, "no byte for a provider");
 
     let pid = cell.pid("recorder")?.to_string();
     let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status()?;
@@ -222,6 +252,12 @@ async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Resu
     .await?;
     assert_eq!(cell.pid("recorder")?.to_string(), pid, "the same process");
     assert!(!readiness().await?.contains("the disk is full"));
+    until("the cloud to open", SOON, || async {
+        Ok((!readiness().await?.contains("nothing goes to the cloud")).then_some(()))
+    })
+    .await?;
+    let public = agent.ask("chat", question).await?;
+    assert_eq!(lane(&public), Some(Lane::Cloud), "{public:?}");
     cell.tidegate(&["audit", "verify"]).await?;
     Ok(())
 }
@@ -257,14 +293,9 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
 
     let bundles = tempfile::tempdir()?;
-    let copied = Command::new("cp")
-        .args(["-r", "--"])
-        .arg(root().join("policies/bundles"))
-        .arg(bundles.path())
-        .status()
-        .context("copying the bundles")?;
-    assert!(copied.success());
-    let demo = bundles.path().join("bundles/demo");
+    let demo = bundles.path().join("mine");
+    let begun = cell.json(&["policy", "new", &demo.display().to_string()]).await?;
+    assert_eq!(begun["copy_of"], json!("demo"), "what the cell runs by, not a bundle without its provider");
     let mut links = std::fs::read_to_string(demo.join("links.toml"))?;
     links.push_str(
         "\n[[link]]\nid = \"helpdesk-blocked\"\ntemplate = \"agent-blocked\"\n\

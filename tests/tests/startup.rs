@@ -135,6 +135,21 @@ async fn a_model_that_cannot_be_used_is_one_sentence_that_says_what_to_do() -> R
 }
 
 #[tokio::test]
+async fn what_is_no_cell_of_ours_stays() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let notes = dir.path().join("notes.txt");
+    std::fs::write(&notes, "kept")?;
+    let folder = dir.path().display().to_string();
+    let said = sentence(by_hand(&["--cell", &folder, "dev", "--fresh", "--port", "0"])).await;
+    assert!(said.contains("no cell.toml") && said.contains("--cell"), "{said}");
+    let cell = cell_with(dir.path(), "");
+    let said = sentence(by_hand(&["demo", "--cell", &cell])).await;
+    assert!(said.contains("no demo made") && said.contains("--cell"), "{said}");
+    assert!(notes.exists() && Path::new(&cell).join("cell.toml").exists());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_named() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let taken = TcpListener::bind("127.0.0.1:0")?;

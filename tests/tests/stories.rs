@@ -1,10 +1,11 @@
 //! End-to-end stories on a real server, real models and real processes.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
@@ -63,6 +64,14 @@ async fn story_data_decides_where_a_task_runs() -> Result<()> {
     let rejected = agent.ask("chat", nowhere).await?;
     assert_eq!(rejected.state, State::Rejected);
     assert!(rejected.error.unwrap().message.contains("residency"), "the policy is named");
+
+    for role in ["router", "local", "cloud", "recorder"] {
+        assert_eq!(cell.door(role, "/livez").await?.0, 200, "{role}");
+        assert_eq!(cell.door(role, "/readyz").await?.0, 200, "{role}");
+        let (status, metrics) = cell.door(role, "/metrics").await?;
+        assert!(status == 200 && metrics.contains("# TYPE tidegate_"), "{role}: {metrics}");
+        assert_eq!(cell.door(role, "/nothing").await?.0, 404, "negative control");
+    }
     Ok(())
 }
 
@@ -112,7 +121,19 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
 async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let mistyped = cell.output(&["lane", "off", "--target", "standinn", "--reason", "a drill"]).await?;
+    assert_eq!(mistyped.status.code(), Some(1), "what covers nothing does not look as if it did");
+    let task = tempfile::NamedTempFile::new()?;
+    std::fs::write(task.path(), chat("public", "What is a tide?").to_string())?;
+    let explained = async || {
+        let decision = cell.json(&["policy", "explain", &task.path().display().to_string()]).await?;
+        anyhow::Ok(decision["outcome"].clone())
+    };
+    assert_eq!(explained().await?, json!("cloud"), "by the cell's bundle");
+    let begun = Instant::now();
     cell.tidegate(&["lane", "off", "cloud", "--reason", "a drill"]).await?;
+    eprintln!("the lane was off after {} ms, the program's start included", begun.elapsed().as_millis());
+    assert_eq!(explained().await?, json!("local"), "and by what is switched off");
     let local = agent.ask("chat", chat("public", "What is a tide?")).await?;
     assert_eq!(lane(&local), Some(Lane::Local), "{local:?}");
     let operator = Operator::connect(&cell).await?;
@@ -204,6 +225,23 @@ async fn story_a_python_agent_uses_the_official_client() -> Result<()> {
         .output()
         .context("running the story")?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout)?;
+    let line = |begin: &str| told.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_default();
+    assert!(line("accepted (first): ").ends_with("duplicate: False"), "{told}");
+    assert!(line("accepted (again): ").ends_with("duplicate: True"), "{told}");
+    assert_eq!(line("state: "), "completed", "{told}");
+    assert!(line("tokens streamed: ").parse::<u32>()? > 0, "{told}");
+
+    // The README's envelope, as it stands.
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let envelope = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next());
+    let envelope = envelope.context("the README shows an envelope")?.as_bytes().to_vec();
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let mut replies = agent.bus().subscribe_core("reply.helpdesk.token").await?;
+    agent.publish("chat", None, Headers::new(), envelope).await?;
+    let reply = tokio::time::timeout(SOON, replies.next()).await?.context("the connection closed")?;
+    let result: TaskResult = serde_json::from_slice(&reply.payload)?;
+    assert_eq!(result.state, State::Completed, "{result:?}");
     Ok(())
 }
 

@@ -96,6 +96,11 @@ pub(crate) fn task(n: u64, sequence: u64) -> Entry {
     entry("TASKS_acme", sequence, "task.acme.bot.chat".to_owned(), Vec::new(), payload.to_string())
 }
 
+/// The withdrawal of task number `n`.
+pub(crate) fn cancel(n: u64, sequence: u64) -> Entry {
+    entry("TASKS_acme", sequence, format!("cancel.acme.bot.{}", task_id(n)), Vec::new(), String::new())
+}
+
 /// Local work of task number `n`.
 pub(crate) fn work(n: u64, sequence: u64, cause: &str) -> Entry {
     let mut headers = hop(n, cause);

@@ -53,6 +53,8 @@ pub(crate) enum Effect {
     Submitted(Timestamp),
     /// It was dispatched; its deadline may have moved.
     Working(Option<Timestamp>),
+    /// Its producer withdrew it: a canceled result follows, whether the task ever came or not.
+    Withdrawn,
     /// It waits for a person until then. A verdict alone ends nothing: the work or result that follows it does.
     Held(Timestamp),
     /// It ended.
@@ -108,6 +110,7 @@ impl Projection {
             Subject::Task { tenant, agent, kind } => self.task_message(entry, &tenant, &agent, &kind),
             Subject::Cancel { agent, task, .. } => {
                 self.kind = RecordKind::Cancel;
+                self.effect = Effect::Withdrawn;
                 self.agent = Some(agent);
                 self.task = Some(task);
             }

@@ -55,6 +55,9 @@ pub(crate) struct Row {
     pub(crate) deadline_ms: i64,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     pub(crate) review_by_ms: Option<i64>,
+    /// Whether its producer withdrew it.
+    #[serde(rename = "w", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) withdrawn: bool,
     /// Data subjects of the task, for messages that name none: the key they are sealed with.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<u64>,
@@ -86,6 +89,7 @@ impl Row {
             state: State::Submitted,
             deadline_ms: 0,
             review_by_ms: None,
+            withdrawn: false,
             key: None,
             first: Vec::new(),
             last: index,
@@ -98,7 +102,10 @@ impl Row {
         if let Effect::Submitted(deadline) = effect {
             return self.submitted(deadline, index, flags);
         }
-        if self.opened.is_none() {
+        self.withdrawn |= effect == Effect::Withdrawn;
+        // Any producer may withdraw an id that never came. That, and the canceled result that answers it, is no oddity of ours.
+        let plain = self.withdrawn && matches!(effect, Effect::Withdrawn | Effect::Ended(State::Canceled));
+        if self.opened.is_none() && !plain {
             flags.push(Flag::Orphan);
         }
         match (effect, self.terminal) {

@@ -13,6 +13,7 @@ use tidegate_audit::{Cursor, Filter, ReadError, Record, Status};
 use tidegate_bus::{ApiError, CancellationToken, Discovery, Endpoint, Query};
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::result::State;
+use tidegate_schemas::standing::Standing;
 use tidegate_schemas::subject::QUERY_OPEN;
 use tokio::task::JoinSet;
 
@@ -148,10 +149,14 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
             let record = read(shared, |reader| reader.status()).await?;
             encode(&StatusAnswer { record, lag: shared.lag(), refused: shared.refused() })
         }
-        QUERY_OPEN => match shared.open(COUNT_EVERY).await {
-            Some(counts) => encode(&counts.map_err(|error| Refusal(500, error.to_string()))?),
-            None => Err(Refusal(503, "the record is behind; open tasks are not counted now".to_owned())),
-        },
+        QUERY_OPEN => {
+            if shared.reader().is_none() || !shared.refused().is_empty() {
+                return Err(Refusal(503, "the record is not well; see the recorder's health".to_owned()));
+            }
+            let open = shared.open(COUNT_EVERY).await.transpose();
+            let open = open.map_err(|error| Refusal(500, error.to_string()))?;
+            encode(&Standing { open, behind: shared.behind(), now: Timestamp::now() })
+        }
         RECORDS => {
             let filter: Filter = question(query)?;
             let page = read(shared, move |reader| reader.query(&filter)).await?;
@@ -182,7 +187,7 @@ fn timeline(found: Timeline) -> TaskTimeline {
         agent: found.agent,
         state: found.state,
         deadline: found.deadline,
-        cut: fitting < found.records.len(),
+        cut: found.cut || fitting < found.records.len(),
         records: lines(found.records.get(..fitting).unwrap_or_default()),
     }
 }

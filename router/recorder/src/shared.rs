@@ -87,6 +87,11 @@ impl Shared {
         lock(&self.inner.last).iter().map(behind).collect()
     }
 
+    /// Messages behind all streams' ends, as far as it is known.
+    pub(crate) fn behind(&self) -> u64 {
+        self.lag().values().sum()
+    }
+
     /// A stream cannot be recorded, for this reason; `None` when it can again.
     pub(crate) fn refuse(&self, stream: &str, why: Option<String>) {
         let mut refused = lock(&self.inner.refused);
@@ -119,7 +124,7 @@ impl Shared {
     /// How many tasks of each tenant are open, counted at most once in so long. None while the record is not open, or is so
     /// far behind the streams that it would count what has ended.
     pub(crate) async fn open(&self, every: Duration) -> Option<Result<BTreeMap<Name, u64>, ReadError>> {
-        if self.lag().values().sum::<u64>() > BEHIND || !self.refused().is_empty() {
+        if self.behind() > BEHIND || !self.refused().is_empty() {
             return None;
         }
         if let Some((at, counts)) = lock(&self.inner.open).clone()

@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub wait_ms: &'a BTreeMap<Name, u64>,
     /// Tasks of each tenant that wait or run.
     pub in_flight: &'a BTreeMap<Name, u64>,
+    /// Whether record and clock are well; if not, nothing goes to the cloud.
+    pub egress_open: bool,
 }
 
 /// Random bits of one message.
@@ -76,7 +78,7 @@ impl Context<'_> {
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),
-            egress_ready: self.signer.is_some(),
+            egress_ready: self.signer.is_some() && self.egress_open,
         }
     }
 

@@ -28,6 +28,7 @@ struct World {
     verifier: Verifier,
     off: Vec<Switch>,
     signs: bool,
+    egress_open: bool,
     now: Timestamp,
 }
 
@@ -48,7 +49,16 @@ impl World {
         let key = SigningKey::from_bytes(&[7; 32]);
         let verifier = Verifier::new("cell", vec![("k".into(), key.verifying_key())]);
         let signer = Signer::new("k", key);
-        Self { judge, directory, signer, verifier, off: Vec::new(), signs: true, now: NOW.parse().unwrap() }
+        Self {
+            judge,
+            directory,
+            signer,
+            verifier,
+            off: Vec::new(),
+            signs: true,
+            egress_open: true,
+            now: NOW.parse().unwrap(),
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
@@ -71,6 +81,7 @@ impl World {
             flags_revision: 0,
             wait_ms: &BTreeMap::new(),
             in_flight: &BTreeMap::new(),
+            egress_open: self.egress_open,
         })
     }
 
@@ -176,6 +187,20 @@ fn without_a_signer_or_with_a_finding_nothing_is_cloud_work() {
         let message = sent(&step);
         assert!(!message.subject.starts_with("work.cloud."), "{}", message.subject);
     }
+}
+
+#[test]
+fn while_the_record_is_down_nothing_is_cloud_work_and_local_work_goes_on() {
+    let mut world = World::new();
+    let subject = |world: &World| sent(&world.begin(task_at(1, &public())).1).subject.clone();
+    assert!(subject(&world).starts_with("work.cloud."), "negative control");
+    world.egress_open = false;
+    assert!(subject(&world).starts_with("work.local."));
+    world.off = vec![Switch { lane: Some(tidegate_schemas::subject::Lane::Local), ..Switch::default() }];
+    let answer = result(sent(&world.begin(task_at(1, &public())).1));
+    let error = answer.error.unwrap();
+    assert_eq!((answer.state, error.code), (State::Rejected, Code::LaneOff));
+    assert!(error.message.contains("record are not well"), "the reason is told: {}", error.message);
 }
 
 #[test]

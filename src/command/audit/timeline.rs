@@ -76,7 +76,7 @@ fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
         timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
     Ok(
         json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
-               "deadline": timeline.deadline, "records": records }),
+               "deadline": timeline.deadline, "records": records, "cut": timeline.cut }),
     )
 }
 
@@ -105,6 +105,9 @@ async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Re
                 output::line(format!("{:24}{line}", ""));
             }
         }
+    }
+    if timeline.cut {
+        output::line(format!("  only the first {} records are shown; more are recorded", records.len()));
     }
     Ok(())
 }

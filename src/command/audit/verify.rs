@@ -150,9 +150,9 @@ fn proven(global: &Global, args: &AuditArgs, what: &VerifyArgs, path: &Path) -> 
 
 fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
     if global.json {
-        output::json(&json!({ "verdict": "unreadable", "record": dir, "why": format!("{error:#}") }))?;
+        output::json(&json!({ "verdict": "unreadable", "record": dir, "why": output::sentence(error) }))?;
     } else {
-        output::line(format!("UNREADABLE: `{}`: {error:#}", dir.display()));
+        output::line(format!("UNREADABLE: `{}`: {}", dir.display(), output::sentence(error)));
     }
     Ok(ExitCode::from(UNREADABLE))
 }

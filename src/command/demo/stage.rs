@@ -92,9 +92,19 @@ impl Stage {
     }
 }
 
-/// Stops the cell that an earlier demo left running here.
+/// Stops the cell that an earlier demo left running here. Any other cell stays as it is, and is refused.
 async fn clear(dir: &Path) -> Result<()> {
-    let Ok(running) = Cell::open(dir).and_then(|cell| cell.running()) else { return Ok(()) };
+    if !dir.join("cell.toml").exists() {
+        return Ok(());
+    }
+    let cell = Cell::open(dir)?;
+    if !cell.config.demo {
+        bail!(
+            "`{}` holds a cell that no demo made, and the demo begins with a fresh one: name another directory with --cell",
+            dir.display()
+        );
+    }
+    let Ok(running) = cell.running() else { return Ok(()) };
     let process = PathBuf::from("/proc").join(running.supervisor.to_string());
     if !process.exists() {
         return Ok(());
@@ -117,7 +127,7 @@ fn spawn(dir: &Path, log: &Path, keep: bool) -> Result<Child> {
     command
         .arg("--cell")
         .arg(dir)
-        .args(["dev", "--port", "0", "--fresh"])
+        .args(["dev", "--port", "0", "--fresh", "--demo"])
         .stdout(out.try_clone().context("writing a log")?)
         .stderr(out)
         // A Ctrl-C in the terminal ends the demo; the cell then sees its input close, and drains.
@@ -148,4 +158,25 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+
+    #[tokio::test]
+    async fn a_cell_that_no_demo_made_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cell.toml");
+        super::clear(dir.path()).await.unwrap();
+        fs::write(&file, "name = \"dev\"\nurl = \"nats://127.0.0.1:1\"\n").unwrap();
+        let said = super::clear(dir.path()).await.unwrap_err().to_string();
+        assert!(said.contains("no demo made") && said.contains("--cell"), "{said}");
+        fs::write(&file, "name = \"dev\"\nurl = \"nats://127.0.0.1:1\"\ndemo = true\n").unwrap();
+        super::clear(dir.path()).await.unwrap();
+        fs::write(&file, "not a cell").unwrap();
+        assert!(super::clear(dir.path()).await.is_err(), "what cannot be read is not taken for a demo's");
+    }
 }

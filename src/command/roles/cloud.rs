@@ -23,15 +23,18 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
         Verifier::new(cell.config.name.as_str(), vec![(TICKET_KEY_ID.to_owned(), ticket_key(&cell)?)]);
     let config = CloudConfig::new(verifier, providers?);
     if args.check_config {
-        return shown(&[
-            ("cell", json!(cell.config.name), "cell.toml"),
-            ("url", json!(cell.config.url), "cell.toml"),
-            ("ticket_key_file", json!(cell.key("ticket.pub")), "the cell's directory"),
-            ("providers", json!(cell.config.cloud.providers), "cell.toml"),
-            ("in_flight", json!(config.in_flight), "default"),
-            ("ahead", json!(config.ahead), "default"),
-            ("drain_ms", json!(config.drain_ms), "default"),
-        ]);
+        return shown(
+            global,
+            &[
+                ("cell", json!(cell.config.name), "cell.toml"),
+                ("url", json!(cell.config.url), "cell.toml"),
+                ("ticket_key_file", json!(cell.key("ticket.pub")), "the cell's directory"),
+                ("providers", json!(cell.config.cloud.providers), "cell.toml"),
+                ("in_flight", json!(config.in_flight), "default"),
+                ("ahead", json!(config.ahead), "default"),
+                ("drain_ms", json!(config.drain_ms), "default"),
+            ],
+        );
     }
     serve(&cell, Role::Cloud, args, async |bus, _, shutdown, health| {
         tidegate_cloud::run(bus, config, shutdown, health).await.context("running the cloud worker")

@@ -28,25 +28,28 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
             .iter()
             .map(|pool| json!({ "name": pool.name, "in_flight": pool.in_flight, "ahead": pool.ahead }))
             .collect();
-        return shown(&[
-            ("cell", json!(cell.config.name), "cell.toml"),
-            ("url", json!(cell.config.url), "cell.toml"),
-            ("chat_model", json!(engine.chat), of(section.chat_model.is_some())),
-            (
-                "chat_sha256",
-                json!(engine.chat_sha256),
-                if section.chat_model.is_some() { "cell.toml" } else { "the manifest" },
-            ),
-            ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
-            ("threads", json!(engine.threads), of(section.threads > 0)),
-            (
-                "in_flight_max",
-                json!(engine.queue),
-                of(section.in_flight_max != LocalSection::default().in_flight_max),
-            ),
-            ("pools", json!(pools), "default"),
-            ("drain_ms", json!(config.drain_ms), "default"),
-        ]);
+        return shown(
+            global,
+            &[
+                ("cell", json!(cell.config.name), "cell.toml"),
+                ("url", json!(cell.config.url), "cell.toml"),
+                ("chat_model", json!(engine.chat), of(section.chat_model.is_some())),
+                (
+                    "chat_sha256",
+                    json!(engine.chat_sha256),
+                    if section.chat_model.is_some() { "cell.toml" } else { "the manifest" },
+                ),
+                ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
+                ("threads", json!(engine.threads), of(section.threads > 0)),
+                (
+                    "in_flight_max",
+                    json!(engine.queue),
+                    of(section.in_flight_max != LocalSection::default().in_flight_max),
+                ),
+                ("pools", json!(pools), "default"),
+                ("drain_ms", json!(config.drain_ms), "default"),
+            ],
+        );
     }
     serve(&cell, Role::Local, args, async |bus, _, shutdown, health| {
         health.not_ready("engine", "the models are loading");

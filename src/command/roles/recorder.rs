@@ -22,27 +22,30 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
         ..RecorderConfig::default()
     };
     if args.check_config {
-        return shown(&[
-            ("cell", json!(cell.config.name), "cell.toml"),
-            ("url", json!(cell.config.url), "cell.toml"),
-            ("directory", json!(config.directory), "the cell's directory"),
-            ("master_key_file", json!(config.master_key_file), "the cell's directory"),
-            ("checkpoint_key_file", json!(config.checkpoint_key_file), "the cell's directory"),
-            ("checkpoint_file", json!(config.checkpoint_file), "the cell's directory"),
-            ("origin", json!(config.origin), "cell.toml"),
-            ("checkpoint_ms", json!(config.checkpoint_ms), "default"),
-            ("checkpoint_idle_ms", json!(config.checkpoint_idle_ms), "default"),
-            ("checkpoint_records", json!(config.checkpoint_records), "default"),
-            ("cache_bytes", json!(config.cache_bytes), "default"),
-            ("cause_wait_ms", json!(config.cause_wait_ms), "default"),
-            ("discovery_ms", json!(config.discovery_ms), "default"),
-            ("deadline_ms", json!(config.deadline_ms), "default"),
-            ("deadline_grace_ms", json!(config.deadline_grace_ms), "default"),
-            ("trim_ms", json!(config.trim_ms), "default"),
-            ("stream_window_ms", json!(config.stream_window_ms), "default"),
-            ("result_window_ms", json!(config.result_window_ms), "default"),
-            ("reopen_ms", json!(config.reopen_ms), "default"),
-        ]);
+        return shown(
+            global,
+            &[
+                ("cell", json!(cell.config.name), "cell.toml"),
+                ("url", json!(cell.config.url), "cell.toml"),
+                ("directory", json!(config.directory), "the cell's directory"),
+                ("master_key_file", json!(config.master_key_file), "the cell's directory"),
+                ("checkpoint_key_file", json!(config.checkpoint_key_file), "the cell's directory"),
+                ("checkpoint_file", json!(config.checkpoint_file), "the cell's directory"),
+                ("origin", json!(config.origin), "cell.toml"),
+                ("checkpoint_ms", json!(config.checkpoint_ms), "default"),
+                ("checkpoint_idle_ms", json!(config.checkpoint_idle_ms), "default"),
+                ("checkpoint_records", json!(config.checkpoint_records), "default"),
+                ("cache_bytes", json!(config.cache_bytes), "default"),
+                ("cause_wait_ms", json!(config.cause_wait_ms), "default"),
+                ("discovery_ms", json!(config.discovery_ms), "default"),
+                ("deadline_ms", json!(config.deadline_ms), "default"),
+                ("deadline_grace_ms", json!(config.deadline_grace_ms), "default"),
+                ("trim_ms", json!(config.trim_ms), "default"),
+                ("stream_window_ms", json!(config.stream_window_ms), "default"),
+                ("result_window_ms", json!(config.result_window_ms), "default"),
+                ("reopen_ms", json!(config.reopen_ms), "default"),
+            ],
+        );
     }
     serve(&cell, Role::Recorder, args, async |bus, discovery, shutdown, health| {
         tidegate_recorder::run(bus, discovery, config, shutdown, health).await.context("running the recorder")

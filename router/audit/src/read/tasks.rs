@@ -30,6 +30,8 @@ pub struct Timeline {
     pub deadline: Timestamp,
     /// Its records, at most [`RECORDS_MAX`].
     pub records: Vec<Record>,
+    /// Whether more are recorded than are here.
+    pub cut: bool,
 }
 
 /// The tasks of one workflow.
@@ -68,7 +70,7 @@ impl Reader {
     /// As [`Reader::get`].
     pub fn task(&self, tenant: Option<&Name>, task: TaskId) -> Result<Vec<Timeline>, ReadError> {
         let txn = self.begin()?;
-        let records = records_of(&txn, task)?;
+        let (records, cut) = records_of(&txn, task, RECORDS_MAX)?;
         let mut timelines = Vec::new();
         for (found, agent, row) in rows_of(&txn, task)? {
             if tenant.is_some_and(|tenant| *tenant != found) {
@@ -79,6 +81,7 @@ impl Reader {
             };
             timelines.push(Timeline {
                 records: records.iter().filter(own).cloned().collect(),
+                cut,
                 tenant: found,
                 agent,
                 task,
@@ -223,18 +226,41 @@ fn rows_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<(Name, Name, Row)>
     Ok(found)
 }
 
-fn records_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<Record>, ReadError> {
+/// A task's records, at most `limit`, and whether there are more.
+fn records_of(txn: &ReadTransaction, task: TaskId, limit: usize) -> Result<(Vec<Record>, bool), ReadError> {
     let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
     let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
     let mut records = Vec::new();
-    for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)?.take(RECORDS_MAX) {
+    for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)? {
         let index = table::last_eight(row.map_err(Failure::from)?.0.value());
+        if records.len() == limit {
+            return Ok((records, true));
+        }
         records.extend(record(txn, index)?);
     }
-    Ok(records)
+    Ok((records, false))
 }
 
 /// A time from milliseconds; 1970 for one that is out of range.
 fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use crate::fixture::{road, store, task_id};
+
+    #[test]
+    fn a_timeline_that_is_cut_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(dir.path());
+        store.append(&road(2)).unwrap();
+        let txn = store.reader().begin().unwrap();
+        for (limit, cut) in [(2, true), (3, false)] {
+            let (records, more) = super::records_of(&txn, task_id(1), limit).unwrap();
+            assert_eq!((records.len(), more), (limit, cut));
+        }
+    }
 }

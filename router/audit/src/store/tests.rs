@@ -7,7 +7,8 @@ use tidegate_schemas::result::State;
 use crate::entry::{Gap, GapReason, Item};
 use crate::error::{AppendError, OpenError};
 use crate::fixture::{
-    CANARY, at, items, keys, master, result, review, road, seeded, store, task, task_id, verdict, work,
+    CANARY, at, cancel, items, keys, master, result, review, road, seeded, store, task, task_id, verdict,
+    work,
 };
 use crate::keys::MasterKey;
 use crate::leaf::{Flag, RecordKind, leaf_hash};
@@ -45,6 +46,23 @@ fn a_task_is_recorded_from_submission_to_result() {
     let status = reader.status().unwrap();
     assert_eq!((status.records, status.accepted, status.ended, status.open), (6, 2, 2, 0));
     assert!(reader.verify(Level::Full, &mut |_, _| {}).unwrap().is_ok());
+}
+
+#[test]
+fn what_a_producer_withdraws_raises_no_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let unknown = [cancel(7, 1), result(7, 1, "TASKS_acme:1", "canceled"), cancel(7, 2)];
+    assert_eq!(store.append(&items(unknown)).unwrap().anomalies, vec![]);
+    // The task itself comes after its withdrawal: it is accepted, and has ended.
+    assert_eq!(store.append(&items([task(7, 3)])).unwrap().anomalies, vec![]);
+    let status = store.reader().status().unwrap();
+    assert_eq!((status.accepted, status.ended, status.open, status.anomalies), (1, 1, 0, 0));
+    // Negative controls: a result of a task that nobody knows, and another than canceled of one that was only withdrawn.
+    let stray = [result(8, 2, "TASKS_acme:1", "canceled")];
+    assert_eq!(store.append(&items(stray)).unwrap().anomalies, vec![(4, Flag::Orphan)]);
+    let stray = [cancel(9, 4), result(9, 3, "TASKS_acme:4", "completed")];
+    assert_eq!(store.append(&items(stray)).unwrap().anomalies, vec![(6, Flag::Orphan)]);
 }
 
 #[test]

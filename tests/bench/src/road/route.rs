@@ -94,6 +94,8 @@ impl Routing {
             ticket_key_id: "bench".to_owned(),
             ticket_key_file: file,
             in_flight_max: IN_FLIGHT_MAX,
+            // The full road is measured with the recorder and without.
+            egress_needs_record: false,
         };
         let (bus, shutdown) = (cell.bus(Role::Router).await?, CancellationToken::new());
         let health = Health::new(Role::Router);
