@@ -10,6 +10,7 @@ pub mod life;
 mod control;
 mod judges;
 mod knowledge;
+mod poison;
 mod quota;
 mod room;
 mod run;
