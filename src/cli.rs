@@ -10,7 +10,8 @@ pub(crate) use operate::{
     VerdictArgs, VerifyArgs,
 };
 pub(crate) use produce::{
-    AgentCommand, Kind, ResultsArgs, Sensitivity, SubmitArgs, TaskCommand, TenantCommand, ToolCommand, Who,
+    AgentCommand, Kind, ResultsArgs, Sensitivity, Stakes, SubmitArgs, TaskCommand, TenantCommand,
+    ToolCommand, Who,
 };
 
 mod operate;

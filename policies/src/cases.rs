@@ -210,7 +210,6 @@ impl Case {
     /// Why the case is no valid task.
     pub fn request(&self, directory: &Directory) -> Result<(Task, Facts), String> {
         let now: Timestamp = NOW.parse().map_err(|_| "the cases' time is malformed".to_owned())?;
-        let kind = Name::new(self.kind.as_str()).map_err(|error| error.to_string())?;
         let body = json!({
             "input": self.input.clone().unwrap_or_else(|| self.usual_input()),
             "labels": self.labels,
@@ -222,7 +221,7 @@ impl Case {
         let message = Message {
             tenant: &self.tenant,
             agent: &self.agent,
-            kind: &kind,
+            kind: self.kind.as_str(),
             headers: &Headers::new(),
             payload: body.as_bytes(),
             position: &position,

@@ -11,6 +11,7 @@ mod control;
 mod egress;
 mod judges;
 mod knowledge;
+mod poison;
 mod quota;
 mod room;
 mod run;

@@ -189,7 +189,7 @@ impl Life {
             Ok(Subject::Task { tenant, agent, kind }) => {
                 let (stage, step) = match headers_refused {
                     Some(refused) => task::refused(&message, tenant, agent, refused, context),
-                    None => task::begin(&message, tenant, agent, kind, context),
+                    None => task::begin(&message, tenant, agent, &kind, context),
                 };
                 (Stage::Task(stage), step)
             }
@@ -204,6 +204,10 @@ impl Life {
             Ok(Subject::Verdict { queue, tenant, reviewer }) => {
                 let (stage, step) = verdict::begin(&message, queue, tenant, reviewer, context);
                 (Stage::Verdict(Box::new(stage)), step)
+            }
+            // The server lets an agent withdraw by any word; only a task's id leads somewhere.
+            _ if message.subject.starts_with("cancel.") => {
+                (Stage::Over, Step::dead(Code::InvalidField, "a withdrawal names a task by its id, a UUID"))
             }
             _ => (Stage::Over, Step::dead(Code::Unattributable, "no subject of the router's")),
         };

@@ -11,11 +11,9 @@ use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
 use tidegate_schemas::header::{self, Headers};
-use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::ids::Position;
 use tidegate_schemas::metric;
-use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{RESULTS, Subject};
-use tidegate_schemas::task::{Message, Task};
 use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -25,6 +23,7 @@ use crate::knowledge::Knowledge;
 use crate::life::{
     Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
 };
+use crate::poison;
 
 /// Delay before a message is taken up again after the bus failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -101,51 +100,8 @@ impl Handler for Shell {
     }
 
     fn poison(&self, message: &Inbound) -> Dead {
-        let dead =
-            Dead::new(Code::Poison, "the message made the router fail again and again; it was given up");
-        match Subject::parse(&message.subject) {
-            Ok(Subject::Task { tenant, agent, kind }) => {
-                let id = id_of(message, &tenant, &agent, &kind);
-                let error = ResultError {
-                    code: Code::Poison,
-                    message: "the task made the router fail again and again; it was given up".into(),
-                    retry_after_ms: None,
-                };
-                let result = TaskResult::ended(tenant, agent, id, State::Failed, error);
-                dead.with_result(id, result_message(&result, &message.position()))
-            }
-            _ => dead,
-        }
+        self.owned(poison::dead(message, Timestamp::now()))
     }
-}
-
-/// The id under which the record knows a task's message, read or not.
-fn id_of(message: &Inbound, tenant: &Name, agent: &Name, kind: &Name) -> TaskId {
-    let position = message.position();
-    let Ok(headers) = message.read_headers() else { return TaskId::from_position(&position) };
-    let read = Task::read(&Message {
-        tenant,
-        agent,
-        kind,
-        headers: &headers,
-        payload: &message.payload,
-        position: &position,
-        submitted: message.published,
-    });
-    read.map_or_else(|rejected| rejected.id, |task| task.id)
-}
-
-fn result_message(result: &TaskResult, cause: &Position) -> Outbound {
-    let base = Headers::new()
-        .with(header::CAUSE, cause.to_string())
-        .with(header::TASK, cause.to_string())
-        .with(header::TASK_ID, result.task.to_string())
-        .with(header::AGENT, result.agent.as_str());
-    let subject =
-        Subject::Result { tenant: result.tenant.clone(), agent: result.agent.clone(), task: result.task };
-    Outbound::new(subject.to_string(), serde_json::to_vec(result).unwrap_or_default())
-        .with_id(format!("{}/{}/{}/poison/0", result.tenant, result.agent, result.task))
-        .with_headers(result.headers(base, None))
 }
 
 impl Shell {
@@ -160,9 +116,7 @@ impl Shell {
         match self.perform(stored, refused, admitted).await {
             Ok(Disposition::Ack) => Verdict::Done,
             Ok(Disposition::Dead(refused)) => {
-                let mut dead = Dead::new(refused.code, refused.sentence);
-                dead.owner = Some(self.known.borrow().judges.bundle().owner().to_owned());
-                Verdict::Dead(Box::new(dead))
+                Verdict::Dead(Box::new(self.owned(Dead::new(refused.code, refused.sentence))))
             }
             Err(later) => {
                 let full = matches!(later, Later::Publish(PublishError::Full { .. }));
@@ -171,6 +125,11 @@ impl Shell {
                 Verdict::Retry { after: if full { FULL_AFTER } else { RETRY_AFTER } }
             }
         }
+    }
+
+    /// The same, with whom to ask: the owner of the bundle in force.
+    fn owned(&self, dead: Dead) -> Dead {
+        Dead { owner: Some(self.known.borrow().judges.bundle().owner().to_owned()), ..dead }
     }
 
     async fn perform(
@@ -280,19 +239,23 @@ impl Handler for ControlShell {
                     Verdict::Dead(dead) => Verdict::Dead(Box::new(Dead { about: Some(about), ..*dead })),
                     // Acts come one after the other: the next one, which may switch a lane off, must not wait for this.
                     Verdict::Retry { .. } => {
-                        let dead = Dead::new(Code::Internal, control::NOT_NOW);
+                        let dead = self.shell.owned(Dead::new(Code::Internal, control::NOT_NOW));
                         Verdict::Dead(Box::new(Dead { about: Some(about), ..dead }))
                     }
                 }
             }
             Err(ControlError::Refused(refused)) => {
-                Verdict::Dead(Box::new(Dead::new(refused.code, refused.sentence)))
+                Verdict::Dead(Box::new(self.shell.owned(Dead::new(refused.code, refused.sentence))))
             }
             Err(error) => {
                 tracing::warn!(event = %message.position(), %error, "Put an operator's act off.");
                 Verdict::Retry { after: RETRY_AFTER }
             }
         }
+    }
+
+    fn poison(&self, message: &Inbound) -> Dead {
+        self.shell.poison(message)
     }
 }
 

@@ -52,7 +52,7 @@ pub fn read(headers: &Headers) -> Result<Told, Refused> {
         Some(text) => Some(text.parse().map_err(|_| bad("ce-expirytime", "an RFC 3339 time"))?),
     };
     Ok(Told {
-        id: headers.get("ce-id").map(str::to_owned),
+        id: headers.get(header::ID).map(str::to_owned),
         workflow,
         expiry,
         trace: headers.get(header::TRACEPARENT).and_then(|text| text.parse().ok()),

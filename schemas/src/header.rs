@@ -23,6 +23,8 @@ pub const TICKET: &str = "tidegate-ticket";
 pub const OUTPUT: &str = "tidegate-output";
 /// Salt of the payload's digest, hexadecimal.
 pub const SALT: &str = "tidegate-salt";
+/// Id of a task, as its producer names it (CloudEvents).
+pub const ID: &str = "ce-id";
 /// Reply token that the producer chose.
 pub const REPLY: &str = "tidegate-reply";
 /// When the task must have ended, RFC 3339.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, REPLY_TOKEN_BYTES_MAX};
+use crate::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, REPLY_TOKEN_BYTES_MAX, TOKEN_BYTES_MAX};
 
 /// Why a text is not an identifier. Carries the rule, never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +101,11 @@ fn is_identifier(text: &str) -> bool {
     (1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
+fn is_subject_token(text: &str) -> bool {
+    (1..=TOKEN_BYTES_MAX).contains(&text.len())
+        && !text.contains(|c: char| matches!(c, '.' | '*' | '>') || c.is_whitespace() || c.is_control())
+}
+
 fn is_token(text: &str) -> bool {
     (1..=REPLY_TOKEN_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -112,6 +117,13 @@ text_id!(
     "a name",
     "1 to 64 characters of a-z, 0-9, `-` and `_`, starting with a letter or digit",
     is_name
+);
+text_id!(
+    /// A word of a producer that is one subject token, whatever it says.
+    Token,
+    "a subject token",
+    "1 to 4,096 bytes without spaces, `.`, `*` and `>`",
+    is_subject_token
 );
 text_id!(
     /// An opaque identifier of a producer: workflow, session, external task id, data subject.
@@ -141,6 +153,18 @@ impl TaskId {
     #[must_use]
     pub fn from_external(tenant: &Name, agent: &Name, external: &Identifier) -> Self {
         Self(Uuid::new_v5(&Self::DERIVED, format!("external {tenant} {agent} {external}").as_bytes()))
+    }
+
+    /// The id for what a producer calls its task: a UUID is the id; another identifier is kept, and the id derived from it.
+    ///
+    /// # Errors
+    /// [`BadId`] when it is neither.
+    pub fn named(tenant: &Name, agent: &Name, text: &str) -> Result<(Self, Option<Identifier>), BadId> {
+        if let Ok(id) = text.parse() {
+            return Ok((id, None));
+        }
+        let external = Identifier::new(text)?;
+        Ok((Self::from_external(tenant, agent, &external), Some(external)))
     }
 
     /// The id for a task that names none, from where its message stands.

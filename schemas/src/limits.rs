@@ -12,6 +12,8 @@ pub const HEADERS_BYTES_MAX: usize = 8 * 1024;
 pub const HEADERS_COUNT_MAX: usize = 64;
 /// A name used as a subject token (tenant, agent, pool, …), bytes.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Any token of a subject, bytes; the server takes no longer subject.
+pub const TOKEN_BYTES_MAX: usize = 4_096;
 /// A free identifier (workflow, session, external id), bytes.
 pub const IDENTIFIER_BYTES_MAX: usize = 128;
 /// A reply token, bytes.

@@ -94,6 +94,21 @@ impl State {
         }
     }
 
+    /// The state that a word names.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [
+            Self::Submitted,
+            Self::Working,
+            Self::InputRequired,
+            Self::Completed,
+            Self::Failed,
+            Self::Canceled,
+            Self::Rejected,
+        ];
+        all.into_iter().find(|state| state.as_str() == word)
+    }
+
     /// Whether nothing follows it.
     #[must_use]
     pub fn is_terminal(self) -> bool {

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BadId, Name, ReplyToken, TaskId};
+use crate::ids::{BadId, Name, ReplyToken, TaskId, Token};
 
 /// Stream of steps.
 pub const STEPS: &str = "STEPS";
@@ -93,7 +93,7 @@ pub enum Subject {
         /// Who asks.
         agent: Name,
         /// The kind token.
-        kind: Name,
+        kind: Token,
     },
     /// `cancel.<tenant>.<agent>.<task>`.
     Cancel {
@@ -190,7 +190,7 @@ impl Subject {
         let tokens: Vec<&str> = subject.splitn(8, '.').collect();
         Ok(match *tokens.as_slice() {
             ["task", tenant, agent, kind] => {
-                Self::Task { tenant: name(tenant)?, agent: name(agent)?, kind: name(kind)? }
+                Self::Task { tenant: name(tenant)?, agent: name(agent)?, kind: Token::new(kind)? }
             }
             ["cancel", tenant, agent, task] => {
                 Self::Cancel { tenant: name(tenant)?, agent: name(agent)?, task: task.parse()? }

@@ -87,8 +87,8 @@ pub struct Message<'a> {
     pub tenant: &'a Name,
     /// Agent of the subject.
     pub agent: &'a Name,
-    /// Kind of the subject.
-    pub kind: &'a Name,
+    /// Kind token of the subject, whatever it says.
+    pub kind: &'a str,
     /// Its headers.
     pub headers: &'a Headers,
     /// Its payload.
@@ -182,19 +182,60 @@ pub struct Rejected {
     pub refused: Refused,
 }
 
+/// Under which id a producer waits, and where: all that an answer needs.
+#[derive(Debug, Default)]
+struct Address {
+    id: Option<String>,
+    reply: Option<ReplyToken>,
+}
+
+impl Address {
+    fn of_headers(headers: &Headers) -> Self {
+        Self {
+            id: headers.get(header::ID).map(str::to_owned),
+            reply: headers.get(header::REPLY).and_then(|token| ReplyToken::new(token).ok()),
+        }
+    }
+
+    /// What a body says that is JSON within the limits, and no envelope.
+    fn of_no_envelope(payload: &[u8], why: Code) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Lenient<'a> {
+            #[serde(borrow, default)]
+            id: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            reply: Option<&'a RawValue>,
+        }
+        // Any other refusal means that size, depth, text or keys are not what a reader may trust.
+        if why != Code::InvalidField {
+            return Self::default();
+        }
+        let said: Lenient<'_> = serde_json::from_slice(payload).unwrap_or_default();
+        let text = |value: Option<&RawValue>| {
+            value.and_then(|value| serde_json::from_str::<String>(value.get()).ok())
+        };
+        Self { id: text(said.id), reply: text(said.reply).and_then(|token| ReplyToken::new(token).ok()) }
+    }
+}
+
 impl Task {
     /// Reads a task's message.
     ///
     /// # Errors
     /// [`Rejected`] with the code and sentence for the producer, and the id to answer under.
     pub fn read(message: &Message<'_>) -> Result<Self, Rejected> {
-        let told = cloudevent::read(message.headers);
-        let mut reply = message.headers.get(header::REPLY).and_then(|t| ReplyToken::new(t).ok());
-        let mut named = told.as_ref().ok().and_then(|t| t.id.clone());
-        let result = told.and_then(|told| {
-            let wire: TaskWire = json::read(message.payload, TASK_BYTES_MAX)?;
-            reply = wire.reply.clone().or(reply.take());
-            named = agree(wire.id.clone(), named.take(), "id")?;
+        let wire = json::read::<TaskWire>(message.payload, TASK_BYTES_MAX);
+        let said = match &wire {
+            Ok(wire) => Address { id: wire.id.clone(), reply: wire.reply.clone() },
+            Err(refused) => Address::of_no_envelope(message.payload, refused.code),
+        };
+        let asked = Address::of_headers(message.headers);
+        let reply = said.reply.or(asked.reply);
+        let agreed = agree(said.id, asked.id, "id");
+        let named = agreed.clone().unwrap_or_default();
+        let result = cloudevent::read(message.headers).and_then(|told| {
+            let wire = wire?;
+            agreed?;
             Self::assemble(message, wire, told, named.as_deref(), reply.clone())
         });
         result.map_err(|refused| {
@@ -214,10 +255,10 @@ impl Task {
         if wire.schema_version != 1 {
             return Err(field("`schema_version` must be 1"));
         }
-        same(wire.tenant.as_deref(), message.tenant, "tenant")?;
-        same(wire.agent.as_deref(), message.agent, "agent")?;
+        same(wire.tenant.as_deref(), message.tenant.as_str(), "tenant")?;
+        same(wire.agent.as_deref(), message.agent.as_str(), "agent")?;
         same(wire.kind.as_deref(), message.kind, "kind")?;
-        let kind = Kind::parse(message.kind.as_str())?;
+        let kind = Kind::parse(message.kind)?;
         let input = Input::read(kind, wire.input.get())?;
         let labels = told.labels(wire.labels)?;
         labels.check()?;
@@ -268,23 +309,17 @@ fn subject_of(id: TaskId) -> Result<Identifier, Refused> {
     Identifier::new(format!("task:{id}")).map_err(|error| field(error.to_string()))
 }
 
-/// A UUID is the task's id; another identifier is kept, and the id derived from it.
 fn identify(message: &Message<'_>, named: Option<&str>) -> Result<(TaskId, Option<Identifier>), Refused> {
     match named {
         None => Ok((TaskId::from_position(message.position), None)),
-        Some(text) => match text.parse() {
-            Ok(id) => Ok((id, None)),
-            Err(_) => {
-                let external = Identifier::new(text).map_err(|error| field(format!("`id`: {error}")))?;
-                Ok((TaskId::from_external(message.tenant, message.agent, &external), Some(external)))
-            }
-        },
+        Some(text) => TaskId::named(message.tenant, message.agent, text)
+            .map_err(|error| field(format!("`id`: {error}"))),
     }
 }
 
-fn same(said: Option<&str>, authorised: &Name, what: &str) -> Result<(), Refused> {
+fn same(said: Option<&str>, authorised: &str, what: &str) -> Result<(), Refused> {
     match said {
-        Some(said) if said != authorised.as_str() => Err(Refused::new(
+        Some(said) if said != authorised => Err(Refused::new(
             Code::IdentityMismatch,
             format!("the body's `{what}` is not the subject's; leave it out"),
         )),

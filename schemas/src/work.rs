@@ -71,6 +71,12 @@ impl Hop {
         }
     }
 
+    /// The same, under a span of its own within the trace.
+    #[must_use]
+    pub fn child(self, span: u64) -> Self {
+        Self { trace: self.trace.map(|trace| trace.child(span)), ..self }
+    }
+
     /// The headers of a message that is this hop, caused by the message at `cause`.
     #[must_use]
     pub fn headers(&self, cause: &Position) -> Headers {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::ids::Name;
 
 /// On whose behalf.
 #[derive(Debug, Clone, Args)]
@@ -32,6 +32,32 @@ pub(crate) enum Sensitivity {
     Restricted,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Stakes {
+    Low,
+    Medium,
+    High,
+}
+
+/// What a whole envelope says itself.
+const SAID_BY_BODY: [&str; 15] = [
+    "text",
+    "sensitivity",
+    "category",
+    "regulation",
+    "residency",
+    "consent",
+    "purpose",
+    "stakes",
+    "schema",
+    "classes",
+    "max_tokens",
+    "temperature",
+    "seed",
+    "deadline_s",
+    "batch",
+];
+
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   tidegate submit chat 'Name three rivers' --sensitivity public
@@ -44,8 +70,8 @@ pub(crate) struct SubmitArgs {
     pub(crate) kind: Kind,
     /// The text; for embed each argument is one text.
     pub(crate) text: Vec<String>,
-    /// Task envelope from a file instead, - for standard input.
-    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    /// Task envelope from a file instead, - for standard input; input, labels, limits and class are the envelope's then.
+    #[arg(long, value_name = "FILE", conflicts_with_all = SAID_BY_BODY)]
     pub(crate) body: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) who: Who,
@@ -67,9 +93,9 @@ pub(crate) struct SubmitArgs {
     /// What the work is for.
     #[arg(long)]
     pub(crate) purpose: Option<Name>,
-    /// What is at stake: low, medium or high.
-    #[arg(long, default_value = "low")]
-    pub(crate) stakes: String,
+    /// What is at stake.
+    #[arg(long, value_enum, default_value_t = Stakes::Low)]
+    pub(crate) stakes: Stakes,
     /// Task id: a UUID, or any identifier.
     #[arg(long)]
     pub(crate) id: Option<String>,
@@ -97,7 +123,7 @@ pub(crate) struct SubmitArgs {
     /// Nobody waits for it.
     #[arg(long)]
     pub(crate) batch: bool,
-    /// Print tokens while they come.
+    /// Print tokens while they come; an envelope from a file asks for them by its `stream`.
     #[arg(long)]
     pub(crate) stream: bool,
     /// Return once the task is accepted.
@@ -109,15 +135,15 @@ pub(crate) struct SubmitArgs {
 pub(crate) enum TaskCommand {
     /// Its state, decision and result; exit status 2 while it has none.
     Get {
-        /// Task id.
-        id: TaskId,
+        /// Task id: a UUID, or the identifier that it was submitted with.
+        id: String,
         #[command(flatten)]
         who: Who,
     },
     /// Withdraw it.
     Cancel {
-        /// Task id.
-        id: TaskId,
+        /// Task id: a UUID, or the identifier that it was submitted with.
+        id: String,
         #[command(flatten)]
         who: Who,
     },

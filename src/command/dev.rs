@@ -17,7 +17,7 @@ use tidegate_bus::{CancellationToken, Role as BusRole};
 use tidegate_policies::Bundle;
 
 use super::supervise::{self, Role};
-use super::{create, policy, provision, roles};
+use super::{create, directory, policy, provision, roles};
 use crate::cell::{Cell, Running, RunningRole, replace};
 use crate::cli::{DevArgs, Global};
 use crate::{models, output};
@@ -305,11 +305,9 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
 pub(super) fn commands(cell: &Cell) {
     let seed = cell.identities().join("agent.acme.helpdesk.nk");
     let (dir, tidegate) = (cell.dir.display(), program());
-    output::line(format!(
-        "publish:  nats --server {} --nkey {} pub task.helpdesk.chat '{{\"labels\":{{\"sensitivity\":\"public\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
-        cell.config.url,
-        seed.display()
-    ));
+    let [listen, publish] = directory::by_nats(&cell.config.url, &seed, "helpdesk", "public");
+    output::line(format!("listen:   {listen}"));
+    output::line(format!("publish:  {publish}"));
     output::line(format!(
         "submit:   {tidegate} --cell {dir} submit chat 'What is a tide?' --sensitivity public"
     ));

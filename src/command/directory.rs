@@ -1,6 +1,7 @@
 //! `tidegate tenant|agent|tool`: the directory's next version, on record first, then in force.
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tidegate_bus::accounts::{self, Identities};
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, DIRECTORY_BUCKET};
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
+use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 
 use super::{act, create, policy, provision, supervise};
@@ -109,15 +111,23 @@ pub(super) async fn agent(global: &Global, command: AgentCommand) -> Result<Exit
     })
     .await?;
     let seed = cell.seed(&Identity::Agent { tenant, agent: name.clone() });
-    credentials(
-        global,
-        &seed,
-        &format!(
-            "nats --server {} --nkey {} pub task.{name}.chat '{{\"labels\":{{\"sensitivity\":\"internal\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
-            cell.config.url,
-            seed.display()
-        ),
-    )
+    let [listen, publish] = by_nats(&cell.config.url, &seed, name.as_str(), "internal");
+    if !global.json {
+        output::line(format!("answers come here: {listen}"));
+    }
+    credentials(global, &seed, &publish)
+}
+
+/// Lines for the `nats` tool: one that hears every answer to an agent, and one that submits a task. The token stands in a
+/// header, so that a task which cannot be read is answered as well.
+pub(super) fn by_nats(url: &str, seed: &Path, agent: &str, sensitivity: &str) -> [String; 2] {
+    let nats = format!("nats --server {url} --nkey {}", seed.display());
+    let body = json!({ "labels": { "sensitivity": sensitivity },
+                       "input": { "messages": [{ "role": "user", "content": "Hello" }] } });
+    [
+        format!("{nats} sub 'reply.{agent}.>'"),
+        format!("{nats} pub task.{agent}.chat -H {}:hello '{body}'", header::REPLY),
+    ]
 }
 
 pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCode> {
@@ -172,7 +182,7 @@ fn told(global: &Global, sentence: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn credentials(global: &Global, seed: &std::path::Path, line: &str) -> Result<ExitCode> {
+fn credentials(global: &Global, seed: &Path, line: &str) -> Result<ExitCode> {
     if global.json {
         output::json(&json!({ "nkey_seed_file": seed, "line": line }))?;
     } else {

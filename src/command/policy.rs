@@ -231,7 +231,7 @@ async fn explained(
     let task = Task::read(&Message {
         tenant: &who.tenant,
         agent: &who.agent,
-        kind,
+        kind: kind.as_str(),
         headers: &Headers::new(),
         payload: &payload,
         position: &Position::new("TASKS_explain", 1),

@@ -1,57 +1,75 @@
 //! `tidegate submit`: a task in, its decision, its tokens and its result out, as an agent sees them.
 
-use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tidegate_bus::{Bus, CoreMessage, CoreStream, Identity, Outbound};
-use tidegate_schemas::decision::Outcome;
-use tidegate_schemas::ids::{Identifier, Name, TaskId};
-use tidegate_schemas::limits::TASK_BYTES_MAX;
+use tidegate_schemas::decision::{Decision, Outcome};
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::TaskId;
 use tidegate_schemas::live::{Delta, Transition};
 use tidegate_schemas::result::{Output, State, TaskResult};
+use tidegate_schemas::subject::RESULTS;
 use uuid::Uuid;
 
 use crate::cell::Cell;
-use crate::cli::{Global, Kind, Sensitivity, SubmitArgs, Who};
+use crate::cli::{Global, SubmitArgs, Who};
 use crate::output;
+use envelope::Envelope;
+
+mod envelope;
 
 /// How long after the deadline a result is waited for.
 const GRACE: Duration = Duration::from_secs(15);
+/// Between two looks for the result of a task that somebody else waits for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the router's word of its decision may come after the worker's of the result.
+const WORD: Duration = Duration::from_millis(300);
 
 pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
+    let task = Envelope::of(&args)?;
+    let (id, agent) = (task.id, &args.who.agent);
     let token = Uuid::new_v4().simple().to_string();
-    let (id, body) = body(&args, &token)?;
     let bus = connect(&cell, &args.who).await?;
-    let agent = &args.who.agent;
-    let mut replies = bus.subscribe_core(&format!("reply.{agent}.{token}")).await?;
-    let mut states = bus.subscribe_core(&format!("state.{agent}.{id}")).await?;
-    let mut deltas = bus.subscribe_core(&format!("delta.{agent}.{id}")).await?;
-    let kind = kind_word(args.kind);
-    let message = Outbound::new(format!("task.{agent}.{kind}"), serde_json::to_vec(&body)?)
-        .with_id(id.to_string())
-        .with_headers(tidegate_schemas::header::Headers::new().with("content-type", "application/json"));
+    let replies = bus.subscribe_core(&format!("reply.{agent}.{token}")).await?;
+    let states = bus.subscribe_core(&format!("state.{agent}.{id}")).await?;
+    let deltas = bus.subscribe_core(&format!("delta.{agent}.{id}")).await?;
+    // In headers, so that what is wrong with the envelope is answered too.
+    let headers = Headers::new()
+        .with("content-type", "application/json")
+        .with(header::ID, task.named.clone())
+        .with(header::REPLY, token);
+    let subject = format!("task.{agent}.{}", envelope::kind_word(args.kind));
+    let message = Outbound::new(subject, task.payload.clone()).with_id(task.msg_id()).with_headers(headers);
     let accepted = bus.publish(message).await.context("submitting the task")?;
     if args.no_wait {
         return accepted_only(global, id, accepted.duplicate);
     }
     if !global.json {
-        let again = if accepted.duplicate { " (known already)" } else { "" };
+        let again =
+            if accepted.duplicate { " (known already; here is what becomes of the first)" } else { "" };
         output::note(format!("task {id} accepted{again}"));
     }
-    let wait = Duration::from_secs(args.deadline_s) + GRACE;
-    let ended =
-        tokio::time::timeout(wait, follow(global, &args, &mut replies, &mut states, &mut deltas)).await;
+    let wait = task.deadline + GRACE;
+    let streams = args.stream && !global.json;
+    let told = !global.json;
+    let result = format!("result.{agent}.{id}");
+    let again = accepted.duplicate;
+    let mut ear =
+        Ear { bus, result, replies, states, deltas, streams, told, again, decided: None, streamed: false };
+    let ended = match tokio::time::timeout(wait, ear.follow()).await {
+        Ok(result) => Some(result?),
+        // A reply is told once; the result itself may be there all the same.
+        Err(_) => ear.stored().await?,
+    };
     match ended {
-        Ok(result) => show(global, &args, &result?),
-        Err(_) => {
-            bail!("no result within {} s; ask `tidegate task get {id}` later", wait.as_secs())
-        }
+        Some(result) => show(global, &ear, &result),
+        None => not_ended(global, id, wait),
     }
 }
 
@@ -69,58 +87,145 @@ fn accepted_only(global: &Global, id: TaskId, duplicate: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn follow(
-    global: &Global,
-    args: &SubmitArgs,
-    replies: &mut CoreStream,
-    states: &mut CoreStream,
-    deltas: &mut CoreStream,
-) -> Result<TaskResult> {
-    loop {
-        tokio::select! {
-            biased;
-            Some(message) = deltas.next(), if args.stream && !global.json => piece(&message),
-            Some(message) = states.next() => if !global.json { transition(&message) },
-            reply = replies.next() => {
-                let message = reply.context("the connection closed before the result came")?;
-                return serde_json::from_slice(&message.payload).context("reading the result");
+fn not_ended(global: &Global, id: TaskId, wait: Duration) -> Result<ExitCode> {
+    if global.json {
+        output::json(&json!({ "task": id, "state": null }))?;
+    } else {
+        output::note(format!("no result within {} s; ask `tidegate task get {id}` later", wait.as_secs()));
+    }
+    Ok(ExitCode::from(2))
+}
+
+/// What was decided, and why.
+struct Decided {
+    outcome: Outcome,
+    sentence: String,
+}
+
+/// Hears of one task.
+struct Ear {
+    bus: Bus,
+    /// Subject of the result.
+    result: String,
+    replies: CoreStream,
+    states: CoreStream,
+    deltas: CoreStream,
+    /// Whether pieces are printed as they come.
+    streams: bool,
+    /// Whether transitions are.
+    told: bool,
+    /// The task was sent before: its result goes where the first one waits.
+    again: bool,
+    decided: Option<Decided>,
+    /// Whether pieces were printed.
+    streamed: bool,
+}
+
+// === impl Ear ===
+
+impl Ear {
+    async fn follow(&mut self) -> Result<TaskResult> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                Some(message) = self.deltas.next(), if self.streams => self.streamed |= piece(&message),
+                Some(message) = self.states.next() => self.transition(&message),
+                reply = self.replies.next() => {
+                    let message = reply.context("the connection closed before the result came")?;
+                    let result = serde_json::from_slice(&message.payload).context("reading the result")?;
+                    let of = |(name, value): &(String, String)| (name == header::DECISION).then(|| value.clone());
+                    self.decision(message.headers.iter().find_map(of).as_deref());
+                    self.hear_out(&result).await;
+                    return Ok(result);
+                }
+                _ = look.tick(), if self.again => if let Some(result) = self.stored().await? {
+                    return Ok(result);
+                },
             }
+        }
+    }
+
+    /// The result as its stream holds it.
+    async fn stored(&mut self) -> Result<Option<TaskResult>> {
+        let stored =
+            self.bus.last_for_subject(RESULTS, &self.result).await.context("asking for the result")?;
+        let Some(stored) = stored else { return Ok(None) };
+        self.decision(stored.header(header::DECISION));
+        Ok(Some(serde_json::from_slice(&stored.payload).context("reading the result")?))
+    }
+
+    fn transition(&mut self, message: &CoreMessage) {
+        let Ok(now) = serde_json::from_slice::<Transition<'_>>(&message.payload) else { return };
+        if let (Some(outcome), Some(sentence)) = (now.outcome, &now.sentence) {
+            self.decided = Some(Decided { outcome, sentence: sentence.to_string() });
+        }
+        if now.state.is_terminal() || !self.told {
+            return;
+        }
+        let place = now.destination.map(|d| format!(" → {d}")).unwrap_or_default();
+        let outcome = now.outcome.map_or("", Outcome::as_str);
+        output::note(format!(
+            "{}: {outcome}{place}: {}",
+            now.state.as_str(),
+            now.sentence.unwrap_or_default()
+        ));
+    }
+
+    /// A result of the router's own carries its decision.
+    fn decision(&mut self, header: Option<&str>) {
+        if let Some(decision) = header.and_then(|text| serde_json::from_str::<Decision>(text).ok()) {
+            self.decided = Some(Decided { outcome: decision.outcome, sentence: decision.sentence });
+        }
+    }
+
+    /// Router and worker tell on connections of their own, so a decision may be told after its result.
+    async fn hear_out(&mut self, result: &TaskResult) {
+        let until = tokio::time::Instant::now() + WORD;
+        while self.decided.is_none() && result.decision.is_some() {
+            let Ok(Some(message)) = tokio::time::timeout_at(until, self.states.next()).await else { return };
+            self.transition(&message);
         }
     }
 }
 
-fn piece(message: &CoreMessage) {
-    if let Ok(delta) = serde_json::from_slice::<Delta<'_>>(&message.payload) {
-        output::piece(&delta.text);
-    }
+/// Prints a piece; says whether there was something to print.
+fn piece(message: &CoreMessage) -> bool {
+    let Ok(delta) = serde_json::from_slice::<Delta<'_>>(&message.payload) else { return false };
+    output::piece(&output::visible(&delta.text));
+    !delta.text.is_empty()
 }
 
-fn transition(message: &CoreMessage) {
-    let Ok(now) = serde_json::from_slice::<Transition<'_>>(&message.payload) else { return };
-    if now.state.is_terminal() {
-        return;
-    }
-    let place = now.destination.map(|d| format!(" → {d}")).unwrap_or_default();
-    let outcome = now.outcome.map_or("", Outcome::as_str);
-    output::note(format!("{}: {outcome}{place}: {}", now.state.as_str(), now.sentence.unwrap_or_default()));
+/// A result with the decision behind it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    result: &'a TaskResult,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentence: Option<&'a str>,
 }
 
-fn show(global: &Global, args: &SubmitArgs, result: &TaskResult) -> Result<ExitCode> {
+fn show(global: &Global, ear: &Ear, result: &TaskResult) -> Result<ExitCode> {
     let code = if result.state == State::Completed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if global.json {
-        output::json(result)?;
+        let outcome = ear.decided.as_ref().map(|decided| decided.outcome);
+        let sentence = ear.decided.as_ref().map(|decided| decided.sentence.as_str());
+        output::json(&Shown { result, outcome, sentence })?;
         return Ok(code);
     }
+    let print = |text: &str| output::line(output::visible(text));
     match (&result.output, &result.error) {
         (Some(Output::Text { text, tool_calls, .. }), _) => {
             // What was streamed stands there already.
-            output::line(if args.stream { "" } else { text.expose() });
+            print(if ear.streamed { "" } else { text.expose() });
             for call in tool_calls {
-                output::line(call.expose().to_string());
+                print(&call.expose().to_string());
             }
         }
-        (Some(Output::Json { value }), _) => output::line(value.expose().to_string()),
-        (Some(Output::Class { class }), _) => output::line(class.expose()),
+        (Some(Output::Json { value }), _) => print(&value.expose().to_string()),
+        (Some(Output::Class { class }), _) => print(class.expose()),
         (Some(Output::Embeddings { vectors }), _) => {
             for vector in vectors {
                 output::line(serde_json::to_string(vector)?);
@@ -142,103 +247,4 @@ fn show(global: &Global, args: &SubmitArgs, result: &TaskResult) -> Result<ExitC
         result.task
     ));
     Ok(code)
-}
-
-pub(crate) fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Chat => "chat",
-        Kind::Extract => "extract",
-        Kind::Classify => "classify",
-        Kind::Embed => "embed",
-    }
-}
-
-/// The envelope, and the id that it will have.
-fn body(args: &SubmitArgs, token: &str) -> Result<(TaskId, Value)> {
-    let mut body = match &args.body {
-        Some(path) => from_file(path)?,
-        None => json!({ "input": input(args)?, "labels": labels(args),
-                        "limits": { "deadline_ms": args.deadline_s * 1_000 },
-                        "class": if args.batch { "batch" } else { "interactive" } }),
-    };
-    let fields = body.as_object_mut().context("the task must be a JSON object")?;
-    if let Some(workflow) = &args.workflow {
-        fields.insert("workflow".into(), json!(workflow));
-    }
-    fields.insert("reply".into(), json!(token));
-    let named = args.id.clone().or_else(|| fields.get("id").and_then(Value::as_str).map(str::to_owned));
-    let named = named.unwrap_or_else(|| Uuid::now_v7().to_string());
-    let id = task_id(&args.who.tenant, &args.who.agent, &named)?;
-    fields.insert("id".into(), json!(named));
-    Ok((id, body))
-}
-
-/// The task id for what a producer calls it.
-pub(crate) fn task_id(tenant: &Name, agent: &Name, named: &str) -> Result<TaskId> {
-    if let Ok(id) = named.parse() {
-        return Ok(id);
-    }
-    Ok(TaskId::from_external(tenant, agent, &Identifier::new(named).context("--id")?))
-}
-
-fn from_file(path: &std::path::Path) -> Result<Value> {
-    let mut text = String::new();
-    if path.as_os_str() == "-" {
-        let limit = TASK_BYTES_MAX as u64 + 1;
-        std::io::stdin().take(limit).read_to_string(&mut text).context("reading standard input")?;
-    } else {
-        text = std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
-    }
-    serde_json::from_str(&text).context("the task is not JSON")
-}
-
-fn input(args: &SubmitArgs) -> Result<Value> {
-    if args.text.is_empty() {
-        bail!("give the text, or a whole envelope with --body");
-    }
-    let text = args.text.join(" ");
-    Ok(match args.kind {
-        Kind::Chat => {
-            let mut sampling = serde_json::Map::new();
-            let settings = [
-                ("max_tokens", args.max_tokens.map(|v| json!(v))),
-                ("temperature", args.temperature.map(|v| json!(v))),
-                ("seed", args.seed.map(|v| json!(v))),
-            ];
-            sampling.extend(settings.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), v))));
-            json!({ "messages": [{ "role": "user", "content": text }], "sampling": sampling, "stream": args.stream })
-        }
-        Kind::Extract => {
-            let path = args.schema.as_ref().context("an extraction needs --schema FILE")?;
-            let mut input = json!({ "text": text, "schema": from_file(path)? });
-            if let (Some(tokens), Some(fields)) = (args.max_tokens, input.as_object_mut()) {
-                fields.insert("max_tokens".into(), json!(tokens));
-            }
-            input
-        }
-        Kind::Classify => json!({ "text": text, "classes": args.classes }),
-        Kind::Embed => json!({ "texts": args.text }),
-    })
-}
-
-fn labels(args: &SubmitArgs) -> Value {
-    let sensitivity = match args.sensitivity {
-        Sensitivity::Public => "public",
-        Sensitivity::Internal => "internal",
-        Sensitivity::Confidential => "confidential",
-        Sensitivity::Restricted => "restricted",
-    };
-    let set = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<_>>();
-    let mut labels = json!({
-        "sensitivity": sensitivity,
-        "categories": set(&args.category),
-        "regulations": set(&args.regulation),
-        "residency": set(&args.residency),
-        "consent": set(&args.consent),
-        "stakes": args.stakes,
-    });
-    if let (Some(purpose), Some(fields)) = (&args.purpose, labels.as_object_mut()) {
-        fields.insert("purpose".into(), json!(purpose));
-    }
-    labels
 }

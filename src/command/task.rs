@@ -4,35 +4,40 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use tidegate_audit::leaf::DecisionLeaf;
+use tidegate_audit::read::Timeline;
 use tidegate_bus::Outbound;
-use tidegate_schemas::ids::{Name, TaskId};
-use tidegate_schemas::result::TaskResult;
+use tidegate_schemas::ids::TaskId;
+use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::RESULTS;
 
 use super::audit::words;
 use super::record::Record;
 use super::{results, submit};
 use crate::cell::Cell;
-use crate::cli::{Global, TaskCommand};
+use crate::cli::{Global, TaskCommand, Who};
 use crate::output;
 
 pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     match command {
         TaskCommand::Get { id, who } => {
+            let id = named(&who, &id)?;
             let bus = submit::connect(&cell, &who).await?;
             let subject = format!("result.{}.{id}", who.agent);
             let stored = bus.last_for_subject(RESULTS, &subject).await.context("asking for the result")?;
             match stored {
                 Some(stored) => {
                     let result = serde_json::from_slice(&stored.payload).context("reading the result")?;
-                    let decided = decided(&cell, who.tenant, id).await;
+                    let known = standing(&cell, &who, id).await.ok().flatten();
+                    let decided = known.as_ref().and_then(decision).map(words::decision);
                     ended(global, &result, decided.as_deref())
                 }
-                None => open(global, id),
+                None => open(global, standing(&cell, &who, id).await, id),
             }
         }
         TaskCommand::Cancel { id, who } => {
+            let id = named(&who, &id)?;
             let bus = submit::connect(&cell, &who).await?;
             let message = Outbound::new(format!("cancel.{}.{id}", who.agent), Vec::new())
                 .with_id(format!("cancel/{}/{id}", who.agent));
@@ -47,11 +52,19 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
     }
 }
 
-/// The last decision about it, in one line, where the record can be asked.
-async fn decided(cell: &Cell, tenant: Name, id: TaskId) -> Option<String> {
-    let timelines = Record::open(cell).await.ok()?.task(Some(tenant), id).await.ok()?;
-    let records = timelines.into_iter().flat_map(|timeline| timeline.records);
-    records.filter_map(|record| record.leaf.decision).next_back().map(|decision| words::decision(&decision))
+fn named(who: &Who, id: &str) -> Result<TaskId> {
+    Ok(TaskId::named(&who.tenant, &who.agent, id).context("the id")?.0)
+}
+
+/// What the record knows of it; an error where it cannot be asked.
+async fn standing(cell: &Cell, who: &Who, id: TaskId) -> Result<Option<Timeline>> {
+    let timelines = Record::open(cell).await?.task(Some(who.tenant.clone()), id).await?;
+    Ok(timelines.into_iter().find(|timeline| timeline.agent == who.agent))
+}
+
+/// The last decision about it.
+fn decision(timeline: &Timeline) -> Option<&DecisionLeaf> {
+    timeline.records.iter().filter_map(|record| record.leaf.decision.as_ref()).next_back()
 }
 
 fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<ExitCode> {
@@ -84,12 +97,38 @@ fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(global: &Global, id: TaskId) -> Result<ExitCode> {
-    let sentence = "no result yet, or no such task; `tidegate audit task` shows where it stands";
+/// A task that has no result in its stream.
+fn open(global: &Global, standing: Result<Option<Timeline>>, id: TaskId) -> Result<ExitCode> {
+    let timeline = match standing {
+        Ok(Some(timeline)) => timeline,
+        unknown => {
+            let sentence = match unknown {
+                Ok(_) => "no such task on record; one is recorded moments after it was accepted",
+                Err(_) => "no result yet, or no such task; the record, which would know, cannot be asked",
+            };
+            if global.json {
+                output::json(&json!({ "task": id, "state": null }))?;
+            } else {
+                output::line(sentence);
+            }
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let (state, decided) = (timeline.state, decision(&timeline));
     if global.json {
-        output::json(&json!({ "task": id, "state": null }))?
+        let deadline = (!state.is_terminal()).then_some(timeline.deadline);
+        output::json(&json!({ "task": id, "state": state, "decision": decided, "deadline": deadline }))?;
     } else {
-        output::line(sentence)
+        output::line(format!("{id}  {}", state.as_str()));
+        if let Some(decided) = decided {
+            output::line(format!("  {}", words::decision(decided)));
+        }
+        output::line(match state {
+            State::InputRequired => "  waits for a person: tidegate review list".to_owned(),
+            // Results leave their stream after their window; the record keeps them.
+            _ if state.is_terminal() => format!("  its result is on record only: tidegate audit task {id}"),
+            _ => format!("  no result yet; it ends by {:.0}", timeline.deadline),
+        });
     }
-    Ok(ExitCode::from(2))
+    Ok(if state.is_terminal() { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }

@@ -28,8 +28,6 @@ async def main():
 
     envelope = {
         "schema_version": 1,
-        "id": task,
-        "reply": token,
         "labels": {"sensitivity": "internal"},
         "limits": {"deadline_ms": TASK_TIMEOUT_S * 1000},
         "input": {
@@ -38,11 +36,11 @@ async def main():
             "stream": True,
         },
     }
+    # In headers: what is wrong with an envelope is answered there too.
+    headers = {"Nats-Msg-Id": task, "ce-id": task, "tidegate-reply": token}
     # The id makes it safe to send again: the server stores a task once, and says so.
     for attempt in ("first", "again"):
-        ack = await nc.jetstream().publish(
-            f"task.{AGENT}.chat", json.dumps(envelope).encode(), headers={"Nats-Msg-Id": task}
-        )
+        ack = await nc.jetstream().publish(f"task.{AGENT}.chat", json.dumps(envelope).encode(), headers=headers)
         print(f"accepted ({attempt}): {ack.stream} {ack.seq}, duplicate: {bool(ack.duplicate)}")
 
     result = json.loads((await results.next_msg(timeout=TASK_TIMEOUT_S)).data)

@@ -66,6 +66,77 @@ async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> 
     let twice = cell.output(&["dead", "discard", &number, "--reason", "garbage"]).await?;
     assert!(!twice.status.success(), "once is enough");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
+
+    agent.bus().publish(Outbound::new("cancel.helpdesk.order-17", Vec::new())).await?;
+    let last = letters(&cell, 3).await?.remove(2);
+    assert_eq!((&last["tenant"], &last["code"]), (&json!("acme"), &json!("invalid_field")), "{last}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_submit_tells_what_became_of_any_envelope() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let files = tempfile::tempdir()?;
+    let path = files.path().join("task.json").display().to_string();
+    let large =
+        json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x".repeat(600_000)] } });
+    let unknown =
+        json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] }, "inputs": 1 });
+    let bare = json!({ "labels": { "sensitivity": "internal" } });
+    for (body, code) in [(unknown, "invalid_field"), (bare, "invalid_field"), (large, "too_large")] {
+        std::fs::write(&path, body.to_string())?;
+        let output = cell.output(&["submit", "embed", "--body", &path, "--json"]).await?;
+        assert_eq!(output.status.code(), Some(1), "{code}");
+        let told: Value = serde_json::from_slice(&output.stdout).context(code)?;
+        assert_eq!(told["error"]["code"], json!(code));
+        let id = told["task"].as_str().context("an id")?.to_owned();
+        assert_eq!(cell.json(&["task", "get", &id]).await?["state"], json!("rejected"));
+        until("the task on record", SOON, || async {
+            let told = cell.output(&["audit", "task", &id]).await?;
+            Ok(String::from_utf8_lossy(&told.stdout).contains(code).then_some(()))
+        })
+        .await?;
+    }
+
+    let task =
+        |text: &'static str| ["submit", "embed", text, "--sensitivity", "internal", "--id", "order-17"];
+    let first = cell.json(&task("x")).await?;
+    assert_eq!((&first["state"], &first["outcome"]), (&json!("completed"), &json!("local")), "{first}");
+    assert!(first["sentence"].as_str().is_some_and(|sentence| !sentence.is_empty()), "{first}");
+    let again = cell.json(&task("x")).await?;
+    assert_eq!((&again["task"], &again["output"]), (&first["task"], &first["output"]), "the first one's");
+    let other = cell.output(&[task("y").as_slice(), &["--json"]].concat()).await?;
+    let other: Value = serde_json::from_slice(&other.stdout).context("the other content's result")?;
+    assert_eq!(other["error"]["code"], json!("id_conflict"), "{other}");
+    assert_eq!(cell.json(&["task", "get", "order-17"]).await?["task"], first["task"]);
+
+    let held = [
+        "submit",
+        "chat",
+        "May I?",
+        "--sensitivity",
+        "public",
+        "--stakes",
+        "high",
+        "--id",
+        "held",
+        "--no-wait",
+    ];
+    cell.tidegate(&held).await?;
+    until("the held task on record", SOON, || async {
+        let output = cell.output(&["task", "get", "held", "--json"]).await?;
+        assert_eq!(output.status.code(), Some(2), "it has not ended");
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        Ok((told["state"] == "input_required" && told["decision"]["outcome"] == "hold").then_some(()))
+    })
+    .await?;
+
+    for wrong in [["--stakes", "hihg"], ["--body", &path]] {
+        let output = cell.output(&[["submit", "embed", "x"].as_slice(), wrong.as_slice()].concat()).await?;
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    let both = cell.output(&["submit", "embed", "--body", &path, "--sensitivity", "public"]).await?;
+    assert_eq!(both.status.code(), Some(2), "the envelope says it");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::result::{Output, State, TaskResult};
-use tidegate_schemas::subject::{EVENTS, Lane, WORK_CLOUD};
+use tidegate_schemas::subject::{EVENTS, Lane, RESULTS, WORK_CLOUD, WORK_LOCAL};
 use tidegate_tests::cell::root;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, Operator, TestCell};
@@ -94,26 +94,45 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
         ("embed", other_tenant.to_string().into_bytes(), Code::IdentityMismatch),
         ("embed", labelless.to_string().into_bytes(), Code::LabelsMissing),
         ("paint", embed.to_string().into_bytes(), Code::UnknownKind),
+        ("Embed", embed.to_string().into_bytes(), Code::UnknownKind),
     ];
     for (kind, payload, expected) in table {
         let result =
             agent.ask_raw(kind, Headers::new(), payload).await.with_context(|| format!("{expected}"))?;
         assert_eq!((result.state, code(&result)), (State::Rejected, Some(expected)));
     }
-    let twice = Headers::trusted([("ce-type".to_owned(), "x".to_owned())]);
-    let fine = agent.ask_raw("embed", twice, embed.to_string().into_bytes()).await?;
+    let once = Headers::trusted([("ce-type".to_owned(), "x".to_owned())]);
+    let fine = agent.ask_raw("embed", once, embed.to_string().into_bytes()).await?;
     assert_eq!(fine.state, State::Completed, "{fine:?}");
 
     let mut named = embed.clone();
     named["id"] = json!(Uuid::now_v7().to_string());
     let first = agent.ask("embed", named.clone()).await?;
-    // The first body named a reply token of its own, so this one is another.
+    // The first body named a reply token of its own; where it is answered is no part of the task.
     let again = agent.ask_raw("embed", Headers::new(), named.to_string().into_bytes()).await?;
-    assert_eq!(
-        (first.state, code(&again)),
-        (State::Completed, Some(Code::IdConflict)),
-        "another body, the same id"
-    );
+    assert_eq!((again.state, &again), (State::Completed, &first), "the first result again");
+    named["input"]["texts"] = json!(["y"]);
+    let other = agent.ask_raw("embed", Headers::new(), named.to_string().into_bytes()).await?;
+    assert_eq!(code(&other), Some(Code::IdConflict), "another body, the same id");
+    a_traceparent_goes_through_every_hop(&cell, &agent, &embed).await
+}
+
+async fn a_traceparent_goes_through_every_hop(cell: &TestCell, agent: &Agent, task: &Value) -> Result<()> {
+    let theirs = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = Headers::new().with("traceparent", theirs);
+    let result = agent.ask_raw("embed", traced, task.to_string().into_bytes()).await?;
+    let (operator, task_id) = (Operator::connect(cell).await?, result.task.to_string());
+    let mut hops = Vec::new();
+    for stream in [WORK_LOCAL, EVENTS, RESULTS] {
+        let messages = operator.messages(stream).await?;
+        let of = |m: &&tidegate_bus::Stored| m.header("tidegate-task-id") == Some(task_id.as_str());
+        let message = messages.values().find(of).with_context(|| format!("the task in {stream}"))?;
+        hops.push(message.header("traceparent").context("a traceparent")?.to_owned());
+    }
+    let trace = |hop: &str| hop.get(..36).map(str::to_owned);
+    assert!(hops.iter().all(|hop| trace(hop) == trace(theirs)), "{hops:?}");
+    let [work, attempt, answer] = hops.as_slice() else { panic!("{hops:?}") };
+    assert!(work != theirs && attempt != work && answer == attempt, "a span for each that worked: {hops:?}");
     Ok(())
 }
 

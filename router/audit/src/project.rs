@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::{self, Headers};
-use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
+use tidegate_schemas::ids::{Identifier, Name, Position, TaskId, Token};
 use tidegate_schemas::limits::DEADLINE_MS_DEFAULT;
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::{Lane, Subject, tenant_of_stream};
@@ -155,7 +155,7 @@ impl Projection {
     }
 
     /// A task's message. One that cannot be read is still a task: its producer gets a result, under the same id.
-    fn task_message(&mut self, entry: &Entry, tenant: &Name, agent: &Name, kind: &Name) {
+    fn task_message(&mut self, entry: &Entry, tenant: &Name, agent: &Name, kind: &Token) {
         self.kind = RecordKind::Task;
         self.agent = Some(agent.clone());
         // The kind token is the producer's word; only one that we know may stand in a leaf.
@@ -169,7 +169,7 @@ impl Projection {
             let message = Message {
                 tenant,
                 agent,
-                kind,
+                kind: kind.as_str(),
                 headers: &headers,
                 payload: &entry.payload,
                 position: &position,

@@ -111,7 +111,7 @@ fn task_of(record: &Record, body: &tidegate_audit::Body) -> Option<Task> {
     let message = Message {
         tenant,
         agent,
-        kind: &kind,
+        kind: kind.as_str(),
         headers: &body.trusted_headers(),
         payload: &body.payload,
         position: &position,

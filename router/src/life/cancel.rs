@@ -24,7 +24,7 @@ pub(super) fn begin(
         payload: bytes::Bytes::new(),
     };
     let told = outgoing::state(&tenant, &agent, task, State::Canceled, None);
-    let base = outgoing::unread(&message.position, task, &agent);
+    let base = outgoing::unread(message, task, &agent, context);
     // Only the producer knows here where it waits; the worker that has the task in hand answers as well.
     let token = message.headers.get(header::REPLY).and_then(|text| ReplyToken::new(text).ok());
     let result = TaskResult::ended(tenant.clone(), agent.clone(), task, State::Canceled, error)

@@ -1,9 +1,15 @@
 //! A task id that was used before. The same body: its first result again. Another body: rejected `id_conflict`, under an
-//! id of its own. Our own message delivered again: nothing to do.
+//! id of its own. Our own message delivered again: nothing to do. Where the producer waits is no part of what it asks: the
+//! same body with another reply token is the same.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Position, TaskId};
+use tidegate_schemas::json;
+use tidegate_schemas::limits::TASK_BYTES_MAX;
 use tidegate_schemas::result::{State, TaskResult};
 
 use super::context::Context;
@@ -61,7 +67,7 @@ pub(super) fn next(conflict: Conflict, message: &Stored, event: Event, context: 
             let (original, result) = (found.next().flatten(), found.next().flatten());
             // An original that was trimmed cannot be compared any more: what is not known to be the same is a conflict.
             match original {
-                Some(original) if original.payload == message.payload => (None, again(&sending, result)),
+                Some(original) if asks_the_same(&original, message) => (None, again(&sending, result)),
                 _ => reject(sending, message, context),
             }
         }
@@ -72,6 +78,21 @@ pub(super) fn next(conflict: Conflict, message: &Stored, event: Event, context: 
         (Stage::Told, Event::Sent(_)) => (None, Step::ack()),
         _ => (None, Step::dead(Code::Internal, "an answer came out of turn")),
     }
+}
+
+/// Whether two messages ask for the same, wherever each wants the answer.
+fn asks_the_same(first: &Stored, second: &Stored) -> bool {
+    first.subject == second.subject
+        && (first.payload == second.payload
+            || without_reply(&first.payload)
+                .is_some_and(|fields| Some(fields) == without_reply(&second.payload)))
+}
+
+/// The fields of an envelope as they stand there, but for the reply token.
+fn without_reply(payload: &[u8]) -> Option<BTreeMap<String, String>> {
+    let fields: BTreeMap<String, Box<RawValue>> = json::read(payload, TASK_BYTES_MAX).ok()?;
+    let others = fields.into_iter().filter(|(name, _)| name != "reply");
+    Some(others.map(|(name, value)| (name, value.get().to_owned())).collect())
 }
 
 /// Whose message came first: ours (delivered again), or another's.
@@ -120,7 +141,7 @@ fn reject(mut sending: Sending, message: &Stored, context: &Context<'_>) -> Next
     let error = outgoing::error_of(Code::IdConflict, sentence);
     let result = TaskResult::ended(tenant.clone(), agent.clone(), id, State::Rejected, error)
         .timed(message.time, context.now);
-    let sent = outgoing::result(&result, outgoing::unread(&message.position, id, &agent), None, "hop0");
+    let sent = outgoing::result(&result, outgoing::unread(message, id, &agent, context), None, "hop0");
     sending.reply = outgoing::reply(&sent, &tenant, &agent, sending.token.as_ref());
     sending.tell = vec![outgoing::state(&tenant, &agent, id, State::Rejected, None)];
     (Some(Conflict { sending, stage: Stage::Told }), Step::new(Action::Send(sent)))

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 use tidegate_policies::DestinationSpec;
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::decision::{Decision, Destination, Obligation, Outcome};
+use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
@@ -20,6 +20,8 @@ use tidegate_schemas::work::{Hop, LocalWork};
 use super::context::{Context, Earlier};
 use super::{Message, Telling, elapsed, outgoing};
 
+/// When to come again where no queue's length says it, milliseconds: a quota is counted once a second.
+const RETRY_AFTER_MS: u64 = 1_000;
 /// Times a ticket lets its payload be sent.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -63,7 +65,7 @@ pub(super) fn decide(
         (Outcome::Cloud, Some(destination)) => cloud(task, &hop, cause, &mut decision, &destination, context),
         (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &mut decision, context)),
         (Outcome::Reject, _) => {
-            let (state, error) = rejection(&decision, coming.failed_of);
+            let (state, error) = rejection(&decision, coming.failed_of, context);
             Ok(ended(task, &hop, cause, Some(&decision), state, error, context))
         }
         (Outcome::Local | Outcome::Cloud, None) => {
@@ -83,18 +85,25 @@ pub(super) fn decide(
     })
 }
 
-fn trace(task: &Task, context: &Context<'_>) -> TraceParent {
+pub(super) fn trace(task: &Task, context: &Context<'_>) -> TraceParent {
     let random = context.random;
     task.trace.map_or_else(|| TraceParent::root(random.trace, random.span), |trace| trace.child(random.span))
 }
 
 /// A rejection; a task that fell back and found nothing else has failed of what went wrong first.
-fn rejection(decision: &Decision, failed_of: Option<Code>) -> (State, ResultError) {
+fn rejection(decision: &Decision, failed_of: Option<Code>, context: &Context<'_>) -> (State, ResultError) {
     let code = decision.code.unwrap_or(Code::PolicyDenied);
-    let waits = decision.facts.wait_ms.values().min().copied();
-    let retry_after_ms = if code == Code::Overloaded { Some(waits.unwrap_or(1_000).max(1)) } else { None };
+    let retry_after_ms = (code == Code::Overloaded).then(|| retry_after_ms(decision, context));
     let (state, code) = failed_of.map_or((State::Rejected, code), |code| (State::Failed, code));
     (state, ResultError { code, message: decision.sentence.clone(), retry_after_ms })
+}
+
+/// The shortest wait among the queues that were too long.
+fn retry_after_ms(decision: &Decision, context: &Context<'_>) -> u64 {
+    let full = decision.considered.iter().filter(|other| other.verdict == Considering::Overloaded);
+    let specs = full.filter_map(|other| context.judge.bundle().destination(&other.destination));
+    let waits = specs.filter_map(|spec| decision.facts.wait_ms.get(&spec.target)).copied();
+    waits.filter(|ms| *ms > 0).min().unwrap_or(RETRY_AFTER_MS)
 }
 
 fn step_of(hop: &Hop) -> String {

@@ -5,12 +5,13 @@ use serde::Serialize;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::Decision;
 use tidegate_schemas::header::{self, Headers};
-use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId};
+use tidegate_schemas::ids::{Name, ReplyToken, TaskId};
 use tidegate_schemas::live::Transition;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{self, Subject};
+use tidegate_schemas::trace::TraceParent;
 
-use super::{Message, Telling};
+use super::{Context, Message, Stored, Telling};
 
 /// JSON of one of our own types.
 pub(super) fn json<T: Serialize>(value: &T) -> Bytes {
@@ -75,8 +76,12 @@ pub(super) fn error_of(code: Code, message: impl Into<String>) -> ResultError {
 }
 
 /// Headers of a result for a message that could not be read as a task: what is known of it.
-pub(super) fn unread(cause: &Position, task: TaskId, agent: &Name) -> Headers {
+pub(super) fn unread(message: &Stored, task: TaskId, agent: &Name, context: &Context<'_>) -> Headers {
+    let cause = &message.position;
+    let trace: Option<TraceParent> =
+        message.headers.get(header::TRACEPARENT).and_then(|text| text.parse().ok());
     Headers::new()
+        .with_some(header::TRACEPARENT, trace.map(|trace| trace.child(context.random.span).to_string()))
         .with(header::CAUSE, cause.to_string())
         .with(header::TASK, cause.to_string())
         .with(header::TASK_ID, task.to_string())

@@ -9,6 +9,7 @@ use tidegate_schemas::json;
 use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
+use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
@@ -60,7 +61,7 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
             }
         }
         (Stage::Task(returned), Event::Loaded(found)) => match found.into_iter().next().flatten() {
-            Some(task) => again(&returned, &task, &message.position, context),
+            Some(task) => again(&returned, &task, message, context),
             None => (Stage::Over, Step::dead(Code::Unattributable, "the step's task is not there any more")),
         },
         (Stage::Sent(tell), Event::Sent(Sent::Stored(_))) => (Stage::Over, Step::ack().telling(tell)),
@@ -87,7 +88,7 @@ fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<
     Some(Returned { step, hop, decision, lane, tenant: tenant.clone() })
 }
 
-fn again(returned: &Returned, stored: &Stored, cause: &Position, context: &Context<'_>) -> (Stage, Step) {
+fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Context<'_>) -> (Stage, Step) {
     let Some(mut task) = reread(stored, &stored.payload) else {
         return (Stage::Over, Step::dead(Code::Unattributable, "the step's task cannot be read"));
     };
@@ -95,6 +96,7 @@ fn again(returned: &Returned, stored: &Stored, cause: &Position, context: &Conte
         return (Stage::Over, Step::dead(Code::Unattributable, "the step's task is another one"));
     }
     task.limits.deadline = returned.hop.deadline;
+    task.trace = traced(returned, message).or(task.trace);
     let mut tried = returned.decision.facts.tried.clone();
     let mut failed_of = None;
     match &returned.step.reason {
@@ -115,9 +117,17 @@ fn again(returned: &Returned, stored: &Stored, cause: &Position, context: &Conte
         tried,
         approval: still_approved(returned),
     };
-    let caused = dispatch::decide(&task, &stored.payload, cause, Coming { earlier, failed_of }, context);
+    let caused =
+        dispatch::decide(&task, &stored.payload, &message.position, Coming { earlier, failed_of }, context);
     let tell = caused.tell.into_iter().chain(caused.reply).collect();
     (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
+}
+
+/// The trace goes on from the worker's span, as long as that is of the trace that the router gave it.
+fn traced(returned: &Returned, message: &Stored) -> Option<TraceParent> {
+    let given = returned.hop.trace?;
+    let theirs = message.headers.get(header::TRACEPARENT).and_then(|text| text.parse::<TraceParent>().ok());
+    Some(theirs.filter(|theirs| theirs.trace_id() == given.trace_id()).unwrap_or(given))
 }
 
 /// A person agreed to one payload at one destination. What is judged here is what the producer sent, so an edit's approval is

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::header;
-use tidegate_schemas::ids::{Name, ReplyToken, TaskId};
+use tidegate_schemas::ids::{Name, ReplyToken, TaskId, Token};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::task::{self as wire, Rejected, Task};
 
@@ -41,13 +41,13 @@ pub(super) fn begin(
     message: &Stored,
     tenant: Name,
     agent: Name,
-    kind: Name,
+    kind: &Token,
     context: &Context<'_>,
 ) -> (Stage, Step) {
     let read = wire::Task::read(&wire::Message {
         tenant: &tenant,
         agent: &agent,
-        kind: &kind,
+        kind: kind.as_str(),
         headers: &message.headers,
         payload: &message.payload,
         position: &message.position,
@@ -120,7 +120,7 @@ fn refuse(
     )
     .timed(message.time, context.now);
     result.external_id = rejected.external_id.clone();
-    let base = outgoing::unread(&message.position, rejected.id, agent);
+    let base = outgoing::unread(message, rejected.id, agent, context);
     let sent = outgoing::result(&result, base, None, "hop0");
     let reply = outgoing::reply(&sent, tenant, agent, rejected.reply.as_ref());
     let tell = vec![outgoing::state(tenant, agent, rejected.id, State::Rejected, None)];

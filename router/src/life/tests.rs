@@ -15,6 +15,7 @@ use tidegate_schemas::ids::ReplyToken;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::Review;
 use tidegate_schemas::ticket::{Signer, Verifier};
+use tidegate_schemas::trace::TraceParent;
 use uuid::Uuid;
 
 use super::*;
@@ -30,6 +31,9 @@ struct World {
     signs: bool,
     egress_open: bool,
     now: Timestamp,
+    wait_ms: BTreeMap<Name, u64>,
+    in_flight: BTreeMap<Name, u64>,
+    span: u64,
 }
 
 fn name(text: &str) -> Name {
@@ -58,6 +62,9 @@ impl World {
             signs: true,
             egress_open: true,
             now: NOW.parse().unwrap(),
+            wait_ms: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            span: 6,
         }
     }
 
@@ -67,7 +74,7 @@ impl World {
             ticket: Uuid::from_u128(2),
             salt: [9; 32],
             trace: 5,
-            span: 6,
+            span: self.span,
         };
         work(&Context {
             now: self.now,
@@ -79,8 +86,8 @@ impl World {
             cell: "cell",
             off: &self.off,
             flags_revision: 0,
-            wait_ms: &BTreeMap::new(),
-            in_flight: &BTreeMap::new(),
+            wait_ms: &self.wait_ms,
+            in_flight: &self.in_flight,
             egress_open: self.egress_open,
         })
     }
@@ -208,12 +215,20 @@ fn bad_tasks_are_answered_with_their_code() {
     let world = World::new();
     let unknown =
         stored(&Position::new("TASKS_acme", 4), "task.acme.stranger.chat", Headers::new(), &public());
-    let kind = stored(&Position::new("TASKS_acme", 4), "task.acme.helpdesk.paint", Headers::new(), &public());
+    let kind = |kind: &str| {
+        stored(
+            &Position::new("TASKS_acme", 4),
+            &format!("task.acme.helpdesk.{kind}"),
+            Headers::new(),
+            &public(),
+        )
+    };
     let table = [
         (task_at(4, &json!("hello")), Code::InvalidField),
         (task_at(4, &body(&json!({}), "x")), Code::InvalidField),
         (unknown, Code::UnknownPrincipal),
-        (kind, Code::UnknownKind),
+        (kind("paint"), Code::UnknownKind),
+        (kind("Chat"), Code::UnknownKind),
     ];
     for (message, code) in table {
         let (mut life, step) = world.begin(message);
@@ -222,10 +237,95 @@ fn bad_tasks_are_answered_with_their_code() {
         assert_eq!(answer.error.unwrap().code, code);
         let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("RESULTS", 1))));
         assert!(is_acked(&end));
+        let told = |subject: &str| end.tell.iter().any(|told| told.subject == subject);
+        let task = answer.task;
+        let agent = answer.agent;
+        assert!(told(&format!("state.acme.{agent}.{task}")), "{code}");
+        assert!(task.to_string() != fresh_id() || told(&format!("reply.acme.{agent}.r1")), "{code}");
     }
     let refused = Refused::new(Code::InvalidHeaders, "a header stands twice");
     let (_, step) = world.with(|c| Life::begin(task_at(5, &public()), Some(refused), c));
     assert_eq!(result(sent(&step)).error.unwrap().code, Code::InvalidHeaders);
+}
+
+#[test]
+fn who_is_overloaded_says_when_to_come_again() {
+    let internal = body(&json!({ "sensitivity": "internal" }), "x");
+    let answer = |world: &World| {
+        let (_, step) = world.begin(task_at(1, &internal));
+        result(sent(&step)).error.map(|error| (error.code, error.retry_after_ms))
+    };
+    let mut world = World::new();
+    // An idle queue that may not run it, and the queue that would have to: longer than the deadline of 5 minutes.
+    world.wait_ms = [(name("embed"), 1), (name("default"), 420_000)].into();
+    assert_eq!(
+        answer(&world),
+        Some((Code::Overloaded, Some(420_000))),
+        "what was too long, not what was short"
+    );
+    world.wait_ms = [(name("embed"), 1)].into();
+    world.in_flight = [(name("acme"), 8)].into();
+    world.directory.tenants.get_mut(&name("acme")).unwrap().quota.in_flight_max = 7;
+    assert_eq!(answer(&world), Some((Code::Overloaded, Some(1_000))), "no queue says when a quota has room");
+    world.in_flight.clear();
+    let (_, step) = world.begin(task_at(1, &internal));
+    assert!(sent(&step).subject.starts_with("work.local."), "negative control");
+}
+
+#[test]
+fn a_withdrawal_of_no_task_s_id_is_a_dead_letter_that_says_so() {
+    let world = World::new();
+    let cancel =
+        stored(&Position::new("TASKS_acme", 5), "cancel.acme.helpdesk.order-9", Headers::new(), &json!(0));
+    let (_, step) = world.begin(cancel);
+    let Action::Done(Disposition::Dead(refused)) = step.action else { panic!("{:?}", step.action) };
+    assert_eq!(refused.code, Code::InvalidField);
+    assert!(refused.sentence.contains("UUID"), "{refused}");
+}
+
+/// Each hop is a child of the one before, and no hop begins a trace anew.
+#[test]
+fn a_traceparent_goes_through_all_hops() {
+    let parent = |headers: &Headers| headers.get(header::TRACEPARENT).map(str::to_owned).unwrap();
+    let trace = |parent: &str| parent.parse::<TraceParent>().unwrap().trace_id();
+    let theirs = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut world = World::new();
+    for brought in [Some(theirs), None] {
+        world.span = 6;
+        let headers = Headers::new().with_some(header::TRACEPARENT, brought);
+        let task = Stored { headers: headers.clone(), ..task_at(1, &public()) };
+        let (_, step) = world.begin(task.clone());
+        let work = kept(sent(&step), Position::new("WORK_CLOUD", 3));
+        let first = parent(&work.headers);
+        assert!(brought.is_none_or(|theirs| trace(theirs) == trace(&first) && theirs != first), "{first}");
+        // Back by a worker, under its own span; by one that says another trace, the router's own goes on.
+        for (said, followed) in
+            [(first.parse::<TraceParent>().unwrap().child(0xd3), true), (TraceParent::root(99, 1), false)]
+        {
+            world.span = 8;
+            let (_, _, mut back) = returned(&world, &public(), &json!({ "reason": "expired" }));
+            back.headers.set(header::TRACEPARENT, said.to_string());
+            let (mut life, _) = world.begin(back);
+            world.next(&mut life, Event::Loaded(vec![Some(work.clone())]));
+            let step = world.next(&mut life, Event::Loaded(vec![Some(task.clone())]));
+            let second = parent(&sent(&step).headers);
+            assert_eq!(trace(&second), trace(&first), "{followed}");
+            assert_ne!(second, first);
+        }
+        // What is refused is answered within the trace.
+        let broken = Stored { payload: Bytes::from_static(b"{"), ..task };
+        let (_, step) = world.begin(broken);
+        let answered = sent(&step).headers.get(header::TRACEPARENT);
+        assert_eq!(answered.map(trace), brought.map(trace));
+        assert!(answered.is_none() || answered != brought);
+    }
+    // What was held goes on in the trace of its review.
+    let (task, review, verdict) = held(&world, &json!({ "action": "approve" }));
+    let before = parent(&review.headers);
+    world.span = 12;
+    let after = parent(&sent(&judged(&world, task, review, verdict, "EVENTS:9")).headers);
+    assert_eq!(trace(&before), trace(&after));
+    assert_ne!(before, after);
 }
 
 #[test]
@@ -259,7 +359,19 @@ fn an_id_used_again_is_answered_again_or_refused() {
         outgoing::error_of(Code::Internal, ""),
     );
     let done = kept(&outgoing::result(&outcome, Headers::new(), None, "x"), Position::new("RESULTS", 1));
-    for (second, same) in [(first.clone(), true), (with_text(&first, "other"), false)] {
+    let (mut elsewhere, mut unanswered) = (first.clone(), first.clone());
+    elsewhere["reply"] = json!("r2");
+    unanswered.as_object_mut().unwrap().remove("reply");
+    let mut other = with_text(&first, "other");
+    other["reply"] = json!("r2");
+    let table = [
+        (first.clone(), Some("r1"), true),
+        (elsewhere, Some("r2"), true),
+        (unanswered, None, true),
+        (with_text(&first, "other"), Some("r1"), false),
+        (other, Some("r2"), false),
+    ];
+    for (second, token, same) in table {
         let (mut life, _) = world.begin(task_at(2, &second));
         world.next(&mut life, duplicate());
         world.next(&mut life, Event::Loaded(vec![Some(work.clone())]));
@@ -267,18 +379,27 @@ fn an_id_used_again_is_answered_again_or_refused() {
         let step = world.next(&mut life, both);
         if same {
             assert!(is_acked(&step));
-            let reply = subject_of_reply();
-            assert_eq!(step.tell[0].subject, reply);
+            let replied: Vec<_> =
+                step.tell.iter().map(|told| (told.subject.as_str(), &told.payload)).collect();
+            let reply = token.map(subject_of_reply);
+            let expected: Vec<_> = reply.iter().map(|subject| (subject.as_str(), &done.payload)).collect();
+            assert_eq!(replied, expected, "the first result, where the second waits");
         } else {
             let refused = result(sent(&step));
             assert_eq!(refused.error.unwrap().code, Code::IdConflict);
             assert_eq!(refused.task, TaskId::from_position(&Position::new("TASKS_acme", 2)));
+            let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("RESULTS", 2))));
+            let reply = token.map(subject_of_reply);
+            assert!(
+                end.tell.iter().any(|told| Some(&told.subject) == reply.as_ref()),
+                "who waits is answered"
+            );
         }
     }
 }
 
-fn subject_of_reply() -> String {
-    tidegate_schemas::subject::reply(&name("acme"), &name("helpdesk"), &ReplyToken::new("r1").unwrap())
+fn subject_of_reply(token: &str) -> String {
+    tidegate_schemas::subject::reply(&name("acme"), &name("helpdesk"), &ReplyToken::new(token).unwrap())
 }
 
 fn with_text(body: &Value, text: &str) -> Value {

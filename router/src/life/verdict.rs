@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Approval;
+use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
@@ -10,6 +11,7 @@ use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::{Action as Word, Review, Verdict};
 use tidegate_schemas::subject::Subject;
 use tidegate_schemas::task::{Again, Task};
+use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
@@ -32,6 +34,8 @@ pub(super) struct Given {
     queue: Name,
     tenant: Name,
     reviewer: Name,
+    /// Trace context of the review.
+    trace: Option<TraceParent>,
 }
 
 pub(super) fn begin(
@@ -56,19 +60,18 @@ pub(super) fn begin(
         );
     }
     let load = Action::Load(vec![Place::At(verdict.review.clone())]);
-    (Stage::Review(Given { verdict, queue, tenant, reviewer }), Step::new(load))
+    (Stage::Review(Given { verdict, queue, tenant, reviewer, trace: None }), Step::new(load))
 }
 
 pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
     let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
-        (Stage::Review(given), Event::Loaded(found)) => {
-            match found
-                .into_iter()
-                .next()
-                .flatten()
-                .ok_or("the review is not there")
-                .and_then(|r| held(&given, &r))
-            {
+        (Stage::Review(mut given), Event::Loaded(found)) => {
+            let review = found.into_iter().next().flatten();
+            given.trace = review
+                .as_ref()
+                .and_then(|r| r.headers.get(header::TRACEPARENT))
+                .and_then(|text| text.parse().ok());
+            match review.ok_or("the review is not there").and_then(|r| held(&given, &r)) {
                 Ok(review) if context.now > review.review_by => (
                     Stage::Over,
                     Step::dead(Code::ReviewExpired, "the verdict came after the review had expired"),
@@ -139,7 +142,9 @@ fn decide(
     if review.salt.digest(&stored.payload) != review.content {
         return Err("the held task is not what the reviewer saw");
     }
-    let original = reread(stored, &stored.payload).ok_or("the held task cannot be read")?;
+    let mut original = reread(stored, &stored.payload).ok_or("the held task cannot be read")?;
+    original.trace = given.trace.or(original.trace);
+    let trace = original.trace;
     let (mut task, payload) = match &given.verdict.action {
         Word::Reject => return Ok(rejected(&original, review, message, context)),
         Word::Approve => (original, stored.payload.clone()),
@@ -147,6 +152,7 @@ fn decide(
             again(stored, &stored.payload).edited(&original, input.expose(), labels.as_ref())?
         }
     };
+    task.trace = trace;
     let left = SignedDuration::from_millis(i64::try_from(review.deadline_left_ms).unwrap_or(0));
     task.limits.deadline = context.now.checked_add(left).map_err(|_| "the deadline is out of range")?;
     let approval = Approval {
@@ -179,7 +185,8 @@ fn rejected(
             .timed(task.submitted, context.now)
             .decided(&review.decision);
     result.external_id = task.external_id.clone();
-    let hop = Hop::of(task, review.decision.facts.hop + 1);
+    let trace = Some(dispatch::trace(task, context));
+    let hop = Hop { trace, ..Hop::of(task, review.decision.facts.hop + 1) };
     let sent = outgoing::result(&result, hop.headers(&message.position), Some(&review.decision), "verdict");
     let told = outgoing::state(&task.tenant, &task.agent, task.id, State::Rejected, None);
     let reply = outgoing::reply(&sent, &task.tenant, &task.agent, task.reply.as_ref());

@@ -1,12 +1,13 @@
 //! Giving a message up: the dead letter, and the failed result where the task can be told, are durable before the message is
 //! acknowledged for good.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::dead::DeadLetter;
 use tidegate_schemas::header::{CAUSE, CODE, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
-use tidegate_schemas::subject::Subject;
+use tidegate_schemas::subject::{Subject, tenant_of_stream};
 
 use crate::api::encode;
 use crate::bus::Bus;
@@ -30,16 +31,37 @@ pub struct Dead {
     pub owner: Option<String>,
     /// Published after the dead letter and before the message is let go: the failed result.
     pub results: Vec<Outbound>,
+    /// Told once the results are durable, where it is they that ended the task; nobody waits for it.
+    pub tell: Vec<Telling>,
     /// Position and subject of the message that the letter is about, where that is an earlier one which the message in
     /// hand had taken up again.
     pub about: Option<(Position, String)>,
+}
+
+/// A message on core NATS, to whoever listens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telling {
+    /// Where to.
+    pub subject: String,
+    /// Headers.
+    pub headers: Headers,
+    /// Payload.
+    pub payload: Bytes,
 }
 
 impl Dead {
     /// A message given up for this reason.
     #[must_use]
     pub fn new(code: Code, sentence: impl Into<String>) -> Self {
-        Self { code, sentence: sentence.into(), task: None, owner: None, results: Vec::new(), about: None }
+        Self {
+            code,
+            sentence: sentence.into(),
+            task: None,
+            owner: None,
+            results: Vec::new(),
+            tell: Vec::new(),
+            about: None,
+        }
     }
 
     /// The same, with the task and its failed result.
@@ -60,7 +82,10 @@ pub(crate) async fn publish(
 ) -> Result<(), PublishError> {
     let (position, subject) = dead.about.unwrap_or_else(|| (message.position(), message.subject.clone()));
     let parsed = Subject::parse(&subject).ok();
-    let tenant = parsed.as_ref().and_then(Subject::tenant).map_or(TENANT_UNKNOWN, Name::as_str).to_owned();
+    // Who may publish into a tenant's stream is of that tenant, whatever the rest of the subject says.
+    let tenant =
+        parsed.as_ref().and_then(Subject::tenant).cloned().or_else(|| tenant_of_stream(&position.stream));
+    let tenant = tenant.as_ref().map_or(TENANT_UNKNOWN, Name::as_str).to_owned();
     let Ok(role) = Name::new(role.as_str()) else {
         return Err(PublishError::BadSubject { subject: format!("dead.{role}") });
     };
@@ -86,11 +111,18 @@ pub(crate) async fn publish(
         tidegate_schemas::metric::DEAD_LETTERS, "role" => role.to_string(), "code" => dead.code.as_str()
     )
     .increment(1);
+    let mut tell = dead.tell;
     for result in dead.results {
         match bus.publish(result).await {
-            // Somebody else ended the task: then it has its one result.
-            Ok(_) | Err(PublishError::Refused { .. }) => {}
+            Ok(_) => {}
+            // Somebody else ended the task, and told so: it has its one result.
+            Err(PublishError::Refused { .. }) => tell.clear(),
             Err(error) => return Err(error),
+        }
+    }
+    for Telling { subject, headers, payload } in tell {
+        if let Err(error) = bus.publish_core(&subject, &headers, payload).await {
+            tracing::debug!(%error, "An end was not told.");
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub use bus::{Bus, CoreMessage, CoreStream};
 pub use check::CheckError;
 pub use config::{BusConfig, BusLimits, PublishMode};
 pub use connect::ConnectError;
-pub use dead::Dead;
+pub use dead::{Dead, Telling};
 pub use discovery::{Discovery, Endpoint, Query};
 pub use error::{ApiError, PublishError};
 pub use event::{Denial, DeniedAction};

@@ -31,7 +31,7 @@ impl Again<'_> {
     pub fn read(&self) -> Option<Task> {
         let Ok(Subject::Task { tenant, agent, kind }) = Subject::parse(self.subject) else { return None };
         let (headers, payload, position) = (self.headers, self.payload, self.position);
-        let (tenant, agent, kind, submitted) = (&tenant, &agent, &kind, self.submitted);
+        let (tenant, agent, kind, submitted) = (&tenant, &agent, kind.as_str(), self.submitted);
         Task::read(&Message { tenant, agent, kind, headers, payload, position, submitted }).ok()
     }
 

@@ -14,7 +14,7 @@ fn read_as(kind: &str, headers: &[(&str, &str)], payload: &[u8]) -> Result<Task,
     Task::read(&Message {
         tenant: &name("acme"),
         agent: &name("helpdesk"),
-        kind: &name(kind),
+        kind,
         headers: &Headers::read(headers.iter().copied()).unwrap(),
         payload,
         position: &Position::new("TASKS_acme", 7),
@@ -117,10 +117,48 @@ fn bad_bodies_are_refused_with_their_code() {
         let rejected = read_as("chat", &[], &payload).unwrap_err();
         assert_eq!(rejected.refused.code, code, "{what}: {}", rejected.refused);
     }
-    assert_eq!(
-        read_as("paint", &[], body().to_string().as_bytes()).unwrap_err().refused.code,
-        Code::UnknownKind
-    );
+    for kind in ["paint", "Chat", "CHAT", "c\u{e9}", "_"] {
+        let rejected = read_as(kind, &[], body().to_string().as_bytes()).unwrap_err();
+        assert_eq!(
+            (rejected.refused.code, rejected.id.to_string().as_str()),
+            (Code::UnknownKind, UUID),
+            "{kind}"
+        );
+    }
+}
+
+/// What is wrong, headers, payload, and whether id and token can be told.
+type Unreadable<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<u8>, bool);
+
+#[test]
+fn whatever_is_wrong_the_producer_is_answered_where_it_waits() {
+    let long = vec![b' '; TASK_BYTES_MAX + 1];
+    let unknown = with(json!({ "lables": {}, "reply": "r1" })).to_string().into_bytes();
+    let bare = json!({ "id": UUID, "reply": "r1" }).to_string().into_bytes();
+    let torn = [unknown.as_slice(), b"}"].concat();
+    let in_headers: &[(&str, &str)] = &[("ce-id", UUID), ("Tidegate-Reply", "r1")];
+    let spoilt: &[(&str, &str)] = &[("ce-expirytime", "soon")];
+    let table: Vec<Unreadable<'_>> = vec![
+        ("an unknown field", &[], unknown.clone(), true),
+        ("no input", &[], bare, true),
+        ("a header that is wrong", spoilt, unknown, true),
+        ("too large, in headers", in_headers, long.clone(), true),
+        ("no JSON, in headers", in_headers, torn.clone(), true),
+        ("negative control: too large", &[], long, false),
+        ("negative control: no JSON", &[], torn, false),
+        ("an id that is none", &[], br#"{"id":7,"reply":"not a token"}"#.to_vec(), false),
+        ("no object", &[], b"[1]".to_vec(), false),
+    ];
+    for (what, headers, payload, told) in table {
+        let rejected = read_as("chat", headers, &payload).unwrap_err();
+        let token = rejected.reply.as_ref().map(ReplyToken::as_str);
+        assert_eq!(token, told.then_some("r1"), "{what}");
+        let position = TaskId::from_position(&Position::new("TASKS_acme", 7));
+        assert_eq!(rejected.id, if told { UUID.parse().unwrap() } else { position }, "{what}");
+    }
+    let two = json!({ "id": UUID }).to_string();
+    let rejected = read_as("chat", &[("ce-id", "other")], two.as_bytes()).unwrap_err();
+    assert_eq!(rejected.external_id, None, "of two ids neither is taken");
 }
 
 #[test]
@@ -129,7 +167,9 @@ fn a_refusal_quotes_nothing_of_the_body_and_answers_under_the_best_id() {
     let rejected =
         read(&with(json!({ "labels": { "sensitivity": "public", "extra": canary } }))).unwrap_err();
     assert!(!rejected.refused.to_string().contains(canary));
-    assert_eq!(rejected.id, TaskId::from_position(&Position::new("TASKS_acme", 7)));
+    assert_eq!(rejected.id.to_string(), UUID);
+    let unnamed = read_as("chat", &[], canary.as_bytes()).unwrap_err();
+    assert_eq!(unnamed.id, TaskId::from_position(&Position::new("TASKS_acme", 7)));
     let named = read_as("chat", &[("ce-id", "order-9")], b"broken").unwrap_err();
     assert_eq!(named.external_id.unwrap().as_str(), "order-9");
 }

@@ -133,7 +133,7 @@ fn read(payload: &str) -> Result<Task> {
     let read = Task::read(&Message {
         tenant: &Name::new(TENANT)?,
         agent: &Name::new(AGENT)?,
-        kind: &Name::new("chat")?,
+        kind: "chat",
         headers: &Headers::new(),
         payload: payload.as_bytes(),
         position: &Position::new(format!("TASKS_{TENANT}"), 1),

@@ -261,7 +261,7 @@ impl Life {
     ) -> Step {
         match sent {
             // The id names the bytes, so a duplicate is this result, sent twice.
-            Sent::Stored | Sent::Duplicate => Step { tell: outgoing::reply(work, message), ..Step::ack() },
+            Sent::Stored | Sent::Duplicate => Step { tell: outgoing::told(work, message), ..Step::ack() },
             Sent::Taken => self.close(outgoing::late(work, self.attempt, unused, &self.host, context.now)),
             Sent::TooLarge => {
                 let refused = Refused::new(
@@ -274,8 +274,9 @@ impl Life {
         }
     }
 
-    fn withdrawn(&self, work: &Work, context: &Context<'_>) -> Option<Telling> {
-        outgoing::reply(work, &answer::withdrawn(work, self.attempt, context.now))
+    /// The router has told the transition.
+    fn withdrawn(&self, work: &Work, context: &Context<'_>) -> Vec<Telling> {
+        outgoing::reply(work, &answer::withdrawn(work, self.attempt, context.now)).into_iter().collect()
     }
 
     fn end(&mut self, message: Message, unused: Unused) -> Step {

@@ -13,10 +13,11 @@ use tidegate_schemas::ticket::Verifier;
 use tidegate_schemas::work::Hop;
 use tidegate_schemas::{header, metric};
 use tracing::{debug, error, info, warn};
+use uuid::Uuid;
 
 use crate::call::Attendant;
 use crate::desk::{Desk, Whose};
-use crate::life::{Action, Arrived, Call, Context, Disposition, Event, Life, Message, Sent, Step};
+use crate::life::{Action, Arrived, Call, Context, Disposition, Event, Life, Message, Sent, Step, Telling};
 use crate::send::send;
 
 /// Wait while an earlier delivery of the same message is under way here, milliseconds.
@@ -81,11 +82,10 @@ impl Worker {
         }
         loop {
             let Step { tell, action } = step;
-            if let Some(telling) = tell
-                && let Err(error) =
-                    self.bus.publish_core(&telling.subject, &telling.headers, telling.payload).await
-            {
-                debug!(%error, "A reply could not be told.");
+            for Telling { subject, headers, payload } in tell {
+                if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
+                    debug!(%error, "An end could not be told.");
+                }
             }
             let event = match action {
                 Action::Done(disposition) => return Ok(disposition),
@@ -191,6 +191,7 @@ fn arrived(message: &Inbound) -> Arrived {
         subject: message.subject.clone(),
         headers: message.trusted_headers(),
         payload: message.payload.clone(),
+        span: Uuid::new_v4().as_u64_pair().1,
     }
 }
 

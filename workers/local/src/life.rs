@@ -48,6 +48,8 @@ pub struct Arrived {
     pub payload: Bytes,
     /// Deliveries so far, this one included.
     pub delivered: u64,
+    /// Span of this delivery within the task's trace: random bits.
+    pub span: u64,
 }
 
 /// What is known while one message is worked on.
@@ -158,6 +160,8 @@ pub enum Disposition {
         refused: Refused,
         /// The task and its result.
         result: Option<(TaskId, Box<Message>)>,
+        /// What to tell once the result is stored.
+        tell: Vec<Telling>,
         /// Whom to ask: the owner that the decision names.
         owner: Option<String>,
     },
@@ -199,7 +203,7 @@ pub enum Sent {
 /// An action, and what to tell on the way.
 pub struct Step {
     /// What to tell; nobody waits for it.
-    pub tell: Option<Telling>,
+    pub tell: Vec<Telling>,
     /// What to do next.
     pub action: Action,
 }
@@ -233,7 +237,7 @@ struct Ending {
 
 impl Step {
     fn new(action: Action) -> Self {
-        Self { tell: None, action }
+        Self { tell: Vec::new(), action }
     }
 
     fn ack() -> Self {
@@ -359,7 +363,7 @@ impl Life {
 
     fn ended(&mut self, ending: Ending, sent: Sent, context: &Context<'_>) -> Step {
         match sent {
-            Sent::Stored | Sent::Duplicate => self.reply(&ending.message),
+            Sent::Stored | Sent::Duplicate => self.told(&ending.message),
             Sent::Taken => self.with_work(|life, work| life.late(work, ending.unused, context)),
             Sent::TooLarge => self.with_work(|life, work| {
                 let (message, unused) = answer::oversized(work, context.now);
@@ -373,8 +377,10 @@ impl Life {
         Step::new(Action::Send(message))
     }
 
-    fn withdrawn(work: &Work, context: &Context<'_>) -> Option<Telling> {
-        outgoing::reply(work, &answer::withdrawn(work, context.now))
+    /// The router has told the transition.
+    fn withdrawn(work: &Work, context: &Context<'_>) -> Vec<Telling> {
+        let message = answer::withdrawn(work, context.now);
+        outgoing::reply(&work.tenant, &work.hop, &message).into_iter().collect()
     }
 
     fn late(&mut self, work: &Work, unused: Unused, context: &Context<'_>) -> Step {
@@ -382,8 +388,9 @@ impl Life {
         Step::new(Action::Send(outgoing::late(work, unused, context.now)))
     }
 
-    fn reply(&mut self, message: &Message) -> Step {
-        let tell = self.work.as_ref().and_then(|work| outgoing::reply(work, message));
+    fn told(&mut self, message: &Message) -> Step {
+        let told = |work: &Work| outgoing::told(&work.tenant, &work.hop, Some(&work.decision), message);
+        let tell = self.work.as_deref().map(told).unwrap_or_default();
         Step { tell, ..Step::ack() }
     }
 }

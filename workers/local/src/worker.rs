@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Outbound, Verdict};
+use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Outbound, Telling, Verdict};
 use tidegate_engine::{Engine, JobEvent};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Switch;
@@ -14,6 +14,7 @@ use tidegate_schemas::live::Delta;
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tidegate_schemas::{metric, work::Hop};
 use tracing::{debug, error};
+use uuid::Uuid;
 
 use crate::desk::{Desk, Whose};
 use crate::inference::{self, Inference};
@@ -68,11 +69,10 @@ impl Worker {
         let (mut life, mut step) = Life::begin(message, &self.context(&off, whose.as_ref()));
         loop {
             let Step { tell, action } = step;
-            if let Some(telling) = tell
-                && let Err(error) =
-                    self.bus.publish_core(&telling.subject, &telling.headers, telling.payload).await
-            {
-                debug!(%error, "A reply could not be told.");
+            for life::Telling { subject, headers, payload } in tell {
+                if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
+                    debug!(%error, "An end could not be told.");
+                }
             }
             let event = match action {
                 Action::Done(disposition) => return Ok(disposition),
@@ -158,6 +158,7 @@ fn arrived(message: &Inbound) -> Arrived {
         headers: message.trusted_headers(),
         payload: message.payload.clone(),
         delivered: message.delivered,
+        span: Uuid::new_v4().as_u64_pair().1,
     }
 }
 
@@ -171,8 +172,10 @@ fn verdict(disposition: Disposition) -> Verdict {
     match disposition {
         Disposition::Ack => Verdict::Done,
         Disposition::Retry { after_ms } => retry(after_ms),
-        Disposition::Dead { refused, result, owner } => {
-            let mut dead = Dead { owner, ..Dead::new(refused.code, refused.sentence) };
+        Disposition::Dead { refused, result, tell, owner } => {
+            let told = |life::Telling { subject, headers, payload }| Telling { subject, headers, payload };
+            let tell = tell.into_iter().map(told).collect();
+            let mut dead = Dead { owner, tell, ..Dead::new(refused.code, refused.sentence) };
             if let Some((task, message)) = result {
                 let Message { subject, msg_id, headers, payload } = *message;
                 let outbound = Outbound::new(subject, payload).with_id(msg_id).with_headers(headers);

@@ -275,9 +275,11 @@ async fn a_message_has_one_seat(cell: &Cell, gate: &Gate, worker: &Running) {
 async fn what_is_delivered_again_and_again_is_given_up(cell: &Cell, gate: &Gate) {
     cell.wait_for_ack(SHORT).await;
     gate.shut();
-    let given = chat("CANARY", 4, false);
+    let given = chat("CANARY", 4, false).replying_to("tok_2");
+    let mut replies = cell.heard_by_agent("reply.helpdesk.tok_2").await;
     let published = cell.send(&given).await;
     let letter = cell.letter(&published).await;
+    assert_eq!(heard(&mut replies).await["error"]["code"], json!("poison"), "who waits is told");
     assert_eq!((letter.code, letter.task, letter.delivered), (Code::Poison, Some(given.id()), 6));
     assert_eq!(letter.owner.as_deref(), Some(OWNER));
     let result = cell.result(&given).await;

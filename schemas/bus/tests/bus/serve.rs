@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::join_all;
-use tidegate_bus::{CancellationToken, Dead, Outbound, Role, Verdict, serve};
+use futures::{FutureExt as _, StreamExt as _};
+use tidegate_bus::{CancellationToken, Dead, Outbound, Role, Telling, Verdict, serve};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::header::Headers;
 use tokio::sync::Notify;
 
-use crate::cell::{Cell, With, count, health, options, until, work};
+use crate::cell::{Cell, With, agent, count, health, options, until, work};
 
 /// Times each payload was handled.
 #[derive(Default)]
@@ -90,6 +91,44 @@ async fn each_verdict_does_what_it_says() {
     stop.cancel();
     running.await.unwrap().unwrap();
     assert!(!state.report().ready);
+}
+
+/// The subject says nothing that can be read; the stream says whose it is. Two messages end one task: one of them does.
+#[tokio::test]
+async fn a_dead_letter_is_of_the_stream_s_tenant_and_an_end_is_told_once() {
+    const TASK: &str = "018f4c1e-0000-7000-8000-000000000001";
+    let cell = Cell::start().await;
+    let helpdesk = cell.bus(agent("acme", "helpdesk")).await;
+    let mut told = helpdesk.subscribe_core(&format!("state.helpdesk.{TASK}")).await.unwrap();
+    helpdesk.flush().await.unwrap();
+    for payload in ["first", "second"] {
+        helpdesk.publish(Outbound::new("cancel.helpdesk.Nonsense", payload)).await.unwrap();
+    }
+    let handler = With(|message: tidegate_bus::Inbound| async move {
+        let tell = Telling {
+            subject: format!("state.acme.helpdesk.{TASK}"),
+            headers: Headers::new(),
+            payload: message.payload.clone(),
+        };
+        let result = Outbound::new(format!("result.acme.helpdesk.{TASK}"), message.payload);
+        let dead = Dead::new(Code::InvalidField, "no task's id").with_result(TASK.parse().unwrap(), result);
+        Verdict::Dead(Box::new(Dead { tell: vec![tell], ..dead }))
+    });
+    let (stop, bus) = (CancellationToken::new(), cell.role(Role::Router).await);
+    let pull = options(&cell, "TASKS_acme", "router");
+    let running = tokio::spawn(serve(bus.clone(), pull, handler, stop.clone(), health(Role::Router)));
+    until("both are given up", || async { count(&bus, "EVENTS").await == 2 }).await;
+    let heard = tokio::time::timeout(crate::cell::PATIENCE, told.next()).await.unwrap().unwrap();
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    let kept =
+        bus.last_for_subject("RESULTS", &format!("result.acme.helpdesk.{TASK}")).await.unwrap().unwrap();
+    assert_eq!(heard.payload, kept.payload, "told is what is durable");
+    helpdesk.flush().await.unwrap();
+    assert!(told.next().now_or_never().is_none(), "the other ended nothing");
+    let letter = bus.last_for_subject("EVENTS", "dead.router.acme").await.unwrap().unwrap();
+    let letter: DeadLetter = serde_json::from_slice(&letter.payload).unwrap();
+    assert_eq!(letter.subject, "cancel.acme.helpdesk.Nonsense");
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@ use serde::Serialize;
 use tidegate_providers::Failure;
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::header::Headers;
-use tidegate_schemas::result::{TaskResult, Usage};
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::live::Transition;
+use tidegate_schemas::result::{State, TaskResult, Usage};
 use tidegate_schemas::step::{Step, StepReason};
 use tidegate_schemas::subject::{self, Lane, Subject};
 
@@ -110,6 +111,19 @@ pub(super) fn step(envelope: &Envelope, reason: StepReason, attempts: u32) -> Me
         headers: typed(hop.headers(position)),
         payload: json(&step),
     }
+}
+
+/// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
+pub(super) fn told(work: &Work, message: &Message) -> Vec<Telling> {
+    let Envelope { tenant, hop, decision, .. } = &work.envelope;
+    let state = message.headers.get(header::STATE).and_then(State::of);
+    let transition = state.map(|state| Telling {
+        subject: subject::state(tenant, &hop.agent, hop.id),
+        headers: Headers::new(),
+        // The decision's sentence says why it ran here, not how it ended.
+        payload: json(&Transition { sentence: None, ..Transition::new(hop.id, state, Some(decision)) }),
+    });
+    transition.into_iter().chain(reply(work, message)).collect()
 }
 
 /// The result again, for a producer that named a reply token.

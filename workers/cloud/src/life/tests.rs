@@ -7,9 +7,11 @@ use tidegate_providers::error::Wait;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Position;
-use tidegate_schemas::result::{Finish, Usage};
+use tidegate_schemas::live::Transition;
+use tidegate_schemas::result::{Finish, State, Usage};
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::ticket::Verifier;
+use tidegate_schemas::trace::TraceParent;
 
 use super::*;
 use cloud_work::{CloudWork, name, verifier};
@@ -23,6 +25,7 @@ fn arrived(work: &CloudWork) -> Arrived {
         subject: work.subject.clone(),
         headers: work.headers(),
         payload: work.bytes.clone().into(),
+        span: 0xd3,
     }
 }
 
@@ -147,8 +150,29 @@ fn work_is_claimed_then_called_then_answered() {
         (Some("completed"), Some("double-eu"))
     );
     let step = life.next(Event::Sent(Sent::Stored), &known.context());
-    assert_eq!(step.tell.as_ref().unwrap().subject, "reply.acme.helpdesk.token-1");
+    let [state, reply] = step.tell.as_slice() else { panic!("a transition and a reply: {:?}", step.tell) };
+    assert_eq!(state.subject, format!("state.acme.helpdesk.{}", work.hop.id));
+    let transition: Transition<'_> = serde_json::from_slice(&state.payload).unwrap();
+    assert_eq!((transition.state, transition.destination.as_deref()), (State::Completed, Some("double-eu")));
+    assert_eq!((reply.subject.as_str(), &reply.payload), ("reply.acme.helpdesk.token-1", &message.payload));
     assert_eq!(done(step), Disposition::Ack);
+}
+
+#[test]
+fn what_a_worker_sends_has_a_span_of_its_own_in_the_task_s_traceparent() {
+    let traced = TraceParent::root(7, 9);
+    let (work, known) = (CloudWork::new(1, false).with(|work| work.hop.trace = Some(traced)), Known::new());
+    let mut life = calling(&work, &known);
+    let claim = claim(life.next(attempting(), &known.context()));
+    life.next(Event::Claimed(Sent::Stored), &known.context());
+    let (result, _) = sent(life.next(called(Ok(answer("hello"))), &known.context()));
+    let expired = work.clone().expired();
+    let (step, _) = sent(Life::begin(&arrived(&expired), &known.context()).1);
+    let expected = traced.child(0xd3).to_string();
+    for message in [claim, result, step] {
+        assert_eq!(message.headers.get(header::TRACEPARENT), Some(expected.as_str()), "{}", message.subject);
+    }
+    assert_ne!(work.headers().get(header::TRACEPARENT), Some(expected.as_str()), "negative control");
 }
 
 #[test]

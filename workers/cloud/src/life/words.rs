@@ -23,6 +23,8 @@ pub struct Arrived {
     pub headers: Headers,
     /// Its payload: the exact bytes that may leave.
     pub payload: Bytes,
+    /// Span of this delivery within the task's trace: random bits.
+    pub span: u64,
 }
 
 /// What is known while one message is worked on.
@@ -142,7 +144,7 @@ pub enum Sent {
 #[derive(Debug)]
 pub struct Step {
     /// What to tell; nobody waits for it.
-    pub tell: Option<Telling>,
+    pub tell: Vec<Telling>,
     /// What to do next.
     pub action: Action,
 }
@@ -151,7 +153,7 @@ pub struct Step {
 
 impl Step {
     pub(super) fn new(action: Action) -> Self {
-        Self { tell: None, action }
+        Self { tell: Vec::new(), action }
     }
 
     pub(super) fn ack() -> Self {

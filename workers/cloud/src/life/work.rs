@@ -73,7 +73,7 @@ impl Envelope {
             Ok(Subject::WorkCloud { provider, tenant, .. }) => (provider, tenant),
             _ => return Err(Refused::new(Code::Unattributable, "the subject is none of cloud work")),
         };
-        let hop = Hop::read(&message.headers)?;
+        let hop = Hop::read(&message.headers)?.child(message.span);
         let text = |name: &str| message.headers.get(name).ok_or_else(|| missing(name));
         let salt = Salt::try_from(text(header::SALT)?.to_owned()).map_err(|_| missing(header::SALT))?;
         let form = text(header::OUTPUT)?.parse().map_err(|()| missing(header::OUTPUT))?;

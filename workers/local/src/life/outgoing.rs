@@ -6,9 +6,10 @@ use serde::Serialize;
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::decision::Decision;
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::header::Headers;
-use tidegate_schemas::ids::Position;
-use tidegate_schemas::result::{TaskResult, Usage};
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::live::Transition;
+use tidegate_schemas::result::{State, TaskResult, Usage};
 use tidegate_schemas::step::{Step, StepReason};
 use tidegate_schemas::subject::{self, Lane, Subject};
 use tidegate_schemas::work::Hop;
@@ -108,10 +109,22 @@ pub(super) fn step(work: &Work, reason: StepReason) -> Message {
     }
 }
 
+/// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
+pub(super) fn told(tenant: &Name, hop: &Hop, decision: Option<&Decision>, message: &Message) -> Vec<Telling> {
+    let state = message.headers.get(header::STATE).and_then(State::of);
+    let transition = state.map(|state| Telling {
+        subject: subject::state(tenant, &hop.agent, hop.id),
+        headers: Headers::new(),
+        // The decision's sentence says why it ran here, not how it ended.
+        payload: json(&Transition { sentence: None, ..Transition::new(hop.id, state, decision) }),
+    });
+    transition.into_iter().chain(reply(tenant, hop, message)).collect()
+}
+
 /// The result again, for a producer that named a reply token.
-pub(super) fn reply(work: &Work, message: &Message) -> Option<Telling> {
-    work.hop.reply.as_ref().map(|token| Telling {
-        subject: subject::reply(&work.tenant, &work.hop.agent, token),
+pub(super) fn reply(tenant: &Name, hop: &Hop, message: &Message) -> Option<Telling> {
+    hop.reply.as_ref().map(|token| Telling {
+        subject: subject::reply(tenant, &hop.agent, token),
         headers: message.headers.clone(),
         payload: message.payload.clone(),
     })

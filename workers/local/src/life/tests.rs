@@ -8,15 +8,20 @@ use tidegate_engine::{FinishReason, ModelInfo, OutputContent, Timings, Usage};
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header;
+use tidegate_schemas::live::Transition;
 use tidegate_schemas::result::{Output as Made, State, TaskResult};
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::Lane;
+use tidegate_schemas::trace::TraceParent;
 
 use super::*;
 use local_work::{Given, OWNER, chat, classify, embed, extract, name};
 
 #[path = "../../tests/cell/work.rs"]
 mod local_work;
+
+/// Span of a delivery.
+const SPAN: u64 = 0xd3;
 
 fn arrived(given: &Given) -> Arrived {
     Arrived {
@@ -25,6 +30,7 @@ fn arrived(given: &Given) -> Arrived {
         headers: given.headers(),
         payload: given.payload(),
         delivered: 1,
+        span: SPAN,
     }
 }
 
@@ -140,9 +146,43 @@ fn the_straight_road() {
     );
 
     let end = next(&mut life, Event::Sent(Sent::Stored));
-    assert_eq!(end.tell.as_ref().unwrap().subject, "reply.acme.helpdesk.tok_1");
-    assert_eq!(end.tell.as_ref().unwrap().payload, message.payload);
+    let [state, reply] = end.tell.as_slice() else { panic!("a transition and a reply: {:?}", end.tell) };
+    assert_eq!(state.subject, format!("state.acme.helpdesk.{}", given.id()));
+    let transition: Transition<'_> = serde_json::from_slice(&state.payload).unwrap();
+    assert_eq!((transition.state, transition.destination.as_deref()), (State::Completed, Some("local-chat")));
+    assert_eq!(reply.subject, "reply.acme.helpdesk.tok_1");
+    assert_eq!(reply.payload, message.payload);
     assert_eq!(done(end), Disposition::Ack);
+}
+
+#[test]
+fn what_a_worker_sends_has_a_span_of_its_own_in_the_task_s_traceparent() {
+    let traced = |mut given: Given| {
+        given.hop.trace = Some(TraceParent::root(7, 9));
+        given
+    };
+    let expected = TraceParent::root(7, 9).child(SPAN).to_string();
+    let given = traced(chat("Hi", 8, false));
+    let (mut life, step) = begin(&arrived(&given));
+    let Action::Run(run) = step.action else { panic!("expected a run") };
+    let answer = sent(next(&mut life, said("Hello")));
+    let late = sent(next(&mut life, Event::Sent(Sent::Taken)));
+    let none = Models { chat: false, ..models() };
+    let back = sent(Life::begin(&arrived(&given), &context(&none, &[])).1);
+    let Disposition::Dead { result: Some((_, dead)), .. } =
+        Life::poisoned(&arrived(&given), Timestamp::now())
+    else {
+        panic!("expected a result")
+    };
+    for message in [run.attempt, answer, late, back, *dead] {
+        assert_eq!(message.headers.get(header::TRACEPARENT), Some(expected.as_str()), "{}", message.subject);
+    }
+    assert_ne!(given.headers().get(header::TRACEPARENT), Some(expected.as_str()), "negative control");
+    // Where nobody traces, nothing is made up.
+    assert_eq!(
+        sent(next(&mut running(&chat("Hi", 8, false)), said("Hello"))).headers.get(header::TRACEPARENT),
+        None
+    );
 }
 
 #[test]
@@ -190,7 +230,7 @@ fn only_what_the_router_judged_becomes_work() {
     ];
     for (what, message, code, told) in rows {
         let (_, step) = begin(&message);
-        let Disposition::Dead { refused, result, owner } = done(step) else {
+        let Disposition::Dead { refused, result, owner, .. } = done(step) else {
             panic!("{what}: expected a dead letter")
         };
         assert_eq!(refused.code, code, "{what}");
@@ -351,7 +391,7 @@ fn who_comes_second_says_so() {
     let mut life = running(&given.clone().replying_to("tok_1"));
     let first = sent(next(&mut life, said("Hello")));
     let step = next(&mut life, Event::Sent(Sent::Duplicate));
-    assert_eq!(step.tell.as_ref().unwrap().payload, first.payload);
+    assert_eq!(step.tell.last().unwrap().payload, first.payload);
     assert_eq!(done(step), Disposition::Ack);
     // Negative control: another run of the same delivery has an id of its own, and finds the subject taken.
     let other = sent(next(&mut running(&given), said("Hallo")));
@@ -381,20 +421,22 @@ fn an_answer_out_of_turn_loses_nothing() {
 
 #[test]
 fn poison_is_told_from_headers_alone() {
-    let mut message = arrived(&chat("Hi", 8, false));
+    let mut message = arrived(&chat("Hi", 8, false).replying_to("tok_1"));
     message.payload = Bytes::from_static(b"\xff\xff");
     let dead = |message: &Arrived| match Life::poisoned(message, Timestamp::now()) {
-        Disposition::Dead { refused, result, owner } => (refused.code, result, owner),
+        Disposition::Dead { refused, result, tell, owner } => (refused.code, result, tell, owner),
         _ => panic!("expected a dead letter"),
     };
-    let (code, told, owner) = dead(&message);
+    let (code, told, tell, owner) = dead(&message);
     let (task, told) = told.unwrap();
+    assert_eq!(tell[0].subject, format!("state.acme.helpdesk.{task}"));
+    assert_eq!((tell[1].subject.as_str(), &tell[1].payload), ("reply.acme.helpdesk.tok_1", &told.payload));
     assert_eq!((code, code_of(&told.payload)), (Code::Poison, Some(Code::Poison)));
     assert_eq!((result(&told).task, owner.as_deref()), (task, Some(OWNER)));
     assert!(result(&told).decision.is_some(), "the decision behind it is named");
     // Negative control: where no header tells the task, nobody's result is made up.
     message.headers = Headers::new();
-    assert!(matches!(dead(&message), (Code::Poison, None, None)));
+    assert!(matches!(dead(&message), (Code::Poison, None, told, None) if told.is_empty()));
 }
 
 /// Every order of answers, right and wrong: a message is done only on the word of a stream, and the model runs only where

@@ -14,7 +14,7 @@ use tidegate_schemas::task::Kind;
 use tidegate_schemas::work::{Hop, LocalWork};
 use tidegate_schemas::{header, json, subject};
 
-use super::{Arrived, Context, Deltas, Disposition, Message, Run, outgoing};
+use super::{Arrived, Context, Deltas, Disposition, Message, Run, Telling, outgoing};
 
 /// Work that was read.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn read(message: &Arrived) -> Result<Self, Refused> {
         let (tenant, pool) = tenant_and_pool(message)?;
-        let hop = Hop::read(&message.headers)?;
+        let hop = Hop::read(&message.headers)?.child(message.span);
         let salt = message.headers.get(header::SALT).and_then(|text| Salt::try_from(text.to_owned()).ok());
         let salt = salt.ok_or_else(|| missing(header::SALT))?;
         let decision = message.headers.get(header::DECISION).ok_or_else(|| missing(header::DECISION))?;
@@ -102,8 +102,11 @@ pub(super) fn poison() -> Refused {
 pub(super) fn dead(message: &Arrived, refused: Refused, now: Timestamp) -> Disposition {
     let decision: Option<Decision> =
         message.headers.get(header::DECISION).and_then(|text| serde_json::from_str(text).ok());
-    let result = failed(message, &refused, decision.as_ref(), now);
-    Disposition::Dead { refused, result, owner: decision.map(|decision| decision.owner) }
+    let (result, tell) = match failed(message, &refused, decision.as_ref(), now) {
+        Some((task, result, tell)) => (Some((task, Box::new(result))), tell),
+        None => (None, Vec::new()),
+    };
+    Disposition::Dead { refused, result, tell, owner: decision.map(|decision| decision.owner) }
 }
 
 fn failed(
@@ -111,14 +114,16 @@ fn failed(
     refused: &Refused,
     decision: Option<&Decision>,
     now: Timestamp,
-) -> Option<(TaskId, Box<Message>)> {
+) -> Option<(TaskId, Message, Vec<Telling>)> {
     let (tenant, _) = tenant_and_pool(message).ok()?;
-    let hop = Hop::read(&message.headers).ok()?;
+    let hop = Hop::read(&message.headers).ok()?.child(message.span);
     let error = ResultError { code: refused.code, message: refused.sentence.clone(), retry_after_ms: None };
-    let mut result =
-        TaskResult::ended(tenant, hop.agent.clone(), hop.id, State::Failed, error).timed(hop.submitted, now);
+    let mut result = TaskResult::ended(tenant.clone(), hop.agent.clone(), hop.id, State::Failed, error)
+        .timed(hop.submitted, now);
     result.decision = decision.map(|decision| decision.id);
-    Some((hop.id, Box::new(outgoing::given_up(&result, &hop, &message.position, decision))))
+    let sent = outgoing::given_up(&result, &hop, &message.position, decision);
+    let tell = outgoing::told(&tenant, &hop, decision, &sent);
+    Some((hop.id, sent, tell))
 }
 
 fn tenant_and_pool(message: &Arrived) -> Result<(Name, Name), Refused> {

@@ -1,0 +1,131 @@
+//! What is sent: the envelope from the arguments or a file, its id, and how long its result may take.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tidegate_schemas::digest::Salt;
+use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::limits::{DEADLINE_MS_DEFAULT, MESSAGE_BYTES_MAX};
+
+use crate::cli::{Kind, Sensitivity, Stakes, SubmitArgs};
+
+/// A task to submit.
+pub(super) struct Envelope {
+    /// The id that it will have.
+    pub(super) id: TaskId,
+    /// What the producer calls it.
+    pub(super) named: String,
+    pub(super) payload: Vec<u8>,
+    pub(super) deadline: Duration,
+}
+
+impl Envelope {
+    /// Where to answer is no part of it: sent again by somebody else it is the same task.
+    pub(super) fn of(args: &SubmitArgs) -> Result<Self> {
+        let mut body = match &args.body {
+            Some(path) => from_file(path)?,
+            None => json!({ "input": input(args)?, "labels": labels(args),
+                            "limits": { "deadline_ms": args.deadline_s.saturating_mul(1_000) },
+                            "class": if args.batch { "batch" } else { "interactive" } }),
+        };
+        let deadline = body.pointer("/limits/deadline_ms").and_then(Value::as_u64);
+        let deadline = Duration::from_millis(deadline.unwrap_or(DEADLINE_MS_DEFAULT));
+        let fields = body.as_object_mut().context("the task must be a JSON object")?;
+        if let Some(workflow) = &args.workflow {
+            fields.insert("workflow".into(), json!(workflow));
+        }
+        fields.remove("reply");
+        let named = args.id.clone().or_else(|| fields.get("id").and_then(Value::as_str).map(str::to_owned));
+        let named = named.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let (id, _) = TaskId::named(&args.who.tenant, &args.who.agent, &named).context("--id")?;
+        fields.insert("id".into(), json!(named));
+        Ok(Self { id, named, payload: serde_json::to_vec(&body)?, deadline })
+    }
+
+    /// The idempotency key. It names the content too: the stream swallows what is sent again, and another content under the
+    /// same id must come before the router, which says so.
+    pub(super) fn msg_id(&self) -> String {
+        let mut salt = [0; 32];
+        salt.iter_mut().zip(self.id.0.as_bytes().iter().cycle()).for_each(|(byte, of)| *byte = *of);
+        format!("{}/{}", self.id, Salt::new(salt).digest(&self.payload))
+    }
+}
+
+pub(super) fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Chat => "chat",
+        Kind::Extract => "extract",
+        Kind::Classify => "classify",
+        Kind::Embed => "embed",
+    }
+}
+
+fn from_file(path: &std::path::Path) -> Result<Value> {
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        let limit = MESSAGE_BYTES_MAX as u64 + 1;
+        std::io::stdin().take(limit).read_to_string(&mut text).context("reading standard input")?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+    }
+    serde_json::from_str(&text).context("the task is not JSON")
+}
+
+fn input(args: &SubmitArgs) -> Result<Value> {
+    if args.text.is_empty() {
+        bail!("give the text, or a whole envelope with --body");
+    }
+    let text = args.text.join(" ");
+    Ok(match args.kind {
+        Kind::Chat => {
+            let mut sampling = serde_json::Map::new();
+            let settings = [
+                ("max_tokens", args.max_tokens.map(|v| json!(v))),
+                ("temperature", args.temperature.map(|v| json!(v))),
+                ("seed", args.seed.map(|v| json!(v))),
+            ];
+            sampling.extend(settings.into_iter().filter_map(|(k, v)| v.map(|v| (k.to_owned(), v))));
+            json!({ "messages": [{ "role": "user", "content": text }], "sampling": sampling, "stream": args.stream })
+        }
+        Kind::Extract => {
+            let path = args.schema.as_ref().context("an extraction needs --schema FILE")?;
+            let mut input = json!({ "text": text, "schema": from_file(path)? });
+            if let (Some(tokens), Some(fields)) = (args.max_tokens, input.as_object_mut()) {
+                fields.insert("max_tokens".into(), json!(tokens));
+            }
+            input
+        }
+        Kind::Classify => json!({ "text": text, "classes": args.classes }),
+        Kind::Embed => json!({ "texts": args.text }),
+    })
+}
+
+fn labels(args: &SubmitArgs) -> Value {
+    let sensitivity = match args.sensitivity {
+        Sensitivity::Public => "public",
+        Sensitivity::Internal => "internal",
+        Sensitivity::Confidential => "confidential",
+        Sensitivity::Restricted => "restricted",
+    };
+    let stakes = match args.stakes {
+        Stakes::Low => "low",
+        Stakes::Medium => "medium",
+        Stakes::High => "high",
+    };
+    let set = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<_>>();
+    let mut labels = json!({
+        "sensitivity": sensitivity,
+        "categories": set(&args.category),
+        "regulations": set(&args.regulation),
+        "residency": set(&args.residency),
+        "consent": set(&args.consent),
+        "stakes": stakes,
+    });
+    if let (Some(purpose), Some(fields)) = (&args.purpose, labels.as_object_mut()) {
+        fields.insert("purpose".into(), json!(purpose));
+    }
+    labels
+}
