@@ -120,3 +120,9 @@ pub const RELEASE_BUCKET: &str = "release";
 pub const ACTIVE_KEY: &str = "active";
 /// Bucket of first verdicts, by review.
 pub const REVIEWS_BUCKET: &str = "reviews";
+
+/// Key of a review in bucket `reviews`; its value is the position of the verdict that stands.
+#[must_use]
+pub fn review_key(review: u64) -> String {
+    format!("review-{review}")
+}

@@ -13,7 +13,7 @@ use tidegate_bus::{
     topology,
 };
 use tidegate_recorder::{RecorderConfig, RecorderError, run};
-use tidegate_schemas::directory::{Agent, Directory, Tenant};
+use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
@@ -48,13 +48,16 @@ fn shape() -> CellShape {
     }
 }
 
-fn directory() -> Directory {
+pub(crate) fn directory() -> Directory {
     let agents = [(name("bot"), Agent::default())].into_iter().collect();
     let mut tenant = Tenant { owner: "ops@example.com".to_owned(), agents, ..Tenant::default() };
     tenant.quota.stream_bytes_max = 64 * 1024 * 1024;
     let mut directory = Directory::empty();
     directory.tenants.insert(name("acme"), tenant);
     directory.operators.insert(name("olga"));
+    directory
+        .reviewers
+        .insert(name("rita"), Reviewer { queues: [name("stakes")].into(), ..Reviewer::default() });
     directory
 }
 
