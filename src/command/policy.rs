@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_bus::{Bus, Role};
-use tidegate_policies::{Bundle, Judge, cases, check, explain};
+use tidegate_bus::{Bus, Identity, Role};
+use tidegate_policies::cases::{self, Ran};
+use tidegate_policies::{Bundle, Judge, check, explain};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::decision::{Facts, Switch};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
@@ -120,36 +121,49 @@ fn named(dir: Option<&Path>) -> Result<PathBuf> {
 
 fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let (_, report) = check::dir(&named(dir)?)?;
-    let cases = report.cases.len();
+    let (cases, failed) = (report.cases.len(), failures(&report.cases));
     if global.json {
         output::json(
             &json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
-                              "links": report.links, "destinations": report.destinations, "cases": cases }),
+                              "links": report.links, "destinations": report.destinations, "cases": cases,
+                              "failed": named_failures(&failed) }),
         )?;
     } else {
+        tell_failures(&failed);
+        let well = if report.passed() { "well".to_owned() } else { format!("{} cases FAILED", failed.len()) };
         output::line(format!(
-            "well: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
+            "{well}: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
             report.policies, report.templates, report.links, report.destinations, report.hash
         ));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tested(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let bundle = Arc::new(bundle_in(&named(dir)?)?);
     let ran = cases::run(&Judge::new(bundle)?);
-    let failed: Vec<_> = ran.iter().filter(|case| !case.differences.is_empty()).collect();
+    let failed = failures(&ran);
     if global.json {
-        let failed: Vec<_> =
-            failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect();
-        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": failed }))?;
+        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": named_failures(&failed) }))?;
     } else {
-        for case in &failed {
-            output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
-        }
+        tell_failures(&failed);
         output::line(format!("{} cases passed, {} failed", ran.len() - failed.len(), failed.len()));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn failures(ran: &[Ran]) -> Vec<&Ran> {
+    ran.iter().filter(|case| !case.differences.is_empty()).collect()
+}
+
+fn named_failures(failed: &[&Ran]) -> Vec<serde_json::Value> {
+    failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect()
+}
+
+fn tell_failures(failed: &[&Ran]) {
+    for case in failed {
+        output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
+    }
 }
 
 async fn explained(
@@ -200,7 +214,7 @@ async fn explained(
 /// The cell's directory where there is a cell; else one that knows just this agent.
 async fn known(global: &Global, who: &Who) -> Directory {
     let of_cell = async {
-        let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
+        let bus = Cell::open(&global.cell)?.connect(Identity::Operator(act::operator()?)).await?;
         super::directory::active(&bus).await
     };
     if let Ok(Some(directory)) = of_cell.await {

@@ -11,7 +11,7 @@ use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::WORK_LOCAL;
-use tidegate_tests::cell::root;
+use tidegate_tests::cell::{program, root};
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
@@ -126,6 +126,29 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     assert_eq!(error.code, Code::Overloaded, "{error:?}");
     assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "another pool is free");
+    Ok(())
+}
+
+#[test]
+fn a_bundle_whose_case_fails_is_not_well() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bundle = dir.path().join("bundle").display().to_string();
+    let policy =
+        |word: &str| Command::new(program()).current_dir(root()).args(["policy", word, &bundle]).output();
+    assert!(policy("new")?.status.success());
+    let check = policy("check")?;
+    let said = String::from_utf8(check.stdout)?;
+    assert!(check.status.success() && said.starts_with("well: "), "negative control: {said}");
+    let cases = dir.path().join("bundle/cases/10-sensitivity.toml");
+    let text = std::fs::read_to_string(&cases)?;
+    let wrong = text.replacen("outcome = \"local\"", "outcome = \"reject\"", 1);
+    assert_ne!(text, wrong);
+    std::fs::write(&cases, wrong)?;
+    let check = policy("check")?;
+    let said = String::from_utf8(check.stdout)?;
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED ") && said.contains("expected reject, got local"), "{said}");
+    assert!(said.contains("1 cases FAILED: ") && !said.contains("well: "), "{said}");
     Ok(())
 }
 
