@@ -40,8 +40,10 @@ pub enum Act {
         /// Its content.
         archive: String,
     },
-    /// Topic `directory`: makes a directory the active one.
+    /// Topic `directory`: makes a directory the active one, if the one that it was made from still is.
     DirectoryActivate {
+        /// Hash of the directory that it was made from.
+        base: Digest,
         /// The directory.
         directory: Box<Directory>,
     },

@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use tidegate_bus::accounts::{self, Identities};
 use tidegate_bus::server::{self, NatsServer, ServerOptions};
-use tidegate_bus::{CancellationToken, Role as BusRole};
+use tidegate_bus::{CancellationToken, Identity, Role as BusRole};
 use tidegate_policies::Bundle;
+use tidegate_schemas::ids::Name;
 
 use super::supervise::{self, Role};
 use super::{create, policy, provision, roles};
@@ -281,13 +282,11 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
 
 /// What to do with a cell that runs.
 pub(super) fn commands(cell: &Cell) {
-    let seed = cell.identities().join("agent.acme.helpdesk.nk");
     let dir = cell.dir.display();
-    output::line(format!(
-        "publish:  nats --server {} --nkey {} pub task.helpdesk.chat '{{\"labels\":{{\"sensitivity\":\"public\"}},\"input\":{{\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}}}'",
-        cell.config.url,
-        seed.display()
-    ));
+    if let (Ok(tenant), Ok(agent)) = (Name::new("acme"), Name::new("helpdesk")) {
+        let helpdesk = Identity::Agent { tenant, agent };
+        output::line(format!("publish:  {}", cell.publish_line(&helpdesk, "public")));
+    }
     output::line(format!(
         "submit:   tidegate --cell {dir} submit chat 'What is a tide?' --sensitivity public"
     ));

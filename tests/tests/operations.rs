@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tidegate_bus::{Outbound, Role};
+use tidegate_bus::{Identity, Outbound, Role};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::directory::{self, Directory};
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::WORK_LOCAL;
 use tidegate_tests::cell::{program, root};
@@ -126,6 +130,81 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     assert_eq!(error.code, Code::Overloaded, "{error:?}");
     assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "another pool is free");
+    Ok(())
+}
+
+/// The act that makes `directory` the active one, as an operator's command publishes it.
+async fn activate(cell: &TestCell, base: Digest, directory: Directory) -> Result<u64> {
+    let admin = connect(cell, Identity::Operator(Name::new("admin")?)).await?;
+    let act = Act::DirectoryActivate { base, directory: Box::new(directory) };
+    let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
+    let act = Outbound::new("control.directory.admin", serde_json::to_vec(&control)?);
+    Ok(admin.publish(act).await?.sequence)
+}
+
+/// What is active, and the directory.
+async fn directory(cell: &TestCell) -> Result<(Active, Directory)> {
+    let bus = connect(cell, Role::Provisioner.into()).await?;
+    let active = bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await?.context("a pointer")?;
+    let active: Active = serde_json::from_slice(&active.value)?;
+    let found = bus.kv_get(DIRECTORY_BUCKET, &active.hash.to_string()).await?.context("a directory")?;
+    Ok((active, serde_json::from_slice(&found.value)?))
+}
+
+/// An agent of acme is let in, and its tasks run once the routers know it.
+async fn served(cell: &TestCell, agent: &str) -> Result<()> {
+    let agent = Agent::connect(cell, "acme", agent).await?;
+    until("the agent's task to run", SOON, || async {
+        Ok((agent.ask("embed", embed()).await?.state == State::Completed).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn story_changes_of_the_directory_at_the_same_time_all_stand() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let (before, first) = directory(&cell).await?;
+    let add = async |agent: &str| cell.json(&["agent", "add", "acme", agent, "--role", "agent"]).await;
+    let added = tokio::try_join!(add("one"), add("two"), add("three"), add("four"))?;
+    assert!(added.0["line"].as_str().is_some_and(|line| line.contains("--inbox-prefix _INBOX.agent.one ")));
+    let (now, all) = directory(&cell).await?;
+    let agents = &all.tenants[&Name::new("acme")?].agents;
+    assert_eq!(agents.len(), 5, "{agents:?}");
+    for agent in ["one", "two", "three", "four"] {
+        served(&cell, agent).await?;
+    }
+    until("what was made again to be no work for an operator", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let list = list.as_array().context("a list")?;
+        Ok(list.iter().all(|letter| letter["handled"]["act"] == "discarded").then_some(()))
+    })
+    .await?;
+
+    // What was made from an older directory is refused, and nothing is lost.
+    let refused = activate(&cell, before.hash, first).await?;
+    let letter = until("the refusal", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let about = format!("EVENTS:{refused}");
+        let found = list.as_array().and_then(|all| all.iter().find(|letter| letter["message"] == about));
+        Ok(found.cloned())
+    })
+    .await?;
+    assert_eq!(letter["code"], json!("outdated"));
+    assert_eq!(directory(&cell).await?.0, now);
+
+    // A command that was cut short left an agent without keys and accounts: the same command makes up for it.
+    let mut more = all.clone();
+    let agent = directory::Agent { roles: [Name::new("agent")?].into(), ..directory::Agent::default() };
+    more.tenants.get_mut(&Name::new("acme")?).context("acme")?.agents.insert(Name::new("five")?, agent);
+    let event = activate(&cell, now.hash, more).await?;
+    until("the act", SOON, || async { Ok((directory(&cell).await?.0.event == event).then_some(())) }).await?;
+    assert!(Agent::connect(&cell, "acme", "five").await.is_err(), "negative control");
+    add("five").await?;
+    served(&cell, "five").await?;
+    assert_eq!(directory(&cell).await?.0.event, event, "nothing had to be changed");
+    let other = cell.output(&["agent", "add", "acme", "five", "--role", "auditor"]).await?;
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && said.contains("with other settings"), "{said}");
     Ok(())
 }
 
