@@ -30,6 +30,8 @@ use crate::output;
 
 /// How long the routers may take to take a bundle over.
 const APPLY: Duration = Duration::from_secs(10);
+/// Between two looks whether a worker takes the work of a queue.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -76,10 +78,15 @@ pub(super) fn default_bundle() -> Result<Bundle> {
 
 /// The cell's active bundle.
 pub(super) async fn active_bundle(bus: &Bus) -> Result<Bundle> {
-    let hash = active_hash(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")?.hash;
+    active_if_any(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")
+}
+
+/// The cell's active bundle; none in a cell that is new.
+pub(super) async fn active_if_any(bus: &Bus) -> Result<Option<Bundle>> {
+    let Some(Active { hash, .. }) = active_hash(bus).await? else { return Ok(None) };
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.context("the active bundle is gone")?;
     let archive = std::str::from_utf8(&entry.value).context("the active bundle is not text")?;
-    Ok(Bundle::from_archive(archive)?)
+    Ok(Some(Bundle::from_archive(archive)?))
 }
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
@@ -268,11 +275,25 @@ async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let sentence = format!("bundle {hash} is active after {} ms", started.elapsed().as_millis());
+    let ms = started.elapsed().as_millis();
+    // Workers may pull from the queues of a new bundle.
+    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
+        output::note(format!("{error:#}"));
+    }
+    let mut unserved = super::provision::unserved(&bus, &cell, &bundle).await?;
+    if !unserved.is_empty() {
+        // A worker may be between two requests.
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let still = super::provision::unserved(&bus, &cell, &bundle).await?;
+        unserved.retain(|queue| still.contains(queue));
+    }
+    for queue in &unserved {
+        output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
+    }
     if global.json {
-        output::json(&json!({ "bundle": hash, "event": event, "ms": started.elapsed().as_millis() }))?;
+        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
     } else {
-        output::line(sentence);
+        output::line(format!("bundle {hash} is active after {ms} ms"));
     }
     Ok(ExitCode::SUCCESS)
 }

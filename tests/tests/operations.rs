@@ -354,9 +354,11 @@ async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()> {
-    let cell = TestCell::start(&[]).await?;
+    let mut cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let made = cell.json(&["provision"]).await?;
+    assert_eq!(made["created"], json!([]), "what the active bundle needs is there");
 
     let bundles = tempfile::tempdir()?;
     let copied = Command::new("cp")
@@ -376,6 +378,7 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     let demo = demo.display().to_string();
     let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked"]).await?;
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(!String::from_utf8_lossy(&applied.stderr).contains("no worker"), "negative control");
     let rejected = until("the policy to act", SOON, || async {
         let result = agent.ask("embed", embed()).await?;
         Ok((result.state == State::Rejected).then_some(result))
@@ -397,5 +400,22 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     assert_eq!((&run["published"], &run["complete"]), (&json!(1), &json!(true)), "{run}");
     let again = cell.json(&["replay", "run", "--plan", &plan, "--reason", "twice"]).await?;
     assert_eq!(again["published"], json!(0), "what was done is not done again");
+
+    let destinations = std::path::Path::new(&demo).join("destinations.toml");
+    let mut text = std::fs::read_to_string(&destinations)?;
+    let second = text.split("[[destination]]").nth(2).context("a second destination")?;
+    let other = second.replace("\"local-embed\"", "\"local-large\"").replace("\"embed\"\n", "\"large\"\n");
+    text.push_str(&format!("\n[[destination]]{}", other.replace("rank = 20", "rank = 90")));
+    std::fs::write(&destinations, text)?;
+    let applied = cell.output(&["policy", "apply", &demo, "--reason", "larger"]).await?;
+    let said = String::from_utf8_lossy(&applied.stderr).into_owned();
+    assert!(applied.status.success() && said.contains("no worker takes work of pool `large`"), "{said}");
+    let accounts = || std::fs::read_to_string(cell.path().join("nats/accounts.conf"));
+    assert!(accounts()?.contains("WORK_LOCAL.large"), "a worker of the pool may pull");
+    let before = accounts()?;
+    cell.stop().await?;
+    cell.start_again(&[]).await?;
+    let after = std::fs::read_to_string(cell.path().join("nats/accounts.conf"))?;
+    assert_eq!(after, before, "a cell goes on with its active bundle");
     Ok(())
 }
