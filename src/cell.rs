@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tidegate_audit::{KeyError, Keys, MasterKey, Signer};
 use tidegate_bus::{Bus, BusConfig, Identity};
+use tidegate_schemas::header::REPLY;
 use tidegate_schemas::ids::Name;
 
 /// Directory of the dev cell where no other is named.
@@ -195,6 +196,29 @@ impl Cell {
         self.identities().join(identity.seed_file_name())
     }
 
+    /// Beginning of a line for NATS' own command line tool. Answers come only to an identity's private inbox.
+    pub(crate) fn nats_line(&self, identity: &Identity) -> String {
+        let (seed, inbox) = (self.seed(identity), identity.inbox_prefix());
+        format!("nats --server {} --nkey {} --inbox-prefix {inbox}", self.config.url, seed.display())
+    }
+
+    /// A line that hears every answer to an agent.
+    pub(crate) fn listen_line(&self, identity: &Identity) -> String {
+        let Identity::Agent { agent, .. } = identity else { return self.nats_line(identity) };
+        format!("{} sub 'reply.{agent}.>'", self.nats_line(identity))
+    }
+
+    /// A line that publishes an agent's first task. The reply token stands in a header, so that a task which cannot be read is
+    /// answered as well.
+    pub(crate) fn publish_line(&self, identity: &Identity, sensitivity: &str) -> String {
+        let Identity::Agent { agent, .. } = identity else { return self.nats_line(identity) };
+        let input = r#"{"messages":[{"role":"user","content":"Hello"}]}"#;
+        format!(
+            r#"{} pub task.{agent}.chat -H {REPLY}:hello '{{"labels":{{"sensitivity":"{sensitivity}"}},"input":{input}}}'"#,
+            self.nats_line(identity)
+        )
+    }
+
     /// Connects as an identity.
     pub(crate) async fn connect(&self, identity: impl Into<Identity>) -> Result<Bus> {
         let identity = identity.into();
@@ -274,4 +298,27 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         fs::rename(&partial, path)
     };
     write().with_context(|| format!("writing `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn ready_lines_name_the_private_inbox() {
+        let cell = "name = \"dev\"\nurl = \"nats://127.0.0.1:4222\"";
+        let cell = Cell { dir: "/cell".into(), config: toml::from_str(cell).unwrap() };
+        let (tenant, name) = (Name::new("acme").unwrap(), Name::new("desk").unwrap());
+        let tool = Identity::Tool { tenant: tenant.clone(), tool: name.clone() };
+        let agent = Identity::Agent { tenant, agent: name };
+        for (line, identity) in [(cell.nats_line(&tool), tool), (cell.publish_line(&agent, "public"), agent)]
+        {
+            let words: Vec<&str> = line.split(' ').collect();
+            let after = |flag: &str| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1]);
+            assert_eq!(after("--inbox-prefix"), Some(identity.inbox_prefix().as_str()), "{line}");
+            assert_eq!(after("--nkey"), cell.seed(&identity).to_str(), "{line}");
+        }
+    }
 }

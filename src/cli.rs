@@ -197,7 +197,7 @@ pub(crate) struct DevArgs {
     /// Routers, count.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub(crate) routers: u16,
-    /// Bundle to begin with: a directory; absent: the default one.
+    /// Bundle of a new cell: a directory; absent: the default one. A cell that exists goes on with its active one.
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
     /// Most bytes of each stream of a new cell; absent: 8 GiB. A cell that exists keeps its own, in cell.toml.

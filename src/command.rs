@@ -22,6 +22,7 @@ mod results;
 mod submit;
 mod task;
 
+mod accounts;
 mod act;
 mod directory;
 mod lane;

@@ -76,7 +76,7 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
         Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
         Act::BundleActivate { hash, archive } => bundle(bus, event, hash, archive).await?,
-        Act::DirectoryActivate { directory: new } => directory(bus, event, &new).await?,
+        Act::DirectoryActivate { base, directory: new } => directory(bus, event, base, &new).await?,
         Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
         // The event itself is the whole act.
         Act::DeadDiscard { .. }
@@ -108,14 +108,7 @@ async fn switches(
         // Where the switches are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
         let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
         let now = now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() });
-        (now.event < event).then(|| Flags { event, switches: change(&now.switches) })
-    })
-    .await
-}
-
-async fn pointer(bus: &Bus, bucket: &'static str, event: u64, hash: Digest) -> Result<(), ControlError> {
-    moved(bus, bucket, ACTIVE_KEY, |now: Option<Active>| {
-        now.is_none_or(|now| now.event < event).then_some(Active { event, hash })
+        Ok((now.event < event).then(|| Flags { event, switches: change(&now.switches) }))
     })
     .await
 }
@@ -125,12 +118,12 @@ async fn moved<T: Serialize + DeserializeOwned>(
     bus: &Bus,
     bucket: &'static str,
     key: &str,
-    next: impl Fn(Option<T>) -> Option<T>,
+    next: impl Fn(Option<T>) -> Result<Option<T>, ControlError>,
 ) -> Result<(), ControlError> {
     for _ in 0..TRIES_MAX {
         let entry = bus.kv_get(bucket, key).await?;
         let now = entry.as_ref().and_then(|entry| serde_json::from_slice(&entry.value).ok());
-        let Some(value) = next(now) else { return Ok(()) };
+        let Some(value) = next(now)? else { return Ok(()) };
         let value =
             serde_json::to_vec(&value).map_err(|_| refused(Code::Internal, "the value cannot be written"))?;
         let written = match &entry {
@@ -156,14 +149,34 @@ async fn bundle(bus: &Bus, event: u64, hash: Digest, archive: String) -> Result<
     }
     Judge::new(Arc::new(bundle)).map_err(unusable)?;
     bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), archive).await?;
-    pointer(bus, RELEASE_BUCKET, event, hash).await
+    moved(bus, RELEASE_BUCKET, ACTIVE_KEY, |now: Option<Active>| {
+        Ok(now.is_none_or(|now| now.event < event).then_some(Active { event, hash }))
+    })
+    .await
 }
 
-async fn directory(bus: &Bus, event: u64, directory: &Directory) -> Result<(), ControlError> {
+/// A directory replaces the whole one before it, so it must have been made from the one that is active: else what somebody
+/// else changed meanwhile would be lost.
+async fn directory(bus: &Bus, event: u64, base: Digest, directory: &Directory) -> Result<(), ControlError> {
     let hash = directory.hash();
     let content = serde_json::to_vec(directory).map_err(|_| refused(Code::Internal, "cannot be written"))?;
     bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await?;
-    pointer(bus, DIRECTORY_BUCKET, event, hash).await
+    moved(bus, DIRECTORY_BUCKET, ACTIVE_KEY, |now| follows(now, event, base, hash)).await
+}
+
+/// The pointer that an act leaves behind; none where it stands past the act already.
+fn follows(
+    now: Option<Active>,
+    event: u64,
+    base: Digest,
+    hash: Digest,
+) -> Result<Option<Active>, ControlError> {
+    match now {
+        Some(now) if now.event >= event => Ok(None),
+        Some(now) if now.hash == base => Ok(Some(Active { event, hash })),
+        None if hash == base => Ok(Some(Active { event, hash })),
+        _ => Err(refused(Code::Outdated, "the directory was changed meanwhile; make the change again")),
+    }
 }
 
 /// Takes a dead letter's message up again. Work goes back into its stream; the rest is the router's own to handle.
@@ -188,5 +201,33 @@ async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then
             Ok(Then::Done)
         }
         _ => Err(refused(Code::Unattributable, "a message of this kind is not taken up again")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_made_from_another_than_the_active_one_is_refused() {
+        let [a, b, c] = [b"a", b"b", b"c"].map(|content| Digest::plain(content));
+        let at = |event, hash| Some(Active { event, hash });
+        // What is active, the base of event 5 that would make `c` active, and what becomes of it.
+        let rows = [
+            (at(4, a), a, Some(at(5, c))),
+            (at(0, a), a, Some(at(5, c))),
+            (at(4, b), a, None),
+            (None, a, None),
+            // It came twice, or late: nothing moves back.
+            (at(5, c), a, Some(None)),
+            (at(6, b), a, Some(None)),
+        ];
+        for (now, base, expected) in rows {
+            match (follows(now.clone(), 5, base, c), expected) {
+                (Ok(moved), Some(expected)) => assert_eq!(moved, expected, "{now:?}"),
+                (Err(ControlError::Refused(refused)), None) => assert_eq!(refused.code, Code::Outdated),
+                (other, expected) => assert_eq!(format!("{other:?}"), format!("{expected:?}")),
+            }
+        }
     }
 }

@@ -69,6 +69,8 @@ pub enum Code {
     Poison,
     /// The message has no place: its subject, cause or reference leads nowhere.
     Unattributable,
+    /// What it was made from has changed since.
+    Outdated,
     /// A defect of Tidegate itself.
     Internal,
 }
@@ -108,6 +110,7 @@ impl Code {
             Self::TicketInvalid => "ticket_invalid",
             Self::Poison => "poison",
             Self::Unattributable => "unattributable",
+            Self::Outdated => "outdated",
             Self::Internal => "internal",
         }
     }

@@ -41,8 +41,10 @@ pub enum Act {
         /// Its content.
         archive: String,
     },
-    /// Topic `directory`: makes a directory the active one.
+    /// Topic `directory`: makes a directory the active one, if the one that it was made from still is.
     DirectoryActivate {
+        /// Hash of the directory that it was made from; a cell's first one is made from itself.
+        base: Digest,
         /// The directory.
         directory: Box<Directory>,
     },
@@ -140,3 +142,9 @@ pub const RELEASE_BUCKET: &str = "release";
 pub const ACTIVE_KEY: &str = "active";
 /// Bucket of first verdicts, by review.
 pub const REVIEWS_BUCKET: &str = "reviews";
+
+/// Key of a review in bucket `reviews`; its value is the position of the verdict that stands.
+#[must_use]
+pub fn review_key(review: u64) -> String {
+    format!("review-{review}")
+}

@@ -112,7 +112,7 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Parse and validate a bundle.
+    /// Parse and validate a bundle, and run its cases.
     Check {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tidegate_bus::accounts::{self, Identities};
 use tidegate_bus::server::{self, NatsServer, ServerOptions};
-use tidegate_bus::{CancellationToken, Role as BusRole};
+use tidegate_bus::{CancellationToken, Identity, Role as BusRole};
 use tidegate_policies::Bundle;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
 
 use super::supervise::{self, Role};
-use super::{create, directory, policy, provision, roles};
+use super::{accounts, create, policy, provision, roles};
 use crate::cell::{Cell, Running, RunningRole, replace};
 use crate::cli::{DevArgs, Global};
 use crate::{models, output};
@@ -87,10 +88,7 @@ impl Dev {
             None if stand_in => policy::demo_bundle()?,
             None => policy::default_bundle()?,
         };
-        create::providers(&mut cell, &bundle, stand_in)?;
-        let mut identities = Identities::open(cell.identities())?;
-        identities.ensure_all(&directory)?;
-        let rendered = accounts::render(&provision::shape(&cell, &bundle), &directory, &identities)?;
+        let rendered = accounts::render(&cell, &bundle, &directory)?;
         output::note("starting nats-server");
         let mut options = ServerOptions::new(server::find()?, cell.nats());
         options.port = port_of(&cell.config.url).filter(|port| *port != 0);
@@ -98,7 +96,7 @@ impl Dev {
         cell.config.url = nats.url().to_owned();
         cell.save()?;
         let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new() };
-        if let Err(error) = dev.start_roles(global, args, &bundle, &directory, stand_in).await {
+        if let Err(error) = dev.start_roles(global, args, (bundle, directory), stand_in).await {
             dev.stop().await;
             return Err(error);
         }
@@ -109,11 +107,14 @@ impl Dev {
         &mut self,
         global: &Global,
         args: &DevArgs,
-        bundle: &Bundle,
-        directory: &tidegate_schemas::directory::Directory,
+        first: (Bundle, Directory),
         stand_in: bool,
     ) -> Result<()> {
         let bus = self.cell.connect(BusRole::Provisioner).await?;
+        // What ships is for a new cell; another one goes on with what is active.
+        let (bundle, directory) = provision::active(&bus).await?.unwrap_or(first);
+        let (bundle, directory) = (&bundle, &directory);
+        self.settle(bundle, directory, stand_in).await?;
         output::note("creating streams, consumers and buckets");
         provision::streams(&bus, &self.cell, bundle, directory).await?;
         // A bundle that names no destination at the stand-in has no use for it.
@@ -139,6 +140,19 @@ impl Dev {
         self.ready().await?;
         // Whoever waits for the file may use the cell from here on.
         self.note_running()
+    }
+
+    /// Providers and accounts of the bundle and directory that the cell goes on with.
+    async fn settle(&mut self, bundle: &Bundle, directory: &Directory, stand_in: bool) -> Result<()> {
+        create::providers(&mut self.cell, bundle, stand_in)?;
+        self.cell.save()?;
+        create::save_directory(&self.cell, directory)?;
+        let rendered = accounts::render(&self.cell, bundle, directory)?;
+        let before = fs::read_to_string(self.cell.nats().join("accounts.conf")).unwrap_or_default();
+        if rendered != before {
+            self.nats.reload(&rendered).await?;
+        }
+        Ok(())
     }
 
     /// Waits until every role says that it can do its work.
@@ -303,11 +317,12 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
 
 /// What to do with a cell that runs.
 pub(super) fn commands(cell: &Cell) {
-    let seed = cell.identities().join("agent.acme.helpdesk.nk");
     let (dir, tidegate) = (cell.dir.display(), program());
-    let [listen, publish] = directory::by_nats(&cell.config.url, &seed, "helpdesk", "public");
-    output::line(format!("listen:   {listen}"));
-    output::line(format!("publish:  {publish}"));
+    if let (Ok(tenant), Ok(agent)) = (Name::new("acme"), Name::new("helpdesk")) {
+        let helpdesk = Identity::Agent { tenant, agent };
+        output::line(format!("listen:   {}", cell.listen_line(&helpdesk)));
+        output::line(format!("publish:  {}", cell.publish_line(&helpdesk, "public")));
+    }
     output::line(format!(
         "submit:   {tidegate} --cell {dir} submit chat 'What is a tide?' --sensitivity public"
     ));

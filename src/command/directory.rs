@@ -1,38 +1,47 @@
 //! `tidegate tenant|agent|tool`: the directory's next version, on record first, then in force.
 
-use std::fs;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::Signal;
 use serde_json::json;
-use tidegate_bus::accounts::{self, Identities};
 use tidegate_bus::{Bus, Identity, Role};
+use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, DIRECTORY_BUCKET};
+use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
-use tidegate_schemas::header;
-use tidegate_schemas::ids::Name;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::subject::EVENTS;
 
-use super::{act, create, policy, provision, supervise};
-use crate::cell::{Cell, replace};
+use super::{accounts, act, policy, provision};
+use crate::cell::Cell;
 use crate::cli::{AgentCommand, Global, TenantCommand, ToolCommand};
 use crate::output;
 
 /// How long the routers may take to take a version over.
 const APPLY: Duration = Duration::from_secs(10);
+/// Times that a change is made again, when somebody else changed the directory meanwhile.
+const TRIES_MAX: u32 = 16;
 
 /// The active directory, where there is one.
 pub(super) async fn active(bus: &Bus) -> Result<Option<Directory>> {
-    let Some(entry) = bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await? else { return Ok(None) };
-    let active: Active =
-        serde_json::from_slice(&entry.value).context("reading the active directory's pointer")?;
-    let entry = bus
-        .kv_get(DIRECTORY_BUCKET, &active.hash.to_string())
-        .await?
-        .context("the active directory is gone")?;
-    Ok(Some(serde_json::from_slice(&entry.value).context("reading the active directory")?))
+    let Some(active) = pointer(bus).await? else { return Ok(None) };
+    Ok(Some(version(bus, active.hash).await?))
+}
+
+async fn pointer(bus: &Bus) -> Result<Option<Active>> {
+    let entry = bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await?;
+    let read = |value: &[u8]| serde_json::from_slice(value).context("reading the active directory's pointer");
+    entry.map(|entry| read(&entry.value)).transpose()
+}
+
+async fn version(bus: &Bus, hash: Digest) -> Result<Directory> {
+    let entry = bus.kv_get(DIRECTORY_BUCKET, &hash.to_string()).await?;
+    let entry = entry.context("the active directory is gone")?;
+    serde_json::from_slice(&entry.value).context("reading the active directory")
 }
 
 pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<ExitCode> {
@@ -56,24 +65,26 @@ pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<Ex
                 ..Tenant::default()
             };
             tenant.quota.in_flight_max = in_flight_max.unwrap_or(tenant.quota.in_flight_max);
-            change(&cell, &reason, |directory| {
-                if directory.tenants.contains_key(&name) {
-                    bail!("tenant `{name}` is there already");
+            let is_new = change(&cell, &reason, |directory| {
+                let mut tenant = tenant.clone();
+                if let Some(there) = directory.tenants.get(&name) {
+                    tenant.agents.clone_from(&there.agents);
+                    tenant.tools.clone_from(&there.tools);
                 }
-                directory.tenants.insert(name.clone(), tenant);
-                Ok(())
+                enter(&mut directory.tenants, &name, &tenant, "tenant")
             })
             .await?;
+            let what = if is_new { "added" } else { "is there already" };
             told(
                 global,
-                &format!("tenant `{name}` added; add its first agent with `tidegate agent add {name} …`"),
+                &format!("tenant `{name}` {what}; add its first agent with `tidegate agent add {name} …`"),
             )
         }
     }
 }
 
 async fn list(global: &Global, cell: &Cell) -> Result<ExitCode> {
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = cell.connect(Identity::Operator(act::operator()?)).await?;
     let directory = active(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
     if global.json {
         output::json(&directory)?;
@@ -103,31 +114,14 @@ pub(super) async fn agent(global: &Global, command: AgentCommand) -> Result<Exit
     let entry = Agent { team, roles: roles.into_iter().collect(), nkey: String::new() };
     change(&cell, &reason, |directory| {
         let known = directory.tenants.get_mut(&tenant).with_context(|| unknown(&tenant))?;
-        if known.agents.contains_key(&name) {
-            bail!("agent `{name}` of tenant `{tenant}` is there already");
-        }
-        known.agents.insert(name.clone(), entry);
-        Ok(())
+        enter(&mut known.agents, &name, &entry, "agent")
     })
     .await?;
-    let seed = cell.seed(&Identity::Agent { tenant, agent: name.clone() });
-    let [listen, publish] = by_nats(&cell.config.url, &seed, name.as_str(), "internal");
+    let identity = Identity::Agent { tenant, agent: name };
     if !global.json {
-        output::line(format!("answers come here: {listen}"));
+        output::line(format!("answers come here: {}", cell.listen_line(&identity)));
     }
-    credentials(global, &seed, &publish)
-}
-
-/// Lines for the `nats` tool: one that hears every answer to an agent, and one that submits a task. The token stands in a
-/// header, so that a task which cannot be read is answered as well.
-pub(super) fn by_nats(url: &str, seed: &Path, agent: &str, sensitivity: &str) -> [String; 2] {
-    let nats = format!("nats --server {url} --nkey {}", seed.display());
-    let body = json!({ "labels": { "sensitivity": sensitivity },
-                       "input": { "messages": [{ "role": "user", "content": "Hello" }] } });
-    [
-        format!("{nats} sub 'reply.{agent}.>'"),
-        format!("{nats} pub task.{agent}.chat -H {}:hello '{body}'", header::REPLY),
-    ]
+    credentials(global, &cell.seed(&identity), &cell.publish_line(&identity, "internal"))
 }
 
 pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCode> {
@@ -137,32 +131,18 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
             let entry = Tool { content, nkey: String::new() };
             change(&cell, &reason, |directory| {
                 let known = directory.tenants.get_mut(&tenant).with_context(|| unknown(&tenant))?;
-                if known.tools.contains_key(&name) {
-                    bail!("tool `{name}` of tenant `{tenant}` is there already");
-                }
-                known.tools.insert(name.clone(), entry);
-                Ok(())
+                enter(&mut known.tools, &name, &entry, "tool")
             })
             .await?;
-            let seed = cell.seed(&Identity::Tool { tenant: tenant.clone(), tool: name.clone() });
             let durable = tidegate_bus::topology::tool_durable(&tenant, &name);
-            let line = format!(
-                "nats --server {} --nkey {} consumer next RESULTS {durable} --ack",
-                cell.config.url,
-                seed.display()
-            );
-            credentials(global, &seed, &line)
+            let identity = Identity::Tool { tenant, tool: name };
+            let line = format!("{} consumer next RESULTS {durable} --ack", cell.nats_line(&identity));
+            credentials(global, &cell.seed(&identity), &line)
         }
         ToolCommand::Reviewer { name, queues, reason } => {
             let entry = Reviewer { queues: queues.into_iter().collect(), nkey: String::new() };
-            change(&cell, &reason, |directory| {
-                if directory.reviewers.contains_key(&name) {
-                    bail!("reviewer `{name}` is there already");
-                }
-                directory.reviewers.insert(name.clone(), entry);
-                Ok(())
-            })
-            .await?;
+            change(&cell, &reason, |directory| enter(&mut directory.reviewers, &name, &entry, "reviewer"))
+                .await?;
             let seed = cell.seed(&Identity::Reviewer(name.clone()));
             credentials(global, &seed, &format!("tidegate review list --reviewer {name}"))
         }
@@ -171,6 +151,22 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
 
 fn unknown(tenant: &Name) -> String {
     format!("no tenant `{tenant}`: add it with `tidegate tenant add {tenant} --owner …`")
+}
+
+/// Takes somebody up. Who is there already with the same settings may have been added by a command that was cut short, so
+/// that one is no error.
+fn enter<T: Clone + PartialEq>(
+    all: &mut BTreeMap<Name, T>,
+    name: &Name,
+    entry: &T,
+    what: &str,
+) -> Result<()> {
+    match all.get(name) {
+        Some(there) if there != entry => bail!("{what} `{name}` is there already, with other settings"),
+        Some(_) => {}
+        None => drop(all.insert(name.clone(), entry.clone())),
+    }
+    Ok(())
 }
 
 fn told(global: &Global, sentence: &str) -> Result<ExitCode> {
@@ -192,38 +188,89 @@ fn credentials(global: &Global, seed: &Path, line: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The next version of the directory: on record, in force at the routers, then in the server's accounts.
-async fn change(cell: &Cell, reason: &str, change: impl FnOnce(&mut Directory) -> Result<()>) -> Result<()> {
+/// The next version of the directory: on record, in force at the routers, then in the server's accounts. Where the change is
+/// there already, what an earlier run left undone is done. Says whether there was something to change.
+async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Result<()>) -> Result<bool> {
     let bus = cell.connect(Role::Provisioner).await?;
-    let mut directory =
-        active(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
-    change(&mut directory)?;
-    let bundle = policy::active_bundle(&bus).await?;
-    // A tenant's stream has to be there before a router pulls from it.
-    provision::streams(&bus, cell, &bundle, &directory).await?;
-    act::publish(cell, Act::DirectoryActivate { directory: Box::new(directory.clone()) }, reason).await?;
-    let hash = directory.hash();
-    let deadline = Instant::now() + APPLY;
-    while active(&bus).await?.map(|now| now.hash()) != Some(hash) {
-        if Instant::now() > deadline {
-            bail!("no router took the new directory over within {} s: does one run?", APPLY.as_secs());
+    for _ in 0..TRIES_MAX {
+        let base =
+            pointer(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?.hash;
+        let before = version(&bus, base).await?;
+        let mut directory = before.clone();
+        change(&mut directory)?;
+        let bundle = policy::active_bundle(&bus).await?;
+        // A tenant's stream has to be there before a router pulls from it.
+        provision::streams(&bus, cell, &bundle, &directory).await?;
+        let is_new = directory != before;
+        if is_new {
+            let act = Act::DirectoryActivate { base, directory: Box::new(directory) };
+            let event = act::publish(cell, act, reason).await?.sequence;
+            if let Some(letter) = outdated(&bus, event).await? {
+                let act = Act::DeadDiscard { letter };
+                act::publish(cell, act, "the change is made again").await?;
+                continue;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        accounts::settle(cell, &bus, !is_new).await?;
+        return Ok(is_new);
     }
-    create::save_directory(cell, &directory)?;
-    let mut identities = Identities::open(cell.identities())?;
-    identities.ensure_all(&directory)?;
-    let rendered = accounts::render(&provision::shape(cell, &bundle), &directory, &identities)?;
-    reload(cell, &rendered)
+    bail!("others keep changing the directory: repeat the command")
 }
 
-/// Gives the running server its new accounts.
-fn reload(cell: &Cell, rendered: &str) -> Result<()> {
-    let file = cell.nats().join("accounts.conf");
-    let before = fs::read_to_string(&file).unwrap_or_default();
-    replace(&file, rendered.as_bytes(), 0o600)?;
-    if before != rendered {
-        supervise::signal(Some(cell.running()?.nats), Signal::SIGHUP);
+/// Waits until a router has applied an act. Where somebody else had changed the directory before, gives its dead letter.
+async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
+    let deadline = Instant::now() + APPLY;
+    loop {
+        // Acts are applied in order, each before the next one: once a later act is applied, this one's refusal is there too.
+        let reached = pointer(bus).await?.map_or(0, |active| active.event);
+        if reached == event {
+            return Ok(None);
+        }
+        match refusal(bus, event).await? {
+            Some((at, letter)) if letter.code == Code::Outdated => return Ok(Some(at)),
+            Some((_, letter)) => bail!("the routers refused the act (EVENTS:{event}): {}", letter.sentence),
+            None if reached > event => return Ok(None),
+            None if Instant::now() > deadline => bail!(
+                "the act is on record (EVENTS:{event}) but no router applied it within {} s: does one run? Repeat the \
+                 command when one does",
+                APPLY.as_secs()
+            ),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
     }
-    Ok(())
+}
+
+/// The dead letter of an act, where there is one.
+async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
+    let act = Position::new(EVENTS, event);
+    let mut from = event + 1;
+    while let Some(stored) = bus.first_from(EVENTS, "dead.router.*", from).await? {
+        from = stored.sequence + 1;
+        if let Ok(letter) = serde_json::from_slice::<DeadLetter>(&stored.payload)
+            && letter.message == act
+        {
+            return Ok(Some((Position::new(EVENTS, stored.sequence), letter)));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_already_is_taken_only_with_the_same_settings() {
+        let name = Name::new("crawler").unwrap();
+        let (mut all, plain) = (BTreeMap::new(), Agent::default());
+        enter(&mut all, &name, &plain, "agent").unwrap();
+        assert_eq!(all.get(&name), Some(&plain));
+        enter(&mut all, &name, &plain, "agent").unwrap();
+        let other = Agent { team: Some(name.clone()), ..plain.clone() };
+        let refused = enter(&mut all, &name, &other, "agent").unwrap_err().to_string();
+        assert!(refused.contains("with other settings"), "{refused}");
+        assert_eq!(all.get(&name), Some(&plain), "and nothing is changed");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tidegate_bus::{Bus, Role};
+use tidegate_bus::{Bus, Identity};
 use tidegate_policies::Bundle;
 use tidegate_schemas::control::{Act, FLAGS_BUCKET, FLAGS_KEY, Flags};
 use tidegate_schemas::decision::Switch;
@@ -20,7 +20,7 @@ const APPLY: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(global: &Global, command: LaneCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = cell.connect(Identity::Operator(act::operator()?)).await?;
     match command {
         LaneCommand::Status => {}
         LaneCommand::Off { what, force, reason } => {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_bus::{Bus, Role};
-use tidegate_policies::{Bundle, Judge, cases, check, explain};
+use tidegate_bus::{Bus, Identity, Role};
+use tidegate_policies::cases::{self, Ran};
+use tidegate_policies::{Bundle, Judge, check, explain};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
 use tidegate_schemas::decision::{Facts, Switch};
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
@@ -29,6 +30,8 @@ use crate::output;
 
 /// How long the routers may take to take a bundle over.
 const APPLY: Duration = Duration::from_secs(10);
+/// Between two looks whether a worker takes the work of a queue.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -75,10 +78,15 @@ pub(super) fn default_bundle() -> Result<Bundle> {
 
 /// The cell's active bundle.
 pub(super) async fn active_bundle(bus: &Bus) -> Result<Bundle> {
-    let hash = active_hash(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")?.hash;
+    active_if_any(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")
+}
+
+/// The cell's active bundle; none in a cell that is new.
+pub(super) async fn active_if_any(bus: &Bus) -> Result<Option<Bundle>> {
+    let Some(Active { hash, .. }) = active_hash(bus).await? else { return Ok(None) };
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.context("the active bundle is gone")?;
     let archive = std::str::from_utf8(&entry.value).context("the active bundle is not text")?;
-    Ok(Bundle::from_archive(archive)?)
+    Ok(Some(Bundle::from_archive(archive)?))
 }
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
@@ -177,36 +185,49 @@ fn named(dir: Option<&Path>) -> Result<PathBuf> {
 
 fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let (_, report) = check::dir(&named(dir)?)?;
-    let cases = report.cases.len();
+    let (cases, failed) = (report.cases.len(), failures(&report.cases));
     if global.json {
         output::json(
             &json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
-                              "links": report.links, "destinations": report.destinations, "cases": cases }),
+                              "links": report.links, "destinations": report.destinations, "cases": cases,
+                              "failed": named_failures(&failed) }),
         )?;
     } else {
+        tell_failures(&failed);
+        let well = if report.passed() { "well".to_owned() } else { format!("{} cases FAILED", failed.len()) };
         output::line(format!(
-            "well: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
+            "{well}: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
             report.policies, report.templates, report.links, report.destinations, report.hash
         ));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tested(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     let bundle = Arc::new(bundle_in(&named(dir)?)?);
     let ran = cases::run(&Judge::new(bundle)?);
-    let failed: Vec<_> = ran.iter().filter(|case| !case.differences.is_empty()).collect();
+    let failed = failures(&ran);
     if global.json {
-        let failed: Vec<_> =
-            failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect();
-        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": failed }))?;
+        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": named_failures(&failed) }))?;
     } else {
-        for case in &failed {
-            output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
-        }
+        tell_failures(&failed);
         output::line(format!("{} cases passed, {} failed", ran.len() - failed.len(), failed.len()));
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn failures(ran: &[Ran]) -> Vec<&Ran> {
+    ran.iter().filter(|case| !case.differences.is_empty()).collect()
+}
+
+fn named_failures(failed: &[&Ran]) -> Vec<serde_json::Value> {
+    failed.iter().map(|case| json!({ "case": case.name, "why": case.differences })).collect()
+}
+
+fn tell_failures(failed: &[&Ran]) {
+    for case in failed {
+        output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
+    }
 }
 
 async fn explained(
@@ -265,7 +286,7 @@ async fn explained(
 /// The cell's directory where there is a cell; else one that knows just this agent.
 async fn known(global: &Global, who: &Who) -> Directory {
     let of_cell = async {
-        let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
+        let bus = Cell::open(&global.cell)?.connect(Identity::Operator(act::operator()?)).await?;
         super::directory::active(&bus).await
     };
     if let Ok(Some(directory)) = of_cell.await {
@@ -319,11 +340,25 @@ async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let sentence = format!("bundle {hash} is active after {} ms", started.elapsed().as_millis());
+    let ms = started.elapsed().as_millis();
+    // Workers may pull from the queues of a new bundle.
+    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
+        output::note(format!("{error:#}"));
+    }
+    let mut unserved = super::provision::unserved(&bus, &cell, &bundle).await?;
+    if !unserved.is_empty() {
+        // A worker may be between two requests.
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let still = super::provision::unserved(&bus, &cell, &bundle).await?;
+        unserved.retain(|queue| still.contains(queue));
+    }
+    for queue in &unserved {
+        output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
+    }
     if global.json {
-        output::json(&json!({ "bundle": hash, "event": event, "ms": started.elapsed().as_millis() }))?;
+        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
     } else {
-        output::line(sentence);
+        output::line(format!("bundle {hash} is active after {ms} ms"));
     }
     Ok(ExitCode::SUCCESS)
 }

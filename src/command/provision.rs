@@ -24,8 +24,10 @@ use crate::output;
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let bus = cell.connect(Role::Provisioner).await?;
-    let bundle = super::policy::default_bundle()?;
-    let directory = super::directory::active(&bus).await?.unwrap_or_else(Directory::empty);
+    let (bundle, directory) = match active(&bus).await? {
+        Some(active) => active,
+        None => (super::policy::default_bundle()?, Directory::empty()),
+    };
     let report = streams(&bus, &cell, &bundle, &directory).await?;
     if global.json {
         let drifted: Vec<_> =
@@ -40,6 +42,17 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         }
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The active bundle and directory; none in a cell that has nothing yet.
+pub(super) async fn active(bus: &Bus) -> Result<Option<(Bundle, Directory)>> {
+    let names = bus.stream_names().await.context("asking for streams")?;
+    let has = |bucket: &str| names.iter().any(|name| name.strip_prefix("KV_") == Some(bucket));
+    if ![RELEASE_BUCKET, BUNDLES_BUCKET, DIRECTORY_BUCKET].into_iter().all(has) {
+        return Ok(None);
+    }
+    let bundle = super::policy::active_if_any(bus).await?;
+    Ok(bundle.zip(super::directory::active(bus).await?))
 }
 
 /// Pools and providers: those of the bundle's destinations, and those that the cell is configured for.
@@ -85,7 +98,7 @@ pub(super) async fn first_versions(
     if bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await?.is_none() {
         let hash = directory.hash();
         bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), serde_json::to_vec(directory)?).await?;
-        let act = Act::DirectoryActivate { directory: Box::new(directory.clone()) };
+        let act = Act::DirectoryActivate { base: hash, directory: Box::new(directory.clone()) };
         let event = recorded(cell, directory, act).await?;
         create(bus, DIRECTORY_BUCKET, ACTIVE_KEY, &Active { event, hash }).await?;
     }
@@ -121,6 +134,24 @@ pub(super) async fn to_switch_off(bus: &Bus, cell: &Cell, bundle: &Bundle) -> Re
         off.iter().any(|s| cloud(s) && whole(s) && s.target.as_ref().is_none_or(|off| off == target))
     };
     Ok(unconfigured(cell, bundle).into_iter().filter(|target| !is_off(target)).collect())
+}
+
+/// Queues of the bundle that no worker takes work from, in words. A provider that is not configured has been switched off.
+pub(super) async fn unserved(bus: &Bus, cell: &Cell, bundle: &Bundle) -> Result<Vec<String>> {
+    let shape = shape(cell, bundle);
+    let off = unconfigured(cell, bundle);
+    let pools = shape.pools.iter().map(|pool| (topology::pool_consumer(pool), format!("pool `{pool}`")));
+    let providers = shape.providers.iter().filter(|provider| !off.contains(*provider));
+    let providers = providers.map(|p| (topology::provider_consumer(p), format!("provider `{p}`")));
+    let mut unserved = Vec::new();
+    for (spec, name) in pools.chain(providers) {
+        let state = bus.consumer_info(&spec.stream, &spec.durable_name).await?;
+        // A worker that has enough to do asks for no more.
+        if state.waiting + state.ack_pending == 0 {
+            unserved.push(name);
+        }
+    }
+    Ok(unserved)
 }
 
 /// Providers of the bundle without configuration in this cell.

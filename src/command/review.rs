@@ -12,11 +12,13 @@ use tidegate_policies::explain;
 use tidegate_recorder::review::{self, HeldTask, HeldTasks, ReviewQuestion};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::json;
 use tidegate_schemas::limits::{REASON_BYTES_MAX, TASK_BYTES_MAX};
 use tidegate_schemas::result::State;
 use tidegate_schemas::review::{Action, Verdict};
 use tidegate_schemas::sensitive::Sensitive;
 use tidegate_schemas::subject::{EVENTS, Subject};
+use tidegate_schemas::task::{Input, Kind};
 
 use super::record::ask;
 use super::status::age;
@@ -124,10 +126,18 @@ fn text(envelope: &Value) -> Result<String> {
 
 fn input_of(file: &Path) -> Result<Value> {
     let text = std::fs::read(file).with_context(|| format!("reading `{}`", file.display()))?;
-    if text.len() > TASK_BYTES_MAX {
-        bail!("`{}` is longer than {TASK_BYTES_MAX} bytes", file.display());
-    }
+    json::check(&text, TASK_BYTES_MAX).with_context(|| format!("`{}`", file.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("`{}` is not JSON", file.display()))
+}
+
+/// Whether the router can carry an edit out: a verdict that leads nowhere is only a dead letter.
+fn fits(held: &HeldTask, input: &Value) -> Result<()> {
+    let kind = Kind::parse(&held.kind)?;
+    Input::read(kind, &input.to_string()).context("the edited input")?;
+    let mut envelope = held.envelope.expose().clone();
+    let fields = envelope.as_object_mut().context("the held task is no envelope")?;
+    fields.insert("input".to_owned(), input.clone());
+    json::check(envelope.to_string().as_bytes(), TASK_BYTES_MAX).context("the task with the edited input")
 }
 
 async fn decide(global: &Global, cell: &Cell, args: VerdictArgs, action: Action) -> Result<ExitCode> {
@@ -142,6 +152,9 @@ async fn decide(global: &Global, cell: &Cell, args: VerdictArgs, action: Action)
     }
     if held.review.agent == reviewer {
         bail!("who asks cannot decide");
+    }
+    if let Action::Edit { input, .. } = &action {
+        fits(&held, input.expose())?;
     }
     let position = verdict(&bus, &reviewer, sequence, &held, action, reason).await?;
     let task = held.review.task;
@@ -162,6 +175,22 @@ pub(super) async fn verdict(
     action: Action,
     reason: String,
 ) -> Result<Position> {
+    let message = message(reviewer, sequence, held, action, reason)?;
+    let published = bus.publish(message).await.context("publishing the verdict")?;
+    if published.duplicate {
+        let task = held.review.task;
+        bail!("{reviewer} said so already ({}); tidegate audit task {task}", published.position());
+    }
+    Ok(published.position())
+}
+
+fn message(
+    reviewer: &Name,
+    sequence: u64,
+    held: &HeldTask,
+    action: Action,
+    reason: String,
+) -> Result<Outbound> {
     let review = Position::new(EVENTS, sequence);
     let verdict = Verdict {
         schema_version: 1,
@@ -180,13 +209,80 @@ pub(super) async fn verdict(
         .with(tidegate_schemas::header::TASK_ID, held.review.task.to_string())
         .with(tidegate_schemas::header::AGENT, held.review.agent.as_str())
         .with("content-type", "application/json");
-    let message = Outbound::new(subject.to_string(), serde_json::to_vec(&verdict)?)
-        // One word a reviewer and review: said twice, it stands once.
-        .with_id(format!("verdict/{sequence}/{reviewer}"))
-        .with_headers(headers);
-    let published = bus.publish(message).await.context("publishing the verdict")?;
-    if published.duplicate {
-        bail!("{reviewer} decided this review already ({})", published.position());
+    let payload = serde_json::to_vec(&verdict)?;
+    // The same word said twice stands once; another one after a verdict that led nowhere is not swallowed.
+    let digest = held.review.salt.digest(&payload);
+    Ok(Outbound::new(subject.to_string(), payload)
+        .with_id(format!("verdict/{sequence}/{reviewer}/{digest}"))
+        .with_headers(headers))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use tidegate_recorder::review::HeldTask;
+    use tidegate_schemas::review::Action;
+    use tidegate_schemas::sensitive::Sensitive;
+
+    use super::*;
+
+    /// A held conversation.
+    fn held() -> HeldTask {
+        let digest = "11".repeat(32);
+        let decision = json!({
+            "schema_version": 1, "id": "01935000-0000-7000-8000-000000000000", "outcome": "hold", "considered": [],
+            "determining": [], "labels": { "sensitivity": "public" }, "scan": "recognisers", "sentence": "held",
+            "bundle": digest, "owner": "ops@example.com", "facts": {
+                "decision_id": "01935000-0000-7000-8000-000000000000", "now": "2026-11-23T12:00:00Z",
+                "directory": digest, "egress_ready": true }
+        });
+        let held = json!({
+            "queue": "default", "tenant": "acme", "state": "input_required", "kind": "chat",
+            "envelope": { "labels": { "sensitivity": "public" }, "input": { "messages": [] } },
+            "review": {
+                "schema_version": 1, "task": "01935000-0000-7000-8000-000000000001", "agent": "helpdesk",
+                "held": "TASKS_acme:1", "content": digest, "salt": "22".repeat(32), "decision": decision,
+                "review_by": "2026-11-24T12:00:00Z", "deadline_left_ms": 1 }
+        });
+        serde_json::from_str(&held.to_string()).unwrap()
     }
-    Ok(published.position())
+
+    #[test]
+    fn another_word_of_the_same_reviewer_has_an_id_of_its_own() {
+        let (held, alice) = (held(), Name::new("alice").unwrap());
+        let id = |action: Action, reason: &str| {
+            message(&alice, 7, &held, action, reason.to_owned()).unwrap().msg_id.unwrap()
+        };
+        let edit = |input: Value| Action::Edit { input: Sensitive::new(input), labels: None };
+        let first = id(edit(json!({ "texts": ["x"] })), "why");
+        assert!(first.starts_with("verdict/7/alice/"), "{first}");
+        assert_eq!(first, id(edit(json!({ "texts": ["x"] })), "why"), "said twice, it stands once");
+        let others = [
+            id(edit(json!({ "texts": ["y"] })), "why"),
+            id(edit(json!({ "texts": ["x"] })), "because"),
+            id(Action::Approve, "why"),
+        ];
+        assert!(others.iter().all(|other| *other != first), "{first} {others:?}");
+    }
+
+    #[test]
+    fn an_edit_that_cannot_be_carried_out_is_not_sent() {
+        let held = held();
+        let message = |text: &str| json!({ "messages": [{ "role": "user", "content": text }] });
+        let rows = [
+            (json!({ "texts": ["x"] }), Some("of kind chat")),
+            (json!({ "messages": [] }), Some("`messages` must have")),
+            (json!("text"), Some("of kind chat")),
+            (message(&"x".repeat(TASK_BYTES_MAX)), Some("the limit is")),
+            (message("Negative control"), None),
+        ];
+        for (input, refused) in rows {
+            let said = fits(&held, &input).map_err(|error| format!("{error:#}"));
+            match refused {
+                Some(words) => assert!(said.as_ref().is_err_and(|said| said.contains(words)), "{said:?}"),
+                None => assert_eq!(said, Ok(())),
+            }
+        }
+    }
 }

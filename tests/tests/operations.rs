@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tidegate_bus::{Outbound, Role};
+use tidegate_bus::{Identity, Outbound, Role};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::directory::{self, Directory};
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::{Lane, WORK_CLOUD, WORK_LOCAL};
-use tidegate_tests::cell::root;
+use tidegate_tests::cell::{program, root};
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
@@ -215,6 +219,104 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     Ok(())
 }
 
+/// The act that makes `directory` the active one, as an operator's command publishes it.
+async fn activate(cell: &TestCell, base: Digest, directory: Directory) -> Result<u64> {
+    let admin = connect(cell, Identity::Operator(Name::new("admin")?)).await?;
+    let act = Act::DirectoryActivate { base, directory: Box::new(directory) };
+    let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
+    let act = Outbound::new("control.directory.admin", serde_json::to_vec(&control)?);
+    Ok(admin.publish(act).await?.sequence)
+}
+
+/// What is active, and the directory.
+async fn directory(cell: &TestCell) -> Result<(Active, Directory)> {
+    let bus = connect(cell, Role::Provisioner.into()).await?;
+    let active = bus.kv_get(DIRECTORY_BUCKET, ACTIVE_KEY).await?.context("a pointer")?;
+    let active: Active = serde_json::from_slice(&active.value)?;
+    let found = bus.kv_get(DIRECTORY_BUCKET, &active.hash.to_string()).await?.context("a directory")?;
+    Ok((active, serde_json::from_slice(&found.value)?))
+}
+
+/// An agent of acme is let in, and its tasks run once the routers know it.
+async fn served(cell: &TestCell, agent: &str) -> Result<()> {
+    let agent = Agent::connect(cell, "acme", agent).await?;
+    until("the agent's task to run", SOON, || async {
+        Ok((agent.ask("embed", embed()).await?.state == State::Completed).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn story_changes_of_the_directory_at_the_same_time_all_stand() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let (before, first) = directory(&cell).await?;
+    let add = async |agent: &str| cell.json(&["agent", "add", "acme", agent, "--role", "agent"]).await;
+    let added = tokio::try_join!(add("one"), add("two"), add("three"), add("four"))?;
+    assert!(added.0["line"].as_str().is_some_and(|line| line.contains("--inbox-prefix _INBOX.agent.one ")));
+    let (now, all) = directory(&cell).await?;
+    let agents = &all.tenants[&Name::new("acme")?].agents;
+    assert_eq!(agents.len(), 5, "{agents:?}");
+    for agent in ["one", "two", "three", "four"] {
+        served(&cell, agent).await?;
+    }
+    until("what was made again to be no work for an operator", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let list = list.as_array().context("a list")?;
+        Ok(list.iter().all(|letter| letter["handled"]["act"] == "discarded").then_some(()))
+    })
+    .await?;
+
+    // What was made from an older directory is refused, and nothing is lost.
+    let refused = activate(&cell, before.hash, first).await?;
+    let letter = until("the refusal", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let about = format!("EVENTS:{refused}");
+        let found = list.as_array().and_then(|all| all.iter().find(|letter| letter["message"] == about));
+        Ok(found.cloned())
+    })
+    .await?;
+    assert_eq!(letter["code"], json!("outdated"));
+    assert_eq!(directory(&cell).await?.0, now);
+
+    // A command that was cut short left an agent without keys and accounts: the same command makes up for it.
+    let mut more = all.clone();
+    let agent = directory::Agent { roles: [Name::new("agent")?].into(), ..directory::Agent::default() };
+    more.tenants.get_mut(&Name::new("acme")?).context("acme")?.agents.insert(Name::new("five")?, agent);
+    let event = activate(&cell, now.hash, more).await?;
+    until("the act", SOON, || async { Ok((directory(&cell).await?.0.event == event).then_some(())) }).await?;
+    assert!(Agent::connect(&cell, "acme", "five").await.is_err(), "negative control");
+    add("five").await?;
+    served(&cell, "five").await?;
+    assert_eq!(directory(&cell).await?.0.event, event, "nothing had to be changed");
+    let other = cell.output(&["agent", "add", "acme", "five", "--role", "auditor"]).await?;
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && said.contains("with other settings"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_bundle_whose_case_fails_is_not_well() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bundle = dir.path().join("bundle").display().to_string();
+    let policy =
+        |word: &str| Command::new(program()).current_dir(root()).args(["policy", word, &bundle]).output();
+    assert!(policy("new")?.status.success());
+    let check = policy("check")?;
+    let said = String::from_utf8(check.stdout)?;
+    assert!(check.status.success() && said.starts_with("well: "), "negative control: {said}");
+    let cases = dir.path().join("bundle/cases/10-sensitivity.toml");
+    let text = std::fs::read_to_string(&cases)?;
+    let wrong = text.replacen("outcome = \"local\"", "outcome = \"reject\"", 1);
+    assert_ne!(text, wrong);
+    std::fs::write(&cases, wrong)?;
+    let check = policy("check")?;
+    let said = String::from_utf8(check.stdout)?;
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED ") && said.contains("expected reject, got local"), "{said}");
+    assert!(said.contains("1 cases FAILED: ") && !said.contains("well: "), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn story_a_tenant_beyond_its_quota_is_told_to_come_again() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
@@ -359,9 +461,11 @@ async fn story_a_header_that_stands_twice_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()> {
-    let cell = TestCell::start(&[]).await?;
+    let mut cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let made = cell.json(&["provision"]).await?;
+    assert_eq!(made["created"], json!([]), "what the active bundle needs is there");
 
     let bundles = tempfile::tempdir()?;
     let demo = bundles.path().join("mine");
@@ -376,6 +480,7 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     let demo = demo.display().to_string();
     let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked"]).await?;
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(!String::from_utf8_lossy(&applied.stderr).contains("no worker"), "negative control");
     let rejected = until("the policy to act", SOON, || async {
         let result = agent.ask("embed", embed()).await?;
         Ok((result.state == State::Rejected).then_some(result))
@@ -413,5 +518,22 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     assert_eq!(again, run, "what was done is not done again");
     let acts = cell.json(&["audit", "query", "--kind", "control"]).await?.to_string();
     assert_eq!((acts.matches("replay_start").count(), acts.matches("replay_end").count()), (1, 1), "{acts}");
+
+    let destinations = std::path::Path::new(&demo).join("destinations.toml");
+    let mut text = std::fs::read_to_string(&destinations)?;
+    let second = text.split("[[destination]]").nth(2).context("a second destination")?;
+    let other = second.replace("\"local-embed\"", "\"local-large\"").replace("\"embed\"\n", "\"large\"\n");
+    text.push_str(&format!("\n[[destination]]{}", other.replace("rank = 20", "rank = 90")));
+    std::fs::write(&destinations, text)?;
+    let applied = cell.output(&["policy", "apply", &demo, "--reason", "larger"]).await?;
+    let said = String::from_utf8_lossy(&applied.stderr).into_owned();
+    assert!(applied.status.success() && said.contains("no worker takes work of pool `large`"), "{said}");
+    let accounts = || std::fs::read_to_string(cell.path().join("nats/accounts.conf"));
+    assert!(accounts()?.contains("WORK_LOCAL.large"), "a worker of the pool may pull");
+    let before = accounts()?;
+    cell.stop().await?;
+    cell.start_again(&[]).await?;
+    let after = std::fs::read_to_string(cell.path().join("nats/accounts.conf"))?;
+    assert_eq!(after, before, "a cell goes on with its active bundle");
     Ok(())
 }

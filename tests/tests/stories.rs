@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tidegate_bus::{Identity, Outbound};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{Output, State, TaskResult};
 use tidegate_schemas::subject::{EVENTS, Lane, RESULTS, WORK_CLOUD, WORK_LOCAL};
 use tidegate_tests::cell::root;
+use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, Operator, TestCell};
 use uuid::Uuid;
@@ -171,11 +174,38 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
             Ok(reviews.pointer("/held/0/review").or(reviews.pointer("/0/review")).and_then(Value::as_u64))
         })
         .await?;
+        astray(&cell, sequence).await?;
         cell.tidegate(&["review", "approve", &sequence.to_string(), "--reason", "looked at it"]).await
     };
     let (result, approved) = tokio::join!(waiting, approve);
     approved.context("approving")?;
     assert_eq!(result?.state, State::Completed);
+    Ok(())
+}
+
+/// Verdicts that lead nowhere: one that is not sent, and one that becomes a dead letter. The task goes on waiting.
+async fn astray(cell: &TestCell, sequence: u64) -> Result<()> {
+    let (dir, review) = (tempfile::tempdir()?, sequence.to_string());
+    let input = dir.path().join("input.json");
+    std::fs::write(&input, r#"{ "texts": ["x"] }"#)?;
+    let input = input.display().to_string();
+    let edit = ["review", "edit", &review, "--input", &input, "--reason", "of another kind"];
+    let edited = cell.output(&edit).await?;
+    let said = String::from_utf8_lossy(&edited.stderr).into_owned();
+    assert!(!edited.status.success() && said.contains("of kind chat"), "{said}");
+
+    let shown = cell.json(&["review", "show", &review]).await?;
+    let verdict = json!({ "schema_version": 1, "review": format!("{EVENTS}:{sequence}"), "reason": "by hand",
+        "content": shown["review"]["content"], "action": { "action": "edit", "input": { "texts": ["x"] } } });
+    let alice = connect(cell, Identity::Reviewer(Name::new("alice")?)).await?;
+    alice.publish(Outbound::new("verdict.default.acme.alice", verdict.to_string())).await?;
+    until("the dead letter", SOON, || async {
+        let letters = cell.json(&["dead", "list"]).await?;
+        Ok(letters.as_array().is_some_and(|letters| letters.len() == 1).then_some(()))
+    })
+    .await?;
+    let waiting = cell.json(&["review", "list"]).await?;
+    assert_eq!(waiting.pointer("/0/review").and_then(Value::as_u64), Some(sequence), "{waiting}");
     Ok(())
 }
 

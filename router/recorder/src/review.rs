@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_audit::leaf::{Detail, Leaf};
-use tidegate_audit::{Opened, ReadError, Reader, Record, RecordKind};
+use tidegate_audit::{OpenTask, Opened, ReadError, Reader, Record, RecordKind};
 use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Query};
-use tidegate_schemas::control::{ACTIVE_KEY, Active, DIRECTORY_BUCKET};
+use tidegate_schemas::control::{ACTIVE_KEY, Active, DIRECTORY_BUCKET, REVIEWS_BUCKET, review_key};
 use tidegate_schemas::directory::{Directory, Reviewer};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
@@ -129,7 +129,10 @@ async fn answer(query: &Query, bus: &Bus, shared: &Shared) -> Result<Vec<u8>, Re
     };
     let reviewer = known.ok_or_else(|| Refusal(403, "the directory knows no such reviewer".to_owned()))?;
     match asked.review {
-        None => encode(&HeldTasks { held: read(shared, move |reader| list(reader, &reviewer)).await? }),
+        None => {
+            let found = read(shared, move |reader| list(reader, &reviewer)).await?;
+            encode(&HeldTasks { held: unclaimed(bus, found).await? })
+        }
         Some(sequence) => {
             let found = read(shared, move |reader| show(reader, sequence, &reviewer)).await?;
             encode(&found.map_err(|why| Refusal(404, why.to_owned()))?)
@@ -153,11 +156,35 @@ fn list(reader: &Reader, reviewer: &Reviewer) -> Result<Vec<Held>, ReadError> {
         if task.state != State::InputRequired || held.len() >= HELD_MAX {
             continue;
         }
-        // A verdict that was given and not yet acted on is the newest message of its task; that task waits for nobody.
-        if let Some(found) = reader.at(&task.last)?.and_then(|record| waiting(record.leaf))
+        if let Some(found) = review_of(reader, &task)?
             && reviewer.queues.contains(&found.queue)
         {
             held.push(found);
+        }
+    }
+    Ok(held)
+}
+
+/// The newest review of a held task. Verdicts that led nowhere, and their dead letters, may have come after it; work or a
+/// result would have ended the state that it is in.
+fn review_of(reader: &Reader, task: &OpenTask) -> Result<Option<Held>, ReadError> {
+    if let Some(found) = reader.at(&task.last)?.and_then(|record| waiting(record.leaf)) {
+        return Ok(Some(found));
+    }
+    let timelines = reader.task(Some(&task.tenant), task.task)?;
+    let own = timelines.into_iter().find(|timeline| timeline.agent == task.agent);
+    let records = own.into_iter().flat_map(|timeline| timeline.records.into_iter().rev());
+    Ok(records.into_iter().find_map(|record| waiting(record.leaf)))
+}
+
+/// Those of which no verdict stands yet: the router claims a review before it acts on a verdict, and what a verdict leads to
+/// may not be recorded yet.
+async fn unclaimed(bus: &Bus, found: Vec<Held>) -> Result<Vec<Held>, Refusal> {
+    let unread = |_| Refusal(503, "the verdicts cannot be read now; ask again later".to_owned());
+    let mut held = Vec::with_capacity(found.len());
+    for task in found {
+        if bus.kv_get(REVIEWS_BUCKET, &review_key(task.review)).await.map_err(unread)?.is_none() {
+            held.push(task);
         }
     }
     Ok(held)

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::review_key;
 use tidegate_schemas::decision::Approval;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
@@ -100,7 +101,7 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
             match decided {
                 // Claimed only now: a verdict that leads nowhere must not keep the next one out.
                 Ok((sent, tell)) => {
-                    let key = format!("review-{}", given.verdict.review.sequence);
+                    let key = review_key(given.verdict.review.sequence);
                     let value = message.position.to_string();
                     (Stage::Claim(Box::new(sent), tell), Step::new(Action::Claim { key, value }))
                 }

@@ -160,34 +160,12 @@ impl NatsServer {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Writes new accounts and has the server take them over without dropping connections.
-    ///
-    /// It is told twice: up to 2.15.1 the imports of an account that is new work from the second time on.
+    /// As [`reload`], of this server.
     ///
     /// # Errors
     /// [`ServerError::ReloadRefused`] when it keeps the old ones.
     pub async fn reload(&mut self, accounts: &str) -> Result<(), ServerError> {
-        write_private(&accounts_file(&self.options), accounts)?;
-        self.reload_once().await?;
-        self.reload_once().await
-    }
-
-    async fn reload_once(&mut self) -> Result<(), ServerError> {
-        let log = log_file(&self.options);
-        let from = std::fs::metadata(&log).map_or(0, |meta| meta.len());
-        self.signal(Signal::SIGHUP);
-        let deadline = Instant::now() + RELOAD_MAX;
-        while Instant::now() < deadline {
-            let new = read_from(&log, from);
-            if new.contains("Reloaded server configuration") {
-                return Ok(());
-            }
-            if new.contains("Failed to reload") || self.has_ended() {
-                break;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-        Err(ServerError::ReloadRefused { tail: tail(&log), log })
+        reload(&self.options.directory, self.child.id().unwrap_or_default(), accounts).await
     }
 
     /// Stops the server in order; kills it if that takes too long.
@@ -215,19 +193,56 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        if let Some(pid) = self.child.id().and_then(process) {
             // A process that is gone needs no signal.
-            let _ = kill(Pid::from_raw(pid), signal);
+            let _ = kill(pid, signal);
         }
     }
 }
 
-fn accounts_file(options: &ServerOptions) -> PathBuf {
-    options.directory.join("accounts.conf")
+/// Writes new accounts for the server that runs in `directory` as process `pid`, and has it take them over without dropping
+/// connections. One caller at a time.
+///
+/// It is told twice: up to 2.15.1 the imports of an account that is new work from the second time on.
+///
+/// # Errors
+/// [`ServerError::ReloadRefused`] when it keeps the old ones, or does not say in time that it took them.
+pub async fn reload(directory: &Path, pid: u32, accounts: &str) -> Result<(), ServerError> {
+    write_private(&accounts_file(directory), accounts)?;
+    reload_once(directory, pid).await?;
+    reload_once(directory, pid).await
 }
 
-fn log_file(options: &ServerOptions) -> PathBuf {
-    options.directory.join("nats-server.log")
+async fn reload_once(directory: &Path, pid: u32) -> Result<(), ServerError> {
+    let log = log_file(directory);
+    let from = std::fs::metadata(&log).map_or(0, |meta| meta.len());
+    let told = process(pid).is_some_and(|pid| kill(pid, Signal::SIGHUP).is_ok());
+    let deadline = Instant::now() + RELOAD_MAX;
+    while told && Instant::now() < deadline {
+        let new = read_from(&log, from);
+        if new.contains("Reloaded server configuration") {
+            return Ok(());
+        }
+        let is_gone = process(pid).is_none_or(|pid| kill(pid, None).is_err());
+        if new.contains("Failed to reload") || is_gone {
+            break;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Err(ServerError::ReloadRefused { tail: tail(&log), log })
+}
+
+/// A process by its number. Number 0 would be the caller's own group.
+fn process(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw)
+}
+
+fn accounts_file(directory: &Path) -> PathBuf {
+    directory.join("accounts.conf")
+}
+
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("nats-server.log")
 }
 
 fn prepare(options: &ServerOptions, accounts: &str) -> Result<(), ServerError> {
@@ -237,7 +252,7 @@ fn prepare(options: &ServerOptions, accounts: &str) -> Result<(), ServerError> {
     let config =
         CONFIG.replace("sync_interval: always", &format!("sync_interval: {}", options.sync_interval));
     write_private(&directory.join("nats.conf"), &config)?;
-    write_private(&accounts_file(options), accounts)
+    write_private(&accounts_file(directory), accounts)
 }
 
 async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
@@ -252,7 +267,7 @@ async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
         .env("TIDEGATE_NATS_PORT", port(options.port))
         .env("TIDEGATE_NATS_MONITOR_PORT", format!("\"127.0.0.1:{}\"", port(options.monitor_port)))
         .env("TIDEGATE_NATS_DIR", quoted(directory))
-        .env("TIDEGATE_NATS_LOG", quoted(&log_file(options)))
+        .env("TIDEGATE_NATS_LOG", quoted(&log_file(directory)))
         .env("TIDEGATE_NATS_STORE", quoted(&directory.join("streams")))
         .env("TIDEGATE_NATS_KEY", format!("\"{}\"", encryption_key(directory)?))
         .envs(std::env::var_os("GOMAXPROCS").map(|value| ("GOMAXPROCS", value)))
@@ -266,7 +281,7 @@ async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
 }
 
 async fn wait_ready(options: &ServerOptions, mut child: Child) -> Result<(Child, Ports), ServerError> {
-    let log = log_file(options);
+    let log = log_file(&options.directory);
     let name = options.binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let file = options.directory.join(format!("{name}_{}.ports", child.id().unwrap_or_default()));
     let deadline = Instant::now() + START_MAX;

@@ -188,7 +188,10 @@ pub struct Embed {
 
 impl Input {
     /// Reads the input of a kind.
-    pub(super) fn read(kind: Kind, json: &str) -> Result<Self, Refused> {
+    ///
+    /// # Errors
+    /// [`Refused`] with where it stops being one, or the limit that was passed. Never quotes the input.
+    pub fn read(kind: Kind, json: &str) -> Result<Self, Refused> {
         let input = match kind {
             Kind::Chat => serde_json::from_str(json).map(Self::Chat),
             Kind::Extract => serde_json::from_str(json).map(Self::Extract),

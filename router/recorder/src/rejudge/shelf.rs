@@ -48,7 +48,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
             for record in &found.records {
                 let hash = match act(reader, record)? {
                     Some(Act::BundleActivate { hash, .. }) => hash,
-                    Some(Act::DirectoryActivate { directory }) => directory.hash(),
+                    Some(Act::DirectoryActivate { directory, .. }) => directory.hash(),
                     _ => continue,
                 };
                 acts.entry(hash).or_insert(record.leaf.index);
@@ -85,7 +85,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
             return Ok(known.clone());
         }
         let found = match self.recorded(hash)? {
-            Some(Act::DirectoryActivate { directory }) => Some(*directory),
+            Some(Act::DirectoryActivate { directory, .. }) => Some(*directory),
             _ => (self.fetch)(Version::Directory, hash).and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         };
         let found = found.filter(|directory: &Directory| directory.hash() == hash).map(Arc::new);

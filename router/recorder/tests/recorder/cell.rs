@@ -13,7 +13,7 @@ use tidegate_bus::{
     topology,
 };
 use tidegate_recorder::{RecorderConfig, RecorderError, run};
-use tidegate_schemas::directory::{Agent, Directory, Tenant, Tool};
+use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
@@ -56,6 +56,9 @@ pub(crate) fn directory() -> Directory {
     let mut directory = Directory::empty();
     directory.tenants.insert(name("acme"), tenant);
     directory.operators.insert(name("olga"));
+    directory
+        .reviewers
+        .insert(name("rita"), Reviewer { queues: [name("stakes")].into(), ..Reviewer::default() });
     directory
 }
 

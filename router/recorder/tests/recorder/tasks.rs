@@ -1,12 +1,15 @@
-//! Deadlines and trimming.
+//! Deadlines, held tasks and trimming.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tidegate_bus::{Outbound, Role};
+use tidegate_audit::Level;
+use tidegate_bus::{Bus, Identity, Outbound, Role};
+use tidegate_recorder::review::{self, HeldTasks, ReviewQuestion};
+use tidegate_schemas::control::{ACTIVE_KEY, Active, DIRECTORY_BUCKET, REVIEWS_BUCKET, review_key};
 use tidegate_schemas::ids::Position;
-use tidegate_schemas::subject::{RESULTS, WORK_LOCAL};
+use tidegate_schemas::subject::{EVENTS, RESULTS, WORK_LOCAL};
 
-use crate::cell::{Cell, PATIENCE, hop, road, task, task_id};
+use crate::cell::{Cell, PATIENCE, directory, hop, name, road, task, task_id, work};
 
 async fn result_of(cell: &Cell, n: u64) -> Value {
     let subject = format!("result.acme.bot.{}", task_id(n));
@@ -32,17 +35,75 @@ async fn a_task_that_nobody_ends_in_time_is_ended() {
     running.stop().await;
 }
 
+/// The review of task number `n`, as the router publishes it.
+fn review(n: u64, review_by: Timestamp) -> Outbound {
+    let decision = json!({
+        "id": task_id(n), "outcome": "hold", "determining": ["review"], "scan": "recognisers",
+        "labels": {"sensitivity": "public"}, "facts": {"directory": "00".repeat(32)}, "bundle": "11".repeat(32),
+    });
+    let payload = json!({
+        "schema_version": 1, "task": task_id(n), "agent": "bot", "held": format!("TASKS_acme:{n}"),
+        "content": "22".repeat(32), "salt": "33".repeat(32), "review_by": review_by, "deadline_left_ms": 1,
+        "decision": decision
+    });
+    hop(n, "review.stakes.acme".to_owned(), &Position::new("TASKS_acme", n), "review", &payload)
+}
+
+/// What the reviewer is told that waits: sequences in EVENTS.
+async fn waiting(reviewer: &Bus) -> Vec<u64> {
+    let question = serde_json::to_vec(&ReviewQuestion::default()).unwrap();
+    let answer = reviewer.request(&review::subject(&name("rita")), question.into(), PATIENCE).await.unwrap();
+    let HeldTasks { held } = serde_json::from_slice(&answer.payload).unwrap();
+    held.iter().map(|task| task.review).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_leads_nowhere_hides_no_held_task() {
+    let cell = Cell::start().await;
+    let (admin, router) = (cell.role(Role::Provisioner).await, cell.role(Role::Router).await);
+    let hash = directory().hash();
+    let content = serde_json::to_vec(&directory()).unwrap();
+    admin.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await.unwrap();
+    let active = serde_json::to_vec(&Active { event: 0, hash }).unwrap();
+    admin.kv_put(DIRECTORY_BUCKET, ACTIVE_KEY, active).await.unwrap();
+    let later = Timestamp::now() + SignedDuration::from_mins(5);
+    for n in 1..=2 {
+        cell.agent().await.publish(task(n, 300_000)).await.unwrap();
+        router.publish(review(n, later)).await.unwrap();
+    }
+    let running = cell.record().await;
+    cell.until_records(4).await;
+    let rita = cell.bus(Identity::Reviewer(name("rita"))).await;
+    assert_eq!(waiting(&rita).await, [1, 2], "negative control");
+
+    let verdict = json!({
+        "schema_version": 1, "review": "EVENTS:1", "content": "22".repeat(32), "reason": "why",
+        "action": {"action": "edit", "input": {}}
+    });
+    let verdict = rita.publish(Outbound::new("verdict.stakes.acme.rita", verdict.to_string())).await.unwrap();
+    let letter = json!({
+        "schema_version": 1, "message": verdict.position(), "subject": "verdict.stakes.acme.rita", "role": "router",
+        "consumer": "router", "code": "invalid_field", "sentence": "no", "delivered": 1, "at": later
+    });
+    router.publish(Outbound::new("dead.router.acme", letter.to_string())).await.unwrap();
+    cell.until_records(6).await;
+    assert_eq!(waiting(&rita).await, [1, 2], "after the verdict and its dead letter");
+
+    // Negative controls: what a verdict decided, and what went on, waits for nobody.
+    router.kv_create(REVIEWS_BUCKET, &review_key(1), "EVENTS:9").await.unwrap();
+    assert_eq!(waiting(&rita).await, [2]);
+    router.publish(work(2, &Position::new(EVENTS, 2))).await.unwrap();
+    cell.until_records(7).await;
+    assert_eq!(waiting(&rita).await, Vec::<u64>::new());
+    let report = cell.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_task_ends_with_its_review() {
     let cell = Cell::start().await;
     cell.agent().await.publish(task(1, 1)).await.unwrap();
-    let review = |n: u64, review_by: Timestamp| {
-        let payload = json!({
-            "schema_version": 1, "task": task_id(n), "agent": "bot", "held": format!("TASKS_acme:{n}"),
-            "content": "22".repeat(32), "salt": "33".repeat(32), "review_by": review_by, "deadline_left_ms": 1
-        });
-        hop(n, "review.stakes.acme".to_owned(), &Position::new("TASKS_acme", n), "review", &payload)
-    };
     let router = cell.role(Role::Router).await;
     let soon = Timestamp::now() + SignedDuration::from_millis(1_500);
     router.publish(review(1, soon)).await.unwrap();
