@@ -12,16 +12,20 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tidegate_audit::{KeyError, Keys, MasterKey, Signer};
-use tidegate_bus::{Bus, BusConfig, Identity};
+use tidegate_bus::{Bus, BusConfig, ConnectError, Identity};
 use tidegate_schemas::header::REPLY;
 use tidegate_schemas::ids::Name;
 
 /// Directory of the dev cell where no other is named.
 pub(crate) const DEFAULT_DIR: &str = ".cell";
+/// Times that a refused connection is tried again, and how long after.
+const REFUSED_TRIES: u32 = 4;
+const REFUSED_AGAIN: Duration = Duration::from_millis(250);
 
 /// The key that signs the record's checkpoints, and its public half.
 pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
@@ -232,8 +236,18 @@ impl Cell {
             );
         }
         let config = BusConfig::new(self.config.url.clone(), identity, Some(seed));
-        // The error names the server and says what to do.
-        Ok(Bus::connect(config).await?)
+        let mut tries = REFUSED_TRIES;
+        loop {
+            match Bus::connect(config.clone()).await {
+                // While the server takes over new accounts it may refuse for a moment whom it knows.
+                Err(ConnectError::Refused { .. }) if tries > 0 => {
+                    tries -= 1;
+                    tokio::time::sleep(REFUSED_AGAIN).await;
+                }
+                // The error names the server and says what to do.
+                connected => return Ok(connected?),
+            }
+        }
     }
 
     /// What runs now, as `tidegate dev` wrote it.
