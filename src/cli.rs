@@ -13,9 +13,11 @@ pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, Stakes, SubmitArgs, TaskCommand, TenantCommand,
     ToolCommand, Who,
 };
+pub(crate) use report::ReportArgs;
 
 mod operate;
 mod produce;
+mod report;
 
 /// A policy-governed event router for agent workloads.
 #[derive(Debug, Parser)]

@@ -271,6 +271,8 @@ pub(crate) enum AuditCommand {
   tidegate audit rejudge --from 2026-11-01T00:00:00Z --bundle my-bundle --differ-max 1000000
                                                               what another bundle would have decided")]
     Rejudge(RejudgeArgs),
+    /// One month of a tenant as a page for people, or as JSON: what ran where, what left, who decided, what went wrong.
+    Report(super::ReportArgs),
 }
 
 /// What to verify, and against what.

@@ -19,6 +19,7 @@ mod accept;
 pub(super) mod filter;
 mod prove;
 mod rejudge;
+mod report;
 pub(super) mod timeline;
 mod trust;
 mod verify;
@@ -40,6 +41,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     if let AuditCommand::Rejudge(asked) = &args.command {
         return rejudge::run(global, &args, asked.clone()).await;
     }
+    if let AuditCommand::Report(report) = &args.command {
+        return report::run(global, &args, report.clone()).await;
+    }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
         None => {
@@ -56,7 +60,8 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         | AuditCommand::Prove(_)
         | AuditCommand::Export { .. }
         | AuditCommand::AcceptBreak { .. }
-        | AuditCommand::Rejudge(_) => Ok(ExitCode::SUCCESS),
+        | AuditCommand::Rejudge(_)
+        | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod export;
 pub mod plain;
 pub mod plan;
 pub mod replay;
+pub mod report;
 pub mod trim;
 
 pub mod body;

@@ -19,7 +19,7 @@ pub(super) const TAMPERED: u8 = 1;
 /// It is whole, and something in it is odd.
 pub(super) const ODD: u8 = 2;
 /// It could not be read.
-const UNREADABLE: u8 = 3;
+pub(super) const UNREADABLE: u8 = 3;
 /// Problems listed for people; programs get all.
 const LISTED: usize = 10;
 

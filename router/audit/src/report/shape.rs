@@ -1,0 +1,117 @@
+//! The report as it is told: one JSON object, from which the page is made.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
+
+use super::counts::{Indices, Span};
+use super::month::Month;
+use super::people::People;
+use super::places::{Place, Ran};
+use super::residency::Residency;
+use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
+
+/// The report of a month.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Monthly {
+    /// Version of this form; 1.
+    pub v: u32,
+    /// Whose; absent for every tenant's.
+    pub tenant: Option<Name>,
+    /// Which month, in UTC.
+    pub month: Month,
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub to: Timestamp,
+    /// When the report was made.
+    pub made: Timestamp,
+    /// Whether the month had ended then.
+    pub ended: bool,
+    /// The record that it was made from.
+    pub record: Standing,
+    /// What was counted.
+    pub covered: Covered,
+    /// Tasks.
+    pub tasks: Tasks,
+    /// How tasks ended, by data class.
+    pub outcomes: Vec<Ended>,
+    /// Tasks that were rejected, and why.
+    pub rejections: Vec<Refused>,
+    /// Tasks that failed or were withdrawn, and why.
+    pub failures: Vec<Failed>,
+    /// Decisions by outcome and data class.
+    pub decisions: Vec<Decided>,
+    /// Where work ran.
+    pub places: Vec<Place>,
+    /// What left: the cloud lane of all places.
+    pub left: Ran,
+    /// Each tenant's part, in a report of all.
+    pub tenants: Vec<Part>,
+    /// What people decided.
+    pub people: People,
+    /// Where records of each data class went.
+    pub residency: Vec<Residency>,
+    /// Works and attempts that cannot be tied to a decision: residency is unproven for them.
+    pub unattributed: Indices,
+    /// Messages of works and attempts that were never seen, noticed since the month began.
+    pub unseen: u64,
+    /// Messages that were given up.
+    pub dead: Vec<Dead>,
+    /// Records that somebody must look at.
+    pub anomalies: Vec<Anomaly>,
+    /// Missing sequences, noticed in the month.
+    pub gaps: Vec<Missing>,
+    /// What operators did.
+    pub acts: Vec<Acted>,
+    /// Bundles of policies that judged.
+    pub bundles: Vec<Judged>,
+    /// Different versions of the directory that were asked.
+    pub directories: u64,
+    /// Records by kind.
+    pub kinds: Vec<Counted>,
+    /// Entries that found no row, because a table of this report was full; 0 unless somebody filled the record on purpose.
+    pub left_out: u64,
+}
+
+/// The record, as it stood when the report was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Records there were; all were read.
+    pub records: u64,
+    /// Leaf hash of the last one (RFC 6962 §2.1).
+    pub head: Option<Digest>,
+    /// Times of its messages.
+    pub times: Option<Span<Timestamp>>,
+    /// Records that are missing, or whose bytes are not those that were recorded.
+    pub damaged: Indices,
+}
+
+/// What was counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Covered {
+    /// Records of the month.
+    pub records: u64,
+    /// Among them those that no tenant owns: gaps, operators' acts, what could not be read.
+    pub of_the_cell: u64,
+    /// Their indices; between them stand other records too.
+    pub indices: Option<Span<u64>>,
+    /// Their times.
+    pub times: Option<Span<Timestamp>>,
+}
+
+/// Tasks of the month.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Tasks {
+    /// Submitted; repeats apart.
+    pub submitted: u64,
+    /// Submitted again under an id that was known.
+    pub repeated: u64,
+    /// Among those submitted: could not be read as a task.
+    pub unreadable: u64,
+    /// Withdrawals.
+    pub withdrawn: u64,
+    /// Ended, whenever they were submitted.
+    pub ended: u64,
+}
