@@ -54,9 +54,10 @@ impl Record {
     }
 
     /// A record's directory, without its recorder. Bodies stay sealed unless `key` names the master key's file.
-    pub(super) fn in_directory(dir: &Path, key: Option<&Path>) -> Result<Self, OpenError> {
+    pub(super) fn in_directory(dir: &Path, key: Option<&Path>, crashed: bool) -> Result<Self, OpenError> {
         let master = key.map(MasterKey::load).transpose()?;
-        Ok(Self { recorder: None, file: Ok(Arc::new(Reader::open(dir, master)?)) })
+        let reader = if crashed { Reader::open_crashed(dir, master)? } else { Reader::open(dir, master)? };
+        Ok(Self { recorder: None, file: Ok(Arc::new(reader)) })
     }
 
     fn file_of(cell: &Cell) -> Result<Arc<Reader>, OpenError> {

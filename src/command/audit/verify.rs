@@ -52,10 +52,10 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
     let key = trust::public_key(global, args)?;
     let outside = if args.record.is_none() { Some(Cell::open(&global.cell)?.checkpoints()) } else { None };
     let trust = trusted(key, &what.checkpoint, outside)?;
-    let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
+    let (bar, dir, crashed) = (prove::bar(global, "verifying")?, dir.to_owned(), args.crashed);
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let checked = tokio::task::spawn_blocking(move || {
-        let reader = Reader::open(&dir, None)?;
+        let reader = if crashed { Reader::open_crashed(&dir, None)? } else { Reader::open(&dir, None)? };
         let report = reader.verify_against(level, &trust, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
