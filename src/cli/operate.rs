@@ -362,6 +362,9 @@ pub(crate) struct AuditArgs {
     /// File of the public key that signs checkpoints; absent: the cell's own.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) public_key: Option<PathBuf>,
+    /// Read that record as its recorder left it when it died, and write nothing; no recorder can begin meanwhile.
+    #[arg(long, global = true, requires = "record")]
+    pub(crate) crashed: bool,
     #[command(subcommand)]
     pub(crate) command: AuditCommand,
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tidegate_audit::{Cursor, Filter};
@@ -27,6 +28,8 @@ pub(super) mod words;
 
 /// Between two looks for new records.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// What a query shows that goes on for long.
+const LOOKING: &str = "looking {wide_bar} {pos}/{len} records, {eta} left";
 /// Records of one look.
 const LOOK_MAX: usize = 1_000;
 
@@ -45,7 +48,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         return report::run(global, &args, report.clone()).await;
     }
     let (record, bus) = match &args.record {
-        Some(dir) => (Record::in_directory(dir, args.key.as_deref())?, None),
+        Some(dir) => (Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None),
         None => {
             let cell = Cell::open(&global.cell)?;
             (Record::open(&cell).await?, cell.connect(Role::Provisioner).await.ok())
@@ -98,20 +101,37 @@ fn show(global: &Global, record: &tidegate_audit::Record) {
     output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) });
 }
 
+/// Records of a filter as they are found, up to the limit. One that no index serves looks at every record: it says how far it
+/// is.
 async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
-    let page = record.page(filter::page(args)?).await?;
+    let limit = args.limit.max(1);
+    let mut filter = filter::page(args)?;
+    let (mut lines, mut found) = (Vec::new(), 0);
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(LOOKING)?);
+    let next = loop {
+        let page = record.page(Filter { limit: Some(limit - found), ..filter.clone() }).await?;
+        found += page.records.len();
+        if global.json {
+            lines.extend(page.records.into_iter().map(|record| record.line));
+        } else {
+            bar.suspend(|| page.records.iter().for_each(|record| show(global, record)));
+        }
+        let Some(next) = page.next.filter(|_| found < limit) else { break page.next };
+        if bar.length() == Some(0) {
+            bar.set_length(record.status().await?.records);
+        }
+        bar.set_position(next.index());
+        filter.after = Some(next);
+    };
+    bar.finish_and_clear();
     if global.json {
-        let records: Vec<_> =
-            page.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
-        output::json(&json!({ "records": records, "next": page.next }))?;
+        let records: Vec<_> = lines.into_iter().map(RawValue::from_string).collect::<Result<_, _>>()?;
+        output::json(&json!({ "records": records, "next": next }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    for found in &page.records {
-        show(global, found);
-    }
-    match page.next {
-        Some(next) => output::note(format!("{} records; more with --after {next}", page.records.len())),
-        None => output::note(format!("{} records", page.records.len())),
+    match next {
+        Some(next) => output::note(format!("{found} records; more with --after {next}")),
+        None => output::note(format!("{found} records")),
     }
     Ok(ExitCode::SUCCESS)
 }

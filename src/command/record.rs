@@ -54,9 +54,9 @@ impl Record {
     }
 
     /// A record's directory, without its recorder. Bodies stay sealed unless `key` names the master key's file.
-    pub(super) fn in_directory(dir: &Path, key: Option<&Path>) -> Result<Self, OpenError> {
+    pub(super) fn in_directory(dir: &Path, key: Option<&Path>, crashed: bool) -> Result<Self, OpenError> {
         let master = key.map(MasterKey::load).transpose()?;
-        Ok(Self { recorder: None, file: Ok(Arc::new(Reader::open(dir, master)?)) })
+        Ok(Self { recorder: None, file: Ok(Arc::new(reader(dir, master, crashed)?)) })
     }
 
     fn file_of(cell: &Cell) -> Result<Arc<Reader>, OpenError> {
@@ -163,6 +163,11 @@ impl Record {
         let read = tokio::task::spawn_blocking(move || with(&reader));
         Ok(read.await.context("reading the record")??)
     }
+}
+
+/// The record in a directory, beside its recorder; `crashed`: as its recorder left it when it died.
+pub(super) fn reader(dir: &Path, master: Option<MasterKey>, crashed: bool) -> Result<Reader, OpenError> {
+    if crashed { Reader::open_crashed(dir, master) } else { Reader::open(dir, master) }
 }
 
 /// Asks the cell's services and reads the answer; a refusal is an error with its sentence.

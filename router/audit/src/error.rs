@@ -21,7 +21,10 @@ pub enum OpenError {
         dir: PathBuf,
     },
     /// A writer crashed and none has opened it since.
-    #[error("the record was not closed cleanly; start the recorder once, which repairs it in milliseconds")]
+    #[error(
+        "the record was not closed cleanly; start the recorder once, which repairs it in milliseconds, or read it as it is with \
+         `--crashed`"
+    )]
     NeedsRepair,
     /// The master key is another one.
     #[error("the master key is not this record's; name the key file it was made with")]

@@ -21,11 +21,12 @@ pub use prove::Head;
 pub use query::{Cursor, Filter, Page};
 pub use tasks::{Node, Timeline, Workflow};
 
+mod crashed;
 pub(crate) mod prove;
 mod query;
 mod tasks;
 
-/// Memory of a reader beside the recorder for cached pages, bytes.
+/// Memory of a reader of the file for cached pages, bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Most records that one call returns.
 pub const RECORDS_MAX: usize = 10_000;
@@ -97,10 +98,24 @@ impl Reader {
         let db = store::builder(CACHE_BYTES)
             .open_read_only(store::file(dir))
             .map_err(|error| OpenError::from_redb(error.into(), dir))?;
-        let reader = Self { source: Source::File(db), dir: dir.to_owned(), master };
-        let form = reader.form().map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        Self { source: Source::File(db), dir: dir.to_owned(), master }.checked()
+    }
+
+    /// Opens a record that its recorder left without closing it, as it is: the files are read and nothing is written. What
+    /// was committed is there. While it is open no recorder can begin.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] while a recorder or a reader has it; else as [`Self::open`].
+    pub fn open_crashed(dir: &Path, master: Option<MasterKey>) -> Result<Self, OpenError> {
+        let db = crashed::open(&store::file(dir), CACHE_BYTES)?;
+        Self { source: Source::Shared(Arc::new(db)), dir: dir.to_owned(), master }.checked()
+    }
+
+    /// The reader, where the tables have a form that it knows.
+    fn checked(self) -> Result<Self, OpenError> {
+        let form = self.form().map_err(|Failure(error)| OpenError::from_redb(error, &self.dir))?;
         if form == table::FORM {
-            Ok(reader)
+            Ok(self)
         } else {
             Err(OpenError::Version { found: form, known: table::FORM })
         }

@@ -21,6 +21,7 @@ use ring::Ring;
 pub(crate) mod append;
 mod guard;
 mod heads;
+mod prepare;
 mod ring;
 pub(crate) mod rows;
 mod sign;
@@ -210,7 +211,6 @@ impl Store {
             txn.abort().map_err(Failure::from)?;
             return Ok(appended);
         }
-        self.ring.sync()?;
         txn.commit().map_err(Failure::from)?;
         self.ring.committed();
         (self.heads, self.tree) = (heads, tree);

@@ -1,24 +1,38 @@
-//! SIGKILL at any moment: what the store acknowledged is there, sound, and the next writer goes on.
+//! SIGKILL at any moment: what the store acknowledged is there, sound, and the next writer goes on. And a file that may not
+//! grow any more, and what somebody sees who must not touch what a crash left.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tidegate_audit::{Entry, Item, Keys, Level, MasterKey, Options, Reader, Signer, Store};
+use tidegate_audit::{
+    Entry, Item, Keys, Level, MasterKey, OpenError, Opened, Options, Reader, Signer, Store,
+};
 
 const DIR: &str = "TIDEGATE_TEST_RECORD";
-const KILLS: u64 = 20;
+/// Set where the writer is to acknowledge before it commits.
+const HASTY: &str = "TIDEGATE_TEST_HASTY";
+const KILLS: u64 = 60;
+
+fn master() -> MasterKey {
+    MasterKey::from_bytes([3; 32])
+}
+
+fn keys() -> Keys {
+    Keys { master: master(), signer: Signer::from_bytes(&[4; 32], "tidegate/test") }
+}
+
+fn options() -> Options {
+    Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }
+}
 
 fn open(dir: &Path) -> Store {
-    let keys = Keys {
-        master: MasterKey::from_bytes([3; 32]),
-        signer: Signer::from_bytes(&[4; 32], "tidegate/test"),
-    };
-    Store::open(dir, keys, &Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }).unwrap()
+    Store::open(dir, keys(), &options()).unwrap()
 }
 
 fn item(sequence: u64) -> Item {
@@ -34,47 +48,137 @@ fn item(sequence: u64) -> Item {
     })
 }
 
+fn say(text: &str, records: u64) {
+    println!("{text} {records}");
+    std::io::stdout().flush().unwrap();
+}
+
 /// Not a test by itself: the process that is killed. It says each record count that was acknowledged.
 #[test]
 fn writer_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };
+    let hasty = std::env::var_os(HASTY).is_some();
     let mut store = open(Path::new(&dir));
     loop {
         let next = store.next_sequence("TASKS_acme");
         let items: Vec<Item> = (next..next + 1 + next % 23).map(item).collect();
-        store.append(&items).unwrap();
-        store.checkpoint().unwrap();
-        println!("acknowledged {}", store.records());
-        std::io::stdout().flush().unwrap();
+        if hasty {
+            say("acknowledged", store.records() + items.len() as u64);
+        }
+        if let Err(error) = store.append(&items).and_then(|_| store.checkpoint()) {
+            println!("{error}");
+            return;
+        }
+        if !hasty {
+            say("acknowledged", store.records());
+        }
     }
 }
 
+/// Starts a writer by a command whose last words name a program.
+fn start(command: &mut Command, dir: &Path) -> Child {
+    command.args(["--exact", "writer_process", "--nocapture"]).env(DIR, dir).stdout(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Counts that a writer acknowledges.
+fn counts(writer: &mut Child) -> impl Iterator<Item = u64> {
+    let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+    lines.map_while(Result::ok).filter_map(|line| line.split("acknowledged ").nth(1)?.parse().ok())
+}
+
+/// Kills a writer after a number of acknowledgements. Returns the last count that came.
+fn kill(dir: &Path, after: usize, hasty: bool) -> u64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if hasty {
+        command.env(HASTY, "");
+    }
+    let mut writer = start(&mut command, dir);
+    let acknowledged = counts(&mut writer).take(after).last().unwrap();
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    acknowledged
+}
+
 #[test]
-fn a_kill_takes_nothing_that_was_acknowledged() {
+fn crash_sixty_kills_take_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(20);
     let mut last = 0;
     for kill in 0..KILLS {
-        let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "writer_process", "--nocapture"])
-            .env(DIR, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let counts = lines
-            .map_while(Result::ok)
-            .filter_map(|line| Some(line.split("acknowledged ").nth(1)?.parse().unwrap()));
-        let acknowledged: u64 = counts.take(random.random_range(1..12)).last().unwrap();
-        writer.kill().unwrap();
-        writer.wait().unwrap();
+        let acknowledged = self::kill(dir.path(), random.random_range(1..12), false);
         assert!(acknowledged > last, "kill {kill}: it went on from {last}");
         let crashed = Reader::open(dir.path(), None);
+        assert!(crashed.is_err() || crashed.unwrap().status().unwrap().records >= acknowledged);
         let store = open(dir.path());
         assert!(store.records() >= acknowledged, "kill {kill}: {} of {acknowledged}", store.records());
-        assert!(crashed.is_err() || crashed.unwrap().status().unwrap().records >= acknowledged);
-        let report = store.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+        let level = if kill + 1 == KILLS { Level::Full } else { Level::Since(last) };
+        let report = store.reader().verify(level, &mut |_, _| {}).unwrap();
         assert!(report.is_ok(), "kill {kill}: {:?}", report.problems);
         last = store.records();
     }
+}
+
+#[test]
+fn crash_a_writer_that_acknowledges_too_soon_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let lost = (1..20).any(|after| {
+        let acknowledged = kill(dir.path(), after, true);
+        open(dir.path()).records() < acknowledged
+    });
+    assert!(lost, "negative control");
+}
+
+/// All files of a directory: their bytes and when they were changed.
+fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let read = |path: PathBuf| {
+        let changed = path.metadata().unwrap().modified().unwrap();
+        (path.clone(), (std::fs::read(&path).unwrap(), changed))
+    };
+    std::fs::read_dir(dir).unwrap().map(|file| read(file.unwrap().path())).collect()
+}
+
+#[test]
+fn crash_what_it_left_can_be_read_without_touching_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let acknowledged = kill(dir.path(), 7, false);
+    let left = files(dir.path());
+    assert!(matches!(Reader::open(dir.path(), None), Err(OpenError::NeedsRepair)), "it needs a repair");
+    let reader = Reader::open_crashed(dir.path(), Some(master())).unwrap();
+    let status = reader.status().unwrap();
+    assert!(status.records >= acknowledged, "{} of {acknowledged}", status.records);
+    let record = reader.get(acknowledged - 1).unwrap().unwrap();
+    assert!(matches!(reader.body(&record).unwrap(), Opened::Body(_)));
+    let report = reader.verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
+    let recorder = Store::open(dir.path(), keys(), &options());
+    assert!(matches!(recorder, Err(OpenError::Locked { .. })), "no recorder begins meanwhile");
+    drop(reader);
+    assert_eq!(files(dir.path()), left, "each byte, and the time of each file");
+
+    let store = open(dir.path());
+    assert_eq!(store.records(), status.records, "the recorder finds the same");
+    let beside = Reader::open_crashed(dir.path(), None);
+    assert!(matches!(beside, Err(OpenError::Locked { .. })), "not beside a recorder");
+    drop(store);
+    assert!(files(dir.path()) != left, "negative control: a repair does change it");
+}
+
+#[test]
+fn crash_a_file_that_may_not_grow_is_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    // A write beyond the limit is an error then, as on a full disk, and no signal.
+    let limited = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", limited]).arg(std::env::current_exe().unwrap());
+    let output = start(&mut command, dir.path()).wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("the disk is full"), "it says so: {text}");
+    let last = text.lines().rev().find_map(|line| line.split("acknowledged ").nth(1)?.parse::<u64>().ok());
+    let mut store = open(dir.path());
+    assert!(last.is_some_and(|last| store.records() >= last), "what was acknowledged");
+    let next = store.next_sequence("TASKS_acme");
+    store.append(&[item(next)]).unwrap();
+    let report = store.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
 }

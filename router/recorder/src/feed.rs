@@ -121,12 +121,13 @@ impl Feeder {
         }
         let spec = topology::recorder(&self.stream);
         self.bus.check(std::slice::from_ref(&spec)).await?;
-        let acked = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.ack_floor;
+        let delivered = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.delivered;
         let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
         let recorded = self.shared.follow();
         let mut session = Session { feeder: self, reader, recorded, next, held: BTreeMap::new() };
-        // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself.
-        session.fill(acked).await?;
+        // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself; what was
+        // delivered to a recorder that died comes again only after half a minute.
+        session.fill(delivered).await?;
         self.health.ready(part);
         self.shared.refuse(&self.stream, None);
         self.shared.lose(&self.stream, false);

@@ -15,6 +15,7 @@ use tidegate_schemas::ids::Position;
 use super::trust;
 use super::verify::{ODD, TAMPERED};
 use crate::cli::{AuditArgs, ExportForm, Global, ProveCommand};
+use crate::command::record;
 use crate::output;
 
 pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) -> Result<ExitCode> {
@@ -75,7 +76,7 @@ pub(super) async fn export(
 
 fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
-    Ok((Reader::open(&trust::directory(global, args)?, None)?, key))
+    Ok((record::reader(&trust::directory(global, args)?, None, args.crashed)?, key))
 }
 
 /// The index that is meant: by number, or by where the message stands.

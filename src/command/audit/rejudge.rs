@@ -45,7 +45,7 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, asked: RejudgeArgs) -
 /// The record's file, and the cell's buckets where there is a cell: they hold the versions that it began with.
 async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record, Option<Bus>)> {
     if let Some(dir) = &args.record {
-        return Ok((Record::in_directory(dir, args.key.as_deref())?, None));
+        return Ok((Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None));
     }
     let cell = Cell::open(&global.cell)?;
     let bus = match act::operator() {

@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, PublicKey, Reader, Report, Trust, bundle, checkpoint};
+use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint};
 
 use super::{prove, trust};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, Global, VerifyArgs};
+use crate::command::record;
 use crate::output;
 
 /// Something in it was changed.
@@ -52,10 +53,10 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
     let key = trust::public_key(global, args)?;
     let outside = if args.record.is_none() { Some(Cell::open(&global.cell)?.checkpoints()) } else { None };
     let trust = trusted(key, &what.checkpoint, outside)?;
-    let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
+    let (bar, dir, crashed) = (prove::bar(global, "verifying")?, dir.to_owned(), args.crashed);
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let checked = tokio::task::spawn_blocking(move || {
-        let reader = Reader::open(&dir, None)?;
+        let reader = record::reader(&dir, None, crashed)?;
         let report = reader.verify_against(level, &trust, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);

@@ -1,4 +1,5 @@
-//! The record alone: appending to the store, beside append and fdatasync of the same bytes, and beside plain redb.
+//! The record alone: appending to the store, beside append and fdatasync of the same bytes, and beside plain redb; and a large
+//! one.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -8,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_audit::{Entry, Item, Keys, MasterKey, Options, Plain, Signer, Store};
+use tidegate_audit::{Entry, Item, Keys, Leaf, MasterKey, Options, Plain, Signer, Store};
 use uuid::Uuid;
 
 use crate::row::{Row, Table, Target, median};
 use crate::say;
+
+mod large;
 
 /// Batch sizes, and the ratio to append and fdatasync that is wanted now.
 const BATCHES: [(usize, Option<f64>); 4] =
@@ -21,9 +24,6 @@ const BATCHES: [(usize, Option<f64>); 4] =
 const SPAN: Duration = Duration::from_millis(400);
 /// Rounds of store and ceilings in turn; an odd number has a median.
 const ROUNDS: usize = 3;
-/// Bytes of a record in the plain files: what a leaf and a body of these messages are.
-const RECORD_BYTES: usize = 600;
-
 pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
     say("record");
     for (batch, target) in BATCHES {
@@ -31,7 +31,8 @@ pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
         for _ in 0..ROUNDS {
             // Beside each other in time and on the same file system.
             let dir = tempfile::tempdir_in(directory).context("making a directory for the record")?;
-            rounds.push([file(dir.path(), batch)?, plain(dir.path(), batch)?, store(dir.path(), batch)?]);
+            let (store, bytes) = store(dir.path(), batch)?;
+            rounds.push([file(dir.path(), batch, bytes)?, plain(dir.path(), batch, bytes)?, store]);
         }
         let (value, ceiling) = median(rounds.iter().map(|[file, _, store]| (*store, *file)).collect());
         let row = Row::new(format!("store batch {batch}"), value, "records/s", ceiling, "append + fdatasync");
@@ -45,7 +46,7 @@ pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
             "plain redb, one table",
         ))?;
     }
-    Ok(())
+    large::run(table, directory)
 }
 
 /// Records a second of `step`, which writes one batch; messages are made outside of the clock.
@@ -59,9 +60,9 @@ fn rate(batch: usize, mut step: impl FnMut(u64) -> Result<Duration>) -> Result<f
     Ok(done as f64 / spent.as_secs_f64())
 }
 
-fn file(dir: &Path, batch: usize) -> Result<f64> {
+fn file(dir: &Path, batch: usize, record_bytes: usize) -> Result<f64> {
     let mut file = OpenOptions::new().create(true).append(true).open(dir.join("plain.log"))?;
-    let bytes = vec![b'x'; batch * RECORD_BYTES];
+    let bytes = vec![b'x'; batch * record_bytes];
     rate(batch, |_| {
         let begun = Instant::now();
         file.write_all(&bytes)?;
@@ -70,9 +71,9 @@ fn file(dir: &Path, batch: usize) -> Result<f64> {
     })
 }
 
-fn plain(dir: &Path, batch: usize) -> Result<f64> {
+fn plain(dir: &Path, batch: usize, record_bytes: usize) -> Result<f64> {
     let plain = Plain::create(&dir.join("plain.redb"))?;
-    let bytes = vec![b'x'; RECORD_BYTES];
+    let bytes = vec![b'x'; record_bytes];
     rate(batch, |first| {
         let begun = Instant::now();
         plain.append(first, batch as u64, &bytes)?;
@@ -80,19 +81,33 @@ fn plain(dir: &Path, batch: usize) -> Result<f64> {
     })
 }
 
-fn store(dir: &Path, batch: usize) -> Result<f64> {
+fn open(dir: &Path) -> Result<Store> {
     let keys = Keys {
         master: MasterKey::from_bytes([1; 32]),
         signer: Signer::from_bytes(&[2; 32], "tidegate/bench"),
     };
-    let mut store = Store::open(dir, keys, &Options::default())?;
+    Ok(Store::open(dir, keys, &Options::default())?)
+}
+
+/// Records a second, and what one weighs.
+fn store(dir: &Path, batch: usize) -> Result<(f64, usize)> {
+    let mut store = open(dir)?;
     let now = Timestamp::now();
-    rate(batch, |first| {
+    let rate = rate(batch, |first| {
         let items: Vec<Item> = (first..first + batch as u64).map(|n| message(n, now)).collect();
         let begun = Instant::now();
         store.append(&items)?;
         Ok(begun.elapsed())
-    })
+    })?;
+    Ok((rate, record_bytes(&store)?))
+}
+
+/// Bytes of a leaf and its sealed body, of a few on average: the plain files get as many.
+fn record_bytes(store: &Store) -> Result<usize> {
+    let records = store.reader().tail(0, 300)?;
+    let sealed = |leaf: &Leaf| leaf.body.map_or(0, |body| body.length);
+    let bytes: u64 = records.iter().map(|record| record.line.len() as u64 + sealed(&record.leaf)).sum();
+    Ok(usize::try_from(bytes / (records.len() as u64).max(1))?)
 }
 
 /// Message `n` of a road of three: a task, its work, its result, each with 400 bytes of content.
@@ -120,9 +135,21 @@ fn message(n: u64, now: Timestamp) -> Item {
             json!({"state": "completed", "output": {"type": "text", "text": content, "finish": "stop"}}),
         ),
     };
-    let headers = if part == 0 { Vec::new() } else { hop(id, task, part, now) };
+    let mut headers = if part == 0 { Vec::new() } else { hop(id, task, part, now) };
+    if part == 1 {
+        headers.push(("tidegate-decision".to_owned(), decision(id)));
+    }
     let payload = payload.to_string().into();
     Item::Message(Entry { stream: stream.to_owned(), sequence: task, subject, time: now, headers, payload })
+}
+
+/// The decision that sent the work.
+fn decision(id: Uuid) -> String {
+    json!({"id": id, "outcome": "local", "determining": ["permit-local"], "scan": "recognisers",
+           "destination": {"name": "local-small", "model": "small", "region": "eu"},
+           "labels": {"sensitivity": "internal", "stakes": "low"},
+           "facts": {"directory": "00".repeat(32)}, "bundle": "11".repeat(32)})
+    .to_string()
 }
 
 fn hop(id: Uuid, task: u64, part: u64, now: Timestamp) -> Vec<(String, String)> {

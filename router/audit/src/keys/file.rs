@@ -67,8 +67,13 @@ impl KeyFile {
         row
     }
 
+    /// Whether the batch has rows.
+    pub(crate) fn is_changed(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Writes and syncs the batch's rows. They count only after [`Self::committed`].
-    pub(crate) fn sync(&mut self) -> std::io::Result<()> {
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }

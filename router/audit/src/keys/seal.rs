@@ -1,6 +1,6 @@
 //! Sealing with XChaCha20-Poly1305: 24 random nonce bytes, then ciphertext and tag.
 
-use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::aead::{Aead as _, AeadInPlace as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 
 use super::Entropy;
@@ -14,13 +14,21 @@ pub(crate) struct Unopened;
 
 /// Seals `plain` to `place`: it opens only with the same key and the same place.
 pub(crate) fn seal(key: &[u8; 32], place: &[u8], plain: &[u8], entropy: &mut Entropy) -> Vec<u8> {
-    let nonce = entropy.nonce();
+    seal_with(key, &entropy.nonce(), place, plain)
+}
+
+/// Seals with a nonce that was drawn for this alone.
+pub(crate) fn seal_with(key: &[u8; 32], nonce: &[u8; 24], place: &[u8], plain: &[u8]) -> Vec<u8> {
     let cipher = XChaCha20Poly1305::new(key.into());
-    let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: place });
-    // Encryption fails only past 256 GiB; what does not open is then noticed by whoever reads it.
     let mut out = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
-    out.extend_from_slice(&nonce);
-    out.extend_from_slice(&sealed.unwrap_or_default());
+    out.extend_from_slice(nonce);
+    out.extend_from_slice(plain);
+    let text = out.get_mut(nonce.len()..).unwrap_or_default();
+    // Encryption fails only past 256 GiB; what does not open is then noticed by whoever reads it.
+    match cipher.encrypt_in_place_detached(XNonce::from_slice(nonce), place, text) {
+        Ok(tag) => out.extend_from_slice(&tag),
+        Err(_) => out.truncate(nonce.len()),
+    }
     out
 }
 

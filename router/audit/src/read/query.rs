@@ -1,10 +1,12 @@
 //! Queries: a filter, the index that serves it best, pages.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTable as _};
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Outcome;
@@ -94,7 +96,7 @@ pub struct Cursor {
 /// One page of records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The records: by time for a tenant, else by index.
+    /// The records: by time where a tenant or a time is asked for, else by index.
     pub records: Vec<Record>,
     /// Where the next page begins; `None` at the end. A page may be short or empty and still have one.
     pub next: Option<Cursor>,
@@ -189,8 +191,8 @@ impl Reader {
         if let Some(mark) = filter.mark() {
             return Ok(marked(txn, mark, from)?);
         }
-        if let Some(tenant) = &filter.tenant {
-            return Ok(timed(txn, filter, after, tenant)?);
+        if filter.tenant.is_some() || filter.from.is_some() || filter.to.is_some() {
+            return Ok(timed(txn, filter, after)?);
         }
         let rec = txn.open_table(table::REC).map_err(Failure::from)?;
         let rows = rec.range(from..).map_err(Failure::from)?.take(CHUNK);
@@ -231,36 +233,51 @@ fn marked(txn: &ReadTransaction, mark: u8, from: u64) -> Result<Vec<Cursor>, Fai
     rows.take(CHUNK).map(|row| Ok(Cursor { time_us: 0, index: table::last_eight(row?.0.value()) })).collect()
 }
 
-fn timed(
-    txn: &ReadTransaction,
-    filter: &Filter,
-    after: Option<Cursor>,
-    tenant: &Name,
-) -> Result<Vec<Cursor>, Failure> {
-    let tenants = txn.open_table(table::TENANTS)?;
-    let Some(number) = tenants.get(tenant.as_str())?.map(|number| number.value()) else {
-        return Ok(Vec::new());
-    };
-    let from = filter.from.map_or(0, micros);
-    let start = match after {
-        Some(cursor) if cursor.time_us >= from => {
-            table::when(number, cursor.time_us, cursor.index.saturating_add(1))
+/// Records of one tenant, or of all, by time.
+fn timed(txn: &ReadTransaction, filter: &Filter, after: Option<Cursor>) -> Result<Vec<Cursor>, Failure> {
+    let mut numbers = Vec::new();
+    for row in txn.open_table(table::TENANTS)?.iter()? {
+        let (name, number) = row?;
+        if filter.tenant.as_ref().is_none_or(|tenant| tenant.as_str() == name.value()) {
+            numbers.push(number.value());
         }
-        _ => table::when(number, from, 0),
-    };
-    let end = table::when(number, filter.to.map_or(u64::MAX, micros), u64::MAX);
-    if start > end {
-        return Ok(Vec::new());
     }
+    // Records of no tenant.
+    numbers.extend(filter.tenant.is_none().then_some(0));
+    let from = filter.from.map_or(0, micros);
+    let end = filter.to.map_or(u64::MAX, micros);
+    let (time_us, index) = match after {
+        Some(cursor) if cursor.time_us >= from => (cursor.time_us, cursor.index.saturating_add(1)),
+        _ => (from, 0),
+    };
     let by_time = txn.open_table(table::BY_TIME)?;
-    let rows = by_time.range::<&[u8; 20]>(&start..=&end)?;
-    rows.take(CHUNK)
-        .map(|row| {
-            let key = row?.0;
-            let time = key.value().get(4..12).map_or(0, table::last_eight);
-            Ok(Cursor { time_us: time, index: table::last_eight(key.value()) })
-        })
-        .collect()
+    let mut rows = Vec::new();
+    for number in numbers {
+        let (start, end) = (table::when(number, time_us, index), table::when(number, end, u64::MAX));
+        if start <= end {
+            let range = by_time.range::<&[u8; 20]>(&start..=&end)?;
+            rows.push(range.map(|row| Ok::<_, Failure>(Cursor::of_key(row?.0.value()))));
+        }
+    }
+    merged(rows)
+}
+
+/// The first [`CHUNK`] of several rows that are each in order.
+fn merged(mut rows: Vec<impl Iterator<Item = Result<Cursor, Failure>>>) -> Result<Vec<Cursor>, Failure> {
+    let mut heads = BinaryHeap::new();
+    for (at, row) in rows.iter_mut().enumerate() {
+        heads.extend(row.next().transpose()?.map(|cursor| Reverse((cursor, at))));
+    }
+    let mut found = Vec::new();
+    while let Some(Reverse((cursor, at))) = heads.pop() {
+        found.push(cursor);
+        if found.len() == CHUNK {
+            break;
+        }
+        let next = rows.get_mut(at).and_then(Iterator::next).transpose()?;
+        heads.extend(next.map(|cursor| Reverse((cursor, at))));
+    }
+    Ok(found)
 }
 
 // === impl Cursor ===
@@ -268,6 +285,18 @@ fn timed(
 impl Cursor {
     pub(super) fn of(leaf: &Leaf) -> Self {
         Self { time_us: micros(leaf.time), index: leaf.index }
+    }
+
+    /// Time and index of a [`table::when`].
+    fn of_key(key: &[u8; 20]) -> Self {
+        let time = key.get(4..12).map_or(0, table::last_eight);
+        Self { time_us: time, index: table::last_eight(key) }
+    }
+
+    /// Index of the last record that was looked at: of all records, how far a query is that no index serves.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
     }
 }
 

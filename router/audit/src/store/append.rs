@@ -1,27 +1,31 @@
 //! One append: items in, leaves and sealed bodies out, all rows gathered and written in key order.
 
+use std::thread;
+
 use redb::{ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use uuid::Uuid;
 
+use super::prepare::{self, Draft, Told, Unsealed};
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
 use super::{Appended, Heads, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
-use crate::keys::seal::seal;
 use crate::keys::{Entropy, MasterKey};
-use crate::leaf::{Commitment, Detail, Flag, Leaf, RecordKind, Seal, Source, leaf_hash};
+use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
 use crate::mark;
 use crate::merkle::Tree;
-use crate::project::{Effect, Projection, project};
+use crate::project::{Effect, Projection};
 use crate::table;
 use crate::task::Row;
 
 struct Batch<'a, 't> {
     tables: Tables<'t>,
     rows: Rows,
+    /// Its records, in order.
+    drafts: Vec<Draft>,
     heads: Heads,
     ring: &'a mut Ring,
     entropy: &'a mut Entropy,
@@ -44,6 +48,7 @@ pub(super) fn batch(
     let mut batch = Batch {
         tables: Tables::open(txn, meta)?,
         rows: Rows::default(),
+        drafts: Vec::with_capacity(items.len()),
         heads: heads.clone(),
         ring,
         entropy,
@@ -51,8 +56,8 @@ pub(super) fn batch(
         tree: tree.clone(),
         appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
     };
-    for item in items {
-        batch.take(item)?;
+    for (item, told) in items.iter().zip(prepare::read(items)) {
+        batch.take(item, told)?;
     }
     if batch.appended.records > 0 {
         batch.write(txn, heads)?;
@@ -63,7 +68,7 @@ pub(super) fn batch(
 // === impl Batch ===
 
 impl Batch<'_, '_> {
-    fn take(&mut self, item: &Item) -> Result<(), AppendError> {
+    fn take(&mut self, item: &Item, told: Option<Told>) -> Result<(), AppendError> {
         let next = self.heads.streams.get(item.stream()).map_or(1, |(_, next)| *next);
         if item.last() < next {
             self.appended.duplicates += 1;
@@ -77,14 +82,16 @@ impl Batch<'_, '_> {
         let head = self.heads.streams.entry(item.stream().to_owned()).or_insert((number, 1));
         head.1 = item.last().saturating_add(1);
         let number = head.0;
-        match item {
-            Item::Message(entry) => self.message(entry, number),
-            Item::Gap(gap) => self.gap(gap, number),
+        match (item, told) {
+            (Item::Message(entry), Some(told)) => self.message(entry, told, number)?,
+            (Item::Gap(gap), _) => self.gap(gap, number),
+            (Item::Message(_), None) => {}
         }
+        Ok(())
     }
 
-    fn message(&mut self, entry: &Entry, stream: u32) -> Result<(), AppendError> {
-        let mut told = project(entry);
+    fn message(&mut self, entry: &Entry, told: Told, stream: u32) -> Result<(), AppendError> {
+        let Told { projection: mut told, plain } = told;
         let index = self.heads.records;
         let mut flags = Vec::new();
         self.linked(&mut told)?;
@@ -99,16 +106,8 @@ impl Batch<'_, '_> {
             let place = table::task_key(task, self.tenant(tenant), agent.as_str());
             key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
         }
-        let sealing = self.key(&told, key)?;
-        let plain = body::encode(entry);
+        let mut sealing = self.key(&told, key)?;
         let place = body::place(&entry.stream, entry.sequence);
-        let sealed = seal(&sealing.key, &place, &plain, self.entropy);
-        let commitment = Commitment {
-            alg: Seal::XChaCha20Poly1305,
-            key: sealing.id,
-            length: plain.len() as u64,
-            sha256: tidegate_schemas::digest::Digest::plain(&sealed),
-        };
         let workflow = told.tenant.as_ref().zip(told.workflow.as_ref());
         let workflow = workflow.map(|(t, workflow)| self.master.workflow_ref(t.as_str(), workflow.as_str()));
         let leaf = Leaf {
@@ -122,7 +121,7 @@ impl Batch<'_, '_> {
             task: told.task,
             workflow: workflow.map(hex::encode),
             parent: told.parent,
-            subjects: sealing.refs,
+            subjects: std::mem::take(&mut sealing.refs),
             trace: told.trace,
             source: Source { stream: entry.stream.clone(), sequence: entry.sequence, subject: told.subject },
             cause: told.cause,
@@ -131,13 +130,15 @@ impl Batch<'_, '_> {
             code: told.code,
             decision: told.decision,
             detail: told.detail,
-            body: Some(commitment),
+            body: None,
         };
-        self.rows.body.push((index, sealed));
-        self.record(&leaf, stream, workflow)
+        let Sealing { id, key, .. } = sealing;
+        let unsealed = Unsealed { id, key, nonce: self.entropy.nonce(), place, plain };
+        self.record(leaf, Some(unsealed), stream, workflow);
+        Ok(())
     }
 
-    fn gap(&mut self, gap: &Gap, stream: u32) -> Result<(), AppendError> {
+    fn gap(&mut self, gap: &Gap, stream: u32) {
         // That a message was deleted does not say by whom; only what was trimmed before the record began is explained.
         let flags = if gap.reason == GapReason::Trimmed { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
@@ -165,19 +166,12 @@ impl Batch<'_, '_> {
             body: None,
         };
         self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
-        self.record(&leaf, stream, None)
+        self.record(leaf, None, stream, None);
     }
 
     /// Adds a leaf and what finds it.
-    fn record(&mut self, leaf: &Leaf, stream: u32, workflow: Option<[u8; 16]>) -> Result<(), AppendError> {
+    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32, workflow: Option<[u8; 16]>) {
         let index = leaf.index;
-        let bytes =
-            serde_json::to_vec(leaf).map_err(|error| AppendError::Broken { what: error.to_string() })?;
-        let hash = leaf_hash(&bytes);
-        self.tree.push(hash);
-        let mut value = hash.to_vec();
-        value.extend_from_slice(&bytes);
-        self.rows.rec.push((index, value));
         if leaf.kind != RecordKind::Gap {
             self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
         }
@@ -186,14 +180,14 @@ impl Batch<'_, '_> {
         }
         let tenant = leaf.tenant.as_ref().map_or(0, |tenant| self.tenant(tenant));
         self.rows.by_time.push(table::when(tenant, micros(leaf.time), index));
-        self.rows.by_mark.extend(mark::of(leaf).map(|mark| table::marked(mark, index)));
+        self.rows.by_mark.extend(mark::of(&leaf).map(|mark| table::marked(mark, index)));
         self.rows.by_workflow.extend(workflow.map(|workflow| table::pair(&workflow, index)));
         let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
         self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
         self.heads.anomalies += u64::from(leaf.flags.iter().any(|flag| flag.is_anomaly()));
         self.heads.records += 1;
         self.appended.records += 1;
-        Ok(())
+        self.drafts.push(Draft { leaf, unsealed });
     }
 
     /// A tenant's number, given where it has none.
@@ -231,7 +225,7 @@ impl Batch<'_, '_> {
         let Some(index) = self.index_of(position)? else { return Ok(None) };
         let read = |value: &[u8]| serde_json::from_slice(value.get(32..).unwrap_or_default()).ok();
         match index.checked_sub(self.appended.first).and_then(|at| usize::try_from(at).ok()) {
-            Some(at) => Ok(self.rows.rec.get(at).and_then(|(_, value)| read(value))),
+            Some(at) => Ok(self.drafts.get(at).map(|draft| draft.leaf.clone())),
             None => Ok(self.tables.rec.get(index)?.and_then(|value| read(value.value()))),
         }
     }
@@ -308,11 +302,28 @@ impl Batch<'_, '_> {
         }
     }
 
-    fn write(&mut self, txn: &WriteTransaction, before: &Heads) -> Result<(), Failure> {
+    fn write(&mut self, txn: &WriteTransaction, before: &Heads) -> Result<(), AppendError> {
+        let first = self.appended.first;
+        for (index, made) in (first..).zip(prepare::make(std::mem::take(&mut self.drafts))?) {
+            self.tree.push(made.hash);
+            self.rows.rec.push((index, made.row));
+            self.rows.body.extend(made.sealed.map(|sealed| (index, sealed)));
+        }
         self.ring.flush(&mut self.tables)?;
-        std::mem::take(&mut self.rows).write(txn, &mut self.tables)?;
-        tree::save(txn, &mut self.tree)?;
-        self.heads.save(txn, before, self.ring.rows(), &mut self.tables.meta)
+        let Self { ring, rows, tables, heads, tree, .. } = self;
+        let (ring, rows) = (&**ring, std::mem::take(rows));
+        thread::scope(|scope| {
+            // The disk takes the keys while the rows are made; they must be there before the commit.
+            let keys = ring.is_changed().then(|| scope.spawn(|| ring.sync()));
+            rows.write(txn, tables)?;
+            tree::save(txn, tree)?;
+            heads.save(txn, before, ring.rows(), &mut tables.meta)?;
+            match keys.map(thread::ScopedJoinHandle::join) {
+                Some(Ok(synced)) => Ok(synced?),
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                None => Ok(()),
+            }
+        })
     }
 }
 

@@ -164,9 +164,9 @@ impl Ring {
         tables: &mut Tables<'_>,
         entropy: &mut Entropy,
     ) -> Result<(u64, Key), Failure> {
-        let lookup = self.master.subject_lookup(whose.tenant, name);
+        let lookup = || self.master.subject_lookup(whose.tenant, name);
         if !whose.own {
-            let row = tables.subjects.get(&lookup)?.map(|row| row.value());
+            let row = tables.subjects.get(&lookup())?.map(|row| row.value());
             if let Some(row) = row
                 && let Ok(key) = self.file.key(row)?
             {
@@ -176,7 +176,7 @@ impl Ring {
         let key = entropy.key();
         let row = self.file.push(&key, entropy);
         if !whose.own {
-            tables.subjects.insert(&lookup, row)?;
+            tables.subjects.insert(&lookup(), row)?;
         }
         Ok((row, key))
     }
@@ -189,8 +189,13 @@ impl Ring {
         Ok(())
     }
 
+    /// Whether this batch has keys of its own.
+    pub(super) fn is_changed(&self) -> bool {
+        self.file.is_changed()
+    }
+
     /// Makes this batch's rows durable; before the record that names them is.
-    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+    pub(super) fn sync(&self) -> std::io::Result<()> {
         self.file.sync()
     }
 

@@ -1,12 +1,16 @@
 //! The rows of one append, gathered in memory and written in key order: random inserts cost most of a commit.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use redb::{Table, TableDefinition, WriteTransaction};
 
 use crate::error::Failure;
 use crate::table;
 use crate::task::Row;
+
+/// Fewest records whose own two tables, the largest, are written by a thread of their own.
+const APART_MIN: usize = 64;
 
 /// Tables that are read while a batch is made; the rest are opened to write its rows.
 pub(crate) struct Tables<'t> {
@@ -60,32 +64,51 @@ impl<'t> Tables<'t> {
 impl Rows {
     /// Writes all rows, each table in the order of its keys.
     pub(super) fn write(mut self, txn: &WriteTransaction, tables: &mut Tables<'_>) -> Result<(), Failure> {
-        for (index, value) in &self.rec {
-            tables.rec.insert(index, value.as_slice())?;
-        }
-        for (index, value) in &self.body {
-            tables.body.insert(index, value.as_slice())?;
-        }
+        let Tables { rec, body, src, tasks, .. } = tables;
+        let (records, bodies) = (std::mem::take(&mut self.rec), std::mem::take(&mut self.body));
+        let apart = records.len() >= APART_MIN;
+        thread::scope(|scope| {
+            let mut write = || put(rec, &records).and_then(|()| put(body, &bodies));
+            if !apart {
+                write()?;
+                return self.write_indices(txn, src, tasks);
+            }
+            let writing = scope.spawn(write);
+            let indices = self.write_indices(txn, src, tasks);
+            writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(indices)
+        })
+    }
+
+    fn write_indices(
+        mut self,
+        txn: &WriteTransaction,
+        src: &mut Table<'_, &'static [u8; 12], u64>,
+        tasks: &mut Table<'_, &'static [u8], &'static [u8]>,
+    ) -> Result<(), Failure> {
         for (key, index) in &self.src {
-            tables.src.insert(key, index)?;
+            src.insert(key, index)?;
         }
         let mut gaps = txn.open_table(table::GAPS)?;
         for (key, value) in &self.gaps {
             gaps.insert(key, value)?;
         }
-        self.write_tasks(txn, tables)?;
+        self.write_tasks(txn, tasks)?;
         index(txn, table::BY_TASK, &mut self.by_task)?;
         index(txn, table::BY_TIME, &mut self.by_time)?;
         index(txn, table::BY_MARK, &mut self.by_mark)?;
         index(txn, table::BY_WORKFLOW, &mut self.by_workflow)
     }
 
-    fn write_tasks(&self, txn: &WriteTransaction, tables: &mut Tables<'_>) -> Result<(), Failure> {
+    fn write_tasks(
+        &self,
+        txn: &WriteTransaction,
+        tasks: &mut Table<'_, &'static [u8], &'static [u8]>,
+    ) -> Result<(), Failure> {
         let mut open = txn.open_table(table::OPEN)?;
         for (place, (row, held)) in &self.tasks {
             // A row of numbers and words always serialises.
             let bytes = serde_json::to_vec(row).unwrap_or_default();
-            tables.tasks.insert(place.as_slice(), bytes.as_slice())?;
+            tasks.insert(place.as_slice(), bytes.as_slice())?;
             let due = row.due_ms();
             if due == *held {
                 continue;
@@ -99,6 +122,14 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// Writes the rows of a table that grows by index.
+fn put(table: &mut Table<'_, u64, &'static [u8]>, rows: &[(u64, Vec<u8>)]) -> Result<(), Failure> {
+    for (index, value) in rows {
+        table.insert(index, value.as_slice())?;
+    }
+    Ok(())
 }
 
 fn index<const N: usize>(

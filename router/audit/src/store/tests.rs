@@ -16,6 +16,8 @@ use crate::read::{Filter, Opened, Reader};
 use crate::store::{Keys, Options, Store};
 use crate::verify::Level;
 
+mod disk;
+mod full;
 mod power;
 mod signed;
 

@@ -1,5 +1,7 @@
 //! A provisioned cell with a recorder that can be stopped and started.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +23,11 @@ use tokio::task::JoinHandle;
 
 /// How long a test waits for an event before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a recorder in a process of its own is told: the server, its seed's file, the cell's directory.
+const SERVER: &str = "TIDEGATE_TEST_SERVER";
+const SEED: &str = "TIDEGATE_TEST_SEED";
+const RECORD: &str = "TIDEGATE_TEST_RECORD";
 
 pub(crate) struct Cell {
     pub(crate) dir: TempDir,
@@ -62,6 +69,22 @@ pub(crate) fn directory() -> Directory {
     directory
 }
 
+fn config(dir: &Path) -> RecorderConfig {
+    RecorderConfig {
+        directory: dir.join("record"),
+        master_key_file: dir.join("record.key"),
+        checkpoint_key_file: dir.join("checkpoint.key"),
+        checkpoint_file: Some(dir.join("checkpoints")),
+        // Only on the way out, where a test does not want more.
+        checkpoint_ms: 600_000,
+        cache_bytes: 8 * 1024 * 1024,
+        discovery_ms: 100,
+        deadline_ms: 50,
+        deadline_grace_ms: 0,
+        ..RecorderConfig::default()
+    }
+}
+
 impl Cell {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -71,19 +94,7 @@ impl Cell {
         let accounts = render(&shape(), &directory, &identities).unwrap();
         let options = ServerOptions::new(find().unwrap(), dir.path().join("nats"));
         let server = NatsServer::start(options, &accounts).await.unwrap();
-        let config = RecorderConfig {
-            directory: dir.path().join("record"),
-            master_key_file: dir.path().join("record.key"),
-            checkpoint_key_file: dir.path().join("checkpoint.key"),
-            checkpoint_file: Some(dir.path().join("checkpoints")),
-            // Only on the way out, where a test does not want more.
-            checkpoint_ms: 600_000,
-            cache_bytes: 8 * 1024 * 1024,
-            discovery_ms: 100,
-            deadline_ms: 50,
-            deadline_grace_ms: 0,
-            ..RecorderConfig::default()
-        };
+        let config = config(dir.path());
         MasterKey::create(&config.master_key_file).unwrap();
         Signer::create(&config.checkpoint_key_file, &config.origin).unwrap();
         let cell = Self { dir, config, server, identities };
@@ -122,6 +133,25 @@ impl Cell {
             master: MasterKey::load(&self.config.master_key_file).unwrap(),
             signer: Signer::load(&self.config.checkpoint_key_file, &self.config.origin).unwrap(),
         }
+    }
+
+    /// A command that starts a recorder as a process of its own: see `standby`.
+    pub(crate) fn process(&self) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .env(SERVER, self.server.url())
+            .env(SEED, self.identities.seed_file(&Identity::Role(Role::Recorder)))
+            .env(RECORD, self.dir.path());
+        command
+    }
+
+    /// The same recorder, in the process that was started so; `None` in any other.
+    pub(crate) async fn told() -> Option<(Bus, RecorderConfig)> {
+        let url = std::env::var(SERVER).ok()?;
+        let seed = PathBuf::from(std::env::var_os(SEED)?);
+        let config = config(Path::new(&std::env::var_os(RECORD)?));
+        let identity = Identity::Role(Role::Recorder);
+        Some((Bus::connect(BusConfig::new(url, identity, Some(seed))).await.unwrap(), config))
     }
 
     /// Reads the record beside the recorder.
