@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::header::Headers;
+use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{Output, State, TaskResult};
 use tidegate_schemas::subject::{EVENTS, Lane, RESULTS, WORK_CLOUD, WORK_LOCAL};
@@ -287,7 +287,8 @@ async fn story_a_python_agent_uses_the_official_client() -> Result<()> {
     let envelope = envelope.context("the README shows an envelope")?.as_bytes().to_vec();
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let mut replies = agent.bus().subscribe_core("reply.helpdesk.token").await?;
-    agent.publish("chat", None, Headers::new(), envelope).await?;
+    let headers = Headers::new().with(header::REPLY, "token");
+    agent.publish("chat", None, headers, envelope).await?;
     let reply = tokio::time::timeout(SOON, replies.next()).await?.context("the connection closed")?;
     let result: TaskResult = serde_json::from_slice(&reply.payload)?;
     assert_eq!(result.state, State::Completed, "{result:?}");
