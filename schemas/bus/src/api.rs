@@ -1,6 +1,7 @@
 //! The JetStream API by its subjects (ADR-2, ADR-31), so that each call names exactly what an allow-list must hold.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::StatusCode;
 use bytes::Bytes;
@@ -13,6 +14,10 @@ use crate::bus::Bus;
 use crate::error::{ApiError, wire_code};
 use crate::message::Stored;
 use crate::wire;
+
+/// Times that an API request which nobody got is sent again, and how long after.
+const SILENT_TRIES: u32 = 4;
+const SILENT_AGAIN: Duration = Duration::from_millis(250);
 
 /// Messages one multi-get may return (the server's limit), count.
 const MULTI_GET_MAX: usize = 1_024;
@@ -313,7 +318,17 @@ impl Bus {
         subject: &str,
         payload: Bytes,
     ) -> Result<T, ApiError> {
-        let answer = self.request_raw(subject, payload, self.request_timeout()).await?;
+        let mut tries = SILENT_TRIES;
+        let answer = loop {
+            match self.request_raw(subject, payload.clone(), self.request_timeout()).await {
+                // Nobody got it. While a server takes over new accounts, nobody is there for a moment.
+                Err(ApiError::NoResponder { .. }) if tries > 0 => {
+                    tries -= 1;
+                    tokio::time::sleep(SILENT_AGAIN).await;
+                }
+                answer => break answer?,
+            }
+        };
         let malformed = |_| ApiError::Malformed { subject: subject.to_owned() };
         let failed: ErrorAnswer = serde_json::from_slice(&answer.payload).map_err(malformed)?;
         if let Some(error) = failed.error {
