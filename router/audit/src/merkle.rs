@@ -1,6 +1,6 @@
 //! The Merkle tree over the leaves: RFC 6962 §2.1 hashing, in tiles of height 8 as C2SP tlog-tiles has them.
 //!
-//! [`Tree`] is the writer's right edge and grows by one hash a leaf; what is complete leaves it as tiles. Pure: it knows no
+//! `Tree` is the writer's right edge and grows by one hash a leaf; what is complete leaves it as tiles. Pure: it knows no
 //! table. Proofs are made and checked in [`proof`].
 
 use sha2::{Digest as _, Sha256};
