@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
-use tidegate_audit::{KeyError, Keys, MasterKey, Signer};
+use tidegate_audit::{KeyError, Keys, MasterKey, Retention, Signer};
 use tidegate_bus::{Bus, BusConfig, ConnectError, Identity};
 use tidegate_schemas::header::REPLY;
 use tidegate_schemas::ids::Name;
@@ -52,6 +53,9 @@ pub(crate) struct CellConfig {
     /// Streams.
     #[serde(default)]
     pub(crate) streams: StreamsSection,
+    /// The record.
+    #[serde(default)]
+    pub(crate) record: RecordSection,
     /// Local worker.
     #[serde(default)]
     pub(crate) local: LocalSection,
@@ -72,6 +76,39 @@ pub(crate) struct StreamsSection {
 impl Default for StreamsSection {
     fn default() -> Self {
         Self { bytes_max: 8 << 30 }
+    }
+}
+
+/// `[record]`: how long what is recorded is kept, and in files of what size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RecordSection {
+    /// How long bodies are kept, days.
+    pub(crate) body_retention_days: u32,
+    /// How long records are kept, days; their hashes stay for ever. Never shorter than bodies.
+    pub(crate) record_retention_days: u32,
+    /// Bytes in the live file from which the oldest records move into a segment.
+    pub(crate) segment_bytes: u64,
+    /// Age of the oldest record in the live file from which it moves into a segment, hours.
+    pub(crate) segment_age_hours: u32,
+}
+
+impl Default for RecordSection {
+    fn default() -> Self {
+        Self {
+            body_retention_days: 30,
+            record_retention_days: 396,
+            segment_bytes: 256 << 20,
+            segment_age_hours: 24,
+        }
+    }
+}
+
+impl RecordSection {
+    /// The same, as the record takes it.
+    pub(crate) fn retention(&self) -> Retention {
+        let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
+        Retention { bodies: days(self.body_retention_days), records: days(self.record_retention_days) }
     }
 }
 

@@ -14,10 +14,12 @@ pub(crate) use produce::{
     ToolCommand, Who,
 };
 pub(crate) use report::ReportArgs;
+pub(crate) use retain::{HoldAddArgs, HoldCommand};
 
 mod operate;
 mod produce;
 mod report;
+mod retain;
 
 /// A policy-governed event router for agent workloads.
 #[derive(Debug, Parser)]

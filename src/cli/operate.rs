@@ -262,6 +262,19 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Prune what is past its retention now, instead of within the hour: bodies after 30 days, records after 13 months, as
+    /// cell.toml has it. Hashes stay, so every proof goes on verifying. That it goes is on record before.
+    #[command(after_help = "Examples:
+  tidegate audit prune --plan     what would go, and what keeps the rest; changes nothing
+  tidegate audit prune")]
+    Prune {
+        /// Only say what would go.
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Legal holds: what must neither be pruned nor erased.
+    #[command(subcommand)]
+    Hold(super::HoldCommand),
     /// Judge recorded decisions again, with no effect on anything: the same inputs must give the same decisions.
     ///
     /// Needs the record's master key: what was judged is sealed. Exit status: 0 as allowed, 2 more decisions differ or cannot
@@ -284,6 +297,9 @@ pub(crate) struct VerifyArgs {
     /// Only records from this index on, and all streams.
     #[arg(long, value_name = "INDEX", conflicts_with_all = ["bundle", "proof"])]
     pub(crate) since: Option<u64>,
+    /// One segment's file instead of a record, with the bodies in the file beside it where that is there.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "since", "bundle", "proof", "checkpoint"])]
+    pub(crate) segment: Option<PathBuf>,
     /// An exported directory instead of a record.
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,

@@ -21,6 +21,7 @@ pub(super) mod filter;
 mod prove;
 mod rejudge;
 mod report;
+mod retain;
 pub(super) mod timeline;
 mod trust;
 mod verify;
@@ -39,6 +40,8 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
         AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
+        AuditCommand::Prune { plan } => return retain::prune(global, &args, *plan).await,
+        AuditCommand::Hold(command) => return retain::hold(global, &args, command).await,
         _ => {}
     }
     if let AuditCommand::Rejudge(asked) = &args.command {
@@ -63,6 +66,8 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         | AuditCommand::Prove(_)
         | AuditCommand::Export { .. }
         | AuditCommand::AcceptBreak { .. }
+        | AuditCommand::Prune { .. }
+        | AuditCommand::Hold(_)
         | AuditCommand::Rejudge(_)
         | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),
     }
@@ -129,11 +134,24 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
         output::json(&json!({ "records": records, "next": next }))?;
         return Ok(ExitCode::SUCCESS);
     }
+    pruned(record, filter.from).await;
     match next {
         Some(next) => output::note(format!("{found} records; more with --after {next}")),
         None => output::note(format!("{found} records")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that older records were pruned, where they were asked for.
+pub(super) async fn pruned(record: &Record, from: Option<jiff::Timestamp>) {
+    let Ok(gone) = record.status().await.map(|status| status.pruned) else { return };
+    let asked = gone.records_until.filter(|until| from.is_none_or(|from| from <= *until));
+    if let Some(until) = asked {
+        output::note(format!(
+            "{} records up to {until:.0} were pruned by retention; their hashes are kept",
+            gone.records
+        ));
+    }
 }
 
 async fn workflow(global: &Global, record: &Record, id: String) -> Result<ExitCode> {

@@ -14,7 +14,7 @@ use tidegate_schemas::subject::Lane;
 
 use crate::cell::{
     CHECKPOINT_KEY, CHECKPOINT_PUBLIC, Cell, CellConfig, CloudSection, EndpointSection, LocalSection,
-    ProviderSection, StreamsSection, replace,
+    ProviderSection, RecordSection, StreamsSection, replace,
 };
 use crate::cli::DevArgs;
 
@@ -43,6 +43,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
         streams: args
             .stream_bytes_max
             .map_or_else(StreamsSection::default, |bytes_max| StreamsSection { bytes_max }),
+        record: RecordSection::default(),
         local: LocalSection::default(),
         cloud: CloudSection::default(),
     };

@@ -151,7 +151,7 @@ impl Record {
         });
         Ok(match body.await? {
             Opened::Body(body) => Some(body.payload),
-            Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+            Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Lost => None,
         })
     }
 
@@ -176,9 +176,20 @@ pub(super) async fn ask<T: DeserializeOwned>(
     subject: &str,
     question: &impl Serialize,
 ) -> Result<T> {
+    ask_for(bus, subject, question, ANSWER).await
+}
+
+/// The same, with so long to answer.
+pub(super) async fn ask_for<T: DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    question: &impl Serialize,
+    answer_max: Duration,
+) -> Result<T> {
     let question = serde_json::to_vec(question)?;
     let question = if question == b"null" { Bytes::new() } else { question.into() };
-    let answer = bus.request(subject, question, ANSWER).await.context("asking the recorder; does it run?")?;
+    let answer =
+        bus.request(subject, question, answer_max).await.context("asking the recorder; does it run?")?;
     let refusal = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(REFUSAL));
     if let Some((_, sentence)) = refusal {
         bail!("the recorder refused: {sentence}");

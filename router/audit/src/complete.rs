@@ -23,6 +23,8 @@ pub struct Account {
     pub missing: u64,
     /// The gaps, at most 1,000.
     pub gaps: Vec<NamedGap>,
+    /// Sequences whose records, or the gaps that explained them, were pruned by retention; their hashes are kept.
+    pub pruned: u64,
     /// Sequences at which the account breaks: neither recorded nor in a gap, or twice.
     pub breaks: Vec<u64>,
 }
@@ -63,16 +65,9 @@ impl NamedGap {
 impl Accounts {
     /// Takes the next record. `false` when it does not follow what is accounted for of its stream.
     pub fn take(&mut self, leaf: &Leaf) -> bool {
-        let stream = leaf.source.stream.as_str();
-        if !self.0.contains_key(stream) {
-            self.0.insert(stream.to_owned(), Account::new(stream));
-        }
-        let Some(account) = self.0.get_mut(stream) else { return false };
+        let account = self.of(&leaf.source.stream);
         let first = leaf.source.sequence;
-        let follows = first == account.last.saturating_add(1);
-        if !follows && account.breaks.len() < GAPS_MAX {
-            account.breaks.push(account.last.saturating_add(1));
-        }
+        let follows = account.follows(first);
         let last = match (&leaf.detail, leaf.kind) {
             (Some(Detail::Gap { to, reason }), RecordKind::Gap) => {
                 let gap = NamedGap { from: first, to: *to, reason: *reason, record: leaf.index };
@@ -91,6 +86,19 @@ impl Accounts {
         follows
     }
 
+    /// Takes sequences of a stream whose records were pruned. `false` as for [`Self::take`].
+    pub fn take_pruned(&mut self, stream: &str, from: u64, to: u64) -> bool {
+        let account = self.of(stream);
+        let follows = account.follows(from);
+        account.pruned = account.pruned.saturating_add(to.saturating_sub(from).saturating_add(1));
+        account.last = account.last.max(to);
+        follows
+    }
+
+    fn of(&mut self, stream: &str) -> &mut Account {
+        self.0.entry(stream.to_owned()).or_insert_with(|| Account::new(stream))
+    }
+
     /// Whether a sequence of a stream is accounted for.
     #[must_use]
     pub fn holds(&self, stream: &str, sequence: u64) -> bool {
@@ -107,7 +115,16 @@ impl Accounts {
 impl Account {
     fn new(stream: &str) -> Self {
         let (gaps, breaks) = (Vec::new(), Vec::new());
-        Self { stream: stream.to_owned(), last: 0, messages: 0, missing: 0, gaps, breaks }
+        Self { stream: stream.to_owned(), last: 0, messages: 0, missing: 0, gaps, pruned: 0, breaks }
+    }
+
+    /// Whether a sequence is the next; notes where it is not.
+    fn follows(&mut self, first: u64) -> bool {
+        let follows = first == self.last.saturating_add(1);
+        if !follows && self.breaks.len() < GAPS_MAX {
+            self.breaks.push(self.last.saturating_add(1));
+        }
+        follows
     }
 
     /// Whether every sequence up to the last one is recorded or in a gap.

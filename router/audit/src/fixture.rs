@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tidegate_schemas::control::Act;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
 use uuid::Uuid;
@@ -125,6 +126,12 @@ pub(crate) fn verdict(sequence: u64, review: &str) -> Entry {
         "reason": CANARY
     });
     entry("EVENTS", sequence, "verdict.finance.acme.rita".to_owned(), Vec::new(), payload.to_string())
+}
+
+/// An act of an operator about the record, or of the recorder.
+pub(crate) fn act(operator: &str, sequence: u64, act: &Act) -> Entry {
+    let payload = json!({ "schema_version": 1, "act": act, "reason": CANARY });
+    entry("EVENTS", sequence, format!("control.record.{operator}"), Vec::new(), payload.to_string())
 }
 
 /// The result of task number `n`.

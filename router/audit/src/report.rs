@@ -85,7 +85,7 @@ impl Reader {
         if question.month.start() > question.now {
             return Err(MonthlyError::Future { month: question.month });
         }
-        let heads = Heads::read(&self.begin()?)?;
+        let heads = Heads::read(&*self.begin()?)?;
         if let Some(tenant) = &question.tenant
             && !heads.tenants.contains_key(tenant.as_str())
         {

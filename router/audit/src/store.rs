@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, ConcurrencyMode, Database, ReadableTable as _, WriteTransaction};
+use redb::{Builder, ConcurrencyMode, Database, WriteTransaction};
 
 use crate::checkpoint::Signer;
 use crate::checkpoint::sink::Sink;
@@ -15,16 +15,21 @@ use crate::keys::{Entropy, MasterKey};
 use crate::leaf::Flag;
 use crate::merkle::Tree;
 use crate::read::Reader;
+use crate::segment;
+use crate::segment::shelf::Shelf;
 use crate::table;
 use ring::Ring;
 
 pub(crate) mod append;
+mod form;
 mod guard;
 mod heads;
 mod prepare;
+mod prune;
 mod ring;
 pub(crate) mod rows;
 mod sign;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -76,6 +81,7 @@ pub struct Store {
     tree: Tree,
     signer: Signer,
     sink: Sink,
+    shelf: Arc<Shelf>,
     /// Which history this is.
     epoch: u64,
     /// Leaves of its newest checkpoint.
@@ -103,6 +109,10 @@ pub(crate) struct Heads {
     pub(crate) accepted: u64,
     pub(crate) ended: u64,
     pub(crate) keys: u64,
+    /// Index of the first record in the live file.
+    pub(crate) live_first: u64,
+    /// Bytes of records and bodies there.
+    pub(crate) live_bytes: u64,
     /// stream → (its number, next sequence)
     pub(crate) streams: BTreeMap<String, (u32, u64)>,
     /// tenant → its number
@@ -156,7 +166,7 @@ impl Store {
     /// A store on a backend of the caller's.
     #[cfg(test)]
     pub(crate) fn on(db: Database, dir: &Path, keys: Keys) -> Result<Self, OpenError> {
-        begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        form::begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
         Self::with_database(db, dir, keys, &Options::default(), Entropy::from_os())
     }
 
@@ -167,7 +177,7 @@ impl Store {
         owner_only(&path).map_err(io)?;
         let db = builder(options.cache_bytes).create(&path);
         let db = db.map_err(|error| OpenError::from_redb(error.into(), dir))?;
-        let found = begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        let found = form::begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
         if found == table::FORM { Ok(db) } else { Err(OpenError::Version { found, known: table::FORM }) }
     }
 
@@ -185,8 +195,11 @@ impl Store {
         let ring = open_ring(&db, dir, &keys.master, &mut entropy)?;
         let Keys { master, signer } = keys;
         let guard::Signed { sink, epoch, signed } = state;
-        let dir = dir.to_owned();
-        Ok(Self { db: Arc::new(db), dir, master, ring, entropy, heads, tree, signer, sink, epoch, signed })
+        let shelf = Arc::new(Shelf::new(dir));
+        let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+        segment::make::clear(shelf.dir(), &sweep::segments(&db).map_err(broken)?).map_err(io)?;
+        let (db, dir) = (Arc::new(db), dir.to_owned());
+        Ok(Self { db, dir, master, ring, entropy, heads, tree, signer, sink, shelf, epoch, signed })
     }
 
     /// Records messages and gaps in the order given, in one transaction: records, bodies, indices and positions. What the
@@ -205,8 +218,10 @@ impl Store {
     fn try_append(&mut self, items: &[Item]) -> Result<Appended, AppendError> {
         let txn = write(&self.db)?;
         let before = (&self.heads, &self.tree);
+        let reader = self.reader();
+        let past = move |index| reader.begin()?.row(index);
         let (heads, tree, appended) =
-            append::batch(&txn, before, &mut self.ring, &mut self.entropy, &self.master, items)?;
+            append::batch(&txn, before, &mut self.ring, &mut self.entropy, &self.master, &past, items)?;
         if appended.records == 0 {
             txn.abort().map_err(Failure::from)?;
             return Ok(appended);
@@ -241,7 +256,7 @@ impl Store {
     /// A reader in this process; it sees each append once it returned.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::shared(Arc::clone(&self.db), &self.dir, self.master.clone())
+        Reader::shared(Arc::clone(&self.db), &self.dir, self.master.clone(), Arc::clone(&self.shelf))
     }
 }
 
@@ -268,37 +283,6 @@ fn open_ring(
         return Err(OpenError::WrongKey);
     }
     Ok(ring)
-}
-
-/// Makes the tables of a new file. Returns the form of the tables.
-fn begin(db: &Database) -> Result<u64, Failure> {
-    let txn = write(db)?;
-    let form = {
-        let mut meta = txn.open_table(table::META)?;
-        let form = meta.get(table::META_FORM)?.map(|value| value.value());
-        if let Some(form) = form.filter(|form| *form != table::FORM) {
-            return Ok(form);
-        }
-        if form.is_none() {
-            meta.insert(table::META_FORM, table::FORM)?;
-        }
-        rows::Tables::open(&txn, meta)?;
-        txn.open_table(table::GAPS)?;
-        txn.open_table(table::STREAMS)?;
-        txn.open_table(table::TENANTS)?;
-        txn.open_table(table::BY_TASK)?;
-        txn.open_table(table::BY_TIME)?;
-        txn.open_table(table::BY_MARK)?;
-        txn.open_table(table::BY_WORKFLOW)?;
-        txn.open_table(table::OPEN)?;
-        txn.open_table(table::TILES)?;
-        txn.open_table(table::TREE)?;
-        txn.open_table(table::CHECKPOINTS)?;
-        txn.open_table(table::BREAKS)?;
-        table::FORM
-    };
-    txn.commit()?;
-    Ok(form)
 }
 
 /// A transaction after whose commit a crash is repaired at once.
@@ -331,12 +315,12 @@ pub(crate) fn key_file(dir: &Path) -> PathBuf {
     dir.join(KEY_FILE)
 }
 
-fn make_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn owner_only(path: &Path) -> std::io::Result<()> {
+pub(crate) fn owner_only(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
 }

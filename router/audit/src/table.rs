@@ -4,8 +4,10 @@ use redb::TableDefinition;
 use tidegate_schemas::ids::TaskId;
 use uuid::Uuid;
 
-/// Form of the tables; a record of another form is refused.
-pub(crate) const FORM: u64 = 2;
+/// Form of the tables; a record of a newer form is refused.
+pub(crate) const FORM: u64 = 3;
+/// The oldest form that is carried over: it had no segments and no holds.
+pub(crate) const FORM_OLDEST: u64 = 2;
 
 /// index → leaf hash (32 bytes) ‖ leaf.
 pub(crate) const REC: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rec");
@@ -45,6 +47,12 @@ pub(crate) const TREE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const CHECKPOINTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("checkpoints");
 /// Epoch that began with a break → what was signed before and is no longer held: the note.
 pub(crate) const BREAKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("breaks");
+/// First index → a segment, as JSON ([`crate::segment::Segment`]).
+pub(crate) const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
+/// [`source`] of the first sequence of a stream in a pruned segment → (the last one, the segment).
+pub(crate) const PRUNED: TableDefinition<'_, &[u8; 12], (u64, u64)> = TableDefinition::new("pruned");
+/// Id → a hold, as JSON ([`crate::hold::Hold`]).
+pub(crate) const HOLDS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("holds");
 /// Counters by name.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -66,6 +74,14 @@ pub(crate) const META_ENDED: &str = "ended";
 pub(crate) const META_EPOCH: &str = "epoch";
 /// Records with an anomaly.
 pub(crate) const META_ANOMALIES: &str = "anomalies";
+/// Index of the first record that is in [`REC`]; those before are in segments.
+pub(crate) const META_LIVE_FIRST: &str = "live_first";
+/// Bytes of the rows of [`REC`] and [`BODY`].
+pub(crate) const META_LIVE_BYTES: &str = "live_bytes";
+/// Accepted tasks whose rows were pruned.
+pub(crate) const META_PRUNED_ACCEPTED: &str = "pruned_accepted";
+/// Ended ones of them.
+pub(crate) const META_PRUNED_ENDED: &str = "pruned_ended";
 
 /// stream number ‖ sequence.
 pub(crate) fn source(stream: u32, sequence: u64) -> [u8; 12] {

@@ -7,6 +7,7 @@ use redb::{ReadTransaction, ReadableTable as _};
 use tidegate_schemas::ids::{Position, TaskId};
 
 use crate::error::{Failure, ReadError};
+use crate::read::view::View;
 use crate::read::{Reader, index_of, record};
 use crate::table;
 use crate::task::Row;
@@ -91,12 +92,7 @@ impl Reader {
 }
 
 /// Whether a message of the task is still in a stream other than the results'.
-fn needed(
-    txn: &ReadTransaction,
-    results: &str,
-    task: TaskId,
-    gone: &BTreeMap<String, u64>,
-) -> Result<bool, ReadError> {
+fn needed(txn: &View, results: &str, task: TaskId, gone: &BTreeMap<String, u64>) -> Result<bool, ReadError> {
     let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
     let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
     for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)? {

@@ -1,10 +1,11 @@
 //! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries and
-//! replays; and recorded decisions judged again.
+//! replays; and recorded decisions judged again; segments and retention.
 //!
 //! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
 
 pub mod rejudge;
 pub mod replay;
+pub mod retain;
 pub mod review;
 pub mod service;
 

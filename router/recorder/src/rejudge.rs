@@ -57,6 +57,8 @@ pub struct Rejudged {
 pub enum Unjudged {
     /// The message, or its task's, was erased.
     Erased,
+    /// The message, or its task's, was pruned by retention.
+    Pruned,
     /// No master key was given.
     Sealed,
     /// The task's message, or the verdict that edited it, is not in the record.
@@ -248,6 +250,7 @@ fn open(opened: Opened) -> Result<Box<tidegate_audit::Body>, Unjudged> {
         Opened::Body(body) => Ok(body),
         Opened::Sealed => Err(Unjudged::Sealed),
         Opened::Lost => Err(Unjudged::Erased),
+        Opened::Pruned => Err(Unjudged::Pruned),
         Opened::Nothing => Err(Unjudged::TaskUnknown),
     }
 }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Replay, Signer, Store};
+use jiff::Timestamp;
+use tidegate_audit::{
+    AppendError, Item, Keys, MasterKey, OpenError, Options, Part, ReadError, Replay, Sealed, SegmentError,
+    Signer, Store,
+};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +29,21 @@ pub(crate) enum Work {
     Sign,
     /// Keep where a replay stands; answered when that is durable.
     Keep(Box<Replay>, oneshot::Sender<Result<(), String>>),
+    /// Keep segments in order; answered when that is durable.
+    Tend(Tending, oneshot::Sender<Result<bool, SegmentError>>),
 }
 
-/// Keeps where replays stand. It does not hold the writer: what is asked after its end is an error.
+/// What is to be done about segments.
+pub(crate) enum Tending {
+    /// Name one whose files are there.
+    Name(Sealed),
+    /// One step of what is not finished; whether anything was left to do.
+    Tidy,
+    /// Prune a part of the one that begins with a record; this record says so.
+    Prune { part: Part, first: u64, act: u64 },
+}
+
+/// Keeps where replays stand, and segments in order. It does not hold the writer: what is asked after its end is an error.
 #[derive(Clone)]
 pub(crate) struct Keeper(mpsc::WeakSender<Work>);
 
@@ -134,6 +150,17 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// Has something done about segments; durable when it returns.
+    pub(crate) async fn tend(&self, tending: Tending) -> Result<bool, SegmentError> {
+        let (told, done) = oneshot::channel();
+        let work = self.0.upgrade().ok_or(SegmentError::Stale)?;
+        work.send(Work::Tend(tending, told)).await.map_err(|_| SegmentError::Stale)?;
+        drop(work);
+        done.await.map_err(|_| SegmentError::Stale)?
+    }
+}
+
 // === impl Opener ===
 
 impl Opener {
@@ -186,6 +213,10 @@ impl Opener {
                     let _ = kept.send(self.keep(&mut store, &replay));
                     continue;
                 }
+                Work::Tend(tending, done) => {
+                    let _ = done.send(self.tend(&mut store, tending));
+                    continue;
+                }
             };
             if told.blocking_send(done).is_err() {
                 return;
@@ -211,6 +242,30 @@ impl Opener {
                 Err(error.to_string())
             }
         }
+    }
+
+    /// Keeps segments in order. What could not be written has the record opened anew before the next work.
+    fn tend(&self, store: &mut Option<Store>, tending: Tending) -> Result<bool, SegmentError> {
+        // Opening it is the recording's part.
+        let mut open = store.take().ok_or(SegmentError::Stale)?;
+        let done = match tending {
+            Tending::Name(sealed) => open.name(&sealed).map(|()| true),
+            Tending::Tidy => open.tidy(),
+            // What says so is signed first.
+            Tending::Prune { part, first, act } => open
+                .checkpoint()
+                .map_err(SegmentError::from)
+                .and_then(|_| open.prune(part, first, act, Timestamp::now()))
+                .map(|()| true),
+        };
+        match &done {
+            Err(error @ (SegmentError::Read(ReadError::Broken { .. }) | SegmentError::Write(_))) => {
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+            }
+            _ => *store = Some(open),
+        }
+        done
     }
 
     /// Signs what is recorded. What fails is said, and tried again with the next one.

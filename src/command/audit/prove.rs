@@ -85,6 +85,9 @@ fn index(reader: &Reader, record: &str) -> Result<u64> {
         return Ok(index);
     }
     let position: Position = record.parse().context("a record is an index, or STREAM:SEQUENCE")?;
+    if reader.was_pruned(&position)? {
+        anyhow::bail!("{position} was pruned by retention; name its index to prove a line that you kept");
+    }
     let found = reader.at(&position)?.with_context(|| format!("{position} is not recorded"))?;
     Ok(found.leaf.index)
 }
@@ -123,7 +126,7 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
         let word = if !complete {
             "TAMPERED: sequences are neither recorded nor in a gap"
         } else if explained {
-            "complete: every sequence is recorded, or lies in an explained gap"
+            "complete: every sequence is recorded, lies in an explained gap, or was pruned on record"
         } else {
             "complete, but gaps are unexplained"
         };
@@ -139,11 +142,12 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
 /// What is held of each stream, and its gaps by name.
 pub(super) fn accounted(accounts: &[Account]) {
     let row = |account: &Account| {
-        let Account { stream, last, messages, missing, .. } = account;
-        vec![stream.clone(), format!("1 to {last}"), messages.to_string(), missing.to_string()]
+        let Account { stream, last, messages, missing, pruned, .. } = account;
+        let sequences = format!("1 to {last}");
+        vec![stream.clone(), sequences, messages.to_string(), missing.to_string(), pruned.to_string()]
     };
     let rows: Vec<_> = accounts.iter().map(row).collect();
-    output::table(&["stream", "sequences", "messages", "in gaps"], &rows);
+    output::table(&["stream", "sequences", "messages", "in gaps", "pruned"], &rows);
     for account in accounts {
         for gap in &account.gaps {
             let (stream, why) = (&account.stream, gap.words());

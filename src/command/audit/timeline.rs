@@ -55,7 +55,8 @@ pub(super) async fn run(
         if global.json {
             output::json(&json!([]))?
         } else {
-            output::line("no such task is recorded")
+            output::line("no such task is recorded");
+            super::pruned(record, None).await;
         }
         return Ok(ExitCode::from(2));
     }

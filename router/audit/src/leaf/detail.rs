@@ -157,9 +157,15 @@ pub enum Detail {
         /// The pool or provider that is switched.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Name>,
-        /// Records of a replay; those that were signed before a break.
+        /// Records of a replay; those that were signed before a break; those that are pruned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         records: Option<u64>,
+        /// Index of the first record that is pruned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<u64>,
+        /// The hold.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Uuid>,
     },
     /// Of a gap.
     Gap {
@@ -232,6 +238,14 @@ pub enum ActWord {
     ReplayEnd,
     /// Accepted that the record no longer holds what was signed.
     RecordBreak,
+    /// Keeps something from being pruned or erased.
+    HoldAdd,
+    /// Lets it go again.
+    HoldRemove,
+    /// Pruned bodies by retention.
+    PruneBodies,
+    /// Pruned records by retention.
+    PruneRecords,
     /// Something that this version has no word for.
     #[serde(other)]
     Other,

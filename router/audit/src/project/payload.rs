@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::dead::DeadLetter;
 use tidegate_schemas::decision::{Outcome, Scan, Switch};
 use tidegate_schemas::digest::Digest;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::word::{WORDS_MAX, word};
 use super::{Effect, Projection};
+use crate::hold::HoldChange;
 use crate::leaf::{ActWord, DecisionLeaf, Detail, PhaseWord, StepWord, VerdictWord};
 
 #[derive(Deserialize)]
@@ -133,6 +135,30 @@ struct ActHead {
     records: Option<u64>,
     #[serde(default)]
     published: Option<u64>,
+    #[serde(default)]
+    first: Option<u64>,
+    #[serde(default)]
+    hold: Option<Uuid>,
+}
+
+/// A control act, as far as holds go.
+#[derive(Deserialize)]
+struct HoldHead {
+    act: HoldAct,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "act")]
+enum HoldAct {
+    HoldAdd {
+        hold: Uuid,
+        target: HoldTarget,
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
+    HoldRemove {
+        hold: Uuid,
+    },
 }
 
 impl Projection {
@@ -268,6 +294,12 @@ impl Projection {
 
     pub(super) fn control(&mut self, operator: Name, payload: &[u8]) {
         let Some(ControlHead { act }) = self.read::<ControlHead>(payload) else { return };
+        if matches!(act.act, ActWord::HoldAdd | ActWord::HoldRemove) {
+            self.hold = self.read::<HoldHead>(payload).map(|head| match head.act {
+                HoldAct::HoldAdd { hold, target, until } => HoldChange::Add { hold, target, until },
+                HoldAct::HoldRemove { hold } => HoldChange::Remove { hold },
+            });
+        }
         let switch = act.switch.unwrap_or_default();
         self.detail = Some(Detail::Control {
             operator,
@@ -278,6 +310,8 @@ impl Projection {
             tenant: switch.tenant,
             target: switch.target,
             records: act.records.or(act.published),
+            first: act.first,
+            hold: act.hold,
         });
     }
 

@@ -15,6 +15,7 @@ use tidegate_schemas::ids::{Identifier, Name};
 use tidegate_schemas::result::State;
 use tidegate_schemas::task::Kind;
 
+use super::view::View;
 use super::{Reader, Record, record};
 use crate::error::{Failure, ReadError};
 use crate::leaf::{Detail, Leaf, RecordKind};
@@ -177,7 +178,7 @@ impl Reader {
     /// What the best index gives, in its order, after the cursor: at most [`CHUNK`].
     fn candidates(
         &self,
-        txn: &ReadTransaction,
+        txn: &View,
         filter: &Filter,
         after: Option<Cursor>,
     ) -> Result<Vec<Cursor>, ReadError> {
@@ -194,10 +195,7 @@ impl Reader {
         if filter.tenant.is_some() || filter.from.is_some() || filter.to.is_some() {
             return Ok(timed(txn, filter, after)?);
         }
-        let rec = txn.open_table(table::REC).map_err(Failure::from)?;
-        let rows = rec.range(from..).map_err(Failure::from)?.take(CHUNK);
-        let rows = rows.map(|row| row.map(|(index, _)| at(index.value())));
-        Ok(rows.collect::<Result<_, _>>().map_err(Failure::from)?)
+        Ok(txn.indices(from, CHUNK)?.into_iter().map(at).collect())
     }
 
     /// Indices of a workflow's records, in order.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::result::State;
 
+use super::view::View;
 use super::{RECORDS_MAX, Reader, Record, record};
 use crate::error::{Failure, ReadError};
 use crate::leaf::RecordKind;
@@ -177,7 +178,7 @@ impl Reader {
 }
 
 fn open_task(
-    txn: &ReadTransaction,
+    txn: &View,
     tenants: &std::collections::BTreeMap<String, u32>,
     place: &[u8],
 ) -> Result<Option<OpenTask>, ReadError> {
@@ -227,7 +228,7 @@ fn rows_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<(Name, Name, Row)>
 }
 
 /// A task's records, at most `limit`, and whether there are more.
-fn records_of(txn: &ReadTransaction, task: TaskId, limit: usize) -> Result<(Vec<Record>, bool), ReadError> {
+fn records_of(txn: &View, task: TaskId, limit: usize) -> Result<(Vec<Record>, bool), ReadError> {
     let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
     let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
     let mut records = Vec::new();

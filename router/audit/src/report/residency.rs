@@ -142,7 +142,7 @@ impl Residencies {
         self.went.left_out()
     }
 
-    /// One statement a class. `damaged`: records whose bytes are not those that were recorded.
+    /// One statement a class. `damaged`: records whose bytes are not those that were recorded, or that were pruned and may be the month's.
     pub(super) fn told(self, damaged: u64) -> Vec<Residency> {
         let blind = self.unattributed.count + self.unseen + damaged > 0;
         let mut reached: BTreeMap<Sensitivity, Vec<Reached>> = BTreeMap::new();

@@ -84,6 +84,10 @@ pub struct Standing {
     pub head: Option<Digest>,
     /// Times of its messages.
     pub times: Option<Span<Timestamp>>,
+    /// Records that retention took away before; their hashes are kept.
+    pub pruned: u64,
+    /// Among them those that may be of the month or later: of these the report cannot speak.
+    pub pruned_unread: u64,
     /// Records that are missing, or whose bytes are not those that were recorded.
     pub damaged: Indices,
 }

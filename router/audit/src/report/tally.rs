@@ -26,6 +26,8 @@ use crate::leaf::{Detail, Flag, Leaf, PhaseWord, RecordKind};
 pub(super) struct Tally {
     of_all: bool,
     only: Option<Name>,
+    /// Begin of the month.
+    from: Timestamp,
     record: Standing,
     covered: Covered,
     tasks: Tasks,
@@ -64,6 +66,7 @@ impl Tally {
         Self {
             of_all: question.tenant.is_none(),
             only: question.tenant.clone(),
+            from: question.month.start(),
             residency: Residencies::new(question.within.clone()),
             ..Self::default()
         }
@@ -81,6 +84,16 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = None;
         self.record.damaged.add(index);
+    }
+
+    /// Records that were pruned, the newest of which was of this time.
+    pub(super) fn pruned(&mut self, range: std::ops::Range<u64>, newest: Timestamp) {
+        let records = range.end - range.start;
+        self.record.records = range.end;
+        self.record.pruned += records;
+        if newest >= self.from {
+            self.record.pruned_unread += records;
+        }
     }
 
     /// A gap that was noticed after the month; what it misses may be the month's.
@@ -259,7 +272,7 @@ impl Tally {
             to: question.month.end(),
             made: question.now,
             ended: question.now >= question.month.end(),
-            residency: self.residency.told(self.record.damaged.count),
+            residency: self.residency.told(self.record.damaged.count + self.record.pruned_unread),
             record: self.record,
             covered: self.covered,
             tasks: self.tasks,

@@ -13,6 +13,7 @@ use super::{Appended, Heads, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
+use crate::hold;
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
 use crate::mark;
@@ -31,8 +32,13 @@ struct Batch<'a, 't> {
     entropy: &'a mut Entropy,
     master: &'a MasterKey,
     tree: Tree,
+    /// Rows of records that are no longer in the live file.
+    past: &'a Past,
     appended: Appended,
 }
+
+/// Gives a record's row, wherever it is.
+pub(super) type Past = dyn Fn(u64) -> Result<Option<Vec<u8>>, Failure>;
 
 /// Makes and writes the rows of one append. Nothing holds until the transaction is committed.
 pub(super) fn batch(
@@ -41,6 +47,7 @@ pub(super) fn batch(
     ring: &mut Ring,
     entropy: &mut Entropy,
     master: &MasterKey,
+    past: &Past,
     items: &[Item],
 ) -> Result<(Heads, Tree, Appended), AppendError> {
     let meta = txn.open_table(table::META).map_err(Failure::from)?;
@@ -54,6 +61,7 @@ pub(super) fn batch(
         entropy,
         master,
         tree: tree.clone(),
+        past,
         appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
     };
     for (item, told) in items.iter().zip(prepare::read(items)) {
@@ -105,6 +113,10 @@ impl Batch<'_, '_> {
         if let (Some(tenant), Some(agent), Some(task)) = (&told.tenant, &told.agent, told.task) {
             let place = table::task_key(task, self.tenant(tenant), agent.as_str());
             key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
+        }
+        if let (Some(change), Some(Detail::Control { operator, .. })) = (told.hold.take(), &told.detail) {
+            let operator = operator.clone();
+            self.rows.holds.push(hold::Told { change, operator, time: entry.time, record: index });
         }
         let mut sealing = self.key(&told, key)?;
         let place = body::place(&entry.stream, entry.sequence);
@@ -226,6 +238,7 @@ impl Batch<'_, '_> {
         let read = |value: &[u8]| serde_json::from_slice(value.get(32..).unwrap_or_default()).ok();
         match index.checked_sub(self.appended.first).and_then(|at| usize::try_from(at).ok()) {
             Some(at) => Ok(self.drafts.get(at).map(|draft| draft.leaf.clone())),
+            None if index < self.heads.live_first => Ok((self.past)(index)?.and_then(|row| read(&row))),
             None => Ok(self.tables.rec.get(index)?.and_then(|value| read(value.value()))),
         }
     }
@@ -306,8 +319,11 @@ impl Batch<'_, '_> {
         let first = self.appended.first;
         for (index, made) in (first..).zip(prepare::make(std::mem::take(&mut self.drafts))?) {
             self.tree.push(made.hash);
+            let sealed = made.sealed.map(|sealed| (index, sealed));
+            self.heads.live_bytes +=
+                made.row.len() as u64 + sealed.as_ref().map_or(0, |(_, row)| row.len() as u64);
             self.rows.rec.push((index, made.row));
-            self.rows.body.extend(made.sealed.map(|sealed| (index, sealed)));
+            self.rows.body.extend(sealed);
         }
         self.ring.flush(&mut self.tables)?;
         let Self { ring, rows, tables, heads, tree, .. } = self;

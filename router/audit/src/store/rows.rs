@@ -6,6 +6,7 @@ use std::thread;
 use redb::{Table, TableDefinition, WriteTransaction};
 
 use crate::error::Failure;
+use crate::hold;
 use crate::table;
 use crate::task::Row;
 
@@ -35,6 +36,7 @@ pub(super) struct Rows {
     pub(super) by_time: Vec<[u8; 20]>,
     pub(super) by_mark: Vec<[u8; 9]>,
     pub(super) by_workflow: Vec<[u8; 24]>,
+    pub(super) holds: Vec<hold::Told>,
     /// task key → (row, due time that the table holds)
     pub(super) tasks: BTreeMap<Vec<u8>, (Row, Option<u64>)>,
 }
@@ -93,6 +95,7 @@ impl Rows {
             gaps.insert(key, value)?;
         }
         self.write_tasks(txn, tasks)?;
+        hold::save(txn, std::mem::take(&mut self.holds))?;
         index(txn, table::BY_TASK, &mut self.by_task)?;
         index(txn, table::BY_TIME, &mut self.by_time)?;
         index(txn, table::BY_MARK, &mut self.by_mark)?;

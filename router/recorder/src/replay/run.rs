@@ -147,7 +147,7 @@ impl Run {
                     true => None,
                     false => match reader.body(&record)? {
                         Opened::Body(body) => message::of(&replay, &record, &body),
-                        Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+                        Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Lost => None,
                     },
                 };
                 bytes += message.as_ref().map_or(0, |message: &Outbound| message.payload.len());

@@ -5,6 +5,7 @@ mod cell;
 mod checkpoints;
 mod gaps;
 mod replay;
+mod retain;
 mod road;
 mod standby;
 mod tasks;

@@ -79,6 +79,8 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         // Replays: into their own stream, how they ended, and tasks submitted again.
         "replay.>",
         "control.replay.recorder",
+        // What it prunes by retention.
+        "control.record.recorder",
         "task.*.*.*",
         "$JS.API.STREAM.PURGE.*",
         "$JS.API.STREAM.MSG.DELETE.*",

@@ -287,6 +287,7 @@ async fn everybody_does_what_is_theirs() {
                 ("result.acme.helpdesk.d", "RESULTS"),
                 ("replay.x.task", "REPLAY"),
                 ("control.replay.recorder", "EVENTS"),
+                ("control.record.recorder", "EVENTS"),
                 ("task.acme.helpdesk.chat", "TASKS_acme"),
             ],
         ),

@@ -89,7 +89,11 @@ pub(super) fn render(told: &Told<'_>) -> Result<String> {
 
 fn page<'a>(told: &Told<'a>) -> Page<'a> {
     let monthly = told.monthly;
-    let blind = monthly.unattributed.count + monthly.unseen + monthly.record.damaged.count > 0;
+    let blind = monthly.unattributed.count
+        + monthly.unseen
+        + monthly.record.damaged.count
+        + monthly.record.pruned_unread
+        > 0;
     let statements = monthly.residency.iter().map(|one| Statement {
         class: one.class.as_str(),
         verdict: one.verdict,
