@@ -99,6 +99,18 @@ fn retain_bodies_go_then_records_and_every_proof_stays() {
     let page = reader.query(&Filter { state, limit: Some(1_000), ..Filter::default() }).unwrap();
     assert!(page.records.len() == 40 && page.records[0].leaf.index >= SEALED, "{}", page.records.len());
 
+    let november = |now| crate::report::Question {
+        tenant: None,
+        month: "2026-11".parse().unwrap(),
+        within: Default::default(),
+        now,
+    };
+    let month = reader.monthly(&november(at(0)), &mut |_, _| {}).unwrap().record;
+    assert_eq!(
+        (month.records, month.pruned, month.pruned_unread, month.damaged.count),
+        (632, SEALED, SEALED, 0)
+    );
+
     for index in [0, 5, 255, 256, 511, 512, 599] {
         let proof = reader.prove_inclusion(&key, index).unwrap();
         let line = lines[usize::try_from(index).unwrap()].as_bytes();

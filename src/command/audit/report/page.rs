@@ -166,6 +166,13 @@ fn warnings(monthly: &Monthly) -> Vec<(bool, String)> {
             format!("Do not rely on this report: {many} {what} {first}. Verify the record in full."),
         ));
     }
+    if monthly.record.pruned_unread > 0 {
+        let many = number(monthly.record.pruned_unread);
+        said.push((
+            true,
+            format!("{many} records that may be of this month were pruned by retention: of them nothing is said here."),
+        ));
+    }
     let any = |verdict| monthly.residency.iter().any(|one| one.verdict == verdict);
     if any(Verdict::Broken) {
         said.push((true, "A residency claim does not hold.".to_owned()));

@@ -110,12 +110,15 @@ fn report_says_first_what_must_be_read_first() {
     odd.record.damaged.count = 2;
     odd.record.damaged.first = vec![41, 42];
     odd.anomalies.push(Anomaly { flag: Flag::Orphan, records: odd.record.damaged.clone() });
+    let mut pruned = ended.clone();
+    pruned.record.pruned_unread = 256;
     let mut empty = ended.clone();
     empty.covered.records = 0;
     let cases = [
         ("negative control", ended.clone(), quiet, false),
         ("damaged", odd, "the first is record 41", true),
         ("broken", filled(ended, "us"), "1 record of class restricted reached a destination outside", true),
+        ("pruned", pruned, "256 records that may be of this month were pruned", true),
         ("empty", empty, "No record of all tenants falls in this month.", true),
         ("not over", monthly("2026-11-24T00:00:00Z"), "The month had not ended", true),
     ];
