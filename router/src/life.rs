@@ -66,6 +66,13 @@ pub enum Action {
 pub enum Place {
     /// At a position.
     At(Position),
+    /// The terminal result of a task of the tenant's, whoever asked.
+    Parent {
+        /// Whose it is.
+        tenant: Name,
+        /// The task.
+        task: TaskId,
+    },
     /// The terminal result of a task.
     Result {
         /// Whose it is.

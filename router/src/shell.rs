@@ -10,6 +10,7 @@ use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, Pub
 use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
+use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::metric;
@@ -129,7 +130,7 @@ impl Shell {
 
     /// The same, with whom to ask: the owner of the bundle in force.
     fn owned(&self, dead: Dead) -> Dead {
-        Dead { owner: Some(self.known.borrow().judges.bundle().owner().to_owned()), ..dead }
+        Dead { owners: Owners::of_bundle(self.known.borrow().judges.bundle().owner()), ..dead }
     }
 
     async fn perform(
@@ -197,6 +198,10 @@ impl Shell {
         for place in places {
             let stored = match place {
                 Place::At(position) => self.bus.get(&position.stream, position.sequence).await?,
+                Place::Parent { tenant, task } => {
+                    let subject = format!("result.{tenant}.*.{task}");
+                    self.bus.last_for_subject(RESULTS, &subject).await?
+                }
                 Place::Result { tenant, agent, task } => {
                     let subject = Subject::Result { tenant, agent, task }.to_string();
                     self.bus.last_for_subject(RESULTS, &subject).await?

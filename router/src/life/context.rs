@@ -8,6 +8,7 @@ use tidegate_schemas::decision::{Approval, Facts, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::ticket::Signer;
 use uuid::Uuid;
@@ -62,6 +63,8 @@ pub(super) struct Earlier {
     pub(super) lane_max: Option<Lane>,
     pub(super) tried: std::collections::BTreeSet<Name>,
     pub(super) approval: Option<Approval>,
+    /// Labels of the result that the task goes on from.
+    pub(super) inherited: Option<Labels>,
 }
 
 impl Context<'_> {
@@ -75,6 +78,7 @@ impl Context<'_> {
             tried: earlier.tried,
             off: self.off.to_vec(),
             flags_revision: self.flags_revision,
+            inherited: earlier.inherited,
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),
