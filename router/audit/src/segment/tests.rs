@@ -431,3 +431,50 @@ fn segment_an_older_record_is_carried_over_and_a_newer_one_refused() {
         assert!(refused(Store::open(dir.path(), keys(), &crate::fixture::small()).err()), "form {form}");
     }
 }
+
+#[test]
+fn segment_bytes_of_a_file_never_pass_for_what_was_sealed() {
+    /// Places in each file that are tried.
+    const STRATA: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    drop(two_segments(dir.path()));
+    let trust = Trust { key: Some(keys().signer.public()), pinned: Vec::new() };
+    let reader = || Reader::open(dir.path(), Some(master())).unwrap();
+    let read = || -> Vec<_> {
+        let reader = reader();
+        let records = reader.tail(512, 512).unwrap();
+        records.into_iter().map(|record| (reader.body(&record).unwrap(), record.line)).collect()
+    };
+    let before = read();
+    let mut found = 0;
+    for part in [Part::Records, Part::Bodies] {
+        let path = dir.path().join("segments").join(part.file(512));
+        let sound = fs::read(&path).unwrap();
+        for stratum in 0..STRATA {
+            let width = sound.len() / STRATA;
+            let at = stratum * width + stratum * 7_919 % width;
+            let mut bad = sound.clone();
+            bad[at] ^= 1 << (stratum % 8);
+            fs::write(&path, &bad).unwrap();
+            let report = reader().verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap();
+            match report.first() {
+                None => assert_eq!(read(), before, "{part:?}, byte {at}: whole, and another record"),
+                Some(first) => {
+                    let index = first.index.unwrap();
+                    assert!(
+                        (512..1_024).contains(&index),
+                        "{part:?}, byte {at}: {index} is not of this file"
+                    );
+                    found += 1;
+                }
+            }
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    assert_eq!(
+        reader().verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap().problems,
+        [],
+        "negative control"
+    );
+    assert!(found > STRATA / 10, "{found} places are of what is used");
+}
