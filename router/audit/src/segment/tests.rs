@@ -465,6 +465,12 @@ fn segment_bytes_of_a_file_never_pass_for_what_was_sealed() {
                         (512..1_024).contains(&index),
                         "{part:?}, byte {at}: {index} is not of this file"
                     );
+                    let unreadable = report.problems.iter().find(|one| one.fault == Fault::SegmentUnreadable);
+                    let named = unreadable.and_then(|one| one.position.clone());
+                    assert!(
+                        named.is_none_or(|file| file == part.file(512)),
+                        "{part:?}, byte {at}: another file"
+                    );
                     found += 1;
                 }
             }

@@ -152,7 +152,7 @@ fn records(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let stored = Stored::open(view)?;
-    let bodies = bodies(reader, view, &stored, place, range.start, report)?;
+    let mut bodies = bodies(reader, view, &stored, place, range.start, report)?;
     let mut expected = range.start;
     view.rows(range.clone(), |index, row| -> Result<(), Failure> {
         for missing in expected..index {
@@ -176,9 +176,10 @@ fn records(
             return Ok(());
         };
         match &bodies {
-            Some(bodies) if !bodies.is_pruned() => {
-                let sealed = bodies.get(index)?;
-                body(&leaf, index, sealed.as_ref().map(|sealed| sealed.value()), report);
+            Some(sealed) if !sealed.is_pruned() => {
+                if !sealed_body(sealed, place, &leaf, index, report)? {
+                    bodies = None;
+                }
             }
             Some(_) => report.pruned_bodies += u64::from(leaf.body.is_some()),
             // Its file is named already.
@@ -191,6 +192,29 @@ fn records(
         report.add(Some(missing), None, Fault::Missing);
     }
     Ok(())
+}
+
+/// Checks a record's body. `false` when its segment's file cannot be read, which is named then.
+fn sealed_body(
+    bodies: &Bodies,
+    place: &Place,
+    leaf: &Leaf,
+    index: u64,
+    report: &mut Report,
+) -> Result<bool, Failure> {
+    let mut check = || -> Result<(), Failure> {
+        let sealed = bodies.get(index)?;
+        body(leaf, index, sealed.as_ref().map(|sealed| sealed.value()), report);
+        Ok(())
+    };
+    let Place::Segment(segment) = place else { return check().map(|()| true) };
+    match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(Ok(())) => Ok(true),
+        other => {
+            broken(segment, Part::Bodies, other.ok().and_then(Result::err).as_ref(), report);
+            Ok(false)
+        }
+    }
 }
 
 /// The bodies of a range; none where their file cannot be read.
