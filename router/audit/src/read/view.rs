@@ -1,6 +1,7 @@
 //! One moment of the record: where its records and bodies are, in the live file or in segments. Everything that reads
 //! records by index does it here.
 
+use std::cell::RefCell;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -19,7 +20,12 @@ pub(crate) struct View {
     shelf: Arc<Shelf>,
     /// Index of the first record in the live file.
     live_first: u64,
+    /// The segment that a record was asked of last: who follows an index asks the same one again.
+    last: RefCell<Option<(Segment, Rows)>>,
 }
+
+/// Rows by index.
+type Rows = ReadOnlyTable<u64, &'static [u8]>;
 
 /// Where the records of a range are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(crate) enum SealedBody {
 
 /// The sealed messages of a range.
 pub(crate) struct Bodies {
-    table: Option<ReadOnlyTable<u64, &'static [u8]>>,
+    table: Option<Rows>,
 }
 
 // === impl View ===
@@ -50,7 +56,7 @@ impl View {
     pub(super) fn new(txn: ReadTransaction, shelf: Arc<Shelf>) -> Result<Self, Failure> {
         let meta = txn.open_table(table::META)?;
         let live_first = meta.get(table::META_LIVE_FIRST)?.map_or(0, |index| index.value());
-        Ok(Self { txn, shelf, live_first })
+        Ok(Self { txn, shelf, live_first, last: RefCell::default() })
     }
 
     pub(crate) fn shelf(&self) -> &Shelf {
@@ -97,10 +103,7 @@ impl View {
     }
 
     /// The table that holds the records of a place; none where they were pruned.
-    pub(crate) fn records(
-        &self,
-        place: &Place,
-    ) -> Result<Option<ReadOnlyTable<u64, &'static [u8]>>, Failure> {
+    pub(crate) fn records(&self, place: &Place) -> Result<Option<Rows>, Failure> {
         Ok(match place {
             Place::Live => Some(self.txn.open_table(table::REC)?),
             Place::Segment(found) if found.records.is_none() => {
@@ -126,15 +129,26 @@ impl View {
 
     /// Hash and leaf of a record; none where there is none or it was pruned.
     pub(crate) fn row(&self, index: u64) -> Result<Option<Vec<u8>>, Failure> {
-        for (_, place) in self.places(index..index.saturating_add(1))? {
-            if let Some(rec) = self.records(&place)? {
-                return Ok(rec.get(index)?.map(|row| row.value().to_vec()));
-            }
+        if index >= self.live_first {
+            return Ok(self.txn.open_table(table::REC)?.get(index)?.map(|row| row.value().to_vec()));
         }
-        Ok(None)
+        let mut last = self.last.borrow_mut();
+        if !last.as_ref().is_some_and(|(segment, _)| (segment.first..segment.end).contains(&index)) {
+            *last = match segment::at(&self.txn.open_table(table::SEGMENTS)?, index)? {
+                Some(found) => {
+                    let place = Place::Segment(Box::new(found.clone()));
+                    self.records(&place)?.map(|rec| (found, rec))
+                }
+                None => None,
+            };
+        }
+        match &*last {
+            Some((_, rec)) => Ok(rec.get(index)?.map(|row| row.value().to_vec())),
+            None => Ok(None),
+        }
     }
 
-    /// Shows hash and leaf of each record of a range that is there, in order. Returns where it was told to stop, if it was.
+    /// Shows hash and leaf of each record of a range that is there, in order.
     pub(crate) fn rows<E: From<Failure>>(
         &self,
         range: Range<u64>,
