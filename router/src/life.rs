@@ -221,6 +221,15 @@ impl Life {
         (Self { message, stage }, step)
     }
 
+    /// Whose task this is, and its id, while what it causes is on its way for the first time.
+    #[must_use]
+    pub fn named(&self) -> Option<(&Name, &Name, TaskId)> {
+        match &self.stage {
+            Stage::Task(task::Stage::Sent(sending)) => Some((&sending.tenant, &sending.agent, sending.task)),
+            _ => None,
+        }
+    }
+
     /// The next step, after the answer to the last action.
     pub fn next(&mut self, event: Event, context: &Context<'_>) -> Step {
         match &mut self.stage {

@@ -105,6 +105,7 @@ pub async fn run(
         signer,
         known: watching,
         admitted: Arc::default(),
+        recent: Arc::default(),
     };
     let mut loops = JoinSet::new();
     let options = |consumer: ConsumerSpec| {

@@ -25,6 +25,7 @@ use crate::life::{
     Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
 };
 use crate::poison;
+use crate::recent::Recent;
 
 /// Delay before a message is taken up again after the bus failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -39,6 +40,7 @@ pub(crate) struct Shell {
     pub(crate) signer: Arc<Signer>,
     pub(crate) known: watch::Receiver<Knowledge>,
     pub(crate) admitted: Arc<Admitted>,
+    pub(crate) recent: Arc<Recent>,
 }
 
 /// Messages that were put off after something of them may have been sent: a quota must not turn them away now.
@@ -143,7 +145,7 @@ impl Shell {
         if admitted {
             known.in_flight = Arc::default();
         }
-        let random = randomness();
+        let (random, sequence) = (randomness(), stored.position.sequence);
         let (mut life, mut step) =
             Life::begin(stored, refused, &self.context(&known, random, &known.judges.lend()));
         loop {
@@ -157,6 +159,9 @@ impl Shell {
                 Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
                 Action::Send(message) => {
                     count(&message.headers);
+                    if let Some((tenant, agent, task)) = life.named() {
+                        self.recent.note(tenant, agent, task, sequence);
+                    }
                     let outbound = Outbound::new(message.subject, message.payload)
                         .with_id(message.msg_id)
                         .with_headers(message.headers);
@@ -181,6 +186,7 @@ impl Shell {
             flags_revision: known.flags.event,
             wait_ms: &known.wait_ms,
             in_flight: &known.in_flight,
+            recent: &self.recent,
             egress_open: known.egress.is_open(known.started.elapsed()),
         }
     }

@@ -13,6 +13,8 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::ticket::Signer;
 use uuid::Uuid;
 
+use crate::recent::Recent;
+
 /// What is known while one message is worked on.
 pub struct Context<'a> {
     /// The time.
@@ -37,6 +39,8 @@ pub struct Context<'a> {
     pub wait_ms: &'a BTreeMap<Name, u64>,
     /// Tasks of each tenant that wait or run.
     pub in_flight: &'a BTreeMap<Name, u64>,
+    /// Ids that were seen lately.
+    pub recent: &'a Recent,
     /// Whether record and clock are well; if not, nothing goes to the cloud.
     pub egress_open: bool,
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::header;
-use tidegate_schemas::ids::{Name, ReplyToken, TaskId, Token};
+use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId, Token};
 use tidegate_schemas::json;
 use tidegate_schemas::labels::{Labels, Sensitivity};
 use tidegate_schemas::limits::HEADERS_BYTES_MAX;
@@ -58,6 +58,21 @@ pub(super) fn begin(
         position: &message.position,
         submitted: message.time,
     });
+    let id = match &read {
+        Ok(task) => task.id,
+        Err(rejected) => rejected.id,
+    };
+    let first = context.recent.first(&tenant, &agent, id);
+    if let Some(sequence) = first.filter(|sequence| *sequence != message.position.sequence) {
+        // The stream of the one may not be that of the other, so it would not tell.
+        let token = match read {
+            Ok(task) => task.reply,
+            Err(rejected) => rejected.reply,
+        };
+        let sending = Sending { tenant, agent, task: id, tell: Vec::new(), reply: None, token };
+        let original = Position::new(message.position.stream.clone(), sequence);
+        return conflicting(conflict::with_original(sending, original));
+    }
     match read {
         Err(rejected) => send(
             refuse(message, &tenant, &agent, &rejected, context),

@@ -20,6 +20,7 @@ use tidegate_schemas::trace::TraceParent;
 use uuid::Uuid;
 
 use super::*;
+use crate::recent::Recent;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -35,6 +36,7 @@ struct World {
     wait_ms: BTreeMap<Name, u64>,
     in_flight: BTreeMap<Name, u64>,
     span: u64,
+    recent: Recent,
 }
 
 fn name(text: &str) -> Name {
@@ -66,6 +68,7 @@ impl World {
             wait_ms: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             span: 6,
+            recent: Recent::default(),
         }
     }
 
@@ -89,6 +92,7 @@ impl World {
             flags_revision: 0,
             wait_ms: &self.wait_ms,
             in_flight: &self.in_flight,
+            recent: &self.recent,
             egress_open: self.egress_open,
         })
     }
@@ -472,6 +476,35 @@ fn an_id_used_again_is_answered_again_or_refused() {
                 "who waits is answered"
             );
         }
+    }
+}
+
+/// The second message would go elsewhere, or is none: no stream tells that its id was used.
+#[test]
+fn an_id_used_again_is_known_though_the_second_message_would_go_elsewhere() {
+    let first = public();
+    let local = with_text(&first, "my card is 4111 1111 1111 1111");
+    let broken = json!({ "id": first["id"], "reply": "r2", "labels": 3 });
+    for (what, second) in [("local", local), ("broken", broken)] {
+        let world = World::new();
+        let (life, step) = world.begin(task_at(1, &first));
+        assert!(sent(&step).subject.starts_with("work.cloud."));
+        let (_, control) = world.begin(task_at(2, &second));
+        let control = sent(&control).clone();
+        assert!(!control.subject.starts_with("work.cloud."), "negative control, {what}: {}", control.subject);
+        let (tenant, agent, task) = life.named().unwrap();
+        world.recent.note(tenant, agent, task, 1);
+
+        let (mut life, step) = world.begin(task_at(2, &second));
+        let result = Place::Result { tenant: name("acme"), agent: name("helpdesk"), task };
+        let at = Place::At(Position::new("TASKS_acme", 1));
+        assert_eq!(step.action, Action::Load(vec![at, result]), "{what}");
+        let step = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &first)), None]));
+        let refused = self::result(sent(&step));
+        assert_eq!(refused.error.unwrap().code, Code::IdConflict, "{what}");
+        assert_eq!(refused.task, TaskId::from_position(&Position::new("TASKS_acme", 2)), "{what}");
+        // Our own message delivered again is no other one.
+        assert!(sent(&world.begin(task_at(1, &first)).1).subject.starts_with("work.cloud."), "{what}");
     }
 }
 
