@@ -52,7 +52,7 @@ fn grow(dir: &Path, records: u64, seal: bool) -> Result<(Duration, Duration), Bo
         let begun = Instant::now();
         store.append(&items)?;
         append = append.max(begun.elapsed());
-        if !seal || store.records() / BATCH % 16 != 0 {
+        if !seal || !(store.records() / BATCH).is_multiple_of(16) {
             continue;
         }
         store.checkpoint()?;
