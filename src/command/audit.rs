@@ -17,6 +17,7 @@ use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
 mod accept;
+mod cases;
 pub(super) mod filter;
 mod prove;
 mod rejudge;
@@ -37,7 +38,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     match &args.command {
         AuditCommand::Verify(what) => return verify::run(global, &args, what).await,
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
-        AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
+        AuditCommand::Export(what) => return prove::export(global, &args, what).await,
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
         _ => {}
     }
@@ -61,7 +62,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Query(args) => query(global, &record, args).await,
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
-        | AuditCommand::Export { .. }
+        | AuditCommand::Export(_)
         | AuditCommand::AcceptBreak { .. }
         | AuditCommand::Rejudge(_)
         | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),
@@ -72,7 +73,7 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
     let mut next = record.status().await?.records.saturating_sub(lines);
     let end = next.saturating_add(lines);
     loop {
-        let filter = Filter { after: before(next)?, limit: Some(LOOK_MAX), ..Filter::default() };
+        let filter = Filter { after: before(next), limit: Some(LOOK_MAX), ..Filter::default() };
         let found = record.page(filter).await?.records;
         for record in &found {
             if once && record.leaf.index >= end {
@@ -91,9 +92,8 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
 }
 
 /// The cursor of a page that begins with an index.
-fn before(index: u64) -> Result<Option<Cursor>> {
-    let cursor = index.checked_sub(1).map(|last| format!("0.{last}").parse::<Cursor>());
-    Ok(cursor.transpose()?)
+fn before(index: u64) -> Option<Cursor> {
+    index.checked_sub(1).map(Cursor::at)
 }
 
 /// One record: for programs the leaf exactly as it is stored.

@@ -141,8 +141,11 @@ pub enum ReadError {
         index: u64,
     },
     /// Names cannot be looked up without the master key.
-    #[error("a workflow is looked up by a keyed digest; name the master key file")]
+    #[error("workflows and persons are looked up by keyed digests; name the master key file")]
     KeyNeeded,
+    /// A person's key was destroyed.
+    #[error("that person's key was destroyed: what was recorded of that person can be found by nobody")]
+    Erased,
     /// A cursor that no page gave.
     #[error("`after` must be the `next` of an earlier page")]
     BadCursor,
@@ -249,6 +252,12 @@ impl From<std::io::Error> for AppendError {
 
 impl From<Failure> for ReadError {
     fn from(Failure(error): Failure) -> Self {
+        Self::Broken { what: error.to_string() }
+    }
+}
+
+impl ReadError {
+    pub(crate) fn of_file(error: std::io::Error) -> Self {
         Self::Broken { what: error.to_string() }
     }
 }

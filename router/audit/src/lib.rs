@@ -29,9 +29,9 @@ pub mod keys;
 pub mod leaf;
 pub mod task;
 
+mod find;
 #[cfg(test)]
 mod fixture;
-mod mark;
 mod project;
 mod table;
 

@@ -17,14 +17,17 @@ use crate::leaf::Leaf;
 use crate::store::{self, Heads};
 use crate::table;
 
+pub use filter::{Cursor, Filter};
 pub use prove::Head;
-pub use query::{Cursor, Filter, Page};
+pub use query::Page;
 pub use tasks::{Node, Timeline, Workflow};
 
 mod crashed;
+mod filter;
 pub(crate) mod prove;
 mod query;
-mod tasks;
+pub(crate) mod search;
+pub(crate) mod tasks;
 
 /// Memory of a reader of the file for cached pages, bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -217,11 +220,10 @@ impl Reader {
         let Some(wrapped) = wrapped.and_then(|bytes| Wrapped::decode(bytes.value())) else {
             return Ok(Opened::Lost);
         };
-        let broken = |error: std::io::Error| ReadError::Broken { what: error.to_string() };
-        let file = KeyFile::read_only(&store::key_file(&self.dir), master.wrapping(), 0).map_err(broken)?;
+        let file = key_file(&self.dir, master)?;
         let mut subjects = Vec::new();
         for row in &wrapped.rows {
-            match file.key(*row).map_err(broken)? {
+            match file.key(*row).map_err(ReadError::of_file)? {
                 Ok(key) => subjects.push(key),
                 Err(_) => return Ok(Opened::Lost),
             }
@@ -235,6 +237,11 @@ impl Reader {
             .and_then(|plain| Body::decode(&plain));
         Ok(plain.map_or(Opened::Lost, |body| Opened::Body(Box::new(body))))
     }
+}
+
+/// The record's keys, to read.
+fn key_file(dir: &Path, master: &MasterKey) -> Result<KeyFile, ReadError> {
+    KeyFile::read_only(&store::key_file(dir), master.wrapping(), 0).map_err(ReadError::of_file)
 }
 
 /// The index of a message's record.
@@ -267,6 +274,6 @@ impl Record {
     /// The cursor of a page that ends with this record.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        Cursor::of(&self.leaf)
+        Cursor::at(self.leaf.index)
     }
 }

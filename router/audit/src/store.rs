@@ -16,11 +16,13 @@ use crate::leaf::Flag;
 use crate::merkle::Tree;
 use crate::read::Reader;
 use crate::table;
+use lag::Lag;
 use ring::Ring;
 
 pub(crate) mod append;
 mod guard;
 mod heads;
+mod lag;
 mod prepare;
 mod ring;
 pub(crate) mod rows;
@@ -74,6 +76,7 @@ pub struct Store {
     entropy: Entropy,
     heads: Heads,
     tree: Tree,
+    lag: Lag,
     signer: Signer,
     sink: Sink,
     /// Which history this is.
@@ -182,11 +185,25 @@ impl Store {
         let heads = Heads::load(&db).map_err(broken)?;
         // Before the key file is touched: an emptied record must not begin a new one in its place.
         let (tree, state) = guard::check(&db, dir, &keys.signer, options, heads.records)?;
+        let lag = Lag::load(&db, heads.records).map_err(broken)?;
         let ring = open_ring(&db, dir, &keys.master, &mut entropy)?;
         let Keys { master, signer } = keys;
         let guard::Signed { sink, epoch, signed } = state;
         let dir = dir.to_owned();
-        Ok(Self { db: Arc::new(db), dir, master, ring, entropy, heads, tree, signer, sink, epoch, signed })
+        Ok(Self {
+            db: Arc::new(db),
+            dir,
+            master,
+            ring,
+            entropy,
+            heads,
+            tree,
+            lag,
+            signer,
+            sink,
+            epoch,
+            signed,
+        })
     }
 
     /// Records messages and gaps in the order given, in one transaction: records, bodies, indices and positions. What the
@@ -198,21 +215,39 @@ impl Store {
         let result = self.try_append(items);
         if result.is_err() {
             self.ring.discard();
+            self.lag.discard();
         }
         result
+    }
+
+    /// Brings the index nearer to the record, by at most a block of records, where it is behind. An append does that by itself
+    /// when it is far behind; this is for when there is nothing to append. Returns whether it is still behind.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the store must be opened anew.
+    pub fn index(&mut self) -> Result<bool, AppendError> {
+        if !self.lag.is_behind(self.heads.records) {
+            return Ok(false);
+        }
+        let txn = write(&self.db)?;
+        self.lag.catch_up(&txn, self.heads.records)?;
+        txn.commit().map_err(Failure::from)?;
+        self.lag.committed();
+        Ok(self.lag.is_behind(self.heads.records))
     }
 
     fn try_append(&mut self, items: &[Item]) -> Result<Appended, AppendError> {
         let txn = write(&self.db)?;
         let before = (&self.heads, &self.tree);
-        let (heads, tree, appended) =
-            append::batch(&txn, before, &mut self.ring, &mut self.entropy, &self.master, items)?;
+        let keys = (&mut self.ring, &mut self.entropy, &self.master);
+        let (heads, tree, appended) = append::batch(&txn, before, keys, &mut self.lag, items)?;
         if appended.records == 0 {
             txn.abort().map_err(Failure::from)?;
             return Ok(appended);
         }
         txn.commit().map_err(Failure::from)?;
         self.ring.committed();
+        self.lag.committed();
         (self.heads, self.tree) = (heads, tree);
         Ok(appended)
     }
@@ -286,10 +321,8 @@ fn begin(db: &Database) -> Result<u64, Failure> {
         txn.open_table(table::GAPS)?;
         txn.open_table(table::STREAMS)?;
         txn.open_table(table::TENANTS)?;
-        txn.open_table(table::BY_TASK)?;
-        txn.open_table(table::BY_TIME)?;
-        txn.open_table(table::BY_MARK)?;
-        txn.open_table(table::BY_WORKFLOW)?;
+        txn.open_table(table::TERMS)?;
+        txn.open_table(table::WINDOWS)?;
         txn.open_table(table::OPEN)?;
         txn.open_table(table::TILES)?;
         txn.open_table(table::TREE)?;

@@ -19,14 +19,10 @@ pub(crate) const GAPS: TableDefinition<'_, &[u8; 12], (u64, u64)> = TableDefinit
 pub(crate) const STREAMS: TableDefinition<'_, &str, (u32, u64)> = TableDefinition::new("streams");
 /// tenant → its number, from 1.
 pub(crate) const TENANTS: TableDefinition<'_, &str, u32> = TableDefinition::new("tenants");
-/// [`pair`] of task and index.
-pub(crate) const BY_TASK: TableDefinition<'_, &[u8; 24], ()> = TableDefinition::new("by_task");
-/// [`when`].
-pub(crate) const BY_TIME: TableDefinition<'_, &[u8; 20], ()> = TableDefinition::new("by_tenant_time");
-/// [`marked`].
-pub(crate) const BY_MARK: TableDefinition<'_, &[u8; 9], ()> = TableDefinition::new("by_mark");
-/// [`pair`] of workflow reference and index.
-pub(crate) const BY_WORKFLOW: TableDefinition<'_, &[u8; 24], ()> = TableDefinition::new("by_workflow");
+/// [`found`] of block and term → the places in the block where it occurs.
+pub(crate) const TERMS: TableDefinition<'_, &[u8; 12], &[u8]> = TableDefinition::new("terms");
+/// block → from when to when its records are.
+pub(crate) const WINDOWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("windows");
 /// [`task_key`] → what became of the task.
 pub(crate) const TASKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tasks");
 /// [`due_key`] of each open task.
@@ -54,6 +50,8 @@ pub(crate) const FRONTIER: &str = "frontier";
 pub(crate) const META_FORM: &str = "form";
 /// Records there are.
 pub(crate) const META_RECORDS: &str = "records";
+/// Records that the index knows.
+pub(crate) const META_INDEXED: &str = "indexed";
 /// Rows of the key file.
 pub(crate) const META_KEY_ROWS: &str = "key_rows";
 /// Keys there are.
@@ -80,27 +78,12 @@ pub(crate) fn sequence_of(key: &[u8; 12]) -> u64 {
     last_eight(key)
 }
 
-/// 16 bytes ‖ index.
-pub(crate) fn pair(first: &[u8; 16], index: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    key[..16].copy_from_slice(first);
-    key[16..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-/// tenant number ‖ time in microseconds ‖ index.
-pub(crate) fn when(tenant: u32, time_us: u64, index: u64) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..4].copy_from_slice(&tenant.to_be_bytes());
-    key[4..12].copy_from_slice(&time_us.to_be_bytes());
-    key[12..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-/// mark ‖ index.
-pub(crate) fn marked(mark: u8, index: u64) -> [u8; 9] {
-    let mut key = [mark; 9];
-    key[1..].copy_from_slice(&index.to_be_bytes());
+/// block ‖ term.
+pub(crate) fn found(block: u64, term: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    // A block has thousands of records: their number ends long before 32 bits of blocks do.
+    key[..4].copy_from_slice(&u32::try_from(block).unwrap_or(u32::MAX).to_be_bytes());
+    key[4..].copy_from_slice(&term.to_be_bytes());
     key
 }
 

@@ -19,11 +19,13 @@ use tidegate_schemas::review::{Action, Verdict};
 use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::work::Hop;
 
+pub use cases::{CasesError, Written, cases};
 pub use shelf::{Fetch, Version};
 
 use compare::Part;
 use shelf::Shelf;
 
+mod cases;
 mod compare;
 mod shelf;
 
@@ -157,12 +159,8 @@ fn again(
     shelf: &mut Shelf<'_, '_>,
     other: Option<&Judge>,
 ) -> Result<Option<Result<Judged, Unjudged>>, ReadError> {
-    let Some(leaf) = &record.leaf.decision else { return Ok(None) };
-    match record.leaf.kind {
-        RecordKind::Work | RecordKind::Review => {}
-        // What a reviewer rejected carries the decision that had held it.
-        RecordKind::Result if leaf.outcome == Outcome::Reject => {}
-        _ => return Ok(None),
+    if !is_decided(record) {
+        return Ok(None);
     }
     let (task, recorded) = match decided(reader, record)? {
         Ok(found) => found,
@@ -184,6 +182,17 @@ fn again(
     let judged = compare::as_sent(judged, &recorded, &task, judge.bundle());
     let parts = compare::exactly(&recorded, &judged);
     Ok(Some(Ok(Judged { task: task.id, recorded, judged, parts })))
+}
+
+/// Whether a record decided something of its own.
+fn is_decided(record: &Record) -> bool {
+    let Some(leaf) = &record.leaf.decision else { return false };
+    match record.leaf.kind {
+        RecordKind::Work | RecordKind::Review => true,
+        // What a reviewer rejected carries the decision that had held it.
+        RecordKind::Result => leaf.outcome == Outcome::Reject,
+        _ => false,
+    }
 }
 
 /// The task as it was judged, and the decision, out of the sealed bodies.

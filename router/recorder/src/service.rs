@@ -213,6 +213,7 @@ pub(crate) async fn read<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match shared.read(with).await {
         Some(Ok(found)) => Ok(found),
+        Some(Err(error @ ReadError::Erased)) => Err(Refusal(410, error.to_string())),
         Some(Err(error)) => Err(Refusal(500, error.to_string())),
         None => Err(Refusal(503, "the record is not open; ask again later".to_owned())),
     }

@@ -23,6 +23,8 @@ pub(crate) enum Work {
     Record(Vec<Item>),
     /// Sign what is recorded.
     Sign,
+    /// Bring the index nearer to what is recorded.
+    Index,
     /// Keep where a replay stands; answered when that is durable.
     Keep(Box<Replay>, oneshot::Sender<Result<(), String>>),
 }
@@ -37,6 +39,8 @@ pub(crate) enum Done {
     Recorded(Vec<(String, u64)>),
     /// Signed; nothing where there is nothing yet, or it failed.
     Signed(Option<Signed>),
+    /// The index is nearer; whether it is still behind.
+    Indexed(bool),
 }
 
 /// A checkpoint.
@@ -181,6 +185,7 @@ impl Opener {
                     Done::Recorded(lasts(&batch))
                 }
                 Work::Sign => Done::Signed(self.sign(&mut store)),
+                Work::Index => Done::Indexed(self.index(&mut store)),
                 Work::Keep(replay, kept) => {
                     // Whoever asked may have gone.
                     let _ = kept.send(self.keep(&mut store, &replay));
@@ -231,6 +236,23 @@ impl Opener {
                 self.health.error(error.to_string());
                 self.shared.set_reader(None);
                 None
+            }
+        }
+    }
+
+    /// Brings the index nearer. Where it fails, queries read more, and the record is opened anew before the next work.
+    fn index(&self, store: &mut Option<Store>) -> bool {
+        let Some(mut open) = store.take() else { return true };
+        match open.index() {
+            Ok(behind) => {
+                *store = Some(open);
+                behind
+            }
+            Err(error) => {
+                warn!(%error, "The index could not be written.");
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+                true
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidegate_audit::complete::Account;
@@ -12,9 +12,9 @@ use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
 
-use super::trust;
 use super::verify::{ODD, TAMPERED};
-use crate::cli::{AuditArgs, ExportForm, Global, ProveCommand};
+use super::{cases, trust};
+use crate::cli::{AuditArgs, ExportArgs, ExportForm, FilterArgs, Global, ProveCommand};
 use crate::command::record;
 use crate::output;
 
@@ -40,17 +40,19 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
     }
 }
 
-pub(super) async fn export(
-    global: &Global,
-    args: &AuditArgs,
-    dir: &Path,
-    form: ExportForm,
-) -> Result<ExitCode> {
-    let (reader, key) = open(global, args)?;
-    let form = match form {
+pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs) -> Result<ExitCode> {
+    let form = match what.form {
         ExportForm::Lines => Form::Lines,
         ExportForm::Tiles => Form::Tiles,
+        ExportForm::CedarTests => return cases::run(global, args, what).await,
     };
+    if what.filter != FilterArgs::default() {
+        bail!(
+            "only --form cedar-tests takes a filter: a bundle of less than all records would prove nothing"
+        );
+    }
+    let dir = what.dir.as_path();
+    let (reader, key) = open(global, args)?;
     let (bar, to) = (bar(global, "exporting")?, dir.to_owned());
     let written = tokio::task::spawn_blocking(move || {
         let written = reader.export(&to, form, &key, &mut |done, of| {

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tidegate_audit::leaf::Leaf;
 use tidegate_audit::read::Timeline;
 use tidegate_audit::{Opened, Record as Found};
 use tidegate_bus::Bus;
@@ -71,12 +73,43 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// When a record came, and after what.
+#[derive(Serialize)]
+struct Step {
+    index: u64,
+    /// Since the task's first record.
+    at_ms: i128,
+    /// The record that caused it, where it is the task's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause_index: Option<u64>,
+    /// Since that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<i128>,
+}
+
+fn steps(records: &[Found]) -> Vec<Step> {
+    let places: BTreeMap<String, &Leaf> =
+        records.iter().map(|found| (found.leaf.position().to_string(), &found.leaf)).collect();
+    let first = records.first().map(|found| found.leaf.time);
+    let step = |found: &Found| {
+        let leaf = &found.leaf;
+        let cause = leaf.cause.as_ref().and_then(|cause| places.get(&cause.to_string()));
+        Step {
+            index: leaf.index,
+            at_ms: first.map_or(0, |first| millis(first, leaf.time)),
+            cause_index: cause.map(|cause| cause.index),
+            after_ms: cause.map(|cause| millis(cause.time, leaf.time)),
+        }
+    };
+    records.iter().map(step).collect()
+}
+
 fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
     let records: Vec<Box<RawValue>> =
         timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
     Ok(
         json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
-               "deadline": timeline.deadline, "records": records, "cut": timeline.cut }),
+               "deadline": timeline.deadline, "records": records, "steps": steps(&timeline.records), "cut": timeline.cut }),
     )
 }
 

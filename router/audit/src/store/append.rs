@@ -6,6 +6,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use uuid::Uuid;
 
+use super::lag::Lag;
 use super::prepare::{self, Draft, Told, Unsealed};
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
@@ -15,7 +16,6 @@ use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
-use crate::mark;
 use crate::merkle::Tree;
 use crate::project::{Effect, Projection};
 use crate::table;
@@ -31,6 +31,7 @@ struct Batch<'a, 't> {
     entropy: &'a mut Entropy,
     master: &'a MasterKey,
     tree: Tree,
+    lag: &'a mut Lag,
     appended: Appended,
 }
 
@@ -38,9 +39,8 @@ struct Batch<'a, 't> {
 pub(super) fn batch(
     txn: &WriteTransaction,
     (heads, tree): (&Heads, &Tree),
-    ring: &mut Ring,
-    entropy: &mut Entropy,
-    master: &MasterKey,
+    (ring, entropy, master): (&mut Ring, &mut Entropy, &MasterKey),
+    lag: &mut Lag,
     items: &[Item],
 ) -> Result<(Heads, Tree, Appended), AppendError> {
     let meta = txn.open_table(table::META).map_err(Failure::from)?;
@@ -54,6 +54,7 @@ pub(super) fn batch(
         entropy,
         master,
         tree: tree.clone(),
+        lag,
         appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
     };
     for (item, told) in items.iter().zip(prepare::read(items)) {
@@ -134,7 +135,7 @@ impl Batch<'_, '_> {
         };
         let Sealing { id, key, .. } = sealing;
         let unsealed = Unsealed { id, key, nonce: self.entropy.nonce(), place, plain };
-        self.record(leaf, Some(unsealed), stream, workflow);
+        self.record(leaf, Some(unsealed), stream);
         Ok(())
     }
 
@@ -166,25 +167,22 @@ impl Batch<'_, '_> {
             body: None,
         };
         self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
-        self.record(leaf, None, stream, None);
+        self.record(leaf, None, stream);
     }
 
     /// Adds a leaf and what finds it.
-    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32, workflow: Option<[u8; 16]>) {
+    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32) {
         let index = leaf.index;
         if leaf.kind != RecordKind::Gap {
             self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
         }
-        if let Some(task) = leaf.task {
-            self.rows.by_task.push(table::pair(task.0.as_bytes(), index));
+        if let Some(tenant) = &leaf.tenant {
+            self.tenant(tenant);
         }
-        let tenant = leaf.tenant.as_ref().map_or(0, |tenant| self.tenant(tenant));
-        self.rows.by_time.push(table::when(tenant, micros(leaf.time), index));
-        self.rows.by_mark.extend(mark::of(&leaf).map(|mark| table::marked(mark, index)));
-        self.rows.by_workflow.extend(workflow.map(|workflow| table::pair(&workflow, index)));
+        self.lag.take(&leaf);
         let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
         self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
-        self.heads.anomalies += u64::from(leaf.flags.iter().any(|flag| flag.is_anomaly()));
+        self.heads.anomalies += u64::from(leaf.is_odd());
         self.heads.records += 1;
         self.appended.records += 1;
         self.drafts.push(Draft { leaf, unsealed });
@@ -310,12 +308,13 @@ impl Batch<'_, '_> {
             self.rows.body.extend(made.sealed.map(|sealed| (index, sealed)));
         }
         self.ring.flush(&mut self.tables)?;
-        let Self { ring, rows, tables, heads, tree, .. } = self;
+        let Self { ring, rows, tables, heads, tree, lag, .. } = self;
         let (ring, rows) = (&**ring, std::mem::take(rows));
         thread::scope(|scope| {
             // The disk takes the keys while the rows are made; they must be there before the commit.
             let keys = ring.is_changed().then(|| scope.spawn(|| ring.sync()));
             rows.write(txn, tables)?;
+            lag.append(txn, &tables.rec, &mut tables.meta, heads.records)?;
             tree::save(txn, tree)?;
             heads.save(txn, before, ring.rows(), &mut tables.meta)?;
             match keys.map(thread::ScopedJoinHandle::join) {
