@@ -17,9 +17,11 @@ use super::people::Reviews;
 use super::places::Places;
 use super::residency::Residencies;
 use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
-use super::shape::{Covered, Monthly, Standing, Tasks};
+use super::shape::{Covered, Monthly, Signed, Standing, Tasks};
+use crate::checkpoint::Checkpoint;
 use crate::entry::GapReason;
 use crate::leaf::{Detail, Flag, Leaf, PhaseWord, RecordKind};
+use crate::merkle::Frontier;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -27,6 +29,9 @@ pub(super) struct Tally {
     of_all: bool,
     only: Option<Name>,
     record: Standing,
+    /// The tree over the leaves that were read.
+    tree: Frontier,
+    checkpoint: Option<Checkpoint>,
     covered: Covered,
     tasks: Tasks,
     outcomes: Capped<(Option<Sensitivity>, State), u64>,
@@ -65,6 +70,11 @@ impl Tally {
             of_all: question.tenant.is_none(),
             only: question.tenant.clone(),
             residency: Residencies::new(question.within.clone()),
+            record: Standing {
+                signed: question.checkpoint.as_ref().map(Signed::unproven),
+                ..Standing::default()
+            },
+            checkpoint: question.checkpoint.clone(),
             ..Self::default()
         }
     }
@@ -74,6 +84,17 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = Some(hash.into());
         self.record.times = Span::with(self.record.times, time);
+        self.grow(hash);
+    }
+
+    /// Adds a leaf to the tree, and holds the checkpoint of so many leaves against it.
+    fn grow(&mut self, hash: [u8; 32]) {
+        self.tree.push(hash, |_, _| {});
+        if let (Some(checkpoint), Some(signed)) = (&self.checkpoint, &mut self.record.signed)
+            && checkpoint.size == self.tree.size()
+        {
+            signed.proven = checkpoint.root == self.tree.root() && self.record.damaged.count == 0;
+        }
     }
 
     /// A record that is missing or whose bytes are others: whose it was, nobody can tell.
@@ -81,6 +102,7 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = None;
         self.record.damaged.add(index);
+        self.grow([0; 32]);
     }
 
     /// A gap that was noticed after the month; what it misses may be the month's.
@@ -259,7 +281,7 @@ impl Tally {
             to: question.month.end(),
             made: question.now,
             ended: question.now >= question.month.end(),
-            residency: self.residency.told(self.record.damaged.count),
+            residency: self.residency.told(self.record.damaged.count, self.record.is_forged()),
             record: self.record,
             covered: self.covered,
             tasks: self.tasks,

@@ -33,13 +33,15 @@ fn monthly(now: &str) -> Monthly {
         month: "2026-11".parse().unwrap(),
         now: now.parse().unwrap(),
         within: std::collections::BTreeMap::new(),
+        checkpoint: None,
     };
     Reader::open(dir.path(), None).unwrap().monthly(&question, &mut |_, _| {}).unwrap()
 }
 
 fn shown(monthly: &Monthly) -> String {
     let clauses = clauses(monthly);
-    let told = Told { cell: Some("dev"), monthly, verify: "tidegate audit verify", clauses: &clauses };
+    let told =
+        Told { cell: Some("dev"), monthly, verify: "tidegate audit verify", proof: None, clauses: &clauses };
     page::render(&told).unwrap()
 }
 
@@ -157,7 +159,13 @@ fn report_the_clauses_say_what_is_not_answered_too() {
 fn report_as_json_is_the_report_and_the_clauses() {
     let monthly = filled(monthly("2026-12-01T09:00:00Z"), "us");
     let clauses = clauses(&monthly);
-    let told = Told { cell: None, monthly: &monthly, verify: "tidegate audit verify", clauses: &clauses };
+    let told = Told {
+        cell: None,
+        monthly: &monthly,
+        verify: "tidegate audit verify",
+        proof: None,
+        clauses: &clauses,
+    };
     let json = serde_json::to_value(&told).unwrap();
     let expected = [
         ("/v", serde_json::json!(1)),
