@@ -240,9 +240,10 @@ impl Opener {
         }
     }
 
-    /// Brings the index nearer. Where it fails, queries read more, and the record is opened anew before the next work.
+    /// Brings the index nearer; whether it is still behind. Where it fails, queries read more until there is something to record,
+    /// and the record is opened anew at once: nothing else may come for long.
     fn index(&self, store: &mut Option<Store>) -> bool {
-        let Some(mut open) = store.take() else { return true };
+        let Some(mut open) = store.take() else { return false };
         match open.index() {
             Ok(behind) => {
                 *store = Some(open);
@@ -252,7 +253,9 @@ impl Opener {
                 warn!(%error, "The index could not be written.");
                 self.health.not_ready(PART, error.to_string());
                 self.shared.set_reader(None);
-                true
+                drop(open);
+                *store = self.open().ok();
+                false
             }
         }
     }
