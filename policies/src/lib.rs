@@ -7,7 +7,7 @@
 pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
 pub use cedar_tests::{CedarBundle, CedarRequest, CedarTest};
-pub use destination::DestinationSpec;
+pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
 pub use taxonomy::{Taxonomy, scan::Findings};
