@@ -27,6 +27,8 @@ pub(crate) const DEFAULT_DIR: &str = ".cell";
 const REFUSED_TRIES: u32 = 4;
 const REFUSED_AGAIN: Duration = Duration::from_millis(250);
 
+/// The key over all keys of bodies.
+pub(crate) const MASTER_KEY: &str = "master.key";
 /// The key that signs the record's checkpoints, and its public half.
 pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
 pub(crate) const CHECKPOINT_PUBLIC: &str = "checkpoint.pub";
@@ -180,7 +182,7 @@ impl Cell {
     /// What the record is written with.
     pub(crate) fn record_keys(&self) -> Result<Keys, KeyError> {
         Ok(Keys {
-            master: MasterKey::load(&self.key("master.key"))?,
+            master: MasterKey::load(&self.master_key())?,
             signer: Signer::load(&self.key(CHECKPOINT_KEY), &self.origin())?,
         })
     }
@@ -188,6 +190,11 @@ impl Cell {
     /// A key file.
     pub(crate) fn key(&self, name: &str) -> PathBuf {
         self.dir.join("keys").join(name)
+    }
+
+    /// File of the record's master key: systemd's credential, else in the cell's directory.
+    pub(crate) fn master_key(&self) -> PathBuf {
+        credential(MASTER_KEY).unwrap_or_else(|| self.key(MASTER_KEY))
     }
 
     /// A role's log file.
@@ -256,6 +263,12 @@ impl Cell {
             .context("this cell is not running: start it with `tidegate dev`")?;
         serde_json::from_str(&text).context("reading run.json")
     }
+}
+
+/// A credential that systemd gave to this process.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.is_file().then_some(path)
 }
 
 /// An identity in words.

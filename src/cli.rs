@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use operate::{
     AuditArgs, AuditCommand, DeadCommand, ExportForm, FilterArgs, LaneCommand, LaneWhat, ModelCommand,
     PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs, ServeArgs,
@@ -15,6 +16,7 @@ pub(crate) use produce::{
 };
 pub(crate) use report::ReportArgs;
 
+mod erase;
 mod operate;
 mod produce;
 mod report;

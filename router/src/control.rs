@@ -83,7 +83,11 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         | Act::ReplayStart { .. }
         | Act::ReplayCancel { .. }
         | Act::ReplayEnd { .. }
-        | Act::RecordBreak { .. } => {}
+        | Act::RecordBreak { .. }
+        | Act::KeyRotate {}
+        | Act::Erase { .. }
+        | Act::EraseMessages { .. }
+        | Act::EraseEnd { .. } => {}
     }
     Ok(Then::Done)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
-use crate::ids::Position;
+use crate::ids::{Name, Position};
 use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
@@ -92,6 +92,49 @@ pub enum Act {
         /// The checkpoint that signed them.
         note: String,
     },
+    /// Topic `record`: the record's keys are to be sealed under another master key.
+    KeyRotate {},
+    /// Topic `erase`: a data subject's keys are to be destroyed, and its messages deleted.
+    Erase {
+        /// Whose data subject.
+        tenant: Name,
+        /// What the record calls it, 1 to 16 names of 32 hexadecimal digits. Never its id: that would outlive it here.
+        subjects: Vec<String>,
+    },
+    /// Topic `erase`: messages of a data subject that are about to be deleted in a stream; said by the recorder.
+    EraseMessages {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+        /// The stream.
+        stream: String,
+        /// First and last sequences.
+        ranges: Vec<(u64, u64)>,
+    },
+    /// Topic `erase`: an erasure ended; said by the recorder.
+    EraseEnd {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+        /// What the record called the data subject.
+        subjects: Vec<String>,
+        /// Records that cannot be read any more.
+        records: u64,
+        /// Messages that were deleted.
+        messages: u64,
+        /// What came of it.
+        outcome: EraseOutcome,
+    },
+}
+
+/// What came of an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EraseOutcome {
+    /// Nothing that was sealed for the data subject can be read any more.
+    Erased,
+    /// The record held nothing under such a name.
+    NothingHeld,
+    /// The act was malformed; nothing was done.
+    Refused,
 }
 
 impl Act {
@@ -104,7 +147,8 @@ impl Act {
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",
-            Self::RecordBreak { .. } => "record",
+            Self::RecordBreak { .. } | Self::KeyRotate {} => "record",
+            Self::Erase { .. } | Self::EraseMessages { .. } | Self::EraseEnd { .. } => "erase",
         }
     }
 }

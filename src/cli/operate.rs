@@ -273,6 +273,31 @@ pub(crate) enum AuditCommand {
     Rejudge(RejudgeArgs),
     /// One month of a tenant as a page for people, or as JSON: what ran where, what left, who decided, what went wrong.
     Report(super::ReportArgs),
+    /// Show what is held of a data subject: tasks, where their content was, what of it can be read.
+    ///
+    /// Reads the record's file with its master key.
+    #[command(after_help = "Examples:
+  tidegate audit access --subject customer-4711 --tenant acme
+  tidegate audit access --subject customer-4711 --tenant acme --open answer        a file a record
+  tidegate audit access --subject customer-4711 --tenant acme --open --json")]
+    Access(super::AccessArgs),
+    /// Erase a data subject: its keys are destroyed, and the streams' copies of its messages deleted. It cannot be undone.
+    ///
+    /// What was sealed for several data subjects is lost with any one of them. All proofs stay. While a task of it has not
+    /// ended, nothing is erased. Backups, providers and other systems are not reached.
+    #[command(after_help = "Examples:
+  tidegate audit erase --subject customer-4711 --tenant acme --plan
+  tidegate audit erase --subject customer-4711 --tenant acme --reason 'asked for, ticket 12'
+  tidegate audit erase --subject task:019a… --tenant acme --reason 'a task that named nobody'")]
+    Erase(super::EraseArgs),
+    /// Go over to another master key: the recorder seals all keys anew, and the old one opens nothing any more.
+    ///
+    /// What things are called in the record stays, so queries go on. Where the key is a systemd credential, give the new one as
+    /// `master.key.next` and start the recorder again, then give it as `master.key`.
+    #[command(after_help = "Examples:
+  tidegate audit rotate-key --reason 'yearly'                                    to a new key
+  (umask 077; openssl rand -hex 32 > new.key); tidegate audit rotate-key --new-key new.key --reason 'yearly'")]
+    RotateKey(super::RotateArgs),
 }
 
 /// What to verify, and against what.

@@ -17,10 +17,13 @@ use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
 mod accept;
+mod access;
+mod erase;
 pub(super) mod filter;
 mod prove;
 mod rejudge;
 mod report;
+mod rotate;
 pub(super) mod timeline;
 mod trust;
 mod verify;
@@ -39,6 +42,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
         AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
+        AuditCommand::Access(asked) => return access::run(global, &args, asked.clone()).await,
+        AuditCommand::Erase(asked) => return erase::run(global, asked.clone()).await,
+        AuditCommand::RotateKey(asked) => return rotate::run(global, asked.clone()).await,
         _ => {}
     }
     if let AuditCommand::Rejudge(asked) = &args.command {
@@ -64,6 +70,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         | AuditCommand::Export { .. }
         | AuditCommand::AcceptBreak { .. }
         | AuditCommand::Rejudge(_)
+        | AuditCommand::Access(_)
+        | AuditCommand::Erase(_)
+        | AuditCommand::RotateKey(_)
         | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -74,11 +83,12 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
     loop {
         let filter = Filter { after: before(next)?, limit: Some(LOOK_MAX), ..Filter::default() };
         let found = record.page(filter).await?.records;
-        for record in &found {
+        let erased = record.erased(&found).await?;
+        for (record, erased) in found.iter().zip(erased) {
             if once && record.leaf.index >= end {
                 return Ok(ExitCode::SUCCESS);
             }
-            show(global, record);
+            show(global, record, erased);
             next = record.leaf.index + 1;
         }
         if found.is_empty() {
@@ -96,9 +106,10 @@ fn before(index: u64) -> Result<Option<Cursor>> {
     Ok(cursor.transpose()?)
 }
 
-/// One record: for programs the leaf exactly as it is stored.
-fn show(global: &Global, record: &tidegate_audit::Record) {
-    output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) });
+/// One record: for programs the leaf exactly as it is stored, for people also whether its message was erased.
+fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<u64>) {
+    let erased = erased.map(|event| format!(" [erased by EVENTS:{event}]")).unwrap_or_default();
+    output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) + &erased });
 }
 
 /// Records of a filter as they are found, up to the limit. One that no index serves looks at every record: it says how far it
@@ -114,7 +125,9 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
         if global.json {
             lines.extend(page.records.into_iter().map(|record| record.line));
         } else {
-            bar.suspend(|| page.records.iter().for_each(|record| show(global, record)));
+            let erased = record.erased(&page.records).await?;
+            let shown = page.records.iter().zip(erased);
+            bar.suspend(|| shown.for_each(|(record, erased)| show(global, record, erased)));
         }
         let Some(next) = page.next.filter(|_| found < limit) else { break page.next };
         if bar.length() == Some(0) {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::entry::GapReason;
-use crate::leaf::{Detail, Leaf, RecordKind};
+use crate::leaf::{ActWord, Detail, Leaf, RecordKind};
 
 /// Gaps of a stream that are listed; more are counted.
 const GAPS_MAX: usize = 1_000;
+/// Under this name the recorder acts.
+const RECORDER: &str = "recorder";
 
 /// What a record holds of one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +25,10 @@ pub struct Account {
     pub missing: u64,
     /// The gaps, at most 1,000.
     pub gaps: Vec<NamedGap>,
+    /// Messages that are recorded, and were deleted in the stream since: their data subject was erased.
+    pub erased: u64,
+    /// The records that say so, at most 1,000.
+    pub erasures: Vec<NamedErasure>,
     /// Sequences at which the account breaks: neither recorded nor in a gap, or twice.
     pub breaks: Vec<u64>,
 }
@@ -40,6 +46,19 @@ pub struct NamedGap {
     pub record: u64,
 }
 
+/// Recorded messages that a stream holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NamedErasure {
+    /// The first of them.
+    pub from: u64,
+    /// How many.
+    pub messages: u64,
+    /// Index of the record that says so.
+    pub record: u64,
+    /// Sequence in EVENTS of the act behind it.
+    pub event: u64,
+}
+
 /// Accounts that are being made, one a stream.
 #[derive(Debug, Default)]
 pub struct Accounts(BTreeMap<String, Account>);
@@ -53,6 +72,7 @@ impl NamedGap {
         match self.reason {
             GapReason::Trimmed => "trimmed before the record saw them",
             GapReason::Deleted => "deleted in the stream before they were recorded",
+            GapReason::Erased => "erased with their data subject, by an act on record",
             GapReason::Unexplained => "lost: the broker no longer has them and does not say why",
         }
     }
@@ -67,6 +87,7 @@ impl Accounts {
         if !self.0.contains_key(stream) {
             self.0.insert(stream.to_owned(), Account::new(stream));
         }
+        self.erased(leaf);
         let Some(account) = self.0.get_mut(stream) else { return false };
         let first = leaf.source.sequence;
         let follows = first == account.last.saturating_add(1);
@@ -91,6 +112,31 @@ impl Accounts {
         follows
     }
 
+    /// Takes in what the recorder says that it deletes. After a crash it may say so twice.
+    fn erased(&mut self, leaf: &Leaf) {
+        let Some(Detail::Control { act: ActWord::EraseMessages, operator, letter, records, .. }) =
+            &leaf.detail
+        else {
+            return;
+        };
+        let (Some(first), Some(messages), Some(act)) = (letter, records, &leaf.cause) else { return };
+        let Some(account) = self.0.get_mut(&first.stream) else { return };
+        let named = NamedErasure {
+            from: first.sequence,
+            messages: *messages,
+            record: leaf.index,
+            event: act.sequence,
+        };
+        let said = |known: &NamedErasure| (known.from, known.event) == (named.from, named.event);
+        if operator.as_str() != RECORDER || account.erasures.iter().any(said) {
+            return;
+        }
+        account.erased = account.erased.saturating_add(named.messages);
+        if account.erasures.len() < GAPS_MAX {
+            account.erasures.push(named);
+        }
+    }
+
     /// Whether a sequence of a stream is accounted for.
     #[must_use]
     pub fn holds(&self, stream: &str, sequence: u64) -> bool {
@@ -106,8 +152,9 @@ impl Accounts {
 
 impl Account {
     fn new(stream: &str) -> Self {
-        let (gaps, breaks) = (Vec::new(), Vec::new());
-        Self { stream: stream.to_owned(), last: 0, messages: 0, missing: 0, gaps, breaks }
+        let (gaps, erasures, breaks) = (Vec::new(), Vec::new(), Vec::new());
+        let stream = stream.to_owned();
+        Self { stream, last: 0, messages: 0, missing: 0, gaps, erased: 0, erasures, breaks }
     }
 
     /// Whether every sequence up to the last one is recorded or in a gap.

@@ -27,7 +27,9 @@ pub enum OpenError {
     )]
     NeedsRepair,
     /// The master key is another one.
-    #[error("the master key is not this record's; name the key file it was made with")]
+    #[error(
+        "the master key is not this record's, or not any more: name the key file that it was made with, or last went over to"
+    )]
     WrongKey,
     /// The master key could not be had.
     #[error(transparent)]
@@ -143,6 +145,9 @@ pub enum ReadError {
     /// Names cannot be looked up without the master key.
     #[error("a workflow is looked up by a keyed digest; name the master key file")]
     KeyNeeded,
+    /// The record went over to another master key since it was opened.
+    #[error("the record has another master key by now; open it again with that one")]
+    KeyChanged,
     /// A cursor that no page gave.
     #[error("`after` must be the `next` of an earlier page")]
     BadCursor,

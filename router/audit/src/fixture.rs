@@ -153,3 +153,19 @@ pub(crate) fn road(tasks: u64) -> Vec<Item> {
     };
     items((1..=tasks).flat_map(three))
 }
+
+/// Task number `n` of these data subjects.
+pub(crate) fn task_of(n: u64, sequence: u64, subjects: &[&str]) -> Entry {
+    let mut task = task(n, sequence);
+    let mut body: serde_json::Value = serde_json::from_slice(&task.payload).unwrap();
+    body["data_subjects"] = json!(subjects);
+    task.payload = body.to_string().into();
+    task
+}
+
+/// An operator's act that erases what leaves call so.
+pub(crate) fn erase(sequence: u64, references: &[String]) -> Entry {
+    let act = json!({ "act": "erase", "tenant": "acme", "subjects": references });
+    let payload = json!({ "schema_version": 1, "act": act, "reason": "asked to" });
+    entry("EVENTS", sequence, "control.erase.olga".to_owned(), Vec::new(), payload.to_string())
+}

@@ -16,6 +16,7 @@ pub mod bundle;
 pub mod complete;
 pub mod export;
 
+pub mod erase;
 pub mod plain;
 pub mod plan;
 pub mod replay;
@@ -38,6 +39,7 @@ mod table;
 pub use body::Body;
 pub use checkpoint::{Checkpoint, NoteError, PublicKey, Signer};
 pub use entry::{Entry, Gap, GapReason, Item};
+pub use erase::{DataSubject, Erasure, ErasureState};
 pub use error::{AppendError, ExportError, OpenError, ProveError, ReadError};
 pub use keys::{KeyError, MasterKey};
 pub use leaf::{Flag, Leaf, RecordKind};

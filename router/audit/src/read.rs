@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::Position;
 
 use crate::body::{self, Body};
+use crate::erase;
 use crate::error::{Failure, OpenError, ReadError};
 use crate::keys::MasterKey;
 use crate::keys::file::KeyFile;
@@ -65,7 +66,12 @@ pub enum Opened {
     Nothing,
     /// It stays sealed: no master key was given.
     Sealed,
-    /// Its key was destroyed, or its bytes are not those that were sealed.
+    /// Its key was destroyed, by an act that is on record.
+    Erased {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+    },
+    /// Its key is gone or damaged and no act says why, or its bytes are not those that were sealed.
     Lost,
 }
 
@@ -111,14 +117,29 @@ impl Reader {
         Self { source: Source::Shared(Arc::new(db)), dir: dir.to_owned(), master }.checked()
     }
 
-    /// The reader, where the tables have a form that it knows.
-    fn checked(self) -> Result<Self, OpenError> {
+    /// The reader, where the tables have a form that it knows, and the key is the record's.
+    fn checked(mut self) -> Result<Self, OpenError> {
         let form = self.form().map_err(|Failure(error)| OpenError::from_redb(error, &self.dir))?;
-        if form == table::FORM {
-            Ok(self)
-        } else {
-            Err(OpenError::Version { found: form, known: table::FORM })
+        if form != table::FORM {
+            return Err(OpenError::Version { found: form, known: table::FORM });
         }
+        self.master = self.master.take().map(|master| self.fitting(master)).transpose()?;
+        Ok(self)
+    }
+
+    /// The master key, with the record's own key of references.
+    fn fitting(&self, master: MasterKey) -> Result<MasterKey, OpenError> {
+        let broken = |Failure(error)| OpenError::from_redb(error, &self.dir);
+        let txn = self.begin().map_err(broken)?;
+        let rows = txn.open_table(table::META).map_err(|error| broken(error.into()))?;
+        let rows = rows.get(table::META_KEY_ROWS).map_err(|error| broken(error.into()))?;
+        if rows.is_none_or(|rows| rows.value() == 0) {
+            return Ok(master);
+        }
+        let path = store::key_file(&self.dir);
+        let file = KeyFile::read_only(&path, master.wrapping(), 0)
+            .map_err(|source| OpenError::KeyFile { path, source })?;
+        store::ring::fitting(&txn, &file, &master).map_err(broken)?.ok_or(OpenError::WrongKey)
     }
 
     pub(crate) fn shared(db: Arc<Database>, dir: &Path, master: MasterKey) -> Self {
@@ -128,6 +149,14 @@ impl Reader {
     fn form(&self) -> Result<u64, Failure> {
         let meta = self.begin()?.open_table(table::META)?;
         Ok(meta.get(table::META_FORM)?.map_or(0, |form| form.value()))
+    }
+
+    pub(crate) fn master(&self) -> Option<&MasterKey> {
+        self.master.as_ref()
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) fn begin(&self) -> Result<ReadTransaction, Failure> {
@@ -206,7 +235,9 @@ impl Reader {
     /// As [`Self::get`].
     pub fn body(&self, record: &Record) -> Result<Opened, ReadError> {
         let Some(commitment) = record.leaf.body else { return Ok(Opened::Nothing) };
-        let Some(master) = &self.master else { return Ok(Opened::Sealed) };
+        let Some(master) = &self.master else {
+            return Ok(self.erased_by(record)?.map_or(Opened::Sealed, |event| Opened::Erased { event }));
+        };
         let txn = self.begin()?;
         let bodies = txn.open_table(table::BODY).map_err(Failure::from)?;
         let Some(sealed) = bodies.get(record.leaf.index).map_err(Failure::from)? else {
@@ -223,7 +254,13 @@ impl Reader {
         for row in &wrapped.rows {
             match file.key(*row).map_err(broken)? {
                 Ok(key) => subjects.push(key),
-                Err(_) => return Ok(Opened::Lost),
+                Err(_) => {
+                    let erased = erase::act_on(&txn, *row, &record.leaf)?;
+                    if erased.is_none() && store::ring::fitting(&txn, &file, master)?.is_none() {
+                        return Err(ReadError::KeyChanged);
+                    }
+                    return Ok(erased.map_or(Opened::Lost, |event| Opened::Erased { event }));
+                }
             }
         }
         let source = &record.leaf.source;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, ConcurrencyMode, Database, ReadableTable as _, WriteTransaction};
+use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 
 use crate::checkpoint::Signer;
 use crate::checkpoint::sink::Sink;
@@ -19,10 +19,11 @@ use crate::table;
 use ring::Ring;
 
 pub(crate) mod append;
+mod erase;
 mod guard;
 mod heads;
 mod prepare;
-mod ring;
+pub(crate) mod ring;
 pub(crate) mod rows;
 mod sign;
 #[cfg(test)]
@@ -183,7 +184,7 @@ impl Store {
         // Before the key file is touched: an emptied record must not begin a new one in its place.
         let (tree, state) = guard::check(&db, dir, &keys.signer, options, heads.records)?;
         let ring = open_ring(&db, dir, &keys.master, &mut entropy)?;
-        let Keys { master, signer } = keys;
+        let (master, signer) = (ring.master().clone(), keys.signer);
         let guard::Signed { sink, epoch, signed } = state;
         let dir = dir.to_owned();
         Ok(Self { db: Arc::new(db), dir, master, ring, entropy, heads, tree, signer, sink, epoch, signed })
@@ -245,7 +246,7 @@ impl Store {
     }
 }
 
-/// Opens the key file, or begins one for a new record.
+/// Opens the key file, or begins one for a new record. What was erased is destroyed, whatever a crash left of it.
 fn open_ring(
     db: &Database,
     dir: &Path,
@@ -257,15 +258,21 @@ fn open_ring(
     let key_file = |source| OpenError::KeyFile { path: path.clone(), source };
     let rows = heads::key_rows(db).map_err(broken)?;
     let file = KeyFile::open(&path, master.wrapping(), rows).map_err(key_file)?;
-    let mut ring = Ring::new(master.clone(), file);
     if rows == 0 {
+        let mut ring = Ring::new(master.clone(), file);
         let txn = write(db).map_err(broken)?;
         ring.begin(&txn, entropy).map_err(broken)?;
         ring.sync().map_err(key_file)?;
         txn.commit().map_err(|error| broken(error.into()))?;
         ring.committed();
-    } else if !ring.fits().map_err(key_file)? {
-        return Err(OpenError::WrongKey);
+        return Ok(ring);
+    }
+    let txn = db.begin_read().map_err(|error| broken(error.into()))?;
+    let master = ring::fitting(&txn, &file, master).map_err(broken)?.ok_or(OpenError::WrongKey)?;
+    let mut ring = Ring::new(master, file);
+    let left = ring.standing(&erase::destroyed(&txn).map_err(broken)?).map_err(key_file)?;
+    if !left.is_empty() {
+        ring.destroy(&left).map_err(key_file)?;
     }
     Ok(ring)
 }

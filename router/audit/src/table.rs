@@ -45,6 +45,10 @@ pub(crate) const TREE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const CHECKPOINTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("checkpoints");
 /// Epoch that began with a break → what was signed before and is no longer held: the note.
 pub(crate) const BREAKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("breaks");
+/// Row of the key file → sequence in EVENTS of the act by which it was destroyed. Made with the first one.
+pub(crate) const ERASED: TableDefinition<'_, u64, u64> = TableDefinition::new("erased");
+/// Sequence in EVENTS of an act that erases → how far that is, as JSON. Made with the first one.
+pub(crate) const ERASURES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("erasures");
 /// Counters by name.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -56,6 +60,8 @@ pub(crate) const META_FORM: &str = "form";
 pub(crate) const META_RECORDS: &str = "records";
 /// Rows of the key file.
 pub(crate) const META_KEY_ROWS: &str = "key_rows";
+/// Row of the key file that holds the key of references.
+pub(crate) const META_REFERENCES: &str = "references_row";
 /// Keys there are.
 pub(crate) const META_KEYS: &str = "keys";
 /// Tasks accepted.

@@ -1,8 +1,9 @@
-//! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries and
-//! replays; and recorded decisions judged again.
+//! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries,
+//! replays and erasures; and recorded decisions judged again.
 //!
 //! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
 
+pub mod erase;
 pub mod rejudge;
 pub mod replay;
 pub mod review;
@@ -13,6 +14,7 @@ mod config;
 mod deadline;
 mod error;
 mod feed;
+pub mod rotate;
 mod run;
 mod sequencer;
 mod shared;

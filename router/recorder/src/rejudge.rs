@@ -55,8 +55,10 @@ pub struct Rejudged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unjudged {
-    /// The message, or its task's, was erased.
+    /// The message, or its task's, was erased by an act on record.
     Erased,
+    /// The message, or its task's, cannot be opened, and no act says why.
+    Lost,
     /// No master key was given.
     Sealed,
     /// The task's message, or the verdict that edited it, is not in the record.
@@ -247,7 +249,8 @@ fn open(opened: Opened) -> Result<Box<tidegate_audit::Body>, Unjudged> {
     match opened {
         Opened::Body(body) => Ok(body),
         Opened::Sealed => Err(Unjudged::Sealed),
-        Opened::Lost => Err(Unjudged::Erased),
+        Opened::Erased { .. } => Err(Unjudged::Erased),
+        Opened::Lost => Err(Unjudged::Lost),
         Opened::Nothing => Err(Unjudged::TaskUnknown),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Replay, Signer, Store};
+use tidegate_audit::{AppendError, Item, OpenError, Options, Replay, Signer, Store};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
 use tokio::sync::{mpsc, oneshot};
@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::config::RecorderConfig;
 use crate::error::RecorderError;
+use crate::rotate;
 use crate::shared::Shared;
 
 /// The part of the process's health that says whether the record can be written.
@@ -23,11 +24,15 @@ pub(crate) enum Work {
     Record(Vec<Item>),
     /// Sign what is recorded.
     Sign,
-    /// Keep where a replay stands; answered when that is durable.
-    Keep(Box<Replay>, oneshot::Sender<Result<(), String>>),
+    /// Change what the record holds beside the log; answered when that is durable.
+    Change(Box<Change>, oneshot::Sender<Result<(), String>>),
 }
 
-/// Keeps where replays stand. It does not hold the writer: what is asked after its end is an error.
+/// A change of what the record holds beside the log.
+type Change = dyn FnOnce(&mut Store) -> Result<(), AppendError> + Send;
+
+/// Has the writer keep where replays and erasures stand, and destroy keys. It does not hold the writer: what is asked after its
+/// end is an error.
 #[derive(Clone)]
 pub(crate) struct Keeper(mpsc::WeakSender<Work>);
 
@@ -55,7 +60,7 @@ pub(crate) struct Writer {
 /// Opens the record, waiting while another recorder holds it.
 struct Opener {
     config: RecorderConfig,
-    keys: Keys,
+    signer: Signer,
     shared: Shared,
     health: Health,
 }
@@ -73,11 +78,9 @@ impl Writer {
         shared: &Shared,
         health: &Health,
     ) -> Result<Self, RecorderError> {
-        let keys = Keys {
-            master: MasterKey::load(&config.master_key_file)?,
-            signer: Signer::load(&config.checkpoint_key_file, &config.origin)?,
-        };
-        let opener = Opener { config: config.clone(), keys, shared: shared.clone(), health: health.clone() };
+        let signer = Signer::load(&config.checkpoint_key_file, &config.origin)?;
+        let opener =
+            Opener { config: config.clone(), signer, shared: shared.clone(), health: health.clone() };
         let (work, mut from) = mpsc::channel(1);
         let (told, done) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
@@ -125,10 +128,19 @@ impl Writer {
 impl Keeper {
     /// Keeps where a replay stands; durable when it returns. Else why not.
     pub(crate) async fn keep(&self, replay: &Replay) -> Result<(), String> {
+        let replay = replay.clone();
+        self.change(move |store| store.keep(&replay)).await
+    }
+
+    /// Changes what stands beside the log; durable when it returns. Else why not.
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Store) -> Result<(), AppendError> + Send + 'static,
+    ) -> Result<(), String> {
         let ended = || "the record is closed".to_owned();
         let (told, kept) = oneshot::channel();
         let work = self.0.upgrade().ok_or_else(ended)?;
-        work.send(Work::Keep(Box::new(replay.clone()), told)).await.map_err(|_| ended())?;
+        work.send(Work::Change(Box::new(change), told)).await.map_err(|_| ended())?;
         drop(work);
         kept.await.map_err(|_| ended())?
     }
@@ -152,7 +164,7 @@ impl Opener {
             cache_bytes: self.config.cache_bytes,
             checkpoint_file: self.config.checkpoint_file.clone(),
         };
-        match Store::open(&self.config.directory, self.keys.clone(), &options) {
+        match rotate::open(&self.config, &self.signer, &options) {
             Ok(store) => {
                 info!(records = store.records(), "The record is open.");
                 let recorded = store.streams().map(|(name, next)| (name.to_owned(), next.saturating_sub(1)));
@@ -181,9 +193,9 @@ impl Opener {
                     Done::Recorded(lasts(&batch))
                 }
                 Work::Sign => Done::Signed(self.sign(&mut store)),
-                Work::Keep(replay, kept) => {
+                Work::Change(change, kept) => {
                     // Whoever asked may have gone.
-                    let _ = kept.send(self.keep(&mut store, &replay));
+                    let _ = kept.send(self.change(&mut store, change));
                     continue;
                 }
             };
@@ -193,14 +205,14 @@ impl Opener {
         }
     }
 
-    /// Keeps where a replay stands. On failure the record is opened anew before the next work.
-    fn keep(&self, store: &mut Option<Store>, replay: &Replay) -> Result<(), String> {
+    /// Changes what stands beside the log. On failure the record is opened anew before the next work.
+    fn change(&self, store: &mut Option<Store>, change: Box<Change>) -> Result<(), String> {
         let open = match store.take() {
             Some(open) => Ok(open),
             None => self.open(),
         };
         let mut open = open.map_err(|error| error.to_string())?;
-        match open.keep(replay) {
+        match change(&mut open) {
             Ok(()) => {
                 *store = Some(open);
                 Ok(())

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tidegate_audit::complete::Account;
+use tidegate_audit::complete::{Account, NamedErasure};
 use tidegate_audit::export::Form;
 use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
@@ -139,15 +139,23 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
 /// What is held of each stream, and its gaps by name.
 pub(super) fn accounted(accounts: &[Account]) {
     let row = |account: &Account| {
-        let Account { stream, last, messages, missing, .. } = account;
-        vec![stream.clone(), format!("1 to {last}"), messages.to_string(), missing.to_string()]
+        let Account { stream, last, messages, missing, erased, .. } = account;
+        let counts = [messages, missing, erased].map(ToString::to_string);
+        [vec![stream.clone(), format!("1 to {last}")], counts.to_vec()].concat()
     };
     let rows: Vec<_> = accounts.iter().map(row).collect();
-    output::table(&["stream", "sequences", "messages", "in gaps"], &rows);
+    output::table(&["stream", "sequences", "messages", "in gaps", "erased since"], &rows);
     for account in accounts {
         for gap in &account.gaps {
             let (stream, why) = (&account.stream, gap.words());
             output::line(format!("  {stream} {} to {}: {why} (record {})", gap.from, gap.to, gap.record));
+        }
+        for erasure in &account.erasures {
+            let (stream, NamedErasure { from, messages, record, event }) = (&account.stream, erasure);
+            output::line(format!(
+                "  {stream} from {from} on, {messages} messages: deleted since, erased with their data subject by EVENTS:{event} \
+                 (record {record})"
+            ));
         }
         for at in &account.breaks {
             output::line(format!(

@@ -100,6 +100,9 @@ async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Re
                 times.get(&cause.to_string()).map(|then| format!(", {} ms later", millis(*then, leaf.time)));
             output::line(format!("{:24}because of {cause}{}", "", after.unwrap_or_default()));
         }
+        if let Opened::Erased { event } = record.body(found).await? {
+            output::line(format!("{:24}its content was erased by EVENTS:{event}", ""));
+        }
         if let Some(decision) = decision(record, found).await? {
             for line in explain::text(&decision, bundles.get(decision.bundle).await).lines() {
                 output::line(format!("{:24}{line}", ""));

@@ -81,12 +81,13 @@ fn detail(detail: &Detail) -> String {
         Detail::Dead { role, message, delivered } => {
             format!("{message} given up by {role} after {delivered} deliveries")
         }
-        Detail::Control { operator, act, lane, tenant, target, letter, .. } => {
+        Detail::Control { operator, act, lane, tenant, target, letter, records, .. } => {
             let mut text = format!("{} by {operator}", word(act));
             text.extend(lane.map(|lane| format!(", {lane} lane")));
             text.extend(target.as_ref().map(|target| format!(", {target}")));
             text.extend(tenant.as_ref().map(|tenant| format!(", tenant {tenant}")));
             text.extend(letter.as_ref().map(|letter| format!(", {letter}")));
+            text.extend(records.map(|records| format!(", {records} records")));
             text
         }
         Detail::Gap { to, reason } => format!("until {to}: {}", word(reason)),

@@ -15,7 +15,7 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
     let cell = Cell::open(&global.cell)?;
     let config = RecorderConfig {
         directory: cell.record(),
-        master_key_file: cell.key("master.key"),
+        master_key_file: cell.master_key(),
         checkpoint_key_file: cell.key(CHECKPOINT_KEY),
         checkpoint_file: Some(cell.checkpoints()),
         origin: cell.origin(),

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::word::{WORDS_MAX, word};
 use super::{Effect, Projection};
+use crate::erase::{SUBJECTS_MAX, is_reference};
 use crate::leaf::{ActWord, DecisionLeaf, Detail, PhaseWord, StepWord, VerdictWord};
 
 #[derive(Deserialize)]
@@ -133,6 +134,14 @@ struct ActHead {
     records: Option<u64>,
     #[serde(default)]
     published: Option<u64>,
+    #[serde(default)]
+    tenant: Option<Name>,
+    #[serde(default)]
+    subjects: Vec<String>,
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    ranges: Vec<(u64, u64)>,
 }
 
 impl Projection {
@@ -269,15 +278,19 @@ impl Projection {
     pub(super) fn control(&mut self, operator: Name, payload: &[u8]) {
         let Some(ControlHead { act }) = self.read::<ControlHead>(payload) else { return };
         let switch = act.switch.unwrap_or_default();
+        let first = act.ranges.first().and_then(|(first, _)| format!("{}:{first}", act.stream?).parse().ok());
+        let deleted = |(from, to): &(u64, u64)| to.saturating_sub(*from).saturating_add(1);
+        let deleted = first.is_some().then(|| act.ranges.iter().map(deleted).fold(0, u64::saturating_add));
         self.detail = Some(Detail::Control {
             operator,
             act: act.act,
             hash: act.hash.or(act.plan),
-            letter: act.letter,
+            letter: act.letter.or(first),
             lane: switch.lane,
-            tenant: switch.tenant,
+            tenant: switch.tenant.or(act.tenant),
             target: switch.target,
-            records: act.records.or(act.published),
+            subjects: act.subjects.into_iter().filter(|name| is_reference(name)).take(SUBJECTS_MAX).collect(),
+            records: act.records.or(act.published).or(deleted),
         });
     }
 

@@ -139,8 +139,10 @@ impl Batch<'_, '_> {
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) {
-        // That a message was deleted does not say by whom; only what was trimmed before the record began is explained.
-        let flags = if gap.reason == GapReason::Trimmed { Vec::new() } else { vec![Flag::Unexplained] };
+        // That a message was deleted does not say by whom; explained is what was trimmed before the record began, and what an
+        // act on record erased.
+        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Erased);
+        let flags = if explained { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
         let leaf = Leaf {

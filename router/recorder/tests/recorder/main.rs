@@ -3,6 +3,7 @@
 
 mod cell;
 mod checkpoints;
+mod erase;
 mod gaps;
 mod replay;
 mod road;
