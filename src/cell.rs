@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
-use tidegate_audit::{KeyError, Keys, MasterKey, Signer};
+use tidegate_audit::{KeyError, Keys, MasterKey, Retention, Signer};
 use tidegate_bus::{Bus, BusConfig, ConnectError, Identity};
 use tidegate_schemas::header::REPLY;
 use tidegate_schemas::ids::Name;
@@ -27,6 +28,8 @@ pub(crate) const DEFAULT_DIR: &str = ".cell";
 const REFUSED_TRIES: u32 = 4;
 const REFUSED_AGAIN: Duration = Duration::from_millis(250);
 
+/// The key over all keys of bodies.
+pub(crate) const MASTER_KEY: &str = "master.key";
 /// The key that signs the record's checkpoints, and its public half.
 pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
 pub(crate) const CHECKPOINT_PUBLIC: &str = "checkpoint.pub";
@@ -52,6 +55,9 @@ pub(crate) struct CellConfig {
     /// Streams.
     #[serde(default)]
     pub(crate) streams: StreamsSection,
+    /// The record.
+    #[serde(default)]
+    pub(crate) record: RecordSection,
     /// Local worker.
     #[serde(default)]
     pub(crate) local: LocalSection,
@@ -72,6 +78,39 @@ pub(crate) struct StreamsSection {
 impl Default for StreamsSection {
     fn default() -> Self {
         Self { bytes_max: 8 << 30 }
+    }
+}
+
+/// `[record]`: how long what is recorded is kept, and in files of what size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RecordSection {
+    /// How long bodies are kept, days.
+    pub(crate) body_retention_days: u32,
+    /// How long records are kept, days; their hashes stay for ever. Never shorter than bodies.
+    pub(crate) record_retention_days: u32,
+    /// Bytes in the live file from which the oldest records move into a segment.
+    pub(crate) segment_bytes: u64,
+    /// Age of the oldest record in the live file from which it moves into a segment, hours.
+    pub(crate) segment_age_hours: u32,
+}
+
+impl Default for RecordSection {
+    fn default() -> Self {
+        Self {
+            body_retention_days: 30,
+            record_retention_days: 396,
+            segment_bytes: 256 << 20,
+            segment_age_hours: 24,
+        }
+    }
+}
+
+impl RecordSection {
+    /// The same, as the record takes it.
+    pub(crate) fn retention(&self) -> Retention {
+        let days = |days: u32| SignedDuration::from_hours(24 * i64::from(days));
+        Retention { bodies: days(self.body_retention_days), records: days(self.record_retention_days) }
     }
 }
 
@@ -180,7 +219,7 @@ impl Cell {
     /// What the record is written with.
     pub(crate) fn record_keys(&self) -> Result<Keys, KeyError> {
         Ok(Keys {
-            master: MasterKey::load(&self.key("master.key"))?,
+            master: MasterKey::load(&self.master_key())?,
             signer: Signer::load(&self.key(CHECKPOINT_KEY), &self.origin())?,
         })
     }
@@ -188,6 +227,11 @@ impl Cell {
     /// A key file.
     pub(crate) fn key(&self, name: &str) -> PathBuf {
         self.dir.join("keys").join(name)
+    }
+
+    /// File of the record's master key: systemd's credential, else in the cell's directory.
+    pub(crate) fn master_key(&self) -> PathBuf {
+        credential(MASTER_KEY).unwrap_or_else(|| self.key(MASTER_KEY))
     }
 
     /// A role's log file.
@@ -256,6 +300,12 @@ impl Cell {
             .context("this cell is not running: start it with `tidegate dev`")?;
         serde_json::from_str(&text).context("reading run.json")
     }
+}
+
+/// A credential that systemd gave to this process.
+fn credential(name: &str) -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
+    path.is_file().then_some(path)
 }
 
 /// An identity in words.

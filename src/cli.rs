@@ -4,20 +4,24 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use operate::{
-    AuditArgs, AuditCommand, DeadCommand, ExportForm, FilterArgs, LaneCommand, LaneWhat, ModelCommand,
-    PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs, ServeArgs,
-    VerdictArgs, VerifyArgs,
+    AuditArgs, AuditCommand, DeadCommand, ExportArgs, ExportForm, FilterArgs, LaneCommand, LaneWhat,
+    ModelCommand, PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs,
+    ServeArgs, VerdictArgs, VerifyArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, Stakes, SubmitArgs, TaskCommand, TenantCommand,
     ToolCommand, Who,
 };
 pub(crate) use report::ReportArgs;
+pub(crate) use retain::{HoldAddArgs, HoldCommand};
 
+mod erase;
 mod operate;
 mod produce;
 mod report;
+mod retain;
 
 /// A policy-governed event router for agent workloads.
 #[derive(Debug, Parser)]
@@ -74,7 +78,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  tidegate recorder --ops 127.0.0.1:9104")]
     Recorder(RoleArgs),
     /// Submit a task and wait for its result.
-    Submit(SubmitArgs),
+    Submit(Box<SubmitArgs>),
     /// Look at a task, or withdraw it.
     #[command(subcommand, after_help = "Example:\n  tidegate task get 0193a1c0-0000-7000-8000-000000000000")]
     Task(TaskCommand),
@@ -126,7 +130,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  tidegate audit tail\n  tidegate audit query --state failed --json\n  tidegate audit verify"
     )]
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
     /// Publish records again.
     #[command(
         subcommand,

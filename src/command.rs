@@ -64,7 +64,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Cloud(args) => roles::cloud(&global, &args).await,
         Command::Recorder(args) => roles::recorder(&global, &args).await,
         Command::Demo(args) => demo::run(&global, &args).await,
-        Command::Submit(args) => submit::run(&global, args).await,
+        Command::Submit(args) => submit::run(&global, *args).await,
         Command::Task(command) => task::run(&global, command).await,
         Command::Results(args) => results::run(&global, &args).await,
         Command::Tenant(command) => directory::tenant(&global, command).await,
@@ -78,7 +78,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Model(ModelCommand::List) => model::list(&global),
         Command::Model(ModelCommand::Verify) => model::verify(&global),
         Command::Review(command) => review::run(&global, command).await,
-        Command::Audit(args) => audit::run(&global, args).await,
+        Command::Audit(args) => audit::run(&global, *args).await,
         Command::Replay(command) => replay::run(&global, command).await,
         Command::Doctor => doctor::run(&global).await,
         Command::Completions { shell } => {

@@ -43,7 +43,7 @@ pub(crate) enum Question {
 impl Question {
     pub(crate) const ALL: [Self; 3] = [Self::RouteLocal, Self::RouteCloud, Self::SkipReview];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::RouteLocal => "RouteLocal",
             Self::RouteCloud => "RouteCloud",
@@ -61,6 +61,18 @@ pub(crate) struct Answer {
     pub(crate) errored: bool,
     /// Ids of the policies that determined it, or that failed, sorted.
     pub(crate) policies: Vec<String>,
+}
+
+/// A question as Cedar takes it, and Cedar's own answer: not yet the judge's, which denies where a policy failed.
+pub(crate) struct Spoken {
+    pub(crate) principal: String,
+    pub(crate) action: String,
+    pub(crate) resource: String,
+    pub(crate) allowed: bool,
+    /// Ids of the policies that determined it, sorted.
+    pub(crate) reason: Vec<String>,
+    /// Policies that failed, count.
+    pub(crate) errors: usize,
 }
 
 /// What is answered about one task.
@@ -248,6 +260,30 @@ impl Engine {
         let target = self.places.get(place)?;
         let (action, _) = &self.actions[question as usize];
         Request::new(seat.uid.clone(), action.clone(), target.uid.clone(), context.clone(), None).ok()
+    }
+
+    /// One question and its answer, in Cedar's words.
+    pub(crate) fn spoken(
+        &self,
+        seat: &Seat,
+        question: Question,
+        place: usize,
+        context: &Context,
+    ) -> Option<Spoken> {
+        let target = self.places.get(place)?;
+        let (action, _) = &self.actions[question as usize];
+        let request = self.request(seat, question, place, context)?;
+        let response = self.authorizer.is_authorized(&request, seat.slice(question, place)?, &seat.entities);
+        let mut reason: Vec<String> = response.diagnostics().reason().map(ToString::to_string).collect();
+        reason.sort_unstable();
+        Some(Spoken {
+            principal: seat.uid.to_string(),
+            action: action.to_string(),
+            resource: target.uid.to_string(),
+            allowed: response.decision() == cedar_policy::Decision::Allow,
+            reason,
+            errors: response.diagnostics().errors().count(),
+        })
     }
 
     /// Whether the policies permit a request, and nothing of why.

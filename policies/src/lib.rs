@@ -6,6 +6,7 @@
 
 pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
+pub use cedar_tests::{CedarBundle, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
@@ -14,6 +15,7 @@ pub use taxonomy::{Taxonomy, scan::Findings};
 pub mod bare;
 pub mod bundle;
 pub mod cases;
+pub mod cedar_tests;
 pub mod check;
 pub mod destination;
 pub mod explain;

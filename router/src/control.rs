@@ -83,7 +83,15 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         | Act::ReplayStart { .. }
         | Act::ReplayCancel { .. }
         | Act::ReplayEnd { .. }
-        | Act::RecordBreak { .. } => {}
+        | Act::RecordBreak { .. }
+        | Act::HoldAdd { .. }
+        | Act::HoldRemove { .. }
+        | Act::PruneBodies { .. }
+        | Act::PruneRecords { .. }
+        | Act::KeyRotate {}
+        | Act::Erase { .. }
+        | Act::EraseMessages { .. }
+        | Act::EraseEnd { .. } => {}
     }
     Ok(Then::Done)
 }

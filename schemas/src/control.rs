@@ -1,12 +1,14 @@
 //! Operators' acts: `control.<topic>.<operator>`. The event is the record of the act; the router applies it.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
-use crate::ids::Position;
+use crate::ids::{Name, Position, TaskId};
 use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
@@ -92,6 +94,101 @@ pub enum Act {
         /// The checkpoint that signed them.
         note: String,
     },
+    /// Topic `record`: what this is about is neither pruned nor erased until the hold is removed or ends.
+    HoldAdd {
+        /// The hold's id.
+        hold: Uuid,
+        /// What it is about.
+        target: HoldTarget,
+        /// When it ends by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Topic `record`: a hold ends.
+    HoldRemove {
+        /// The hold's id.
+        hold: Uuid,
+    },
+    /// Topic `record`: bodies of records are past their retention and go; said by the recorder before it does it.
+    PruneBodies {
+        /// Index of the first record.
+        first: u64,
+        /// Records whose bodies go.
+        records: u64,
+    },
+    /// Topic `record`: records are past their retention and go, but for their hashes; said by the recorder before it does it.
+    PruneRecords {
+        /// Index of the first record.
+        first: u64,
+        /// Records that go.
+        records: u64,
+    },
+    /// Topic `record`: the record's keys are to be sealed under another master key.
+    KeyRotate {},
+    /// Topic `erase`: a data subject's keys are to be destroyed, and its messages deleted.
+    Erase {
+        /// Whose data subject.
+        tenant: Name,
+        /// What the record calls it, 1 to 16 names of 32 hexadecimal digits. Never its id: that would outlive it here.
+        subjects: Vec<String>,
+    },
+    /// Topic `erase`: messages of a data subject that are about to be deleted in a stream; said by the recorder.
+    EraseMessages {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+        /// The stream.
+        stream: String,
+        /// First and last sequences.
+        ranges: Vec<(u64, u64)>,
+    },
+    /// Topic `erase`: an erasure ended; said by the recorder.
+    EraseEnd {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+        /// What the record called the data subject.
+        subjects: Vec<String>,
+        /// Records that cannot be read any more.
+        records: u64,
+        /// Messages that were deleted.
+        messages: u64,
+        /// What came of it.
+        outcome: EraseOutcome,
+    },
+}
+
+/// What a hold is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "on")]
+pub enum HoldTarget {
+    /// All of a tenant.
+    Tenant {
+        /// The tenant.
+        tenant: Name,
+    },
+    /// One task, of whatever tenant.
+    Task {
+        /// The task.
+        task: TaskId,
+    },
+    /// What holds data of one person.
+    Subject {
+        /// The person's tenant.
+        tenant: Name,
+        /// Who, by a digest that the record's master key makes: 32 hexadecimal digits. The name itself stands nowhere.
+        reference: String,
+    },
+}
+
+/// What came of an erasure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EraseOutcome {
+    /// Nothing that was sealed for the data subject can be read any more.
+    Erased,
+    /// The record held nothing under such a name.
+    NothingHeld,
+    /// The act was malformed; nothing was done.
+    Refused,
 }
 
 impl Act {
@@ -104,7 +201,13 @@ impl Act {
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",
-            Self::RecordBreak { .. } => "record",
+            Self::RecordBreak { .. }
+            | Self::KeyRotate {}
+            | Self::HoldAdd { .. }
+            | Self::HoldRemove { .. }
+            | Self::PruneBodies { .. }
+            | Self::PruneRecords { .. } => "record",
+            Self::Erase { .. } | Self::EraseMessages { .. } | Self::EraseEnd { .. } => "erase",
         }
     }
 }

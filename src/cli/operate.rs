@@ -229,7 +229,8 @@ pub(crate) enum AuditCommand {
     /// Find records.
     #[command(after_help = "Examples:
   tidegate audit query --tenant acme --outcome cloud --from 2026-11-01T00:00:00Z
-  tidegate audit query --state failed --json")]
+  tidegate audit query --state failed --json
+  tidegate audit query --subject customer-1 --outcome cloud          what left of a person")]
     Query(QueryArgs),
     /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
     /// a task.
@@ -243,17 +244,13 @@ pub(crate) enum AuditCommand {
     /// Prove something of the record against its newest checkpoint.
     #[command(subcommand)]
     Prove(ProveCommand),
-    /// Write the signed records as files that anybody can check.
+    /// Write the signed records as files that anybody can check, or recorded decisions as test cases.
     #[command(after_help = "Examples:
   tidegate audit export evidence                a line a record: each line's SHA-256 after a zero byte is its leaf hash
-  tidegate audit export log --form tiles        a C2SP tile directory, as other programs read it")]
-    Export {
-        /// Directory to create.
-        dir: PathBuf,
-        /// How records are written.
-        #[arg(long, value_enum, default_value_t)]
-        form: ExportForm,
-    },
+  tidegate audit export log --form tiles        a C2SP tile directory, as other programs read it
+  tidegate audit export cases --form cedar-tests --tenant acme --from 2026-11-01T00:00:00Z
+                                                what was asked of each bundle, for `cedar run-tests`; needs the master key")]
+    Export(ExportArgs),
     /// Go on with a record that does not continue what was signed (an older copy, a lost disk), under a new origin.
     ///
     /// That it breaks here is published before, and is on record. There are never two signed histories under one origin.
@@ -262,6 +259,19 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Prune what is past its retention now, instead of within the hour: bodies after 30 days, records after 13 months, as
+    /// cell.toml has it. Hashes stay, so every proof goes on verifying. That it goes is on record before.
+    #[command(after_help = "Examples:
+  tidegate audit prune --plan     what would go, and what keeps the rest; changes nothing
+  tidegate audit prune")]
+    Prune {
+        /// Only say what would go.
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Legal holds: what must neither be pruned nor erased.
+    #[command(subcommand)]
+    Hold(super::HoldCommand),
     /// Judge recorded decisions again, with no effect on anything: the same inputs must give the same decisions.
     ///
     /// Needs the record's master key: what was judged is sealed. Exit status: 0 as allowed, 2 more decisions differ or cannot
@@ -273,6 +283,31 @@ pub(crate) enum AuditCommand {
     Rejudge(RejudgeArgs),
     /// One month of a tenant as a page for people, or as JSON: what ran where, what left, who decided, what went wrong.
     Report(super::ReportArgs),
+    /// Show what is held of a data subject: tasks, where their content was, what of it can be read.
+    ///
+    /// Reads the record's file with its master key.
+    #[command(after_help = "Examples:
+  tidegate audit access --subject customer-4711 --tenant acme
+  tidegate audit access --subject customer-4711 --tenant acme --open answer        a file a record
+  tidegate audit access --subject customer-4711 --tenant acme --open --json")]
+    Access(super::AccessArgs),
+    /// Erase a data subject: its keys are destroyed, and the streams' copies of its messages deleted. It cannot be undone.
+    ///
+    /// What was sealed for several data subjects is lost with any one of them. All proofs stay. While a task of it has not
+    /// ended, nothing is erased. Backups, providers and other systems are not reached.
+    #[command(after_help = "Examples:
+  tidegate audit erase --subject customer-4711 --tenant acme --plan
+  tidegate audit erase --subject customer-4711 --tenant acme --reason 'asked for, ticket 12'
+  tidegate audit erase --subject task:019a… --tenant acme --reason 'a task that named nobody'")]
+    Erase(super::EraseArgs),
+    /// Go over to another master key: the recorder seals all keys anew, and the old one opens nothing any more.
+    ///
+    /// What things are called in the record stays, so queries go on. Where the key is a systemd credential, give the new one as
+    /// `master.key.next` and start the recorder again, then give it as `master.key`.
+    #[command(after_help = "Examples:
+  tidegate audit rotate-key --reason 'yearly'                                    to a new key
+  (umask 077; openssl rand -hex 32 > new.key); tidegate audit rotate-key --new-key new.key --reason 'yearly'")]
+    RotateKey(super::RotateArgs),
 }
 
 /// What to verify, and against what.
@@ -284,6 +319,9 @@ pub(crate) struct VerifyArgs {
     /// Only records from this index on, and all streams.
     #[arg(long, value_name = "INDEX", conflicts_with_all = ["bundle", "proof"])]
     pub(crate) since: Option<u64>,
+    /// One segment's file instead of a record, with the bodies in the file beside it where that is there.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "since", "bundle", "proof", "checkpoint"])]
+    pub(crate) segment: Option<PathBuf>,
     /// An exported directory instead of a record.
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
@@ -301,6 +339,21 @@ pub(crate) struct VerifyArgs {
     pub(crate) strict: bool,
 }
 
+/// What to export, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArgs {
+    /// Directory to create.
+    pub(crate) dir: PathBuf,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) form: ExportForm,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Most decisions that become test cases.
+    #[arg(long, default_value_t = 1_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+}
+
 /// How records are exported.
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 pub(crate) enum ExportForm {
@@ -309,6 +362,8 @@ pub(crate) enum ExportForm {
     Lines,
     /// Entry bundles, as C2SP tlog-tiles has them.
     Tiles,
+    /// Decisions as test cases of Cedar's command line, a directory a bundle.
+    CedarTests,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -383,7 +438,7 @@ pub(crate) struct QueryArgs {
 }
 
 /// Which records.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub(crate) struct FilterArgs {
     /// Tenant.
     #[arg(long)]
@@ -391,24 +446,51 @@ pub(crate) struct FilterArgs {
     /// Agent.
     #[arg(long)]
     pub(crate) agent: Option<Name>,
+    /// Task.
+    #[arg(long)]
+    pub(crate) task: Option<TaskId>,
     /// Kind of record: task, work, result, attempt, review, verdict, control, dead, …
     #[arg(long)]
     pub(crate) kind: Option<String>,
+    /// Kind of work of a task: chat, extract, classify, embed.
+    #[arg(long)]
+    pub(crate) task_kind: Option<String>,
     /// State of a result.
     #[arg(long)]
     pub(crate) state: Option<String>,
     /// Outcome of a decision: local, cloud, hold, reject.
     #[arg(long)]
     pub(crate) outcome: Option<String>,
-    /// Destination of a decision.
+    /// Code of a result, attempt, step or dead letter.
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+    /// Destination of a decision, step or result.
     #[arg(long)]
     pub(crate) destination: Option<String>,
     /// Policy that determined a decision.
     #[arg(long)]
     pub(crate) policy: Option<String>,
-    /// Workflow.
+    /// Bundle that judged, its SHA-256.
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) judged_by: Option<String>,
+    /// Sensitivity: public, internal, confidential, restricted; as decided, of a task as declared.
+    #[arg(long, visible_alias = "label")]
+    pub(crate) sensitivity: Option<String>,
+    /// What is at stake: low, medium, high; as decided, of a task as declared.
+    #[arg(long)]
+    pub(crate) stakes: Option<String>,
+    /// Workflow. Needs the master key where there is no recorder.
     #[arg(long)]
     pub(crate) workflow: Option<String>,
+    /// Person whose data it holds, by name. Needs the master key where there is no recorder.
+    #[arg(long, conflicts_with = "subject_ref")]
+    pub(crate) subject: Option<String>,
+    /// Person whose data it holds, by what records call that person.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) subject_ref: Option<String>,
+    /// W3C trace id; looks at every record.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) trace: Option<String>,
     /// From this time, RFC 3339.
     #[arg(long)]
     pub(crate) from: Option<String>,
@@ -428,7 +510,7 @@ pub(crate) enum ReplayCommand {
     )]
     Plan {
         #[command(flatten)]
-        filter: FilterArgs,
+        filter: Box<FilterArgs>,
         /// File for the plan; one that is there already is not written over.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,

@@ -16,9 +16,11 @@ pub(crate) type Within = (Sensitivity, BTreeSet<Name>);
   tidegate audit report --tenant acme --month 2026-11 --out acme-2026-11.html
   tidegate audit report --tenant all --month 2026-11 --within restricted=eu --within confidential=eu,ch
   tidegate audit report --tenant acme --month 2026-11 --json
+  tidegate audit report --tenant all --month 2026-11 --within restricted=eu --out nov.html --proof nov-evidence
+                                             and what backs it: every record, and the checkpoint that signs them
 
-Exit status: 0 the report was made and each claim of --within holds, 1 records are missing or were changed, 2 a claim does not
-hold or cannot be proven, 3 the record is unreadable.")]
+Exit status: 0 the report was made and each claim of --within holds, 1 records are missing, were changed or are not those that were
+signed, 2 a claim does not hold or cannot be proven, 3 the record is unreadable.")]
 pub(crate) struct ReportArgs {
     /// Whose month; `all` for every tenant's.
     #[arg(long)]
@@ -32,6 +34,10 @@ pub(crate) struct ReportArgs {
     /// File for the report; absent: standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Directory to create with what backs the report: the signed records of every tenant, the checkpoint, and the report as
+    /// JSON. For an auditor: `tidegate audit verify --bundle` checks it on any machine.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) proof: Option<PathBuf>,
 }
 
 fn within(text: &str) -> Result<Within, String> {

@@ -17,10 +17,15 @@ use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
 mod accept;
+mod access;
+mod cases;
+mod erase;
 pub(super) mod filter;
 mod prove;
 mod rejudge;
 mod report;
+mod retain;
+mod rotate;
 pub(super) mod timeline;
 mod trust;
 mod verify;
@@ -37,8 +42,13 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     match &args.command {
         AuditCommand::Verify(what) => return verify::run(global, &args, what).await,
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
-        AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
+        AuditCommand::Export(what) => return prove::export(global, &args, what).await,
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
+        AuditCommand::Prune { plan } => return retain::prune(global, &args, *plan).await,
+        AuditCommand::Hold(command) => return retain::hold(global, &args, command).await,
+        AuditCommand::Access(asked) => return access::run(global, &args, asked.clone()).await,
+        AuditCommand::Erase(asked) => return erase::run(global, asked.clone()).await,
+        AuditCommand::RotateKey(asked) => return rotate::run(global, asked.clone()).await,
         _ => {}
     }
     if let AuditCommand::Rejudge(asked) = &args.command {
@@ -61,9 +71,14 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Query(args) => query(global, &record, args).await,
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
-        | AuditCommand::Export { .. }
+        | AuditCommand::Export(_)
         | AuditCommand::AcceptBreak { .. }
+        | AuditCommand::Prune { .. }
+        | AuditCommand::Hold(_)
         | AuditCommand::Rejudge(_)
+        | AuditCommand::Access(_)
+        | AuditCommand::Erase(_)
+        | AuditCommand::RotateKey(_)
         | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),
     }
 }
@@ -72,13 +87,14 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
     let mut next = record.status().await?.records.saturating_sub(lines);
     let end = next.saturating_add(lines);
     loop {
-        let filter = Filter { after: before(next)?, limit: Some(LOOK_MAX), ..Filter::default() };
+        let filter = Filter { after: before(next), limit: Some(LOOK_MAX), ..Filter::default() };
         let found = record.page(filter).await?.records;
-        for record in &found {
+        let erased = record.erased(&found).await?;
+        for (record, erased) in found.iter().zip(erased) {
             if once && record.leaf.index >= end {
                 return Ok(ExitCode::SUCCESS);
             }
-            show(global, record);
+            show(global, record, erased);
             next = record.leaf.index + 1;
         }
         if found.is_empty() {
@@ -91,14 +107,14 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
 }
 
 /// The cursor of a page that begins with an index.
-fn before(index: u64) -> Result<Option<Cursor>> {
-    let cursor = index.checked_sub(1).map(|last| format!("0.{last}").parse::<Cursor>());
-    Ok(cursor.transpose()?)
+fn before(index: u64) -> Option<Cursor> {
+    index.checked_sub(1).map(Cursor::at)
 }
 
-/// One record: for programs the leaf exactly as it is stored.
-fn show(global: &Global, record: &tidegate_audit::Record) {
-    output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) });
+/// One record: for programs the leaf exactly as it is stored, for people also whether its message was erased.
+fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<u64>) {
+    let erased = erased.map(|event| format!(" [erased by EVENTS:{event}]")).unwrap_or_default();
+    output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) + &erased });
 }
 
 /// Records of a filter as they are found, up to the limit. One that no index serves looks at every record: it says how far it
@@ -114,7 +130,9 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
         if global.json {
             lines.extend(page.records.into_iter().map(|record| record.line));
         } else {
-            bar.suspend(|| page.records.iter().for_each(|record| show(global, record)));
+            let erased = record.erased(&page.records).await?;
+            let shown = page.records.iter().zip(erased);
+            bar.suspend(|| shown.for_each(|(record, erased)| show(global, record, erased)));
         }
         let Some(next) = page.next.filter(|_| found < limit) else { break page.next };
         if bar.length() == Some(0) {
@@ -129,11 +147,24 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
         output::json(&json!({ "records": records, "next": next }))?;
         return Ok(ExitCode::SUCCESS);
     }
+    pruned(record, filter.from).await;
     match next {
         Some(next) => output::note(format!("{found} records; more with --after {next}")),
         None => output::note(format!("{found} records")),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that older records were pruned, where they were asked for.
+pub(super) async fn pruned(record: &Record, from: Option<jiff::Timestamp>) {
+    let Ok(gone) = record.status().await.map(|status| status.pruned) else { return };
+    let asked = gone.records_until.filter(|until| from.is_none_or(|from| from <= *until));
+    if let Some(until) = asked {
+        output::note(format!(
+            "{} records up to {until:.0} were pruned by retention; their hashes are kept",
+            gone.records
+        ));
+    }
 }
 
 async fn workflow(global: &Global, record: &Record, id: String) -> Result<ExitCode> {

@@ -14,7 +14,7 @@ use tidegate_schemas::subject::Lane;
 
 use crate::cell::{
     CHECKPOINT_KEY, CHECKPOINT_PUBLIC, Cell, CellConfig, CloudSection, EndpointSection, LocalSection,
-    ProviderSection, StreamsSection, replace,
+    MASTER_KEY, ProviderSection, RecordSection, StreamsSection, replace,
 };
 use crate::cli::DevArgs;
 
@@ -43,6 +43,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
         streams: args
             .stream_bytes_max
             .map_or_else(StreamsSection::default, |bytes_max| StreamsSection { bytes_max }),
+        record: RecordSection::default(),
         local: LocalSection::default(),
         cloud: CloudSection::default(),
     };
@@ -56,7 +57,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     let signer = Signer::from_bytes(&seed, &cell.origin());
     replace(&cell.key(CHECKPOINT_KEY), hex::encode(seed).as_bytes(), 0o600)?;
     replace(&cell.key(CHECKPOINT_PUBLIC), format!("{}\n", signer.public()).as_bytes(), 0o644)?;
-    replace(&cell.key("master.key"), hex::encode(rand::random::<[u8; 32]>()).as_bytes(), 0o600)?;
+    replace(&cell.key(MASTER_KEY), hex::encode(rand::random::<[u8; 32]>()).as_bytes(), 0o600)?;
     let directory = first_directory()?;
     save_directory(&cell, &directory)?;
     cell.save()?;

@@ -61,7 +61,7 @@ impl Record {
 
     fn file_of(cell: &Cell) -> Result<Arc<Reader>, OpenError> {
         // Without the key everything but bodies and workflow names can still be read.
-        let master = MasterKey::load(&cell.key("master.key")).ok();
+        let master = MasterKey::load(&cell.master_key()).ok();
         Ok(Arc::new(Reader::open(&cell.record(), master)?))
     }
 
@@ -139,6 +139,15 @@ impl Record {
         self.read(move |reader| reader.body(&record)).await
     }
 
+    /// Of each record, the act that erased it: its sequence in EVENTS. Only where the file is at hand.
+    pub(super) async fn erased(&self, records: &[tidegate_audit::Record]) -> Result<Vec<Option<u64>>> {
+        if self.file.is_err() {
+            return Ok(vec![None; records.len()]);
+        }
+        let records = records.to_vec();
+        self.read(move |reader| records.iter().map(|record| reader.erased_by(record)).collect()).await
+    }
+
     /// The payload of a recorded message, where it can be opened.
     pub(super) async fn payload(&self, position: &Position) -> Result<Option<Bytes>> {
         if self.file.is_err() {
@@ -151,7 +160,7 @@ impl Record {
         });
         Ok(match body.await? {
             Opened::Body(body) => Some(body.payload),
-            Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+            Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Erased { .. } | Opened::Lost => None,
         })
     }
 
@@ -176,9 +185,20 @@ pub(super) async fn ask<T: DeserializeOwned>(
     subject: &str,
     question: &impl Serialize,
 ) -> Result<T> {
+    ask_for(bus, subject, question, ANSWER).await
+}
+
+/// The same, with so long to answer.
+pub(super) async fn ask_for<T: DeserializeOwned>(
+    bus: &Bus,
+    subject: &str,
+    question: &impl Serialize,
+    answer_max: Duration,
+) -> Result<T> {
     let question = serde_json::to_vec(question)?;
     let question = if question == b"null" { Bytes::new() } else { question.into() };
-    let answer = bus.request(subject, question, ANSWER).await.context("asking the recorder; does it run?")?;
+    let answer =
+        bus.request(subject, question, answer_max).await.context("asking the recorder; does it run?")?;
     let refusal = answer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(REFUSAL));
     if let Some((_, sentence)) = refusal {
         bail!("the recorder refused: {sentence}");

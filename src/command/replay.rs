@@ -36,7 +36,7 @@ pub(super) async fn run(global: &Global, command: ReplayCommand) -> Result<ExitC
     let bus = async || -> Result<Bus> { cell.connect(Identity::Operator(act::operator()?)).await };
     match command {
         ReplayCommand::Plan { filter, out } => {
-            plan(global, &Record::open(&cell).await?, filter::of(filter)?, &out).await
+            plan(global, &Record::open(&cell).await?, filter::of(*filter)?, &out).await
         }
         ReplayCommand::Run(args) => publish(global, &cell, &bus().await?, &args).await,
         ReplayCommand::Status { replay } => status(global, &bus().await?, replay).await,
@@ -185,7 +185,10 @@ async fn status(global: &Global, bus: &Bus, replay: Option<Uuid>) -> Result<Exit
         output::line("no replay is known");
     } else {
         let rows: Vec<_> = replays.iter().map(row).collect();
-        output::table(&["replay", "state", "done", "published", "left out", "to", "by", "begun"], &rows);
+        output::table(
+            &["replay", "state", "done", "published", "left out", "erased", "to", "by", "begun"],
+            &rows,
+        );
         for waiting in replays.iter().filter_map(|one| Some((one.plan.id, one.waits.as_ref()?))) {
             output::line(format!("{} waits: {}", waiting.0, waiting.1));
         }
@@ -201,6 +204,7 @@ fn row(replay: &Replay) -> Vec<String> {
         format!("{}/{}", replay.done, replay.plan.records),
         replay.published.to_string(),
         replay.skipped.to_string(),
+        replay.erased.to_string(),
         replay.target.as_str().to_owned(),
         replay.operator.to_string(),
         format!("{:.0}", replay.begun),
@@ -223,18 +227,20 @@ async fn cancel(global: &Global, cell: &Cell, bus: &Bus, replay: Uuid, reason: &
 fn show(global: &Global, replay: &Replay) -> Result<ExitCode> {
     let stale = replay.state == ReplayState::Stale;
     let code = if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    let Replay { done, published, skipped, state, .. } = replay;
+    let Replay { done, published, skipped, erased, state, .. } = replay;
     let (id, records) = (replay.plan.id, replay.plan.records);
     if global.json {
         output::json(&json!({ "replay": id, "records": records, "done": done, "published": published,
-            "skipped": skipped, "state": state, "waits": replay.waits }))?;
+            "skipped": skipped, "erased": erased, "state": state, "waits": replay.waits }))?;
         return Ok(code);
     }
-    let left_out = if *skipped > 0 {
-        format!(", {skipped} left out: erased, or not of that kind")
-    } else {
-        String::new()
-    };
+    let mut left_out = String::new();
+    if *erased > 0 {
+        left_out.push_str(&format!(", {erased} left out: erased"));
+    }
+    if *skipped > 0 {
+        left_out.push_str(&format!(", {skipped} left out: lost, or not of that kind"));
+    }
     let place = match &replay.target {
         ReplayTo::Original => "as new tasks".to_owned(),
         target => format!("on {}.>", prefix(target, id)),

@@ -63,6 +63,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     assert!(page.contains("SmolLM2-135M-Instruct") && page.ends_with("</html>\n"));
     assert!(!page.contains("canary-7f3a"), "nothing that a person wrote stands in it");
 
+    backed(&cell, &month).await?;
     for (arguments, says) in [
         (["--tenant", "initech", "--month", &month], "no tenant `initech`"),
         (["--tenant", "acme", "--month", "2099-01"], "has not begun"),
@@ -72,5 +73,118 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(says), "{said}");
     }
+    Ok(())
+}
+
+/// The report names the checkpoint that its records give, and the bundle that backs it holds for who has only the key.
+async fn backed(cell: &TestCell, month: &str) -> Result<()> {
+    let path = |name: &str| cell.path().join(name).display().to_string();
+    let (proof, file, key) = (path("proof"), path("backed.html"), path("keys/checkpoint.pub"));
+    let report = ["audit", "report", "--tenant", "all", "--month", month, "--within", "internal=eu"];
+    let with_proof = [&report[..], &["--out", &file, "--proof", &proof]].concat();
+    // Signed a second after the last record.
+    until("the record to be signed", SOON, || async {
+        let told = serde_json::from_slice::<Value>(
+            &cell.output(&[&report[..], &["--json"]].concat()).await?.stdout,
+        )?;
+        Ok((told["record"]["signed"]["proven"] == true).then_some(()))
+    })
+    .await?;
+    cell.tidegate(&with_proof).await?;
+    let told: Value = serde_json::from_slice(&std::fs::read(cell.path().join("proof/report.json"))?)?;
+    let (signed, page) = (&told["record"]["signed"], std::fs::read_to_string(&file)?);
+    let root = signed["root"].as_str().unwrap_or_default();
+    assert!(root.len() == 64 && page.contains(root) && page.contains("records.jsonl"), "{signed}");
+    assert_eq!(
+        (&signed["proven"], &told["residency"][1]["verdict"]),
+        (&json!(true), &json!("holds")),
+        "{told}"
+    );
+    let verify = ["audit", "verify", "--bundle", &proof, "--public-key", &key];
+    let verified = cell.json(&verify).await?;
+    assert_eq!(verified["report"]["records"], signed["size"], "{verified}");
+    let lines = std::fs::read_to_string(cell.path().join("proof/records.jsonl"))?;
+    assert_eq!(Some(lines.lines().count() as u64), signed["size"].as_u64());
+    // Negative control: a line that is changed no longer backs it.
+    std::fs::write(cell.path().join("proof/records.jsonl"), lines.replacen("\"eu\"", "\"us\"", 1))?;
+    assert_eq!(cell.output(&verify).await?.status.code(), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn query_story_by_what_a_record_has_from_recorder_and_file_and_as_cedar_tests() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let task = |person: &str| json!({ "labels": { "sensitivity": "internal" }, "data_subjects": [person], "input": { "texts": ["canary-7f3a"] } });
+    for person in ["customer-1", "customer-2", "customer-1"] {
+        assert_eq!(agent.ask("embed", task(person)).await?.state, State::Completed);
+    }
+    let count = |page: &Value| page["records"].as_array().map_or(0, Vec::len);
+    until("all on record", SOON, || async {
+        Ok((count(&cell.json(&["audit", "query", "--state", "completed"]).await?) == 3).then_some(()))
+    })
+    .await?;
+    let work = cell.json(&["audit", "query", "--kind", "work"]).await?["records"][0].clone();
+    let text = |path: &str| work.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (policy, bundle, place) =
+        (text("/decision/policies/0"), text("/decision/bundle"), text("/decision/destination"));
+    let (reference, id) = (text("/subjects/0"), text("/task"));
+    let record = cell.path().join("record").display().to_string();
+    let master = cell.path().join("keys/master.key").display().to_string();
+    let of_file = ["--record", record.as_str(), "--key", master.as_str()];
+    for (asked, at_least) in [
+        (["--tenant", "acme"], 9),
+        (["--agent", "helpdesk"], 9),
+        (["--task", &id], 3),
+        (["--outcome", "local"], 3),
+        (["--destination", &place], 3),
+        (["--policy", &policy], 3),
+        (["--judged-by", &bundle], 3),
+        (["--label", "internal"], 6),
+        (["--stakes", "low"], 6),
+        (["--subject", "customer-1"], 6),
+        (["--subject-ref", &reference], 3),
+        (["--from", "2026-01-01T00:00:00Z"], 9),
+    ] {
+        let asked = [&["audit", "query"], &asked[..]].concat();
+        let (told, read) = (cell.json(&asked).await?, cell.json(&[&asked[..], &of_file].concat()).await?);
+        assert!(count(&told) >= at_least && told["records"] == read["records"], "{asked:?}: {told}");
+    }
+    for none in [
+        ["--agent", "nobody"],
+        ["--policy", "no-such-policy"],
+        ["--subject", "customer-9"],
+        ["--label", "public"],
+    ] {
+        assert_eq!(count(&cell.json(&[&["audit", "query"], &none[..]].concat()).await?), 0, "{none:?}");
+    }
+    let timeline = cell.json(&["audit", "task", &id]).await?;
+    let steps = timeline[0]["steps"].as_array().cloned().unwrap_or_default();
+    assert!(
+        steps.len() >= 3 && steps[1]["after_ms"].is_u64() && steps[1]["cause_index"].is_u64(),
+        "{timeline}"
+    );
+
+    let cases = cell.path().join("cases").display().to_string();
+    let export = ["audit", "export", cases.as_str(), "--form", "cedar-tests", "--tenant", "acme"];
+    let exported = cell.json(&export).await?;
+    assert_eq!(
+        (&exported["written"]["decisions"], &exported["written"]["unjudged"]),
+        (&json!(3), &json!(0)),
+        "{exported}"
+    );
+    let of_bundle = cell.path().join("cases").join(&bundle);
+    let tests: Value = serde_json::from_slice(&std::fs::read(of_bundle.join("tests.json"))?)?;
+    assert_eq!(
+        tests.as_array().map(Vec::len),
+        exported["written"]["cases"].as_u64().map(|cases| cases as usize)
+    );
+    assert!(
+        tests[0]["request"]["principal"].is_string() && !tests.to_string().contains("canary-7f3a"),
+        "{tests}"
+    );
+    assert!(of_bundle.join("policies.json").exists() && of_bundle.join("schema.json").exists());
+    let lines = ["audit", "export", "lines", "--tenant", "acme"];
+    assert!(!cell.output(&lines).await?.status.success(), "a bundle of less than all proves nothing");
     Ok(())
 }

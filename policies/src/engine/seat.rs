@@ -100,6 +100,11 @@ impl Seat {
         Ok(Self { uid: own, entities, slices, principal, residuals, asked })
     }
 
+    /// The principal, and all that its tasks can meet, as Cedar writes them.
+    pub(crate) fn written(&self) -> Result<serde_json::Value, String> {
+        self.entities.to_json_value().map_err(|error| error.to_string())
+    }
+
     /// Whether it was built for exactly this principal, teams and roles included.
     pub(crate) fn is_of(&self, principal: &Principal) -> bool {
         self.principal == *principal

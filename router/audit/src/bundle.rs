@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey, sink};
 use crate::complete::{Account, Accounts};
-use crate::export::{CHECKPOINT, CHECKPOINTS, ENTRIES, PUBLIC_KEY, RECORDS, tile_path, tiles};
+use crate::export::{
+    CHECKPOINT, CHECKPOINTS, ENTRIES, PRUNED, PUBLIC_KEY, PrunedRange, PrunedSequences, RECORDS, tile_path,
+    tiles,
+};
 use crate::leaf::{Flag, LEAF_BYTES_MAX, Leaf, RecordKind, leaf_hash};
 use crate::merkle::{Frontier, Hash, TILE_HEIGHT, TILE_WIDTH, hashes};
+use crate::segment::Part;
 use crate::verify::{Fault, Level, Report, Trust};
 
 #[cfg(test)]
@@ -19,6 +23,8 @@ mod tests;
 const CHECKPOINTS_BYTES_MAX: u64 = 1 << 30;
 /// Longest entry bundle, bytes.
 const ENTRIES_BYTES_MAX: u64 = (TILE_WIDTH * (2 + LEAF_BYTES_MAX)) as u64;
+/// Longest list of what was pruned, bytes.
+const PRUNED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Records between two notes of progress.
 const CHUNK: u64 = 4_096;
 
@@ -88,7 +94,13 @@ pub fn verify(
     check.gather(&text(&dir.join(CHECKPOINTS), CHECKPOINTS_BYTES_MAX)?, key, trust, &checkpoint);
     let size = checkpoint.size;
     let mut leaves = Leaves::open(dir, size)?;
-    while let Some(line) = leaves.next()? {
+    let gone = pruned(dir)?;
+    loop {
+        while let Some(range) = gone.iter().find(|gone| gone.first == check.lines && gone.end <= size) {
+            check.pruned(range, size);
+            leaves.skip_to(check.lines);
+        }
+        let Some(line) = leaves.next()? else { break };
         check.leaf(&line, size);
         if check.lines.is_multiple_of(CHUNK) {
             progress(check.lines, size);
@@ -181,17 +193,60 @@ impl<'a> Check<'a> {
             self.report.add(Some(index), None, Fault::Added);
             return;
         }
-        let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
-        if at == 0 {
-            let width = usize::try_from((size - index).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
-            let path = self.dir.join(tile_path("0", index / TILE_WIDTH as u64, width));
-            self.tile = hashes(&bytes(&path, (TILE_WIDTH * 32) as u64).unwrap_or_default()).collect();
-        }
         let hash = leaf_hash(line);
-        let held = self.tile.get(at).copied();
+        let held = self.held(index, size);
         if held != Some(hash) {
             self.suspects.push(index);
         }
+        self.push(hash, held);
+        self.report.records += 1;
+        match serde_json::from_slice::<Leaf>(line) {
+            Ok(leaf) => self.says(&leaf, index),
+            Err(_) => self.report.add(Some(index), None, Fault::LeafForm),
+        }
+    }
+
+    /// Takes the hashes of records that were pruned, and the sequences that they accounted for. A record must say so.
+    fn pruned(&mut self, gone: &PrunedRange, size: u64) {
+        while self.lines < gone.end {
+            self.due();
+            let held = self.held(self.lines, size).unwrap_or_default();
+            self.lines += 1;
+            self.push(held, Some(held));
+            self.report.pruned += 1;
+            self.report.pruned_bodies += 1;
+        }
+        for PrunedSequences { stream, from, to } in &gone.streams {
+            if !self.accounts.take_pruned(stream, *from, *to) {
+                self.report.add(Some(gone.first), Some(format!("{stream}:{from}")), Fault::Sequence);
+            }
+        }
+        if !self.says_so(gone, size) {
+            let places = format!("records {} to {}", gone.first, gone.end.saturating_sub(1));
+            self.report.add(Some(gone.first), Some(places), Fault::NotPruned);
+        }
+    }
+
+    fn says_so(&self, gone: &PrunedRange, size: u64) -> bool {
+        let Ok(leaf) = serde_json::from_str::<Leaf>(&gone.leaf) else { return false };
+        let at = usize::try_from(gone.act % TILE_WIDTH as u64).unwrap_or_default();
+        let hash = tile(self.dir, gone.act, size).get(at).copied();
+        gone.act < size
+            && leaf.index == gone.act
+            && hash == Some(leaf_hash(gone.leaf.as_bytes()))
+            && Part::Records.is_pruned_by(gone.first..gone.end, &leaf)
+    }
+
+    /// The hash that the tiles hold of the next leaf.
+    fn held(&mut self, index: u64, size: u64) -> Option<Hash> {
+        let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
+        if at == 0 {
+            self.tile = tile(self.dir, index, size);
+        }
+        self.tile.get(at).copied()
+    }
+
+    fn push(&mut self, hash: Hash, held: Option<Hash>) {
         let upper = &mut self.upper;
         self.leaves.push(hash, |level, hash| {
             if level > 0 && level % TILE_HEIGHT == 0 {
@@ -199,11 +254,6 @@ impl<'a> Check<'a> {
             }
         });
         self.tiles.push(held.unwrap_or_default(), |_, _| {});
-        self.report.records += 1;
-        match serde_json::from_slice::<Leaf>(line) {
-            Ok(leaf) => self.says(&leaf, index),
-            Err(_) => self.report.add(Some(index), None, Fault::LeafForm),
-        }
     }
 
     /// Checks what a leaf says against those before it.
@@ -279,6 +329,24 @@ impl Check<'_> {
     }
 }
 
+/// The lowest tile that holds a leaf's hash.
+fn tile(dir: &Path, index: u64, size: u64) -> Vec<Hash> {
+    let first = index / TILE_WIDTH as u64 * TILE_WIDTH as u64;
+    let width = usize::try_from(size.saturating_sub(first).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
+    let path = dir.join(tile_path("0", index / TILE_WIDTH as u64, width));
+    hashes(&bytes(&path, (TILE_WIDTH * 32) as u64).unwrap_or_default()).collect()
+}
+
+/// The ranges that were pruned; none where there is no list.
+fn pruned(dir: &Path) -> Result<Vec<PrunedRange>, BundleError> {
+    let path = dir.join(PRUNED);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let what = "it is no list of what was pruned";
+    serde_json::from_str(&text(&path, PRUNED_BYTES_MAX)?).map_err(|_| BundleError::Form { path, what })
+}
+
 /// The leaves of a bundle, in either form.
 enum Leaves<'a> {
     Lines { file: BufReader<File>, path: PathBuf, line: Vec<u8> },
@@ -295,6 +363,13 @@ impl<'a> Leaves<'a> {
         }
         let file = File::open(&path).map_err(|source| BundleError::File { path: path.clone(), source })?;
         Ok(Self::Lines { file: BufReader::with_capacity(1 << 20, file), path, line: Vec::new() })
+    }
+
+    /// Goes on at an index: those before were pruned, and have no bundle.
+    fn skip_to(&mut self, index: u64) {
+        if let Self::Tiles { at, .. } = self {
+            *at = index.max(*at);
+        }
     }
 
     fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::entry::GapReason;
-use crate::leaf::{Detail, Leaf, RecordKind};
+use crate::leaf::{ActWord, Detail, Leaf, RecordKind};
 
 /// Gaps of a stream that are listed; more are counted.
 const GAPS_MAX: usize = 1_000;
+/// Under this name the recorder acts.
+const RECORDER: &str = "recorder";
 
 /// What a record holds of one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +25,12 @@ pub struct Account {
     pub missing: u64,
     /// The gaps, at most 1,000.
     pub gaps: Vec<NamedGap>,
+    /// Sequences whose records, or the gaps that explained them, were pruned by retention; their hashes are kept.
+    pub pruned: u64,
+    /// Messages that are recorded, and were deleted in the stream since: their data subject was erased.
+    pub erased: u64,
+    /// The records that say so, at most 1,000.
+    pub erasures: Vec<NamedErasure>,
     /// Sequences at which the account breaks: neither recorded nor in a gap, or twice.
     pub breaks: Vec<u64>,
 }
@@ -40,6 +48,19 @@ pub struct NamedGap {
     pub record: u64,
 }
 
+/// Recorded messages that a stream holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NamedErasure {
+    /// The first of them.
+    pub from: u64,
+    /// How many.
+    pub messages: u64,
+    /// Index of the record that says so.
+    pub record: u64,
+    /// Sequence in EVENTS of the act behind it.
+    pub event: u64,
+}
+
 /// Accounts that are being made, one a stream.
 #[derive(Debug, Default)]
 pub struct Accounts(BTreeMap<String, Account>);
@@ -53,6 +74,7 @@ impl NamedGap {
         match self.reason {
             GapReason::Trimmed => "trimmed before the record saw them",
             GapReason::Deleted => "deleted in the stream before they were recorded",
+            GapReason::Erased => "erased with their data subject, by an act on record",
             GapReason::Unexplained => "lost: the broker no longer has them and does not say why",
         }
     }
@@ -63,16 +85,10 @@ impl NamedGap {
 impl Accounts {
     /// Takes the next record. `false` when it does not follow what is accounted for of its stream.
     pub fn take(&mut self, leaf: &Leaf) -> bool {
-        let stream = leaf.source.stream.as_str();
-        if !self.0.contains_key(stream) {
-            self.0.insert(stream.to_owned(), Account::new(stream));
-        }
-        let Some(account) = self.0.get_mut(stream) else { return false };
+        self.erased(leaf);
+        let account = self.of(&leaf.source.stream);
         let first = leaf.source.sequence;
-        let follows = first == account.last.saturating_add(1);
-        if !follows && account.breaks.len() < GAPS_MAX {
-            account.breaks.push(account.last.saturating_add(1));
-        }
+        let follows = account.follows(first);
         let last = match (&leaf.detail, leaf.kind) {
             (Some(Detail::Gap { to, reason }), RecordKind::Gap) => {
                 let gap = NamedGap { from: first, to: *to, reason: *reason, record: leaf.index };
@@ -91,6 +107,44 @@ impl Accounts {
         follows
     }
 
+    /// Takes sequences of a stream whose records were pruned. `false` as for [`Self::take`].
+    pub fn take_pruned(&mut self, stream: &str, from: u64, to: u64) -> bool {
+        let account = self.of(stream);
+        let follows = account.follows(from);
+        account.pruned = account.pruned.saturating_add(to.saturating_sub(from).saturating_add(1));
+        account.last = account.last.max(to);
+        follows
+    }
+
+    fn of(&mut self, stream: &str) -> &mut Account {
+        self.0.entry(stream.to_owned()).or_insert_with(|| Account::new(stream))
+    }
+
+    /// Takes in what the recorder says that it deletes. After a crash it may say so twice.
+    fn erased(&mut self, leaf: &Leaf) {
+        let Some(Detail::Control { act: ActWord::EraseMessages, operator, letter, records, .. }) =
+            &leaf.detail
+        else {
+            return;
+        };
+        let (Some(first), Some(messages), Some(act)) = (letter, records, &leaf.cause) else { return };
+        let Some(account) = self.0.get_mut(&first.stream) else { return };
+        let named = NamedErasure {
+            from: first.sequence,
+            messages: *messages,
+            record: leaf.index,
+            event: act.sequence,
+        };
+        let said = |known: &NamedErasure| (known.from, known.event) == (named.from, named.event);
+        if operator.as_str() != RECORDER || account.erasures.iter().any(said) {
+            return;
+        }
+        account.erased = account.erased.saturating_add(named.messages);
+        if account.erasures.len() < GAPS_MAX {
+            account.erasures.push(named);
+        }
+    }
+
     /// Whether a sequence of a stream is accounted for.
     #[must_use]
     pub fn holds(&self, stream: &str, sequence: u64) -> bool {
@@ -106,8 +160,18 @@ impl Accounts {
 
 impl Account {
     fn new(stream: &str) -> Self {
-        let (gaps, breaks) = (Vec::new(), Vec::new());
-        Self { stream: stream.to_owned(), last: 0, messages: 0, missing: 0, gaps, breaks }
+        let (gaps, erasures, breaks) = (Vec::new(), Vec::new(), Vec::new());
+        let stream = stream.to_owned();
+        Self { stream, last: 0, messages: 0, missing: 0, gaps, pruned: 0, erased: 0, erasures, breaks }
+    }
+
+    /// Whether a sequence is the next; notes where it is not.
+    fn follows(&mut self, first: u64) -> bool {
+        let follows = first == self.last.saturating_add(1);
+        if !follows && self.breaks.len() < GAPS_MAX {
+            self.breaks.push(self.last.saturating_add(1));
+        }
+        follows
     }
 
     /// Whether every sequence up to the last one is recorded or in a gap.

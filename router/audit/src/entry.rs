@@ -46,6 +46,8 @@ pub enum GapReason {
     Trimmed,
     /// The server lists them as deleted.
     Deleted,
+    /// The recorder deleted them, and said so on record: their data subject was erased.
+    Erased,
     /// Nobody knows; an anomaly.
     Unexplained,
 }

@@ -27,7 +27,9 @@ pub enum OpenError {
     )]
     NeedsRepair,
     /// The master key is another one.
-    #[error("the master key is not this record's; name the key file it was made with")]
+    #[error(
+        "the master key is not this record's, or not any more: name the key file that it was made with, or last went over to"
+    )]
     WrongKey,
     /// The master key could not be had.
     #[error(transparent)]
@@ -125,9 +127,58 @@ pub enum AppendError {
     },
 }
 
+/// A segment's file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the segment file `{file}` {}; restore it from a backup", self.what())]
+pub struct SegmentFile {
+    /// Its name in the directory `segments` of the record.
+    pub file: String,
+    /// Whether it is not there at all.
+    pub missing: bool,
+    /// Why.
+    pub why: String,
+}
+
+/// Why the record's segments could not be made, kept in order or pruned. What is recorded stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The record could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The record could not be written; the store must be opened anew.
+    #[error(transparent)]
+    Write(#[from] AppendError),
+    /// A file could not be written.
+    #[error("cannot write the segment file `{}`: {source}; check the disk", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is not sound stays where it is.
+    #[error("record {index} is not the one that was signed, so it is not moved; run a full verify")]
+    Damaged {
+        /// Its place.
+        index: u64,
+    },
+    /// The record is not where it was.
+    #[error("the record has moved on since; try again")]
+    Stale,
+    /// Nothing is pruned that is not on record before.
+    #[error("no act on record prunes it")]
+    NoAct,
+    /// Something keeps it.
+    #[error("it must stay: {0}")]
+    Blocked(crate::retain::Block),
+}
+
 /// Why the record could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// A part of it is not there.
+    #[error(transparent)]
+    Segment(#[from] SegmentFile),
     /// The file system failed.
     #[error("the record cannot be read: {what}; check the disk")]
     Broken {
@@ -141,8 +192,14 @@ pub enum ReadError {
         index: u64,
     },
     /// Names cannot be looked up without the master key.
-    #[error("a workflow is looked up by a keyed digest; name the master key file")]
+    #[error("workflows and persons are looked up by keyed digests; name the master key file")]
     KeyNeeded,
+    /// A person's key was destroyed.
+    #[error("that person's key was destroyed: what was recorded of that person can be found by nobody")]
+    Erased,
+    /// The record went over to another master key since it was opened.
+    #[error("the record has another master key by now; open it again with that one")]
+    KeyChanged,
     /// A cursor that no page gave.
     #[error("`after` must be the `next` of an earlier page")]
     BadCursor,
@@ -248,7 +305,44 @@ impl From<std::io::Error> for AppendError {
 }
 
 impl From<Failure> for ReadError {
-    fn from(Failure(error): Failure) -> Self {
+    fn from(failure: Failure) -> Self {
+        match failure.segment() {
+            Some(file) => Self::Segment(file.clone()),
+            None => Self::Broken { what: failure.0.to_string() },
+        }
+    }
+}
+
+impl From<SegmentFile> for Failure {
+    fn from(file: SegmentFile) -> Self {
+        Self(redb::Error::Io(std::io::Error::other(file)))
+    }
+}
+
+impl From<Failure> for SegmentError {
+    fn from(failure: Failure) -> Self {
+        Self::Read(failure.into())
+    }
+}
+
+impl Failure {
+    /// The segment's file that failed.
+    pub(crate) fn segment(&self) -> Option<&SegmentFile> {
+        match &self.0 {
+            redb::Error::Io(error) => error.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl SegmentFile {
+    fn what(&self) -> String {
+        if self.missing { "is missing".to_owned() } else { format!("cannot be read ({})", self.why) }
+    }
+}
+
+impl ReadError {
+    pub(crate) fn of_file(error: std::io::Error) -> Self {
         Self::Broken { what: error.to_string() }
     }
 }

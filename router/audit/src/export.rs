@@ -4,19 +4,23 @@
 //! checkpoint     the newest signed note            records.jsonl  each line the exact bytes of a leaf (form `lines`)
 //! checkpoints    all of this history               tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
 //! public.key     the key that signed them          tile/<L>/<N>   hashes of the tree (C2SP tlog-tiles)
+//! pruned.json    records that retention took away, and what on record says so; where there are any
 //! ```
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::{PublicKey, sink};
 use crate::error::{ExportError, Failure};
 use crate::merkle::{TILE_HEIGHT, TILE_WIDTH};
 use crate::read::Reader;
 use crate::read::prove::{self, Head};
+use crate::read::view::View;
+use crate::retain;
 use crate::store::tree::Stored;
-use crate::table;
 
 /// The newest checkpoint.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -26,8 +30,36 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub const PUBLIC_KEY: &str = "public.key";
 /// Leaves, a line each.
 pub const RECORDS: &str = "records.jsonl";
+/// Records that were pruned: a list of [`PrunedRange`].
+pub const PRUNED: &str = "pruned.json";
 /// Leaves in bundles.
 pub const ENTRIES: &str = "tile/entries";
+
+/// Records that were pruned: of them a bundle has hashes only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedRange {
+    /// Index of the first.
+    pub first: u64,
+    /// The index after the last.
+    pub end: u64,
+    /// Index of the record that says so.
+    pub act: u64,
+    /// Its leaf.
+    pub leaf: String,
+    /// Sequences of each stream that they accounted for.
+    pub streams: Vec<PrunedSequences>,
+}
+
+/// Sequences of a stream whose records were pruned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedSequences {
+    /// The stream.
+    pub stream: String,
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+}
 
 /// How leaves are exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +95,13 @@ impl Reader {
         put(CHECKPOINT, &head.note)?;
         put(CHECKPOINTS, &notes)?;
         put(PUBLIC_KEY, &format!("{}\n", key.line(epoch)))?;
+        let gone = pruned(&txn, head.checkpoint.size)?;
+        if !gone.is_empty() {
+            put(PRUNED, &serde_json::to_string(&gone).unwrap_or_default())?;
+        }
         drop(txn);
         let out = Out { dir, size: head.checkpoint.size };
-        out.upper_tiles(&Stored::open(&self.begin()?)?)?;
+        out.upper_tiles(&Stored::open(&*self.begin()?)?)?;
         out.leaves(self, form, progress)?;
         Ok(head)
     }
@@ -112,11 +148,15 @@ impl Out<'_> {
             let first = index * TILE_WIDTH as u64;
             let (mut hashes, mut entries, mut found) = (Vec::new(), Vec::new(), 0);
             let txn = reader.begin()?;
-            let rec = txn.open_table(table::REC).map_err(Failure::from)?;
-            for row in rec.range(first..first + width as u64).map_err(Failure::from)? {
-                let (_, value) = row.map_err(Failure::from)?;
+            if txn.pruned(first)?.is_some() {
+                let tile = Stored::open(&txn)?.row(0, index)?.unwrap_or_default();
+                self.put(&tile_path("0", index, width), &tile)?;
+                progress(first + width as u64, self.size);
+                continue;
+            }
+            txn.rows(first..first + width as u64, |_, row| -> Result<(), ExportError> {
                 let damaged = || ExportError::Damaged { index: first + found };
-                let (hash, leaf) = value.value().split_first_chunk::<32>().ok_or_else(damaged)?;
+                let (hash, leaf) = row.split_first_chunk::<32>().ok_or_else(damaged)?;
                 hashes.extend_from_slice(hash);
                 if let Some(lines) = &mut lines {
                     lines.write_all(leaf).and_then(|()| lines.write_all(b"\n")).map_err(file)?;
@@ -126,7 +166,8 @@ impl Out<'_> {
                     entries.extend_from_slice(leaf);
                 }
                 found += 1;
-            }
+                Ok(())
+            })?;
             if found != width as u64 {
                 return Err(ExportError::Damaged { index: first + found });
             }
@@ -153,6 +194,26 @@ impl Out<'_> {
         };
         write().map_err(|source| ExportError::File { path: path.clone(), source })
     }
+}
+
+/// What was pruned of the first `size` records.
+fn pruned(view: &View, size: u64) -> Result<Vec<PrunedRange>, Failure> {
+    let mut gone = Vec::new();
+    for segment in view.segments()?.into_iter().filter(|segment| segment.end <= size) {
+        let Some(pruning) = &segment.records else { continue };
+        let sequences = |span: retain::Span| {
+            let retain::Span { stream, from, to } = span;
+            PrunedSequences { stream, from, to }
+        };
+        gone.push(PrunedRange {
+            first: segment.first,
+            end: segment.end,
+            act: pruning.act,
+            leaf: pruning.leaf.clone(),
+            streams: retain::spans(view, &segment)?.into_iter().map(sequences).collect(),
+        });
+    }
+    Ok(gone)
 }
 
 /// Index and width of each tile over so many hashes.

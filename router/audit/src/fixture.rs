@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tidegate_schemas::control::Act;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::work::Hop;
 use uuid::Uuid;
@@ -127,6 +128,12 @@ pub(crate) fn verdict(sequence: u64, review: &str) -> Entry {
     entry("EVENTS", sequence, "verdict.finance.acme.rita".to_owned(), Vec::new(), payload.to_string())
 }
 
+/// An act of an operator about the record, or of the recorder.
+pub(crate) fn act(operator: &str, sequence: u64, act: &Act) -> Entry {
+    let payload = json!({ "schema_version": 1, "act": act, "reason": CANARY });
+    entry("EVENTS", sequence, format!("control.record.{operator}"), Vec::new(), payload.to_string())
+}
+
 /// The result of task number `n`.
 pub(crate) fn result(n: u64, sequence: u64, cause: &str, state: &str) -> Entry {
     let payload = json!({
@@ -152,4 +159,20 @@ pub(crate) fn road(tasks: u64) -> Vec<Item> {
         ]
     };
     items((1..=tasks).flat_map(three))
+}
+
+/// Task number `n` of these data subjects.
+pub(crate) fn task_of(n: u64, sequence: u64, subjects: &[&str]) -> Entry {
+    let mut task = task(n, sequence);
+    let mut body: serde_json::Value = serde_json::from_slice(&task.payload).unwrap();
+    body["data_subjects"] = json!(subjects);
+    task.payload = body.to_string().into();
+    task
+}
+
+/// An operator's act that erases what leaves call so.
+pub(crate) fn erase(sequence: u64, references: &[String]) -> Entry {
+    let act = json!({ "act": "erase", "tenant": "acme", "subjects": references });
+    let payload = json!({ "schema_version": 1, "act": act, "reason": "asked to" });
+    entry("EVENTS", sequence, "control.erase.olga".to_owned(), Vec::new(), payload.to_string())
 }

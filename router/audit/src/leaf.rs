@@ -13,6 +13,7 @@ use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
 use tidegate_schemas::result::State;
+use tidegate_schemas::task::Kind;
 use uuid::Uuid;
 
 pub use detail::{ActWord, Detail, PhaseWord, StepWord, VerdictWord};
@@ -111,6 +112,28 @@ pub enum RecordKind {
     Gap,
     /// A message on no subject of the cell, or whose payload is not what its subject says.
     Unparsable,
+}
+
+impl RecordKind {
+    /// The word that stands in a leaf.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::Cancel => "cancel",
+            Self::Step => "step",
+            Self::Work => "work",
+            Self::Result => "result",
+            Self::Attempt => "attempt",
+            Self::Review => "review",
+            Self::Verdict => "verdict",
+            Self::Dead => "dead",
+            Self::Control => "control",
+            Self::Checkpoint => "checkpoint",
+            Self::Gap => "gap",
+            Self::Unparsable => "unparsable",
+        }
+    }
 }
 
 /// Where a message stands.
@@ -235,5 +258,49 @@ impl Leaf {
     #[must_use]
     pub fn position(&self) -> Position {
         Position::new(self.source.stream.clone(), self.source.sequence)
+    }
+
+    /// Kind of work, of a task.
+    #[must_use]
+    pub fn task_kind(&self) -> Option<Kind> {
+        match self.detail {
+            Some(Detail::Task { kind, .. }) => kind,
+            _ => None,
+        }
+    }
+
+    /// Where it was decided to go, or where it ran.
+    #[must_use]
+    pub fn destination(&self) -> Option<&Name> {
+        let decided = self.decision.as_ref().and_then(|decision| decision.destination.as_ref());
+        decided.or(match &self.detail {
+            Some(Detail::Result { destination, .. }) => destination.as_ref(),
+            Some(Detail::Step { destination, .. }) => Some(destination),
+            _ => None,
+        })
+    }
+
+    /// Sensitivity: the effective one of its decision, the declared one of a task.
+    #[must_use]
+    pub fn sensitivity(&self) -> Option<Sensitivity> {
+        self.decision.as_ref().map(|decision| decision.sensitivity).or(match self.detail {
+            Some(Detail::Task { sensitivity, .. }) => Some(sensitivity),
+            _ => None,
+        })
+    }
+
+    /// What is at stake: by its decision, as declared of a task.
+    #[must_use]
+    pub fn stakes(&self) -> Option<Stakes> {
+        self.decision.as_ref().map(|decision| decision.stakes).or(match self.detail {
+            Some(Detail::Task { stakes, .. }) => Some(stakes),
+            _ => None,
+        })
+    }
+
+    /// Whether somebody must look at it.
+    #[must_use]
+    pub fn is_odd(&self) -> bool {
+        self.flags.iter().any(|flag| flag.is_anomaly())
     }
 }

@@ -88,6 +88,15 @@ impl Frontier {
         out
     }
 
+    /// Reads what [`Self::encode`] wrote.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (size, rest) = bytes.split_first_chunk::<8>()?;
+        let (hashes, rest) = rest.as_chunks::<32>();
+        let size = u64::from_be_bytes(*size);
+        let whole = rest.is_empty() && hashes.len() == size.count_ones() as usize;
+        whole.then(|| Self { size, hashes: hashes.to_vec() })
+    }
+
     /// The frontier of edges: the hashes in each level's open tile, the lowest level first.
     fn of_edges(edges: &[Vec<Hash>]) -> Self {
         let mut all = Self::default();

@@ -12,6 +12,7 @@ use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
 use crate::entry::Entry;
+use crate::hold::HoldChange;
 use crate::leaf::{DecisionLeaf, Detail, RecordKind};
 
 mod payload;
@@ -42,6 +43,8 @@ pub(crate) struct Projection {
     /// The message that says whose it is, where this one does not.
     pub(crate) link: Option<Position>,
     pub(crate) effect: Effect,
+    /// What it does to a hold.
+    pub(crate) hold: Option<HoldChange>,
 }
 
 /// What a message does to its task.
@@ -82,6 +85,7 @@ pub(crate) fn project(entry: &Entry) -> Projection {
         detail: None,
         link: None,
         effect: Effect::None,
+        hold: None,
     };
     let Ok(subject) = Subject::parse(&entry.subject) else {
         told.malformed = true;

@@ -3,28 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTableMetadata as _};
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::Position;
 
 use crate::body::{self, Body};
+use crate::erase;
 use crate::error::{Failure, OpenError, ReadError};
 use crate::keys::MasterKey;
 use crate::keys::file::KeyFile;
 use crate::keys::seal;
 use crate::keys::task::Wrapped;
 use crate::leaf::Leaf;
+use crate::segment::shelf::Shelf;
 use crate::store::{self, Heads};
 use crate::table;
+use view::{SealedBody, View};
 
+pub use filter::{Cursor, Filter};
 pub use prove::Head;
-pub use query::{Cursor, Filter, Page};
+pub use query::Page;
 pub use tasks::{Node, Timeline, Workflow};
 
 mod crashed;
+mod filter;
 pub(crate) mod prove;
 mod query;
-mod tasks;
+pub(crate) mod search;
+pub(crate) mod tasks;
+pub(crate) mod view;
 
 /// Memory of a reader of the file for cached pages, bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -36,6 +44,7 @@ pub struct Reader {
     source: Source,
     dir: PathBuf,
     master: Option<MasterKey>,
+    shelf: Arc<Shelf>,
 }
 
 enum Source {
@@ -65,7 +74,14 @@ pub enum Opened {
     Nothing,
     /// It stays sealed: no master key was given.
     Sealed,
-    /// Its key was destroyed, or its bytes are not those that were sealed.
+    /// It was pruned by retention.
+    Pruned,
+    /// Its key was destroyed, by an act that is on record.
+    Erased {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+    },
+    /// Its key is gone or damaged and no act says why, or its bytes are not those that were sealed.
     Lost,
 }
 
@@ -84,6 +100,24 @@ pub struct Status {
     pub open: u64,
     /// Streams, each with the last sequence that is recorded.
     pub streams: Vec<(String, u64)>,
+    /// What retention took away.
+    #[serde(default)]
+    pub pruned: Gone,
+}
+
+/// What retention took away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Records of which only the hashes are kept.
+    pub records: u64,
+    /// The newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records_until: Option<Timestamp>,
+    /// Records whose bodies are gone, with those that are gone themselves.
+    pub bodies: u64,
+    /// The newest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bodies_until: Option<Timestamp>,
 }
 
 // === impl Reader ===
@@ -98,7 +132,7 @@ impl Reader {
         let db = store::builder(CACHE_BYTES)
             .open_read_only(store::file(dir))
             .map_err(|error| OpenError::from_redb(error.into(), dir))?;
-        Self { source: Source::File(db), dir: dir.to_owned(), master }.checked()
+        Self::new(Source::File(db), dir, master).checked()
     }
 
     /// Opens a record that its recorder left without closing it, as it is: the files are read and nothing is written. What
@@ -108,21 +142,40 @@ impl Reader {
     /// [`OpenError::Locked`] while a recorder or a reader has it; else as [`Self::open`].
     pub fn open_crashed(dir: &Path, master: Option<MasterKey>) -> Result<Self, OpenError> {
         let db = crashed::open(&store::file(dir), CACHE_BYTES)?;
-        Self { source: Source::Shared(Arc::new(db)), dir: dir.to_owned(), master }.checked()
+        Self::new(Source::Shared(Arc::new(db)), dir, master).checked()
     }
 
-    /// The reader, where the tables have a form that it knows.
-    fn checked(self) -> Result<Self, OpenError> {
+    fn new(source: Source, dir: &Path, master: Option<MasterKey>) -> Self {
+        Self { source, dir: dir.to_owned(), master, shelf: Arc::new(Shelf::new(dir)) }
+    }
+
+    /// The reader, where the tables have a form that it knows, and the key is the record's.
+    fn checked(mut self) -> Result<Self, OpenError> {
         let form = self.form().map_err(|Failure(error)| OpenError::from_redb(error, &self.dir))?;
-        if form == table::FORM {
-            Ok(self)
-        } else {
-            Err(OpenError::Version { found: form, known: table::FORM })
+        if !(table::FORM_OLDEST..=table::FORM).contains(&form) {
+            return Err(OpenError::Version { found: form, known: table::FORM });
         }
+        self.master = self.master.take().map(|master| self.fitting(master)).transpose()?;
+        Ok(self)
     }
 
-    pub(crate) fn shared(db: Arc<Database>, dir: &Path, master: MasterKey) -> Self {
-        Self { source: Source::Shared(db), dir: dir.to_owned(), master: Some(master) }
+    /// The master key, with the record's own key of references.
+    fn fitting(&self, master: MasterKey) -> Result<MasterKey, OpenError> {
+        let broken = |Failure(error)| OpenError::from_redb(error, &self.dir);
+        let txn = self.begin().map_err(broken)?;
+        let rows = txn.open_table(table::META).map_err(|error| broken(error.into()))?;
+        let rows = rows.get(table::META_KEY_ROWS).map_err(|error| broken(error.into()))?;
+        if rows.is_none_or(|rows| rows.value() == 0) {
+            return Ok(master);
+        }
+        let path = store::key_file(&self.dir);
+        let file = KeyFile::read_only(&path, master.wrapping(), 0)
+            .map_err(|source| OpenError::KeyFile { path, source })?;
+        store::ring::fitting(&txn, &file, &master).map_err(broken)?.ok_or(OpenError::WrongKey)
+    }
+
+    pub(crate) fn shared(db: Arc<Database>, dir: &Path, master: MasterKey, shelf: Arc<Shelf>) -> Self {
+        Self { source: Source::Shared(db), dir: dir.to_owned(), master: Some(master), shelf }
     }
 
     fn form(&self) -> Result<u64, Failure> {
@@ -130,11 +183,21 @@ impl Reader {
         Ok(meta.get(table::META_FORM)?.map_or(0, |form| form.value()))
     }
 
-    pub(crate) fn begin(&self) -> Result<ReadTransaction, Failure> {
-        Ok(match &self.source {
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The record as it is now.
+    pub(crate) fn begin(&self) -> Result<View, Failure> {
+        let txn = match &self.source {
             Source::Shared(db) => db.begin_read()?,
             Source::File(db) => db.begin_read()?,
-        })
+        };
+        View::new(txn, Arc::clone(&self.shelf))
+    }
+
+    pub(crate) fn master(&self) -> Option<&MasterKey> {
+        self.master.as_ref()
     }
 
     /// Where the record stands.
@@ -153,6 +216,7 @@ impl Reader {
             ended: heads.ended,
             open: open.len().map_err(Failure::from)?,
             streams: streams.collect(),
+            pruned: gone(&txn)?,
         })
     }
 
@@ -182,7 +246,15 @@ impl Reader {
     /// # Errors
     /// As [`Self::get`].
     pub fn holds(&self, position: &Position) -> Result<bool, ReadError> {
-        Ok(index_of(&self.begin()?, position)?.is_some())
+        Ok(index_of(&*self.begin()?, position)?.is_some())
+    }
+
+    /// Whether a message's record was pruned.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn was_pruned(&self, position: &Position) -> Result<bool, ReadError> {
+        Ok(self.begin()?.is_pruned(position)?)
     }
 
     /// Records from an index on, at most `limit` and at most [`RECORDS_MAX`]. Empty at the end: ask again later.
@@ -191,12 +263,13 @@ impl Reader {
     /// As [`Self::get`].
     pub fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         let txn = self.begin()?;
-        let rec = txn.open_table(table::REC).map_err(Failure::from)?;
-        let mut records = Vec::new();
-        for row in rec.range(from..).map_err(Failure::from)?.take(limit.min(RECORDS_MAX)) {
-            let (index, value) = row.map_err(Failure::from)?;
-            records.push(read(index.value(), value.value())?);
-        }
+        let found = txn.indices(from, limit.min(RECORDS_MAX))?;
+        let end = found.last().map_or(from, |last| last.saturating_add(1));
+        let mut records = Vec::with_capacity(found.len());
+        txn.rows(from..end, |index, row| -> Result<(), ReadError> {
+            records.push(read(index, row)?);
+            Ok(())
+        })?;
         Ok(records)
     }
 
@@ -206,35 +279,48 @@ impl Reader {
     /// As [`Self::get`].
     pub fn body(&self, record: &Record) -> Result<Opened, ReadError> {
         let Some(commitment) = record.leaf.body else { return Ok(Opened::Nothing) };
-        let Some(master) = &self.master else { return Ok(Opened::Sealed) };
         let txn = self.begin()?;
-        let bodies = txn.open_table(table::BODY).map_err(Failure::from)?;
-        let Some(sealed) = bodies.get(record.leaf.index).map_err(Failure::from)? else {
-            return Ok(Opened::Lost);
+        let sealed = match txn.body(record.leaf.index)? {
+            SealedBody::Bytes(sealed) => sealed,
+            SealedBody::Pruned => return Ok(Opened::Pruned),
+            SealedBody::Missing => return Ok(Opened::Lost),
+        };
+        let Some(master) = &self.master else {
+            return Ok(self.erased_by(record)?.map_or(Opened::Sealed, |event| Opened::Erased { event }));
         };
         let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
         let wrapped = keys.get(commitment.key).map_err(Failure::from)?;
         let Some(wrapped) = wrapped.and_then(|bytes| Wrapped::decode(bytes.value())) else {
             return Ok(Opened::Lost);
         };
-        let broken = |error: std::io::Error| ReadError::Broken { what: error.to_string() };
-        let file = KeyFile::read_only(&store::key_file(&self.dir), master.wrapping(), 0).map_err(broken)?;
+        let file = key_file(&self.dir, master)?;
         let mut subjects = Vec::new();
         for row in &wrapped.rows {
-            match file.key(*row).map_err(broken)? {
+            match file.key(*row).map_err(ReadError::of_file)? {
                 Ok(key) => subjects.push(key),
-                Err(_) => return Ok(Opened::Lost),
+                Err(_) => {
+                    let erased = erase::act_on(&txn, *row, &record.leaf)?;
+                    if erased.is_none() && store::ring::fitting(&txn, &file, master)?.is_none() {
+                        return Err(ReadError::KeyChanged);
+                    }
+                    return Ok(erased.map_or(Opened::Lost, |event| Opened::Erased { event }));
+                }
             }
         }
         let source = &record.leaf.source;
         let place = body::place(&source.stream, source.sequence);
         let plain = wrapped
             .open(commitment.key, &subjects)
-            .and_then(|key| seal::open(&key, &place, sealed.value()))
+            .and_then(|key| seal::open(&key, &place, &sealed))
             .ok()
             .and_then(|plain| Body::decode(&plain));
         Ok(plain.map_or(Opened::Lost, |body| Opened::Body(Box::new(body))))
     }
+}
+
+/// The record's keys, to read.
+fn key_file(dir: &Path, master: &MasterKey) -> Result<KeyFile, ReadError> {
+    KeyFile::read_only(&store::key_file(dir), master.wrapping(), 0).map_err(ReadError::of_file)
 }
 
 /// The index of a message's record.
@@ -248,10 +334,24 @@ pub(crate) fn index_of(txn: &ReadTransaction, position: &Position) -> Result<Opt
 }
 
 /// The record at an index.
-pub(crate) fn record(txn: &ReadTransaction, index: u64) -> Result<Option<Record>, ReadError> {
-    let rec = txn.open_table(table::REC).map_err(Failure::from)?;
-    let value = rec.get(index).map_err(Failure::from)?;
-    value.map(|value| read(index, value.value())).transpose()
+pub(crate) fn record(view: &View, index: u64) -> Result<Option<Record>, ReadError> {
+    view.row(index)?.map(|row| read(index, &row)).transpose()
+}
+
+/// What retention took away.
+fn gone(view: &View) -> Result<Gone, Failure> {
+    let mut gone = Gone::default();
+    for segment in view.segments()? {
+        if segment.bodies.is_some() {
+            gone.bodies += segment.len();
+            gone.bodies_until = gone.bodies_until.max(Some(segment.newest));
+        }
+        if segment.records.is_some() {
+            gone.records += segment.len();
+            gone.records_until = gone.records_until.max(Some(segment.newest));
+        }
+    }
+    Ok(gone)
 }
 
 /// A record from its row.
@@ -267,6 +367,6 @@ impl Record {
     /// The cursor of a page that ends with this record.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
-        Cursor::of(&self.leaf)
+        Cursor::at(self.leaf.index)
     }
 }

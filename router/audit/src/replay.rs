@@ -37,8 +37,11 @@ pub struct Replay {
     pub done: u64,
     /// Of these, records published.
     pub published: u64,
-    /// Of these, records left out: their message was erased, or is none that can be published there.
+    /// Of these, records left out: their message is lost, or is none that can be published there.
     pub skipped: u64,
+    /// Of these, records left out because they were erased.
+    #[serde(default)]
+    pub erased: u64,
     /// Last sequence in the stream REPLAY that is known to be the replay's.
     pub last: u64,
     /// Where it stands.
@@ -149,6 +152,7 @@ mod tests {
             done: 0,
             published: 0,
             skipped: 0,
+            erased: 0,
             last: 0,
             state,
             waits: None,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::{Failure, ReadError};
 use crate::read::Reader;
 use crate::store::Heads;
@@ -20,7 +21,7 @@ pub use people::{People, Queue, Verdicts, Waits};
 pub use places::{Place, Ran, Tokens};
 pub use residency::{Offence, Reached, Residency, Verdict};
 pub use rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
-pub use shape::{Covered, Monthly, Standing, Tasks};
+pub use shape::{Covered, Monthly, Signed, Standing, Tasks};
 
 mod counts;
 mod month;
@@ -48,6 +49,8 @@ pub struct Question {
     pub now: Timestamp,
     /// Claims to hold against the record: records of a class reached no destination outside these regions.
     pub within: BTreeMap<Sensitivity, BTreeSet<Name>>,
+    /// The signed checkpoint that the records must give, its signature checked.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Why there is no report.
@@ -85,7 +88,7 @@ impl Reader {
         if question.month.start() > question.now {
             return Err(MonthlyError::Future { month: question.month });
         }
-        let heads = Heads::read(&self.begin()?)?;
+        let heads = Heads::read(&*self.begin()?)?;
         if let Some(tenant) = &question.tenant
             && !heads.tenants.contains_key(tenant.as_str())
         {

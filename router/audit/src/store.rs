@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, ConcurrencyMode, Database, ReadableTable as _, WriteTransaction};
+use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase as _, WriteTransaction};
 
 use crate::checkpoint::Signer;
 use crate::checkpoint::sink::Sink;
@@ -15,16 +15,24 @@ use crate::keys::{Entropy, MasterKey};
 use crate::leaf::Flag;
 use crate::merkle::Tree;
 use crate::read::Reader;
+use crate::segment;
+use crate::segment::shelf::Shelf;
 use crate::table;
+use lag::Lag;
 use ring::Ring;
 
 pub(crate) mod append;
+mod erase;
+mod form;
 mod guard;
 mod heads;
+mod lag;
 mod prepare;
-mod ring;
+mod prune;
+pub(crate) mod ring;
 pub(crate) mod rows;
 mod sign;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
@@ -74,8 +82,10 @@ pub struct Store {
     entropy: Entropy,
     heads: Heads,
     tree: Tree,
+    lag: Lag,
     signer: Signer,
     sink: Sink,
+    shelf: Arc<Shelf>,
     /// Which history this is.
     epoch: u64,
     /// Leaves of its newest checkpoint.
@@ -103,6 +113,10 @@ pub(crate) struct Heads {
     pub(crate) accepted: u64,
     pub(crate) ended: u64,
     pub(crate) keys: u64,
+    /// Index of the first record in the live file.
+    pub(crate) live_first: u64,
+    /// Bytes of records and bodies there.
+    pub(crate) live_bytes: u64,
     /// stream → (its number, next sequence)
     pub(crate) streams: BTreeMap<String, (u32, u64)>,
     /// tenant → its number
@@ -156,7 +170,7 @@ impl Store {
     /// A store on a backend of the caller's.
     #[cfg(test)]
     pub(crate) fn on(db: Database, dir: &Path, keys: Keys) -> Result<Self, OpenError> {
-        begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        form::begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
         Self::with_database(db, dir, keys, &Options::default(), Entropy::from_os())
     }
 
@@ -167,7 +181,7 @@ impl Store {
         owner_only(&path).map_err(io)?;
         let db = builder(options.cache_bytes).create(&path);
         let db = db.map_err(|error| OpenError::from_redb(error.into(), dir))?;
-        let found = begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+        let found = form::begin(&db).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
         if found == table::FORM { Ok(db) } else { Err(OpenError::Version { found, known: table::FORM }) }
     }
 
@@ -182,11 +196,15 @@ impl Store {
         let heads = Heads::load(&db).map_err(broken)?;
         // Before the key file is touched: an emptied record must not begin a new one in its place.
         let (tree, state) = guard::check(&db, dir, &keys.signer, options, heads.records)?;
+        let lag = Lag::load(&db, heads.records).map_err(broken)?;
         let ring = open_ring(&db, dir, &keys.master, &mut entropy)?;
-        let Keys { master, signer } = keys;
+        let (master, signer) = (ring.master().clone(), keys.signer);
         let guard::Signed { sink, epoch, signed } = state;
-        let dir = dir.to_owned();
-        Ok(Self { db: Arc::new(db), dir, master, ring, entropy, heads, tree, signer, sink, epoch, signed })
+        let shelf = Arc::new(Shelf::new(dir));
+        let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+        segment::make::clear(shelf.dir(), &sweep::segments(&db).map_err(broken)?).map_err(io)?;
+        let (db, dir) = (Arc::new(db), dir.to_owned());
+        Ok(Self { db, dir, master, ring, entropy, heads, tree, lag, signer, sink, shelf, epoch, signed })
     }
 
     /// Records messages and gaps in the order given, in one transaction: records, bodies, indices and positions. What the
@@ -198,21 +216,41 @@ impl Store {
         let result = self.try_append(items);
         if result.is_err() {
             self.ring.discard();
+            self.lag.discard();
         }
         result
+    }
+
+    /// Brings the index nearer to the record, by at most a block of records, where it is behind. An append does that by itself
+    /// when it is far behind; this is for when there is nothing to append. Returns whether it is still behind.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the store must be opened anew.
+    pub fn index(&mut self) -> Result<bool, AppendError> {
+        if !self.lag.is_behind(self.heads.records) {
+            return Ok(false);
+        }
+        let txn = write(&self.db)?;
+        self.lag.catch_up(&txn, self.heads.records)?;
+        txn.commit().map_err(Failure::from)?;
+        self.lag.committed();
+        Ok(self.lag.is_behind(self.heads.records))
     }
 
     fn try_append(&mut self, items: &[Item]) -> Result<Appended, AppendError> {
         let txn = write(&self.db)?;
         let before = (&self.heads, &self.tree);
-        let (heads, tree, appended) =
-            append::batch(&txn, before, &mut self.ring, &mut self.entropy, &self.master, items)?;
+        let reader = self.reader();
+        let past = move |index| reader.begin()?.row(index);
+        let keys = (&mut self.ring, &mut self.entropy, &self.master);
+        let (heads, tree, appended) = append::batch(&txn, before, keys, &past, &mut self.lag, items)?;
         if appended.records == 0 {
             txn.abort().map_err(Failure::from)?;
             return Ok(appended);
         }
         txn.commit().map_err(Failure::from)?;
         self.ring.committed();
+        self.lag.committed();
         (self.heads, self.tree) = (heads, tree);
         Ok(appended)
     }
@@ -241,11 +279,11 @@ impl Store {
     /// A reader in this process; it sees each append once it returned.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::shared(Arc::clone(&self.db), &self.dir, self.master.clone())
+        Reader::shared(Arc::clone(&self.db), &self.dir, self.master.clone(), Arc::clone(&self.shelf))
     }
 }
 
-/// Opens the key file, or begins one for a new record.
+/// Opens the key file, or begins one for a new record. What was erased is destroyed, whatever a crash left of it.
 fn open_ring(
     db: &Database,
     dir: &Path,
@@ -257,48 +295,23 @@ fn open_ring(
     let key_file = |source| OpenError::KeyFile { path: path.clone(), source };
     let rows = heads::key_rows(db).map_err(broken)?;
     let file = KeyFile::open(&path, master.wrapping(), rows).map_err(key_file)?;
-    let mut ring = Ring::new(master.clone(), file);
     if rows == 0 {
+        let mut ring = Ring::new(master.clone(), file);
         let txn = write(db).map_err(broken)?;
         ring.begin(&txn, entropy).map_err(broken)?;
         ring.sync().map_err(key_file)?;
         txn.commit().map_err(|error| broken(error.into()))?;
         ring.committed();
-    } else if !ring.fits().map_err(key_file)? {
-        return Err(OpenError::WrongKey);
+        return Ok(ring);
+    }
+    let txn = db.begin_read().map_err(|error| broken(error.into()))?;
+    let master = ring::fitting(&txn, &file, master).map_err(broken)?.ok_or(OpenError::WrongKey)?;
+    let mut ring = Ring::new(master, file);
+    let left = ring.standing(&erase::destroyed(&txn).map_err(broken)?).map_err(key_file)?;
+    if !left.is_empty() {
+        ring.destroy(&left).map_err(key_file)?;
     }
     Ok(ring)
-}
-
-/// Makes the tables of a new file. Returns the form of the tables.
-fn begin(db: &Database) -> Result<u64, Failure> {
-    let txn = write(db)?;
-    let form = {
-        let mut meta = txn.open_table(table::META)?;
-        let form = meta.get(table::META_FORM)?.map(|value| value.value());
-        if let Some(form) = form.filter(|form| *form != table::FORM) {
-            return Ok(form);
-        }
-        if form.is_none() {
-            meta.insert(table::META_FORM, table::FORM)?;
-        }
-        rows::Tables::open(&txn, meta)?;
-        txn.open_table(table::GAPS)?;
-        txn.open_table(table::STREAMS)?;
-        txn.open_table(table::TENANTS)?;
-        txn.open_table(table::BY_TASK)?;
-        txn.open_table(table::BY_TIME)?;
-        txn.open_table(table::BY_MARK)?;
-        txn.open_table(table::BY_WORKFLOW)?;
-        txn.open_table(table::OPEN)?;
-        txn.open_table(table::TILES)?;
-        txn.open_table(table::TREE)?;
-        txn.open_table(table::CHECKPOINTS)?;
-        txn.open_table(table::BREAKS)?;
-        table::FORM
-    };
-    txn.commit()?;
-    Ok(form)
 }
 
 /// A transaction after whose commit a crash is repaired at once.
@@ -331,12 +344,12 @@ pub(crate) fn key_file(dir: &Path) -> PathBuf {
     dir.join(KEY_FILE)
 }
 
-fn make_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-fn owner_only(path: &Path) -> std::io::Result<()> {
+pub(crate) fn owner_only(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
 }

@@ -4,8 +4,10 @@ use redb::TableDefinition;
 use tidegate_schemas::ids::TaskId;
 use uuid::Uuid;
 
-/// Form of the tables; a record of another form is refused.
-pub(crate) const FORM: u64 = 2;
+/// Form of the tables; a record of a newer form is refused.
+pub(crate) const FORM: u64 = 3;
+/// The oldest form that is carried over: it had no segments and no holds.
+pub(crate) const FORM_OLDEST: u64 = 2;
 
 /// index → leaf hash (32 bytes) ‖ leaf.
 pub(crate) const REC: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rec");
@@ -19,14 +21,10 @@ pub(crate) const GAPS: TableDefinition<'_, &[u8; 12], (u64, u64)> = TableDefinit
 pub(crate) const STREAMS: TableDefinition<'_, &str, (u32, u64)> = TableDefinition::new("streams");
 /// tenant → its number, from 1.
 pub(crate) const TENANTS: TableDefinition<'_, &str, u32> = TableDefinition::new("tenants");
-/// [`pair`] of task and index.
-pub(crate) const BY_TASK: TableDefinition<'_, &[u8; 24], ()> = TableDefinition::new("by_task");
-/// [`when`].
-pub(crate) const BY_TIME: TableDefinition<'_, &[u8; 20], ()> = TableDefinition::new("by_tenant_time");
-/// [`marked`].
-pub(crate) const BY_MARK: TableDefinition<'_, &[u8; 9], ()> = TableDefinition::new("by_mark");
-/// [`pair`] of workflow reference and index.
-pub(crate) const BY_WORKFLOW: TableDefinition<'_, &[u8; 24], ()> = TableDefinition::new("by_workflow");
+/// [`found`] of block and term → the places in the block where it occurs.
+pub(crate) const TERMS: TableDefinition<'_, &[u8; 12], &[u8]> = TableDefinition::new("terms");
+/// block → from when to when its records are.
+pub(crate) const WINDOWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("windows");
 /// [`task_key`] → what became of the task.
 pub(crate) const TASKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tasks");
 /// [`due_key`] of each open task.
@@ -45,6 +43,16 @@ pub(crate) const TREE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 pub(crate) const CHECKPOINTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("checkpoints");
 /// Epoch that began with a break → what was signed before and is no longer held: the note.
 pub(crate) const BREAKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("breaks");
+/// First index → a segment, as JSON ([`crate::segment::Segment`]).
+pub(crate) const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
+/// [`source`] of the first sequence of a stream in a pruned segment → (the last one, the segment).
+pub(crate) const PRUNED: TableDefinition<'_, &[u8; 12], (u64, u64)> = TableDefinition::new("pruned");
+/// Id → a hold, as JSON ([`crate::hold::Hold`]).
+pub(crate) const HOLDS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("holds");
+/// Row of the key file → sequence in EVENTS of the act by which it was destroyed. Made with the first one.
+pub(crate) const ERASED: TableDefinition<'_, u64, u64> = TableDefinition::new("erased");
+/// Sequence in EVENTS of an act that erases → how far that is, as JSON. Made with the first one.
+pub(crate) const ERASURES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("erasures");
 /// Counters by name.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -54,8 +62,12 @@ pub(crate) const FRONTIER: &str = "frontier";
 pub(crate) const META_FORM: &str = "form";
 /// Records there are.
 pub(crate) const META_RECORDS: &str = "records";
+/// Records that the index knows.
+pub(crate) const META_INDEXED: &str = "indexed";
 /// Rows of the key file.
 pub(crate) const META_KEY_ROWS: &str = "key_rows";
+/// Row of the key file that holds the key of references.
+pub(crate) const META_REFERENCES: &str = "references_row";
 /// Keys there are.
 pub(crate) const META_KEYS: &str = "keys";
 /// Tasks accepted.
@@ -66,6 +78,14 @@ pub(crate) const META_ENDED: &str = "ended";
 pub(crate) const META_EPOCH: &str = "epoch";
 /// Records with an anomaly.
 pub(crate) const META_ANOMALIES: &str = "anomalies";
+/// Index of the first record that is in [`REC`]; those before are in segments.
+pub(crate) const META_LIVE_FIRST: &str = "live_first";
+/// Bytes of the rows of [`REC`] and [`BODY`].
+pub(crate) const META_LIVE_BYTES: &str = "live_bytes";
+/// Accepted tasks whose rows were pruned.
+pub(crate) const META_PRUNED_ACCEPTED: &str = "pruned_accepted";
+/// Ended ones of them.
+pub(crate) const META_PRUNED_ENDED: &str = "pruned_ended";
 
 /// stream number ‖ sequence.
 pub(crate) fn source(stream: u32, sequence: u64) -> [u8; 12] {
@@ -80,27 +100,12 @@ pub(crate) fn sequence_of(key: &[u8; 12]) -> u64 {
     last_eight(key)
 }
 
-/// 16 bytes ‖ index.
-pub(crate) fn pair(first: &[u8; 16], index: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    key[..16].copy_from_slice(first);
-    key[16..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-/// tenant number ‖ time in microseconds ‖ index.
-pub(crate) fn when(tenant: u32, time_us: u64, index: u64) -> [u8; 20] {
-    let mut key = [0; 20];
-    key[..4].copy_from_slice(&tenant.to_be_bytes());
-    key[4..12].copy_from_slice(&time_us.to_be_bytes());
-    key[12..].copy_from_slice(&index.to_be_bytes());
-    key
-}
-
-/// mark ‖ index.
-pub(crate) fn marked(mark: u8, index: u64) -> [u8; 9] {
-    let mut key = [mark; 9];
-    key[1..].copy_from_slice(&index.to_be_bytes());
+/// block ‖ term.
+pub(crate) fn found(block: u64, term: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    // A block has thousands of records: their number ends long before 32 bits of blocks do.
+    key[..4].copy_from_slice(&u32::try_from(block).unwrap_or(u32::MAX).to_be_bytes());
+    key[4..].copy_from_slice(&term.to_be_bytes());
     key
 }
 

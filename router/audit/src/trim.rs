@@ -7,7 +7,9 @@ use redb::{ReadTransaction, ReadableTable as _};
 use tidegate_schemas::ids::{Position, TaskId};
 
 use crate::error::{Failure, ReadError};
-use crate::read::{Reader, index_of, record};
+use crate::read::tasks::records_of;
+use crate::read::view::View;
+use crate::read::{RECORDS_MAX, Reader, Record, index_of, record};
 use crate::table;
 use crate::task::Row;
 
@@ -91,24 +93,13 @@ impl Reader {
 }
 
 /// Whether a message of the task is still in a stream other than the results'.
-fn needed(
-    txn: &ReadTransaction,
-    results: &str,
-    task: TaskId,
-    gone: &BTreeMap<String, u64>,
-) -> Result<bool, ReadError> {
-    let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
-    let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
-    for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)? {
-        let index = table::last_eight(row.map_err(Failure::from)?.0.value());
-        let Some(found) = record(txn, index)? else { continue };
-        let source = &found.leaf.source;
-        let there = gone.get(&source.stream).is_none_or(|first| source.sequence >= *first);
-        if source.stream != results && there {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn needed(txn: &View, results: &str, task: TaskId, gone: &BTreeMap<String, u64>) -> Result<bool, ReadError> {
+    let (records, cut) = records_of(txn, task, RECORDS_MAX)?;
+    let there = |record: &Record| {
+        let source = &record.leaf.source;
+        source.stream != results && gone.get(&source.stream).is_none_or(|first| source.sequence >= *first)
+    };
+    Ok(cut || records.iter().any(there))
 }
 
 fn open_floors(txn: &ReadTransaction) -> Result<BTreeMap<String, u64>, Failure> {

@@ -1,6 +1,8 @@
 //! Verifying the record against itself: every leaf by its hash, every body by its commitment, every stream without a gap,
 //! causes before effects, one terminal result a task.
 //!
+//! Records that are in segments are read there; a segment's file that is not what was sealed is named.
+//!
 //! And the whole against what was signed: the tree is grown anew, and must have the root of each checkpoint. With the public key and
 //! a checkpoint that somebody outside kept, no one who holds the file can have written it anew.
 
@@ -13,14 +15,15 @@ use sha2::{Digest as _, Sha256};
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::error::{Failure, ReadError};
 use crate::keys::seal::OVERHEAD_BYTES;
-use crate::leaf::{Flag, Leaf, RecordKind, leaf_hash};
+use crate::leaf::{Flag, Leaf, RecordKind};
+use crate::read::view::View;
 use crate::read::{Reader, index_of};
 use crate::store::Heads;
-use crate::store::tree::Stored;
 use crate::table;
 use crate::task::Row;
 use tree::TreeCheck;
 
+mod files;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -64,6 +67,10 @@ pub struct Report {
     pub records: u64,
     /// Bodies hashed again.
     pub bodies: u64,
+    /// Records that retention took away; their hashes are kept, and were taken for them.
+    pub pruned: u64,
+    /// Bodies that retention took away, with those of such records.
+    pub pruned_bodies: u64,
     /// Records flagged as odd when they were written; known, not problems of the record.
     pub anomalies: u64,
     /// Checkpoints that the record has itself and whose roots were compared.
@@ -152,6 +159,20 @@ pub enum Fault {
     /// Fewer records than were signed.
     #[error("they were signed and are gone: the record was cut short, emptied, or is an older copy")]
     RolledBack,
+    /// A segment's file is not there.
+    #[error("the segment's file is missing; restore it from a backup")]
+    SegmentMissing,
+    /// A segment's file is none any more.
+    #[error("the segment's file was changed or cut short: it cannot be read; restore it from a backup")]
+    SegmentUnreadable,
+    /// A segment's file does not verify alone.
+    #[error(
+        "what the segment's file says of itself was changed: it does not go on from the records before, or is not signed"
+    )]
+    SegmentHead,
+    /// Something is gone, and nothing on record says that it was pruned.
+    #[error("it is gone, and no act on record says that it was pruned")]
+    NotPruned,
     /// Counts and tables disagree.
     #[error("counts and tables disagree: accepted tasks are not those that ended and those that are open")]
     Conservation,
@@ -164,6 +185,8 @@ impl Report {
             from,
             records: 0,
             bodies: 0,
+            pruned: 0,
+            pruned_bodies: 0,
             anomalies,
             checkpoints: 0,
             signed: None,
@@ -230,17 +253,17 @@ impl Reader {
         let mut at = from;
         while at < heads.records {
             let end = heads.records.min(at + CHUNK);
-            chunk(&self.begin()?, &heads, at..end, &mut tree, &mut report)?;
+            files::chunk(self, &heads, trust, at..end, &mut tree, &mut report)?;
             at = end;
             progress(at - from, heads.records - from);
         }
         tree.end(&mut report);
         if level != Level::Quick {
             for (stream, (number, next)) in &heads.streams {
-                sequences(&self.begin()?, stream, *number, *next, &mut report)?;
+                sequences(&*self.begin()?, stream, *number, *next, &mut report)?;
             }
         }
-        conservation(&self.begin()?, level, &mut report)?;
+        conservation(&*self.begin()?, level, &mut report)?;
         Ok(report)
     }
 }
@@ -248,56 +271,12 @@ impl Reader {
 /// More records than there are rows, and not many more.
 fn records_at_most(txn: &ReadTransaction) -> Result<u64, Failure> {
     let last = txn.open_table(table::REC)?.last()?.map_or(0, |(index, _)| index.value());
-    Ok(last.saturating_add(CHUNK))
+    let sealed = txn.open_table(table::META)?.get(table::META_LIVE_FIRST)?.map_or(0, |index| index.value());
+    Ok(last.max(sealed).saturating_add(CHUNK))
 }
 
-/// Checks the records of one range.
-fn chunk(
-    txn: &ReadTransaction,
-    heads: &Heads,
-    range: std::ops::Range<u64>,
-    tree: &mut TreeCheck,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let stored = Stored::open(txn)?;
-    let rec = txn.open_table(table::REC)?;
-    let bodies = txn.open_table(table::BODY)?;
-    let mut expected = range.start;
-    for row in rec.range(range.clone())? {
-        let (index, value) = row?;
-        let index = index.value();
-        for missing in expected..index {
-            tree.lose(&stored, report)?;
-            report.add(Some(missing), None, Fault::Missing);
-        }
-        expected = index + 1;
-        report.records += 1;
-        let Some((hash, line)) = value.value().split_first_chunk::<32>() else {
-            tree.lose(&stored, report)?;
-            report.add(Some(index), None, Fault::LeafForm);
-            continue;
-        };
-        let found = leaf_hash(line);
-        tree.leaf(&stored, found, report)?;
-        if found != *hash {
-            report.add(Some(index), None, Fault::LeafHash);
-        }
-        let Ok(leaf) = serde_json::from_slice::<Leaf>(line) else {
-            report.add(Some(index), None, Fault::LeafForm);
-            continue;
-        };
-        let sealed = bodies.get(index)?;
-        body(&leaf, index, sealed.as_ref().map(|sealed| sealed.value()), report);
-        links(txn, heads, &leaf, index, report)?;
-    }
-    for missing in expected..range.end {
-        tree.lose(&stored, report)?;
-        report.add(Some(missing), None, Fault::Missing);
-    }
-    Ok(())
-}
-
-fn body(leaf: &Leaf, index: u64, sealed: Option<&[u8]>, report: &mut Report) {
+/// Checks a sealed body against what its leaf commits to.
+pub(crate) fn body(leaf: &Leaf, index: u64, sealed: Option<&[u8]>, report: &mut Report) {
     let position = || Some(leaf.position().to_string());
     match (leaf.body, sealed) {
         (None, None) => {}
@@ -315,13 +294,7 @@ fn body(leaf: &Leaf, index: u64, sealed: Option<&[u8]>, report: &mut Report) {
 }
 
 /// Checks where a leaf leads: its place, its source, its cause, its task.
-fn links(
-    txn: &ReadTransaction,
-    heads: &Heads,
-    leaf: &Leaf,
-    index: u64,
-    report: &mut Report,
-) -> Result<(), Failure> {
+fn links(txn: &View, heads: &Heads, leaf: &Leaf, index: u64, report: &mut Report) -> Result<(), Failure> {
     let position = leaf.position();
     let mut add = |fault| report.add(Some(index), Some(position.to_string()), fault);
     if leaf.index != index {
@@ -335,6 +308,7 @@ fn links(
             Some(before) if before < index => {}
             _ if leaf.flags.contains(&Flag::CauseMissing) => {}
             Some(_) => add(Fault::Cause),
+            None if txn.is_pruned(cause)? => {}
             None => add(Fault::CauseMissing),
         }
     }
@@ -368,10 +342,23 @@ fn sequences(
         let (key, value) = row?;
         gaps.insert(table::sequence_of(key.value()), value.value().0);
     }
+    // What was pruned is accounted for as a whole; until it is in no index, by its rows too.
+    let mut pruned = BTreeMap::new();
+    if Heads::read(txn)?.live_first > 0 {
+        for row in txn.open_table(table::PRUNED)?.range::<&[u8; 12]>(&start..&end)? {
+            let (key, span) = row?;
+            pruned.insert(table::sequence_of(key.value()), span.value().0);
+        }
+    }
+    gaps.retain(|from, _| !lies_in(&pruned, *from));
+    gaps.extend(&pruned);
     let src = txn.open_table(table::SRC)?;
     let mut expected = 1;
     for row in src.range::<&[u8; 12]>(&start..&end)? {
         let sequence = table::sequence_of(row?.0.value());
+        if lies_in(&pruned, sequence) {
+            continue;
+        }
         expected = over_gaps(&gaps, expected);
         if sequence != expected {
             report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
@@ -382,6 +369,11 @@ fn sequences(
         report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
     }
     Ok(())
+}
+
+/// Whether one of these spans has a sequence.
+fn lies_in(spans: &BTreeMap<u64, u64>, sequence: u64) -> bool {
+    spans.range(..=sequence).next_back().is_some_and(|(_, to)| *to >= sequence)
 }
 
 /// The sequence after the gaps that begin here.
@@ -398,7 +390,10 @@ fn conservation(txn: &ReadTransaction, level: Level, report: &mut Report) -> Res
     let open = txn.open_table(table::OPEN)?.len()?;
     let mut sound = heads.accepted == heads.ended + open;
     if level != Level::Quick {
-        let (mut accepted, mut ended) = (0, 0);
+        let meta = txn.open_table(table::META)?;
+        let count = |name: &str| -> Result<u64, Failure> { Ok(meta.get(name)?.map_or(0, |row| row.value())) };
+        let (mut accepted, mut ended) =
+            (count(table::META_PRUNED_ACCEPTED)?, count(table::META_PRUNED_ENDED)?);
         for row in txn.open_table(table::TASKS)?.iter()? {
             let row = serde_json::from_slice::<Row>(row?.1.value()).ok();
             let opened = row.as_ref().is_some_and(|row| row.opened.is_some());
@@ -407,7 +402,7 @@ fn conservation(txn: &ReadTransaction, level: Level, report: &mut Report) -> Res
         }
         sound &= accepted == heads.accepted && ended == heads.ended;
     }
-    sound &= txn.open_table(table::REC)?.len()? == heads.records;
+    sound &= txn.open_table(table::REC)?.len()?.saturating_add(heads.live_first) == heads.records;
     if !sound {
         report.add(None, None, Fault::Conservation);
     }

@@ -7,17 +7,22 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tidegate_audit::{
-    Entry, Item, Keys, Level, MasterKey, OpenError, Opened, Options, Reader, Signer, Store,
+    Entry, Item, Keys, Level, MasterKey, OpenError, Opened, Options, Reader, Sealing, SegmentError, Signer,
+    Store,
 };
 
 const DIR: &str = "TIDEGATE_TEST_RECORD";
 /// Set where the writer is to acknowledge before it commits.
 const HASTY: &str = "TIDEGATE_TEST_HASTY";
+/// Set where the writer is to move what it recorded into segments.
+const SEALING: &str = "TIDEGATE_TEST_SEALING";
 const KILLS: u64 = 60;
+/// Kills of a writer that makes segments.
+const SEALING_KILLS: u64 = 12;
 
 fn master() -> MasterKey {
     MasterKey::from_bytes([3; 32])
@@ -58,10 +63,12 @@ fn say(text: &str, records: u64) {
 fn writer_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let hasty = std::env::var_os(HASTY).is_some();
+    let sealing = std::env::var_os(SEALING).is_some();
     let mut store = open(Path::new(&dir));
     loop {
         let next = store.next_sequence("TASKS_acme");
-        let items: Vec<Item> = (next..next + 1 + next % 23).map(item).collect();
+        let many = if sealing { 150 } else { 1 };
+        let items: Vec<Item> = (next..next + many + next % 23).map(item).collect();
         if hasty {
             say("acknowledged", store.records() + items.len() as u64);
         }
@@ -72,6 +79,20 @@ fn writer_process() {
         if !hasty {
             say("acknowledged", store.records());
         }
+        if sealing && let Err(error) = seal(&mut store) {
+            println!("{error}");
+            return;
+        }
+    }
+}
+
+/// Moves what can be moved into a segment.
+fn seal(store: &mut Store) -> Result<(), SegmentError> {
+    while store.tidy()? {}
+    let now = Sealing { bytes: 1, age: SignedDuration::ZERO };
+    match store.reader().seal(&now, Timestamp::now())? {
+        Some(sealed) => store.name(&sealed),
+        None => Ok(()),
     }
 }
 
@@ -89,10 +110,13 @@ fn counts(writer: &mut Child) -> impl Iterator<Item = u64> {
 
 /// Kills a writer after a number of acknowledgements. Returns the last count that came.
 fn kill(dir: &Path, after: usize, hasty: bool) -> u64 {
+    kill_with(dir, after, hasty.then_some(HASTY))
+}
+
+/// The same, with a variable set for the writer.
+fn kill_with(dir: &Path, after: usize, set: Option<&str>) -> u64 {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    if hasty {
-        command.env(HASTY, "");
-    }
+    command.envs(set.map(|name| (name, "")));
     let mut writer = start(&mut command, dir);
     let acknowledged = counts(&mut writer).take(after).last().unwrap();
     writer.kill().unwrap();
@@ -117,6 +141,25 @@ fn crash_sixty_kills_take_nothing_that_was_acknowledged() {
         assert!(report.is_ok(), "kill {kill}: {:?}", report.problems);
         last = store.records();
     }
+}
+
+#[test]
+fn segment_kills_while_they_are_made_take_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(21);
+    let mut last = 0;
+    for kill in 0..SEALING_KILLS {
+        let acknowledged = kill_with(dir.path(), random.random_range(1..8), Some(SEALING));
+        assert!(acknowledged > last, "kill {kill}: it went on from {last}");
+        let store = open(dir.path());
+        assert!(store.records() >= acknowledged, "kill {kill}: {} of {acknowledged}", store.records());
+        let report = store.reader().verify(Level::Full, &mut |_, _| {}).unwrap();
+        assert!(report.is_ok(), "kill {kill}: {:?}", report.problems);
+        assert_eq!(report.bodies, store.records(), "kill {kill}");
+        last = store.records();
+    }
+    let segments = std::fs::read_dir(dir.path().join("segments")).unwrap().count();
+    assert!(segments > 8, "negative control: there were segments to make");
 }
 
 #[test]

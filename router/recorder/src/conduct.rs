@@ -26,6 +26,9 @@ const ASK_AFTER: Duration = Duration::from_millis(100);
 /// Longest wait for a commit on shutdown.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
 
+/// How long nothing must have come until the index is brought up to date: before that, it grows with what comes.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// What a feed brings.
 #[derive(Debug)]
 pub(crate) enum Feed {
@@ -56,6 +59,8 @@ pub(crate) struct Conductor {
     bytes: usize,
     since: Instant,
     busy: bool,
+    /// Whether the index may be behind the record.
+    unindexed: bool,
     signing: Signing,
     /// Streams and causes that the server was asked about.
     asked: HashSet<(String, String)>,
@@ -74,6 +79,7 @@ impl Conductor {
             bytes: 0,
             since: Instant::now(),
             busy: false,
+            unindexed: true,
             asked: HashSet::new(),
         }
     }
@@ -107,6 +113,7 @@ impl Conductor {
                     let batch = std::mem::take(&mut self.batch);
                     self.bytes = 0;
                     self.signing.grow(&batch);
+                    self.unindexed = true;
                     self.writer.send(Work::Record(batch)).await?;
                     self.busy = true;
                 }
@@ -117,7 +124,13 @@ impl Conductor {
                     }
                 }
                 Some(Hopeless { stream, cause }) = verdicts.recv() => self.give_up(&stream, &cause, "it does not exist"),
-                _ = look.tick() => self.look(&hopeless),
+                _ = look.tick() => {
+                    self.look(&hopeless);
+                    if self.unindexed && !self.busy && self.batch.is_empty() && self.since.elapsed() >= IDLE {
+                        self.writer.send(Work::Index).await?;
+                        self.busy = true;
+                    }
+                }
             }
         }
         // A writer that waits for room on a full disk is not waited for.
@@ -131,6 +144,7 @@ impl Conductor {
             Done::Recorded(lasts) => self.shared.advance(lasts),
             Done::Signed(Some(signed)) => self.signing.publish(&signed),
             Done::Signed(None) => {}
+            Done::Indexed(behind) => self.unindexed = behind,
         }
     }
 

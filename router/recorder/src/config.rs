@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+/// A day.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
 /// Settings of the recorder.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,6 +45,18 @@ pub struct RecorderConfig {
     pub duplicate_window_ms: u64,
     /// How long results stay, milliseconds.
     pub result_window_ms: u64,
+    /// Bytes of records and bodies in the live file from which the oldest move into a segment.
+    pub segment_bytes: u64,
+    /// Age of the oldest record in the live file from which it moves into a segment, milliseconds.
+    pub segment_age_ms: u64,
+    /// How often it is looked whether a segment is due, milliseconds.
+    pub segment_look_ms: u64,
+    /// How often what is past its retention is pruned, milliseconds.
+    pub prune_ms: u64,
+    /// How long bodies are kept, milliseconds.
+    pub body_retention_ms: u64,
+    /// How long records are kept, milliseconds; their hashes stay for ever. Never shorter than bodies.
+    pub record_retention_ms: u64,
     /// Pause before a record that failed is opened anew, milliseconds.
     pub reopen_ms: u64,
 }
@@ -66,6 +81,12 @@ impl Default for RecorderConfig {
             stream_window_ms: 24 * 3_600 * 1_000,
             duplicate_window_ms: 10 * 60 * 1_000,
             result_window_ms: 7 * 24 * 3_600 * 1_000,
+            segment_bytes: 256 * 1024 * 1024,
+            segment_age_ms: DAY_MS,
+            segment_look_ms: 60_000,
+            prune_ms: 3_600_000,
+            body_retention_ms: 30 * DAY_MS,
+            record_retention_ms: 396 * DAY_MS,
             reopen_ms: 5_000,
         }
     }

@@ -66,7 +66,7 @@ async fn overdue(bus: &Bus, config: &RecorderConfig, shared: &Shared) -> Vec<(Op
         }
         _ => return Vec::new(),
     };
-    if !caught_up(bus, shared).await {
+    if !caught_up(bus, shared, &[]).await {
         return Vec::new();
     }
     // Looked up again: what was on its way then is recorded now.
@@ -89,12 +89,13 @@ async fn overdue(bus: &Bus, config: &RecorderConfig, shared: &Shared) -> Vec<(Op
     }
 }
 
-/// Waits until everything that could have ended or moved a task by now is recorded; what comes meanwhile is not waited for.
-async fn caught_up(bus: &Bus, shared: &Shared) -> bool {
+/// Waits until everything that could have ended or moved a task by now is recorded, and what `more` streams hold; what comes
+/// meanwhile is not waited for.
+pub(crate) async fn caught_up(bus: &Bus, shared: &Shared, more: &[&str]) -> bool {
     let mut marks = Vec::new();
-    for stream in [STEPS, WORK_LOCAL, WORK_CLOUD, EVENTS, RESULTS] {
+    for stream in [STEPS, WORK_LOCAL, WORK_CLOUD, EVENTS, RESULTS].iter().chain(more) {
         let Ok(state) = bus.stream_info(stream).await else { return false };
-        marks.push((stream, state.last));
+        marks.push((*stream, state.last));
     }
     let mut recorded = shared.follow();
     let passed = recorded.wait_for(|recorded| {

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::conduct::Feed;
+use crate::erase::gaps;
 use crate::error::RecorderError;
 use crate::shared::Shared;
 
@@ -78,6 +79,8 @@ struct Session<'a> {
     next: &'a mut u64,
     /// Deliveries that are not recorded yet, by sequence.
     held: BTreeMap<u64, Vec<Delivery>>,
+    /// What erasures deleted, once it is needed.
+    erased: Option<Vec<gaps::Range>>,
 }
 
 // === impl Feeder ===
@@ -125,7 +128,8 @@ impl Feeder {
         let delivered = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.delivered;
         let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
         let recorded = self.shared.follow();
-        let mut session = Session { feeder: self, reader, recorded, next, held: BTreeMap::new() };
+        let mut session =
+            Session { feeder: self, reader, recorded, next, held: BTreeMap::new(), erased: None };
         // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself; what was
         // delivered to a recorder that died comes again only after half a minute.
         session.fill(delivered).await?;
@@ -220,6 +224,7 @@ impl Session<'_> {
             return Ok(());
         }
         let feeder = self.feeder;
+        self.erased = None;
         let (bus, stream) = (&feeder.bus, feeder.stream.as_str());
         let first = bus.stream_info(stream).await?.first;
         if first > *self.next {
@@ -246,11 +251,18 @@ impl Session<'_> {
     }
 
     async fn gap(&mut self, to: u64, reason: GapReason) -> Result<(), FeedError> {
-        let (stream, from) = (self.feeder.stream.clone(), *self.next);
-        warn!(stream, from, to, ?reason, "Messages are missing.");
-        let gap = Gap { stream, from, to, reason, time: Timestamp::now() };
-        self.feeder.feed(Feed::Item(Item::Gap(gap))).await?;
-        *self.next = to + 1;
+        let stream = &self.feeder.stream;
+        // Of a record that was restored, or made again from its streams: what was erased meanwhile is no loss.
+        if self.erased.is_none() {
+            self.erased = Some(gaps::of(&self.feeder.bus, stream).await?);
+        }
+        let erased = self.erased.as_deref().unwrap_or_default();
+        for ((from, to), reason) in gaps::split((*self.next, to), reason, erased) {
+            warn!(stream, from, to, ?reason, "Messages are missing.");
+            let gap = Gap { stream: stream.clone(), from, to, reason, time: Timestamp::now() };
+            self.feeder.feed(Feed::Item(Item::Gap(gap))).await?;
+            *self.next = to + 1;
+        }
         Ok(())
     }
 

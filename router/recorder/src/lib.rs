@@ -1,10 +1,12 @@
-//! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries and
-//! replays; and recorded decisions judged again.
+//! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries,
+//! replays and erasures; segments and retention; and recorded decisions judged again.
 //!
 //! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
 
+pub mod erase;
 pub mod rejudge;
 pub mod replay;
+pub mod retain;
 pub mod review;
 pub mod service;
 
@@ -13,6 +15,7 @@ mod config;
 mod deadline;
 mod error;
 mod feed;
+pub mod rotate;
 mod run;
 mod sequencer;
 mod shared;

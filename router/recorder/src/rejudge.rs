@@ -19,11 +19,13 @@ use tidegate_schemas::review::{Action, Verdict};
 use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::work::Hop;
 
+pub use cases::{CasesError, Written, cases};
 pub use shelf::{Fetch, Version};
 
 use compare::Part;
 use shelf::Shelf;
 
+mod cases;
 mod compare;
 mod shelf;
 
@@ -55,8 +57,12 @@ pub struct Rejudged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unjudged {
-    /// The message, or its task's, was erased.
+    /// The message, or its task's, was erased by an act on record.
     Erased,
+    /// The message, or its task's, was pruned by retention.
+    Pruned,
+    /// The message, or its task's, cannot be opened, and no act says why.
+    Lost,
     /// No master key was given.
     Sealed,
     /// The task's message, or the verdict that edited it, is not in the record.
@@ -157,12 +163,8 @@ fn again(
     shelf: &mut Shelf<'_, '_>,
     other: Option<&Judge>,
 ) -> Result<Option<Result<Judged, Unjudged>>, ReadError> {
-    let Some(leaf) = &record.leaf.decision else { return Ok(None) };
-    match record.leaf.kind {
-        RecordKind::Work | RecordKind::Review => {}
-        // What a reviewer rejected carries the decision that had held it.
-        RecordKind::Result if leaf.outcome == Outcome::Reject => {}
-        _ => return Ok(None),
+    if !is_decided(record) {
+        return Ok(None);
     }
     let (task, recorded) = match decided(reader, record)? {
         Ok(found) => found,
@@ -184,6 +186,17 @@ fn again(
     let judged = compare::as_sent(judged, &recorded, &task, judge.bundle());
     let parts = compare::exactly(&recorded, &judged);
     Ok(Some(Ok(Judged { task: task.id, recorded, judged, parts })))
+}
+
+/// Whether a record decided something of its own.
+fn is_decided(record: &Record) -> bool {
+    let Some(leaf) = &record.leaf.decision else { return false };
+    match record.leaf.kind {
+        RecordKind::Work | RecordKind::Review => true,
+        // What a reviewer rejected carries the decision that had held it.
+        RecordKind::Result => leaf.outcome == Outcome::Reject,
+        _ => false,
+    }
 }
 
 /// The task as it was judged, and the decision, out of the sealed bodies.
@@ -247,7 +260,9 @@ fn open(opened: Opened) -> Result<Box<tidegate_audit::Body>, Unjudged> {
     match opened {
         Opened::Body(body) => Ok(body),
         Opened::Sealed => Err(Unjudged::Sealed),
-        Opened::Lost => Err(Unjudged::Erased),
+        Opened::Erased { .. } => Err(Unjudged::Erased),
+        Opened::Pruned => Err(Unjudged::Pruned),
+        Opened::Lost => Err(Unjudged::Lost),
         Opened::Nothing => Err(Unjudged::TaskUnknown),
     }
 }

@@ -244,6 +244,6 @@ fn show(
 fn content(reader: &Reader, record: &Record) -> Result<Option<Vec<u8>>, ReadError> {
     Ok(match reader.body(record)? {
         Opened::Body(body) => Some(body.payload.to_vec()),
-        Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+        Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Erased { .. } | Opened::Lost => None,
     })
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidegate_audit::read::{Timeline, Workflow};
-use tidegate_audit::{Cursor, Filter, ReadError, Record, Status};
+use tidegate_audit::{Cursor, Filter, Hold, ReadError, Record, Status};
 use tidegate_bus::{ApiError, CancellationToken, Discovery, Endpoint, Query};
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::result::State;
@@ -27,6 +27,9 @@ pub const RECORDS: &str = "query.audit.records";
 pub const TASK: &str = "query.audit.task";
 /// Subject of questions for a workflow: a [`WorkflowQuestion`], answered with a [`Workflow`].
 pub const WORKFLOW: &str = "query.audit.workflow";
+
+/// Subject of questions for the legal holds: a list of [`Hold`]; the payload is not read.
+pub const HOLDS: &str = "query.audit.holds";
 
 /// Open tasks are counted at most this often, whoever asks.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -121,6 +124,7 @@ pub(crate) async fn serve(
         ("audit-task", TASK),
         ("audit-workflow", WORKFLOW),
         ("audit-open", QUERY_OPEN),
+        ("audit-holds", HOLDS),
     ] {
         let endpoint = discovery.endpoint(name, subject).await?;
         tasks.spawn(listen(endpoint, shared.clone(), shutdown.clone()));
@@ -176,6 +180,10 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
                 read(shared, move |reader| reader.workflow(asked.tenant.as_ref(), &asked.workflow)).await?;
             encode(&found)
         }
+        HOLDS => {
+            let holds: Vec<Hold> = read(shared, |reader| reader.legal_holds()).await?;
+            encode(&holds)
+        }
         _ => Err(Refusal(404, "there is no such question".to_owned())),
     }
 }
@@ -213,6 +221,7 @@ pub(crate) async fn read<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match shared.read(with).await {
         Some(Ok(found)) => Ok(found),
+        Some(Err(error @ ReadError::Erased)) => Err(Refusal(410, error.to_string())),
         Some(Err(error)) => Err(Refusal(500, error.to_string())),
         None => Err(Refusal(503, "the record is not open; ask again later".to_owned())),
     }

@@ -32,11 +32,24 @@ struct Inner {
     refused: Mutex<BTreeMap<String, String>>,
     /// Streams that will not be recorded until somebody does something.
     lost: Mutex<BTreeSet<String>>,
+    /// Held while messages out of the record are on their way to a stream; whoever waits for it alone knows that what is
+    /// published from then on was read afterwards.
+    publishing: tokio::sync::RwLock<()>,
     /// Open tasks by tenant, as they were last counted.
     open: Mutex<Option<(Instant, BTreeMap<Name, u64>)>>,
 }
 
 impl Shared {
+    /// To be held from reading messages to having published them.
+    pub(crate) async fn publishing(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.inner.publishing.read().await
+    }
+
+    /// Waits until nothing is on its way that was read before.
+    pub(crate) async fn published(&self) {
+        drop(self.inner.publishing.write().await);
+    }
+
     /// The record is open, or not.
     pub(crate) fn set_reader(&self, reader: Option<Reader>) {
         *lock(&self.inner.reader) = reader.map(Arc::new);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate_audit::{AppendError, Item, Keys, MasterKey, OpenError, Options, Replay, Signer, Store};
+use jiff::Timestamp;
+use tidegate_audit::{
+    AppendError, Item, OpenError, Options, Part, ReadError, Replay, Sealed, SegmentError, Signer, Store,
+};
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
 use tokio::sync::{mpsc, oneshot};
@@ -10,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::config::RecorderConfig;
 use crate::error::RecorderError;
+use crate::rotate;
 use crate::shared::Shared;
 
 /// The part of the process's health that says whether the record can be written.
@@ -23,11 +27,29 @@ pub(crate) enum Work {
     Record(Vec<Item>),
     /// Sign what is recorded.
     Sign,
-    /// Keep where a replay stands; answered when that is durable.
-    Keep(Box<Replay>, oneshot::Sender<Result<(), String>>),
+    /// Bring the index nearer to what is recorded.
+    Index,
+    /// Change what the record holds beside the log; answered when that is durable.
+    Change(Box<Change>, oneshot::Sender<Result<(), String>>),
+    /// Keep segments in order; answered when that is durable.
+    Tend(Tending, oneshot::Sender<Result<bool, SegmentError>>),
 }
 
-/// Keeps where replays stand. It does not hold the writer: what is asked after its end is an error.
+/// What is to be done about segments.
+pub(crate) enum Tending {
+    /// Name one whose files are there.
+    Name(Sealed),
+    /// One step of what is not finished; whether anything was left to do.
+    Tidy,
+    /// Prune a part of the one that begins with a record; this record says so.
+    Prune { part: Part, first: u64, act: u64 },
+}
+
+/// A change of what the record holds beside the log.
+type Change = dyn FnOnce(&mut Store) -> Result<(), AppendError> + Send;
+
+/// Has the writer keep where replays and erasures stand, destroy keys, and keep segments in order. It does not hold the writer:
+/// what is asked after its end is an error.
 #[derive(Clone)]
 pub(crate) struct Keeper(mpsc::WeakSender<Work>);
 
@@ -37,6 +59,8 @@ pub(crate) enum Done {
     Recorded(Vec<(String, u64)>),
     /// Signed; nothing where there is nothing yet, or it failed.
     Signed(Option<Signed>),
+    /// The index is nearer; whether it is still behind.
+    Indexed(bool),
 }
 
 /// A checkpoint.
@@ -55,7 +79,7 @@ pub(crate) struct Writer {
 /// Opens the record, waiting while another recorder holds it.
 struct Opener {
     config: RecorderConfig,
-    keys: Keys,
+    signer: Signer,
     shared: Shared,
     health: Health,
 }
@@ -73,11 +97,9 @@ impl Writer {
         shared: &Shared,
         health: &Health,
     ) -> Result<Self, RecorderError> {
-        let keys = Keys {
-            master: MasterKey::load(&config.master_key_file)?,
-            signer: Signer::load(&config.checkpoint_key_file, &config.origin)?,
-        };
-        let opener = Opener { config: config.clone(), keys, shared: shared.clone(), health: health.clone() };
+        let signer = Signer::load(&config.checkpoint_key_file, &config.origin)?;
+        let opener =
+            Opener { config: config.clone(), signer, shared: shared.clone(), health: health.clone() };
         let (work, mut from) = mpsc::channel(1);
         let (told, done) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
@@ -125,12 +147,32 @@ impl Writer {
 impl Keeper {
     /// Keeps where a replay stands; durable when it returns. Else why not.
     pub(crate) async fn keep(&self, replay: &Replay) -> Result<(), String> {
+        let replay = replay.clone();
+        self.change(move |store| store.keep(&replay)).await
+    }
+
+    /// Changes what stands beside the log; durable when it returns. Else why not.
+    pub(crate) async fn change(
+        &self,
+        change: impl FnOnce(&mut Store) -> Result<(), AppendError> + Send + 'static,
+    ) -> Result<(), String> {
         let ended = || "the record is closed".to_owned();
         let (told, kept) = oneshot::channel();
         let work = self.0.upgrade().ok_or_else(ended)?;
-        work.send(Work::Keep(Box::new(replay.clone()), told)).await.map_err(|_| ended())?;
+        work.send(Work::Change(Box::new(change), told)).await.map_err(|_| ended())?;
         drop(work);
         kept.await.map_err(|_| ended())?
+    }
+}
+
+impl Keeper {
+    /// Has something done about segments; durable when it returns.
+    pub(crate) async fn tend(&self, tending: Tending) -> Result<bool, SegmentError> {
+        let (told, done) = oneshot::channel();
+        let work = self.0.upgrade().ok_or(SegmentError::Stale)?;
+        work.send(Work::Tend(tending, told)).await.map_err(|_| SegmentError::Stale)?;
+        drop(work);
+        done.await.map_err(|_| SegmentError::Stale)?
     }
 }
 
@@ -152,7 +194,7 @@ impl Opener {
             cache_bytes: self.config.cache_bytes,
             checkpoint_file: self.config.checkpoint_file.clone(),
         };
-        match Store::open(&self.config.directory, self.keys.clone(), &options) {
+        match rotate::open(&self.config, &self.signer, &options) {
             Ok(store) => {
                 info!(records = store.records(), "The record is open.");
                 let recorded = store.streams().map(|(name, next)| (name.to_owned(), next.saturating_sub(1)));
@@ -181,9 +223,14 @@ impl Opener {
                     Done::Recorded(lasts(&batch))
                 }
                 Work::Sign => Done::Signed(self.sign(&mut store)),
-                Work::Keep(replay, kept) => {
+                Work::Index => Done::Indexed(self.index(&mut store)),
+                Work::Change(change, kept) => {
                     // Whoever asked may have gone.
-                    let _ = kept.send(self.keep(&mut store, &replay));
+                    let _ = kept.send(self.change(&mut store, change));
+                    continue;
+                }
+                Work::Tend(tending, done) => {
+                    let _ = done.send(self.tend(&mut store, tending));
                     continue;
                 }
             };
@@ -193,14 +240,14 @@ impl Opener {
         }
     }
 
-    /// Keeps where a replay stands. On failure the record is opened anew before the next work.
-    fn keep(&self, store: &mut Option<Store>, replay: &Replay) -> Result<(), String> {
+    /// Changes what stands beside the log. On failure the record is opened anew before the next work.
+    fn change(&self, store: &mut Option<Store>, change: Box<Change>) -> Result<(), String> {
         let open = match store.take() {
             Some(open) => Ok(open),
             None => self.open(),
         };
         let mut open = open.map_err(|error| error.to_string())?;
-        match open.keep(replay) {
+        match change(&mut open) {
             Ok(()) => {
                 *store = Some(open);
                 Ok(())
@@ -211,6 +258,30 @@ impl Opener {
                 Err(error.to_string())
             }
         }
+    }
+
+    /// Keeps segments in order. What could not be written has the record opened anew before the next work.
+    fn tend(&self, store: &mut Option<Store>, tending: Tending) -> Result<bool, SegmentError> {
+        // Opening it is the recording's part.
+        let mut open = store.take().ok_or(SegmentError::Stale)?;
+        let done = match tending {
+            Tending::Name(sealed) => open.name(&sealed).map(|()| true),
+            Tending::Tidy => open.tidy(),
+            // What says so is signed first.
+            Tending::Prune { part, first, act } => open
+                .checkpoint()
+                .map_err(SegmentError::from)
+                .and_then(|_| open.prune(part, first, act, Timestamp::now()))
+                .map(|()| true),
+        };
+        match &done {
+            Err(error @ (SegmentError::Read(ReadError::Broken { .. }) | SegmentError::Write(_))) => {
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+            }
+            _ => *store = Some(open),
+        }
+        done
     }
 
     /// Signs what is recorded. What fails is said, and tried again with the next one.
@@ -231,6 +302,26 @@ impl Opener {
                 self.health.error(error.to_string());
                 self.shared.set_reader(None);
                 None
+            }
+        }
+    }
+
+    /// Brings the index nearer; whether it is still behind. Where it fails, queries read more until there is something to record,
+    /// and the record is opened anew at once: nothing else may come for long.
+    fn index(&self, store: &mut Option<Store>) -> bool {
+        let Some(mut open) = store.take() else { return false };
+        match open.index() {
+            Ok(behind) => {
+                *store = Some(open);
+                behind
+            }
+            Err(error) => {
+                warn!(%error, "The index could not be written.");
+                self.health.not_ready(PART, error.to_string());
+                self.shared.set_reader(None);
+                drop(open);
+                *store = self.open().ok();
+                false
             }
         }
     }

@@ -21,6 +21,8 @@ pub use self::find::{FindError, find, find_from};
 /// The configuration that ships with Tidegate.
 pub const CONFIG: &str = include_str!("../../../deploy/nats.conf");
 
+/// The lines of it that have streams encrypted.
+const ENCRYPTION: &str = "  cipher: aes\n  key: $TIDEGATE_NATS_KEY\n";
 /// Longest wait for the server to take connections; recovering large streams takes time.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for a reload.
@@ -45,6 +47,8 @@ pub struct ServerOptions {
     pub monitor_port: Option<u16>,
     /// `always`, or for measurements only a time such as `2m`.
     pub sync_interval: String,
+    /// Whether streams are encrypted at rest, as in every cell. Without it a test can look for what should not be there.
+    pub encrypted: bool,
 }
 
 impl ServerOptions {
@@ -57,6 +61,7 @@ impl ServerOptions {
             port: None,
             monitor_port: None,
             sync_interval: "always".to_owned(),
+            encrypted: true,
         }
     }
 }
@@ -251,6 +256,7 @@ fn prepare(options: &ServerOptions, accounts: &str) -> Result<(), ServerError> {
     std::fs::create_dir_all(directory.join("streams")).map_err(io)?;
     let config =
         CONFIG.replace("sync_interval: always", &format!("sync_interval: {}", options.sync_interval));
+    let config = if options.encrypted { config } else { config.replace(ENCRYPTION, "") };
     write_private(&directory.join("nats.conf"), &config)?;
     write_private(&accounts_file(directory), accounts)
 }

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tidegate_audit::complete::Account;
+use tidegate_audit::complete::{Account, NamedErasure};
 use tidegate_audit::export::Form;
 use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
 
-use super::trust;
 use super::verify::{ODD, TAMPERED};
-use crate::cli::{AuditArgs, ExportForm, Global, ProveCommand};
+use super::{cases, trust};
+use crate::cli::{AuditArgs, ExportArgs, ExportForm, FilterArgs, Global, ProveCommand};
 use crate::command::record;
 use crate::output;
 
@@ -40,17 +40,19 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
     }
 }
 
-pub(super) async fn export(
-    global: &Global,
-    args: &AuditArgs,
-    dir: &Path,
-    form: ExportForm,
-) -> Result<ExitCode> {
-    let (reader, key) = open(global, args)?;
-    let form = match form {
+pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs) -> Result<ExitCode> {
+    let form = match what.form {
         ExportForm::Lines => Form::Lines,
         ExportForm::Tiles => Form::Tiles,
+        ExportForm::CedarTests => return cases::run(global, args, what).await,
     };
+    if what.filter != FilterArgs::default() {
+        bail!(
+            "only --form cedar-tests takes a filter: a bundle of less than all records would prove nothing"
+        );
+    }
+    let dir = what.dir.as_path();
+    let (reader, key) = open(global, args)?;
     let (bar, to) = (bar(global, "exporting")?, dir.to_owned());
     let written = tokio::task::spawn_blocking(move || {
         let written = reader.export(&to, form, &key, &mut |done, of| {
@@ -85,6 +87,9 @@ fn index(reader: &Reader, record: &str) -> Result<u64> {
         return Ok(index);
     }
     let position: Position = record.parse().context("a record is an index, or STREAM:SEQUENCE")?;
+    if reader.was_pruned(&position)? {
+        anyhow::bail!("{position} was pruned by retention; name its index to prove a line that you kept");
+    }
     let found = reader.at(&position)?.with_context(|| format!("{position} is not recorded"))?;
     Ok(found.leaf.index)
 }
@@ -123,7 +128,7 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
         let word = if !complete {
             "TAMPERED: sequences are neither recorded nor in a gap"
         } else if explained {
-            "complete: every sequence is recorded, or lies in an explained gap"
+            "complete: every sequence is recorded, lies in an explained gap, or was pruned on record"
         } else {
             "complete, but gaps are unexplained"
         };
@@ -139,15 +144,23 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
 /// What is held of each stream, and its gaps by name.
 pub(super) fn accounted(accounts: &[Account]) {
     let row = |account: &Account| {
-        let Account { stream, last, messages, missing, .. } = account;
-        vec![stream.clone(), format!("1 to {last}"), messages.to_string(), missing.to_string()]
+        let Account { stream, last, messages, missing, pruned, erased, .. } = account;
+        let counts = [messages, missing, pruned, erased].map(ToString::to_string);
+        [vec![stream.clone(), format!("1 to {last}")], counts.to_vec()].concat()
     };
     let rows: Vec<_> = accounts.iter().map(row).collect();
-    output::table(&["stream", "sequences", "messages", "in gaps"], &rows);
+    output::table(&["stream", "sequences", "messages", "in gaps", "pruned", "erased since"], &rows);
     for account in accounts {
         for gap in &account.gaps {
             let (stream, why) = (&account.stream, gap.words());
             output::line(format!("  {stream} {} to {}: {why} (record {})", gap.from, gap.to, gap.record));
+        }
+        for erasure in &account.erasures {
+            let (stream, NamedErasure { from, messages, record, event }) = (&account.stream, erasure);
+            output::line(format!(
+                "  {stream} from {from} on, {messages} messages: deleted since, erased with their data subject by EVENTS:{event} \
+                 (record {record})"
+            ));
         }
         for at in &account.breaks {
             output::line(format!(

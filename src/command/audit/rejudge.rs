@@ -10,6 +10,7 @@ use tidegate_bus::{Bus, Identity};
 use tidegate_policies::Bundle;
 use tidegate_recorder::rejudge::{self, Brief, Difference, Rejudged, Version};
 use tidegate_schemas::control::{BUNDLES_BUCKET, DIRECTORY_BUCKET};
+use tidegate_schemas::digest::Digest;
 
 use super::filter;
 use super::words::word;
@@ -43,7 +44,7 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, asked: RejudgeArgs) -
 }
 
 /// The record's file, and the cell's buckets where there is a cell: they hold the versions that it began with.
-async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record, Option<Bus>)> {
+pub(super) async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record, Option<Bus>)> {
     if let Some(dir) = &args.record {
         return Ok((Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None));
     }
@@ -66,16 +67,8 @@ async fn judge(
     let filter = filter::of(asked.filter)?;
     let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     bar.set_style(ProgressStyle::with_template("judging {wide_bar} {pos}/{len} records, {eta} left")?);
-    let runtime = tokio::runtime::Handle::current();
+    let mut fetch = fetching(bus);
     let judging = move || {
-        let mut fetch = |version: Version, hash| {
-            let bucket = match version {
-                Version::Bundle => BUNDLES_BUCKET,
-                Version::Directory => DIRECTORY_BUCKET,
-            };
-            let entry = runtime.block_on(bus.as_ref()?.kv_get(bucket, &format!("{hash}"))).ok()??;
-            Some(entry.value.to_vec())
-        };
         let found = rejudge::run(&reader, &filter, other, &mut fetch, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
@@ -84,6 +77,19 @@ async fn judge(
         found
     };
     Ok(tokio::task::spawn_blocking(judging).await.context("the record's file broke the reader")??)
+}
+
+/// Versions out of the cell's buckets, asked for on a thread that may block.
+pub(super) fn fetching(bus: Option<Bus>) -> impl FnMut(Version, Digest) -> Option<Vec<u8>> + Send + 'static {
+    let runtime = tokio::runtime::Handle::current();
+    move |version, hash| {
+        let bucket = match version {
+            Version::Bundle => BUNDLES_BUCKET,
+            Version::Directory => DIRECTORY_BUCKET,
+        };
+        let entry = runtime.block_on(bus.as_ref()?.kv_get(bucket, &format!("{hash}"))).ok()??;
+        Some(entry.value.to_vec())
+    }
 }
 
 fn unreadable(global: &Global, error: &anyhow::Error) -> Result<ExitCode> {

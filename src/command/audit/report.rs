@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::Serialize;
-use tidegate_audit::Reader;
+use tidegate_audit::export::Form;
 use tidegate_audit::report::{Monthly, Question, Verdict};
+use tidegate_audit::{ExportError, ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Name;
 
+use super::trust;
 use super::verify::{TAMPERED, UNREADABLE};
 use crate::cell::{self, Cell};
 use crate::cli::{AuditArgs, Global, ReportArgs};
@@ -27,6 +29,8 @@ mod words;
 
 /// A claim does not hold, or cannot be proven.
 const BREACHED: u8 = 2;
+/// The report in the bundle that backs it.
+const REPORT: &str = "report.json";
 /// What stands for every tenant.
 const ALL: &str = "all";
 
@@ -39,6 +43,9 @@ struct Told<'a> {
     monthly: &'a Monthly,
     /// The command that verifies the record.
     verify: &'a str,
+    /// Directory of the bundle that backs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<&'a Path>,
     /// What laws and standards ask, and where the record answers.
     clauses: &'a [Clause],
 }
@@ -51,11 +58,15 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
             (cell.record(), Some(cell.config.name.to_string()))
         }
     };
-    let question = question(&report)?;
+    let mut question = question(&report)?;
+    let key = trust::public_key(global, args)?;
+    if key.is_none() && report.proof.is_some() {
+        bail!("name the public key with --public-key: a proof holds for who trusts the key that signed it");
+    }
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let read = tokio::task::spawn_blocking({
-        let (dir, quiet) = (dir.clone(), global.json);
-        move || read(&dir, &question, quiet)
+        let (dir, proof, quiet) = (dir.clone(), report.proof.clone(), global.json);
+        move || read(&dir, &mut question, key.as_ref(), proof.as_deref(), quiet)
     });
     let monthly = match read.await.context("the record's file broke the reader") {
         Ok(Ok(monthly)) => monthly,
@@ -70,7 +81,11 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
         Some(dir) => format!("tidegate audit verify --record '{}'", dir.display()),
         None => "tidegate audit verify".to_owned(),
     };
-    let told = Told { cell: name.as_deref(), monthly: &monthly, verify: &verify, clauses: &clauses };
+    let proof = report.proof.as_deref();
+    let told = Told { cell: name.as_deref(), monthly: &monthly, verify: &verify, proof, clauses: &clauses };
+    if let Some(dir) = proof {
+        cell::replace(&dir.join(REPORT), (serde_json::to_string(&told)? + "\n").as_bytes(), 0o600)?;
+    }
     let text = if global.json { serde_json::to_string(&told)? + "\n" } else { page::render(&told)? };
     match &report.out {
         None => output::piece(&text),
@@ -93,7 +108,7 @@ fn question(report: &ReportArgs) -> Result<Question> {
             bail!("--within {}: name each class once, with all of its regions", class.as_str());
         }
     }
-    Ok(Question { tenant, month: report.month, now: Timestamp::now(), within })
+    Ok(Question { tenant, month: report.month, now: Timestamp::now(), within, checkpoint: None })
 }
 
 /// Why there is no report.
@@ -104,17 +119,51 @@ enum Refused {
     Record(anyhow::Error),
 }
 
-fn read(dir: &Path, question: &Question, quiet: bool) -> Result<Monthly, Refused> {
+impl Refused {
+    fn of_export(error: ExportError) -> Self {
+        match error {
+            ExportError::File { .. } | ExportError::Prove(ProveError::Unsigned) => {
+                Self::Question(error.into())
+            }
+            other => Self::Record(other.into()),
+        }
+    }
+}
+
+/// Reads the record once, held against its newest checkpoint where a key says whose that must be; and writes the bundle first,
+/// so that both are of the same records.
+fn read(
+    dir: &Path,
+    question: &mut Question,
+    key: Option<&PublicKey>,
+    proof: Option<&Path>,
+    quiet: bool,
+) -> Result<Monthly, Refused> {
     use tidegate_audit::report::MonthlyError;
 
     let reader = Reader::open(dir, None).map_err(|error| Refused::Record(error.into()))?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    let style = ProgressStyle::with_template("reading {wide_bar} {pos}/{len} records, {eta} left");
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} records, {eta} left");
     bar.set_style(style.map_err(|error| Refused::Question(error.into()))?);
-    let read = reader.monthly(question, &mut |done, of| {
+    let mut progress = |done, of| {
         bar.set_length(of);
         bar.set_position(done);
-    });
+    };
+    question.checkpoint = match (key, proof) {
+        (Some(key), Some(proof)) => {
+            bar.set_message("exporting");
+            let head = reader.export(proof, Form::Lines, key, &mut progress);
+            Some(head.map_err(Refused::of_export)?.checkpoint)
+        }
+        (Some(key), None) => match reader.head(key) {
+            Ok(head) => Some(head.checkpoint),
+            Err(ProveError::Unsigned) => None,
+            Err(error) => return Err(Refused::Record(error.into())),
+        },
+        (None, _) => None,
+    };
+    bar.set_message("reading");
+    let read = reader.monthly(question, &mut progress);
     bar.finish_and_clear();
     read.map_err(|error| match error {
         MonthlyError::Read(error) => Refused::Record(error.into()),
@@ -122,10 +171,10 @@ fn read(dir: &Path, question: &Question, quiet: bool) -> Result<Monthly, Refused
     })
 }
 
-/// 1 where the record is not what was recorded, 2 where a claim does not hold or cannot be proven.
+/// 1 where the record is not what was recorded or signed, 2 where a claim does not hold or cannot be proven.
 fn status(monthly: &Monthly) -> ExitCode {
     let kept = |verdict: Verdict| matches!(verdict, Verdict::Told | Verdict::Holds);
-    if monthly.record.damaged.count > 0 {
+    if monthly.record.damaged.count > 0 || monthly.record.is_forged() {
         ExitCode::from(TAMPERED)
     } else if monthly.residency.iter().all(|class| kept(class.verdict)) {
         ExitCode::SUCCESS

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tidegate_audit::leaf::Leaf;
 use tidegate_audit::read::Timeline;
 use tidegate_audit::{Opened, Record as Found};
 use tidegate_bus::Bus;
@@ -55,7 +57,8 @@ pub(super) async fn run(
         if global.json {
             output::json(&json!([]))?
         } else {
-            output::line("no such task is recorded")
+            output::line("no such task is recorded");
+            super::pruned(record, None).await;
         }
         return Ok(ExitCode::from(2));
     }
@@ -71,12 +74,43 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// When a record came, and after what.
+#[derive(Serialize)]
+struct Step {
+    index: u64,
+    /// Since the task's first record.
+    at_ms: i128,
+    /// The record that caused it, where it is the task's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause_index: Option<u64>,
+    /// Since that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<i128>,
+}
+
+fn steps(records: &[Found]) -> Vec<Step> {
+    let places: BTreeMap<String, &Leaf> =
+        records.iter().map(|found| (found.leaf.position().to_string(), &found.leaf)).collect();
+    let first = records.first().map(|found| found.leaf.time);
+    let step = |found: &Found| {
+        let leaf = &found.leaf;
+        let cause = leaf.cause.as_ref().and_then(|cause| places.get(&cause.to_string()));
+        Step {
+            index: leaf.index,
+            at_ms: first.map_or(0, |first| millis(first, leaf.time)),
+            cause_index: cause.map(|cause| cause.index),
+            after_ms: cause.map(|cause| millis(cause.time, leaf.time)),
+        }
+    };
+    records.iter().map(step).collect()
+}
+
 fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
     let records: Vec<Box<RawValue>> =
         timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
     Ok(
         json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
-               "deadline": timeline.deadline, "records": records, "cut": timeline.cut }),
+               "deadline": timeline.deadline, "records": records, "steps": steps(&timeline.records), "cut": timeline.cut }),
     )
 }
 
@@ -99,6 +133,9 @@ async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Re
             let after =
                 times.get(&cause.to_string()).map(|then| format!(", {} ms later", millis(*then, leaf.time)));
             output::line(format!("{:24}because of {cause}{}", "", after.unwrap_or_default()));
+        }
+        if let Opened::Erased { event } = record.body(found).await? {
+            output::line(format!("{:24}its content was erased by EVENTS:{event}", ""));
         }
         if let Some(decision) = decision(record, found).await? {
             for line in explain::text(&decision, bundles.get(decision.bundle).await).lines() {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint};
+use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint, segment};
 
 use super::{prove, trust};
 use crate::cell::Cell;
@@ -29,6 +29,12 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) ->
     anyhow::ensure!(apart, "name a record, a bundle or a proof, not two of them");
     if let Some(proof) = &what.proof {
         return proven(global, args, what, proof);
+    }
+    if let Some(path) = &what.segment {
+        return match in_segment(global, args, path).await {
+            Ok(report) => show(global, path, &report, what.strict),
+            Err(error) => unreadable(global, path, &error),
+        };
     }
     let dir = match &what.bundle {
         Some(dir) => dir.clone(),
@@ -65,6 +71,20 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
         anyhow::Ok(report?)
     });
     checked.await.context("the record's file broke the reader")?
+}
+
+async fn in_segment(global: &Global, args: &AuditArgs, path: &Path) -> Result<Report> {
+    let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
+    let (bar, path) = (prove::bar(global, "verifying")?, path.to_owned());
+    let checked = tokio::task::spawn_blocking(move || {
+        let found = segment::verify(&path, &key, &mut |done, of| {
+            bar.set_length(of);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        found
+    });
+    Ok(checked.await.context("the segment's file broke the reader")??.report)
 }
 
 async fn in_bundle(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &Path) -> Result<Report> {
@@ -166,6 +186,7 @@ fn show(global: &Global, dir: &Path, report: &Report, strict: bool) -> Result<Ex
     } else if whole {
         let part = if report.from > 0 { format!(" from index {} on", report.from) } else { String::new() };
         let (records, bodies, anomalies) = (report.records, report.bodies, report.anomalies);
+        let pruned = pruned(report);
         let signed = match report.signed {
             Some(signed) => {
                 format!("{} checkpoints fit, the newest is of {signed} records", report.checkpoints)
@@ -173,7 +194,7 @@ fn show(global: &Global, dir: &Path, report: &Report, strict: bool) -> Result<Ex
             None => "nothing is signed yet".to_owned(),
         };
         output::line(format!(
-            "whole: {records} records{part} and {bodies} bodies have the bytes that were recorded; {signed}; {anomalies} known anomalies"
+            "whole: {records} records{part} and {bodies} bodies have the bytes that were recorded{pruned}; {signed}; {anomalies} known anomalies"
         ));
     } else {
         let count = report.problems.len() as u64 + report.more;
@@ -197,6 +218,18 @@ fn show(global: &Global, dir: &Path, report: &Report, strict: bool) -> Result<Ex
         true if strict && report.anomalies > 0 => ExitCode::from(ODD),
         true => ExitCode::SUCCESS,
     })
+}
+
+/// What retention took away.
+fn pruned(report: &Report) -> String {
+    let records = match report.pruned {
+        0 => String::new(),
+        records => format!("; {records} records pruned by retention, their hashes kept"),
+    };
+    match report.pruned_bodies.saturating_sub(report.pruned) {
+        0 => records,
+        bodies => format!("{records}; {bodies} bodies pruned by retention"),
+    }
 }
 
 fn words(problem: &Problem) -> String {

@@ -81,12 +81,17 @@ fn detail(detail: &Detail) -> String {
         Detail::Dead { role, message, delivered } => {
             format!("{message} given up by {role} after {delivered} deliveries")
         }
-        Detail::Control { operator, act, lane, tenant, target, letter, .. } => {
+        Detail::Control { operator, act, lane, tenant, target, letter, first, records, hold, .. } => {
             let mut text = format!("{} by {operator}", word(act));
             text.extend(lane.map(|lane| format!(", {lane} lane")));
             text.extend(target.as_ref().map(|target| format!(", {target}")));
             text.extend(tenant.as_ref().map(|tenant| format!(", tenant {tenant}")));
             text.extend(letter.as_ref().map(|letter| format!(", {letter}")));
+            let range = first.zip(*records).map(|(first, records)| (first, first.saturating_add(records)));
+            text.extend(range.map(|(first, end)| format!(", records {first} to {}", end.saturating_sub(1))));
+            let many = records.filter(|_| first.is_none());
+            text.extend(many.map(|records| format!(", {records} records")));
+            text.extend(hold.map(|hold| format!(", hold {hold}")));
             text
         }
         Detail::Gap { to, reason } => format!("until {to}: {}", word(reason)),

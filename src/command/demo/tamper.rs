@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -79,12 +79,27 @@ fn verified(reader: &Reader) -> Result<Report> {
 
 fn duplicate(from: &Path, to: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).with_context(|| format!("creating `{}`", to.display()))?;
-    for entry in fs::read_dir(from).context("reading the record's directory")? {
-        let entry = entry.context("reading the record's directory")?;
-        fs::copy(entry.path(), to.join(entry.file_name())).context("copying the record")?;
+    for path in files(from).context("reading the record's directory")? {
+        let copy = to.join(path.strip_prefix(from).context("a file of the record")?);
+        let parent = copy.parent().context("a file in a directory")?;
+        fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
+        fs::copy(&path, &copy).context("copying the record")?;
     }
     Ok(())
+}
+
+/// The files of a record: those in its directory, and its segments.
+fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// Changes one bit of a record where the file holds it. Pages that are no longer used may hold an older copy of the same
@@ -92,8 +107,7 @@ fn duplicate(from: &Path, to: &Path) -> Result<()> {
 fn flip(dir: &Path, index: u64) -> Result<(String, usize)> {
     let record = Reader::open(dir, None)?.get(index)?.context("the record to change is not there")?;
     let needle = format!("\"id\":\"{}\"", record.leaf.id);
-    for entry in fs::read_dir(dir).context("reading the copy")? {
-        let path = entry.context("reading the copy")?.path();
+    for path in files(dir).context("reading the copy")? {
         let bytes = fs::read(&path).context("reading the copy")?;
         let file = OpenOptions::new().write(true).open(&path).context("changing the copy")?;
         for start in places(&bytes, needle.as_bytes()) {

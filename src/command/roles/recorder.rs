@@ -11,14 +11,22 @@ use super::{serve, shown};
 use crate::cell::{CHECKPOINT_KEY, Cell};
 use crate::cli::{Global, RoleArgs};
 
+/// An hour.
+const HOUR_MS: u64 = 3_600_000;
+
 pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
+    let kept = &cell.config.record;
     let config = RecorderConfig {
         directory: cell.record(),
-        master_key_file: cell.key("master.key"),
+        master_key_file: cell.master_key(),
         checkpoint_key_file: cell.key(CHECKPOINT_KEY),
         checkpoint_file: Some(cell.checkpoints()),
         origin: cell.origin(),
+        segment_bytes: kept.segment_bytes,
+        segment_age_ms: u64::from(kept.segment_age_hours) * HOUR_MS,
+        body_retention_ms: u64::from(kept.body_retention_days) * 24 * HOUR_MS,
+        record_retention_ms: u64::from(kept.record_retention_days) * 24 * HOUR_MS,
         ..RecorderConfig::default()
     };
     if args.check_config {
@@ -43,6 +51,12 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
                 ("trim_ms", json!(config.trim_ms), "default"),
                 ("stream_window_ms", json!(config.stream_window_ms), "default"),
                 ("result_window_ms", json!(config.result_window_ms), "default"),
+                ("segment_bytes", json!(config.segment_bytes), "cell.toml"),
+                ("segment_age_ms", json!(config.segment_age_ms), "cell.toml"),
+                ("segment_look_ms", json!(config.segment_look_ms), "default"),
+                ("prune_ms", json!(config.prune_ms), "default"),
+                ("body_retention_ms", json!(config.body_retention_ms), "cell.toml"),
+                ("record_retention_ms", json!(config.record_retention_ms), "cell.toml"),
                 ("reopen_ms", json!(config.reopen_ms), "default"),
             ],
         );

@@ -1,5 +1,5 @@
-//! The record alone: appending to the store, beside append and fdatasync of the same bytes, and beside plain redb; and a large
-//! one.
+//! The record alone: appending to the store, beside append and fdatasync of the same bytes, plain redb, and SQLite; and a
+//! large one.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -15,15 +15,19 @@ use uuid::Uuid;
 use crate::row::{Row, Table, Target, median};
 use crate::say;
 
-mod large;
+use sqlite::Indices;
 
-/// Batch sizes, and the ratio to append and fdatasync that is wanted now.
+mod large;
+mod sqlite;
+
+/// Batch sizes, and the ratio to append and fdatasync that is wanted.
 const BATCHES: [(usize, Option<f64>); 4] =
-    [(1, None), (16, Some(0.30)), (128, Some(0.18)), (1_000, Some(0.12))];
+    [(1, None), (16, Some(0.40)), (128, Some(0.30)), (1_000, Some(0.20))];
 /// Time for one figure of one round.
 const SPAN: Duration = Duration::from_millis(400);
 /// Rounds of store and ceilings in turn; an odd number has a median.
 const ROUNDS: usize = 3;
+
 pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
     say("record");
     for (batch, target) in BATCHES {
@@ -32,19 +36,31 @@ pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
             // Beside each other in time and on the same file system.
             let dir = tempfile::tempdir_in(directory).context("making a directory for the record")?;
             let (store, bytes) = store(dir.path(), batch)?;
-            rounds.push([file(dir.path(), batch, bytes)?, plain(dir.path(), batch, bytes)?, store]);
+            let file = file(dir.path(), batch, bytes)?;
+            let others = [
+                plain(dir.path(), batch, bytes)?,
+                sqlite::rate(dir.path(), Indices::Few, batch, bytes)?,
+                sqlite::rate(dir.path(), Indices::All, batch, bytes)?,
+            ];
+            rounds.push((store, file, others));
         }
-        let (value, ceiling) = median(rounds.iter().map(|[file, _, store]| (*store, *file)).collect());
+        let (value, ceiling) = median(rounds.iter().map(|(store, file, _)| (*store, *file)).collect());
         let row = Row::new(format!("store batch {batch}"), value, "records/s", ceiling, "append + fdatasync");
         table.add(target.map_or(row.clone(), |least| row.target(Target::Ratio(least))))?;
-        let (value, ceiling) = median(rounds.iter().map(|[_, plain, store]| (*store, *plain)).collect());
-        table.add(Row::new(
-            format!("store batch {batch}, of redb"),
-            value,
-            "records/s",
-            ceiling,
-            "plain redb, one table",
-        ))?;
+        let others = [
+            ("redb", "plain redb, one table", None),
+            ("SQLite", "SQLite, 3 indices", Some(Target::Ratio(1.0))),
+            ("SQLite alike", "SQLite, 14 indices", Some(Target::Ratio(1.0))),
+        ];
+        for (at, (name, of, target)) in others.into_iter().enumerate() {
+            let both = rounds.iter().map(|(store, _, others)| (*store, others[at])).collect();
+            let (value, ceiling) = median(both);
+            let row = Row::new(format!("store batch {batch}, of {name}"), value, "records/s", ceiling, of);
+            table.add(match target {
+                Some(target) => row.target(target),
+                None => row,
+            })?;
+        }
     }
     large::run(table, directory)
 }
@@ -110,18 +126,27 @@ fn record_bytes(store: &Store) -> Result<usize> {
     Ok(usize::try_from(bytes / (records.len() as u64).max(1))?)
 }
 
+/// When the tasks' ids begin, milliseconds.
+const TASKS_FROM_MS: u64 = 1_795_000_000_000;
+/// The one task of an agent and a person of whom there is nothing else.
+const RARE: u64 = 200_000;
+
 /// Message `n` of a road of three: a task, its work, its result, each with 400 bytes of content.
 fn message(n: u64, now: Timestamp) -> Item {
     let (task, part) = (n / 3 + 1, n % 3);
-    let ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    // One id for all three, and in the order of the tasks.
+    let ms = TASKS_FROM_MS + task;
     let bits = [&task.to_be_bytes()[..], &[0, 0]].concat();
     let id = uuid::Builder::from_unix_timestamp_millis(ms, &bits.try_into().unwrap_or_default()).into_uuid();
     let content = "x".repeat(400);
+    let rare = task == RARE;
+    let agent = if rare { "rare" } else { "bot" };
     let (stream, subject, payload) = match part {
         0 => (
             "TASKS_acme",
-            "task.acme.bot.chat".to_owned(),
+            format!("task.acme.{agent}.chat"),
             json!({"id": id, "labels": {"sensitivity": "internal"},
+                   "data_subjects": if rare { vec!["customer-rare"] } else { Vec::new() },
                    "input": {"messages": [{"role": "user", "content": content}]}}),
         ),
         1 => (
@@ -131,11 +156,11 @@ fn message(n: u64, now: Timestamp) -> Item {
         ),
         _ => (
             "RESULTS",
-            format!("result.acme.bot.{id}"),
+            format!("result.acme.{agent}.{id}"),
             json!({"state": "completed", "output": {"type": "text", "text": content, "finish": "stop"}}),
         ),
     };
-    let mut headers = if part == 0 { Vec::new() } else { hop(id, task, part, now) };
+    let mut headers = if part == 0 { Vec::new() } else { hop(id, agent, task, part, now) };
     if part == 1 {
         headers.push(("tidegate-decision".to_owned(), decision(id)));
     }
@@ -152,17 +177,20 @@ fn decision(id: Uuid) -> String {
     .to_string()
 }
 
-fn hop(id: Uuid, task: u64, part: u64, now: Timestamp) -> Vec<(String, String)> {
+fn hop(id: Uuid, agent: &str, task: u64, part: u64, now: Timestamp) -> Vec<(String, String)> {
     let cause = if part == 1 { format!("TASKS_acme:{task}") } else { format!("WORK_LOCAL:{task}") };
     [
         ("tidegate-cause", cause),
         ("tidegate-task-id", id.to_string()),
-        ("tidegate-agent", "bot".to_owned()),
+        ("tidegate-agent", agent.to_owned()),
         ("tidegate-task", format!("TASKS_acme:{task}")),
         ("tidegate-deadline", now.to_string()),
         ("tidegate-submitted", now.to_string()),
         ("tidegate-hop", "0".to_owned()),
-        ("tidegate-data-subjects", format!("task:{id}")),
+        (
+            "tidegate-data-subjects",
+            if task == RARE { "customer-rare".to_owned() } else { format!("task:{id}") },
+        ),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

@@ -1,12 +1,15 @@
 //! The key file: one wrapped key a data subject, in rows of fixed length, beside the record and not in it.
 //!
-//! A key deleted from a copy-on-write store lives on in freed pages; here a row can be destroyed by writing the file anew
-//! without it. Rows are appended and synced before the record that names them is committed, so rows past the record's
+//! A key deleted from a copy-on-write store lives on in freed pages; here a row is destroyed by writing the file anew with
+//! zeros in its place, beside the old file, and putting it in that one's place: at each point of a crash one of the two is
+//! whole. Then the old file's bytes are overwritten as well, where the file system writes in place. Rows are appended and synced before the record that names them is committed, so rows past the record's
 //! count are left-overs of a crash and are written over.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -15,10 +18,17 @@ use super::{Entropy, Key};
 
 const MAGIC: &[u8; 16] = b"tidegate keys 1\n";
 const ROW_BYTES: usize = 32 + OVERHEAD_BYTES;
+/// Rows that a new record begins with: the cell's key, and the key of references.
+pub(crate) const FIRST_ROWS: u64 = 2;
+/// Rows read at once when the file is written anew.
+const CHUNK_ROWS: u64 = 8_192;
+/// What stands in the place of a row that was destroyed.
+const DESTROYED: [u8; ROW_BYTES] = [0; ROW_BYTES];
 
 /// The key file, opened.
 pub(crate) struct KeyFile {
     file: File,
+    path: PathBuf,
     wrapping: Key,
     /// Rows on disk that the record counts.
     rows: u64,
@@ -33,8 +43,8 @@ impl KeyFile {
         let file =
             OpenOptions::new().read(true).write(true).create(new).truncate(false).mode(0o600).open(path)?;
         if new {
-            // One row is a crash's that came before the first commit; more are some record's keys.
-            if file.metadata()?.len() > offset(1) {
+            // The first rows are a crash's that came before the first commit; more are some record's keys.
+            if file.metadata()?.len() > offset(FIRST_ROWS) {
                 return Err(std::io::Error::other(
                     "it holds keys, and the record counts none: keep it with the record that it belongs to",
                 ));
@@ -43,21 +53,26 @@ impl KeyFile {
             file.write_all_at(MAGIC, 0)?;
             file.sync_all()?;
         }
-        Self::check(file, wrapping, rows)
+        // A crash's, while the file was written anew: the old one is whole.
+        match std::fs::remove_file(draft(path)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Self::check(file, path, wrapping, rows)
     }
 
     /// Opens the file to read from.
     pub(crate) fn read_only(path: &Path, wrapping: Key, rows: u64) -> std::io::Result<Self> {
-        Self::check(File::open(path)?, wrapping, rows)
+        Self::check(File::open(path)?, path, wrapping, rows)
     }
 
-    fn check(file: File, wrapping: Key, rows: u64) -> std::io::Result<Self> {
+    fn check(file: File, path: &Path, wrapping: Key, rows: u64) -> std::io::Result<Self> {
         let mut magic = [0; MAGIC.len()];
         file.read_exact_at(&mut magic, 0)?;
         if magic != *MAGIC || file.metadata()?.len() < offset(rows) {
             return Err(std::io::Error::other("it is not this record's key file, or rows are missing"));
         }
-        Ok(Self { file, wrapping, rows, pending: Vec::new() })
+        Ok(Self { file, path: path.to_owned(), wrapping, rows, pending: Vec::new() })
     }
 
     /// Adds a key to the batch. Returns its row.
@@ -117,6 +132,82 @@ impl KeyFile {
             Ok(Zeroizing::new(bytes))
         }))
     }
+}
+
+// === impl KeyFile: written anew ===
+
+impl KeyFile {
+    /// Whether a row was destroyed.
+    pub(crate) fn is_destroyed(&self, row: u64) -> std::io::Result<bool> {
+        let mut sealed = [0; ROW_BYTES];
+        self.file.read_exact_at(&mut sealed, offset(row))?;
+        Ok(sealed == DESTROYED)
+    }
+
+    /// Destroys rows that the record counts. Durable when it returns, and the same when it is done again.
+    pub(crate) fn destroy(&mut self, rows: &BTreeSet<u64>) -> std::io::Result<()> {
+        let old = self.rewrite(|row, bytes| {
+            if rows.contains(&row) {
+                bytes.copy_from_slice(&DESTROYED);
+            }
+        })?;
+        for row in rows.iter().filter(|row| **row < self.rows) {
+            old.write_all_at(&DESTROYED, offset(*row))?;
+        }
+        old.sync_data()
+    }
+
+    /// Seals all rows anew under another key. What was destroyed stays so; what does not open stays as it is.
+    pub(crate) fn rewrap(&mut self, wrapping: Key, entropy: &mut Entropy) -> std::io::Result<()> {
+        let before = self.wrapping.clone();
+        let old = self.rewrite(|row, bytes| {
+            if let Ok(key) = open(&before, &place(row), bytes).map(Zeroizing::new) {
+                let sealed = seal(&wrapping, &place(row), &key, entropy);
+                if sealed.len() == bytes.len() {
+                    bytes.copy_from_slice(&sealed);
+                }
+            }
+        })?;
+        self.wrapping = wrapping;
+        let nothing = DESTROYED.repeat(usize::try_from(CHUNK_ROWS).unwrap_or_default());
+        for first in (0..self.rows).step_by(usize::try_from(CHUNK_ROWS).unwrap_or(1)) {
+            let rows = usize::try_from(CHUNK_ROWS.min(self.rows - first)).unwrap_or_default();
+            old.write_all_at(nothing.get(..rows * ROW_BYTES).unwrap_or_default(), offset(first))?;
+        }
+        old.sync_data()
+    }
+
+    /// Writes the counted rows into a new file, each as `change` leaves it, and puts it in the old one's place. Returns the
+    /// old file, which has no name any more.
+    fn rewrite(&mut self, mut change: impl FnMut(u64, &mut [u8])) -> std::io::Result<File> {
+        let draft = draft(&self.path);
+        let mut options = OpenOptions::new();
+        let new = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut out = BufWriter::new(&new);
+        out.write_all(MAGIC)?;
+        let mut first = 0;
+        while first < self.rows {
+            let rows = CHUNK_ROWS.min(self.rows - first);
+            let mut bytes = vec![0; usize::try_from(rows).unwrap_or_default() * ROW_BYTES];
+            self.file.read_exact_at(&mut bytes, offset(first))?;
+            (first..).zip(bytes.chunks_exact_mut(ROW_BYTES)).for_each(|(row, bytes)| change(row, bytes));
+            out.write_all(&bytes)?;
+            first += rows;
+        }
+        out.flush()?;
+        drop(out);
+        new.sync_all()?;
+        std::fs::rename(&draft, &self.path)?;
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(std::mem::replace(&mut self.file, new))
+    }
+}
+
+/// Where the file is written before it takes its place.
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 fn offset(row: u64) -> u64 {

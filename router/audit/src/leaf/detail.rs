@@ -145,7 +145,7 @@ pub enum Detail {
         /// The bundle, or the replay's plan.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
-        /// The dead letter.
+        /// The dead letter; the first of the messages that are deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         letter: Option<Position>,
         /// The lane that is switched.
@@ -157,9 +157,19 @@ pub enum Detail {
         /// The pool or provider that is switched.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Name>,
-        /// Records of a replay; those that were signed before a break.
+        /// Data subjects that are erased, as leaves call them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        subjects: Vec<String>,
+        /// Records of a replay; those that were signed before a break; those that are pruned, or cannot be read any more;
+        /// messages that are deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         records: Option<u64>,
+        /// Index of the first record that is pruned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<u64>,
+        /// The hold.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Uuid>,
     },
     /// Of a gap.
     Gap {
@@ -232,6 +242,22 @@ pub enum ActWord {
     ReplayEnd,
     /// Accepted that the record no longer holds what was signed.
     RecordBreak,
+    /// Keeps something from being pruned or erased.
+    HoldAdd,
+    /// Lets it go again.
+    HoldRemove,
+    /// Pruned bodies by retention.
+    PruneBodies,
+    /// Pruned records by retention.
+    PruneRecords,
+    /// Had a data subject erased.
+    Erase,
+    /// Is about to delete messages of one that is erased.
+    EraseMessages,
+    /// Ended an erasure.
+    EraseEnd,
+    /// Changed the master key.
+    KeyRotate,
     /// Something that this version has no word for.
     #[serde(other)]
     Other,

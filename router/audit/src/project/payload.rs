@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::dead::DeadLetter;
 use tidegate_schemas::decision::{Outcome, Scan, Switch};
 use tidegate_schemas::digest::Digest;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 
 use super::word::{WORDS_MAX, word};
 use super::{Effect, Projection};
+use crate::erase::{SUBJECTS_MAX, is_reference};
+use crate::hold::HoldChange;
 use crate::leaf::{ActWord, DecisionLeaf, Detail, PhaseWord, StepWord, VerdictWord};
 
 #[derive(Deserialize)]
@@ -133,6 +136,38 @@ struct ActHead {
     records: Option<u64>,
     #[serde(default)]
     published: Option<u64>,
+    #[serde(default)]
+    first: Option<u64>,
+    #[serde(default)]
+    hold: Option<Uuid>,
+    #[serde(default)]
+    tenant: Option<Name>,
+    #[serde(default)]
+    subjects: Vec<String>,
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    ranges: Vec<(u64, u64)>,
+}
+
+/// A control act, as far as holds go.
+#[derive(Deserialize)]
+struct HoldHead {
+    act: HoldAct,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "act")]
+enum HoldAct {
+    HoldAdd {
+        hold: Uuid,
+        target: HoldTarget,
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
+    HoldRemove {
+        hold: Uuid,
+    },
 }
 
 impl Projection {
@@ -268,16 +303,28 @@ impl Projection {
 
     pub(super) fn control(&mut self, operator: Name, payload: &[u8]) {
         let Some(ControlHead { act }) = self.read::<ControlHead>(payload) else { return };
+        if matches!(act.act, ActWord::HoldAdd | ActWord::HoldRemove) {
+            self.hold = self.read::<HoldHead>(payload).map(|head| match head.act {
+                HoldAct::HoldAdd { hold, target, until } => HoldChange::Add { hold, target, until },
+                HoldAct::HoldRemove { hold } => HoldChange::Remove { hold },
+            });
+        }
         let switch = act.switch.unwrap_or_default();
+        let first = act.ranges.first().and_then(|(first, _)| format!("{}:{first}", act.stream?).parse().ok());
+        let deleted = |(from, to): &(u64, u64)| to.saturating_sub(*from).saturating_add(1);
+        let deleted = first.is_some().then(|| act.ranges.iter().map(deleted).fold(0, u64::saturating_add));
         self.detail = Some(Detail::Control {
             operator,
             act: act.act,
             hash: act.hash.or(act.plan),
-            letter: act.letter,
+            letter: act.letter.or(first),
             lane: switch.lane,
-            tenant: switch.tenant,
+            tenant: switch.tenant.or(act.tenant),
             target: switch.target,
-            records: act.records.or(act.published),
+            subjects: act.subjects.into_iter().filter(|name| is_reference(name)).take(SUBJECTS_MAX).collect(),
+            records: act.records.or(act.published).or(deleted),
+            first: act.first,
+            hold: act.hold,
         });
     }
 

@@ -3,12 +3,15 @@
 use redb::ReadTransaction;
 
 use super::Reader;
+use super::view::{Place, View};
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::complete::{Account, Accounts};
 use crate::error::{Failure, ProveError};
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, leaf_hash};
 use crate::merkle::proof;
 use crate::merkle::text::{ConsistencyProof, InclusionProof};
+use crate::retain;
+use crate::segment::{Part, Segment};
 use crate::store::tree::Stored;
 use crate::table;
 
@@ -30,7 +33,7 @@ impl Reader {
     /// # Errors
     /// [`ProveError::Unsigned`] when there is none yet; [`ProveError::Note`] when `key` did not sign it.
     pub fn head(&self, key: &PublicKey) -> Result<Head, ProveError> {
-        head(&self.begin()?, key)
+        head(&*self.begin()?, key)
     }
 
     /// Proves that the record at an index is in the tree of the newest checkpoint.
@@ -43,12 +46,19 @@ impl Reader {
         if index >= checkpoint.size {
             return Err(ProveError::NotSigned { index, signed: checkpoint.size });
         }
-        let hashes = proof::inclusion(&Stored::open(&txn)?, index, checkpoint.size)?;
-        let proof = InclusionProof { index, hashes, note };
-        let leaf = super::record(&txn, index)?.ok_or(ProveError::Broken)?;
-        // A proof that shows nothing is not handed out: it would be taken for the record's fault.
-        proof.check(key, leaf.line.as_bytes()).map_err(|_| ProveError::Broken)?;
-        Ok(proof)
+        let stored = Stored::open(&txn)?;
+        let hashes = proof::inclusion(&stored, index, checkpoint.size)?;
+        // A proof that shows nothing is not handed out: it would be taken for the record's fault. Of a record that was pruned
+        // the hash is kept, and whoever has its line can still prove it.
+        let leaf = match super::record(&txn, index)? {
+            Some(leaf) => leaf_hash(leaf.line.as_bytes()),
+            None if txn.pruned(index)?.is_some() => stored.leaf(index)?.ok_or(ProveError::Broken)?,
+            None => return Err(ProveError::Broken),
+        };
+        if !proof::includes(&hashes, index, &leaf, checkpoint.size, &checkpoint.root) {
+            return Err(ProveError::Broken);
+        }
+        Ok(InclusionProof { index, hashes, note })
     }
 
     /// Proves that the record goes on from an older checkpoint.
@@ -86,18 +96,27 @@ impl Reader {
         while at < head.checkpoint.size {
             let end = head.checkpoint.size.min(at + CHUNK);
             let txn = self.begin()?;
-            for row in
-                txn.open_table(table::REC).map_err(Failure::from)?.range(at..end).map_err(Failure::from)?
+            // One part at a time: a file or what was pruned.
+            let Some((part, place)) = txn.places(at..end)?.into_iter().next() else { break };
+            let end = part.end;
+            if let Place::Segment(segment) = &place
+                && segment.records.is_some()
             {
-                let (index, value) = row.map_err(Failure::from)?;
-                let line = value.value().get(32..).unwrap_or_default();
+                if at == segment.first {
+                    pruned(&txn, segment, &mut accounts)?;
+                }
+                at = end;
+            }
+            txn.rows(at..end, |index, row| -> Result<(), ProveError> {
+                let line = row.get(32..).unwrap_or_default();
                 let leaf: Leaf = serde_json::from_slice(line).map_err(|_| ProveError::Broken)?;
-                if index.value() != at {
+                if index != at {
                     return Err(ProveError::Broken);
                 }
                 accounts.take(&leaf);
                 at += 1;
-            }
+                Ok(())
+            })?;
             if at != end {
                 return Err(ProveError::Broken);
             }
@@ -105,6 +124,17 @@ impl Reader {
         }
         Ok((head, accounts.into_vec()))
     }
+}
+
+/// Accounts for what was pruned: that it was so must be on record.
+fn pruned(view: &View, segment: &Segment, accounts: &mut Accounts) -> Result<(), ProveError> {
+    if !retain::is_explained(&Stored::open(view)?, segment, Part::Records)? {
+        return Err(ProveError::Broken);
+    }
+    for span in retain::spans(view, segment)? {
+        accounts.take_pruned(&span.stream, span.from, span.to);
+    }
+    Ok(())
 }
 
 /// The newest checkpoint of the newest history.

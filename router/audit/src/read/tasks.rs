@@ -1,6 +1,7 @@
 //! Tasks: one task's timeline, a workflow's tree, and the tasks that are still open.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use redb::{ReadTransaction, ReadableTable as _};
@@ -8,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 use tidegate_schemas::result::State;
 
+use super::filter::Filter;
+use super::query::LIMIT_MAX;
+use super::search::Terms;
+use super::view::View;
 use super::{RECORDS_MAX, Reader, Record, record};
 use crate::error::{Failure, ReadError};
 use crate::leaf::RecordKind;
@@ -97,14 +102,26 @@ impl Reader {
     /// # Errors
     /// [`ReadError::KeyNeeded`] without a master key; else as [`Reader::get`].
     pub fn workflow(&self, tenant: Option<&Name>, workflow: &Identifier) -> Result<Workflow, ReadError> {
+        let mut filter = Filter {
+            tenant: tenant.cloned(),
+            workflow: Some(workflow.clone()),
+            kind: Some(RecordKind::Task),
+            limit: Some(LIMIT_MAX),
+            ..Filter::default()
+        };
+        let mut found = Vec::new();
+        while found.len() < RECORDS_MAX {
+            let page = self.query(&filter)?;
+            found.extend(page.records);
+            let Some(next) = page.next else { break };
+            filter.after = Some(next);
+        }
         let txn = self.begin()?;
         let mut tasks: Vec<Node> = Vec::new();
-        for index in self.workflow_indices(&txn, tenant, workflow)?.into_iter().take(RECORDS_MAX) {
-            let Some(found) = record(&txn, index)? else { continue };
+        for found in found {
+            let index = found.leaf.index;
             let leaf = found.leaf;
-            let (RecordKind::Task, Some(tenant), Some(agent), Some(task)) =
-                (leaf.kind, leaf.tenant, leaf.agent, leaf.task)
-            else {
+            let (Some(tenant), Some(agent), Some(task)) = (leaf.tenant, leaf.agent, leaf.task) else {
                 continue;
             };
             let state = rows_of(&txn, task)?
@@ -177,7 +194,7 @@ impl Reader {
 }
 
 fn open_task(
-    txn: &ReadTransaction,
+    txn: &View,
     tenants: &std::collections::BTreeMap<String, u32>,
     place: &[u8],
 ) -> Result<Option<OpenTask>, ReadError> {
@@ -227,18 +244,39 @@ fn rows_of(txn: &ReadTransaction, task: TaskId) -> Result<Vec<(Name, Name, Row)>
 }
 
 /// A task's records, at most `limit`, and whether there are more.
-fn records_of(txn: &ReadTransaction, task: TaskId, limit: usize) -> Result<(Vec<Record>, bool), ReadError> {
-    let by_task = txn.open_table(table::BY_TASK).map_err(Failure::from)?;
-    let (start, end) = (table::pair(task.0.as_bytes(), 0), table::pair(task.0.as_bytes(), u64::MAX));
+pub(crate) fn records_of(txn: &View, task: TaskId, limit: usize) -> Result<(Vec<Record>, bool), ReadError> {
+    let terms = Terms::of_task(task);
+    let mut range = span(txn, task)?;
     let mut records = Vec::new();
-    for row in by_task.range::<&[u8; 24]>(&start..=&end).map_err(Failure::from)? {
-        let index = table::last_eight(row.map_err(Failure::from)?.0.value());
-        if records.len() == limit {
-            return Ok((records, true));
+    while !range.is_empty() {
+        let look = terms.look(txn, range.clone())?;
+        for index in look.indices {
+            let Some(found) = record(txn, index)?.filter(|found| found.leaf.task == Some(task)) else {
+                continue;
+            };
+            if records.len() == limit {
+                return Ok((records, true));
+            }
+            records.push(found);
         }
-        records.extend(record(txn, index)?);
+        range.start = if look.end { range.end } else { look.upto };
     }
     Ok((records, false))
+}
+
+/// From a task's first record to its last: its rows know where it begins in each stream, and its newest record.
+fn span(txn: &ReadTransaction, task: TaskId) -> Result<Range<u64>, ReadError> {
+    let src = txn.open_table(table::SRC).map_err(Failure::from)?;
+    let mut span = Range { start: u64::MAX, end: 0 };
+    for (_, _, row) in rows_of(txn, task)? {
+        for (stream, sequence) in &row.first {
+            let at = src.get(&table::source(*stream, *sequence)).map_err(Failure::from)?;
+            // Where it is not known any more, nothing is left out.
+            span.start = at.map_or(0, |at| at.value()).min(span.start);
+        }
+        span.end = row.last.saturating_add(1).max(span.end);
+    }
+    Ok(span)
 }
 
 /// A time from milliseconds; 1970 for one that is out of range.

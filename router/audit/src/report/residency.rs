@@ -142,9 +142,10 @@ impl Residencies {
         self.went.left_out()
     }
 
-    /// One statement a class. `damaged`: records whose bytes are not those that were recorded.
-    pub(super) fn told(self, damaged: u64) -> Vec<Residency> {
-        let blind = self.unattributed.count + self.unseen + damaged > 0;
+    /// One statement a class. `damaged`: records whose bytes are not those that were recorded, or that were pruned and may be
+    /// the month's; `forged`: a checkpoint was signed over other records.
+    pub(super) fn told(self, damaged: u64, forged: bool) -> Vec<Residency> {
+        let blind = forged || self.unattributed.count + self.unseen + damaged > 0;
         let mut reached: BTreeMap<Sensitivity, Vec<Reached>> = BTreeMap::new();
         for (class, row) in self.went.into_rows(|((class, region, lane), went)| {
             let Went { dispatched, attempts, indices, times } = went;

@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use jiff::Timestamp;
-use redb::ReadTransaction;
 use serde::Deserialize;
 use tidegate_schemas::ids::Position;
 
 use super::Question;
 use super::tally::Tally;
-use crate::error::{Failure, ReadError};
+use crate::error::ReadError;
 use crate::leaf::{Detail, Leaf, RecordKind, leaf_hash};
+use crate::read::view::{Place, View};
 use crate::read::{Reader, index_of, record};
-use crate::table;
 
 /// Records read in one transaction; long ones would pin pages that the writer wants back.
 const CHUNK: u64 = 4_096;
@@ -55,33 +54,39 @@ pub(super) fn whole(
     Ok(tally)
 }
 
-fn chunk(
-    txn: &ReadTransaction,
-    question: &Question,
-    range: Range<u64>,
-    tally: &mut Tally,
-) -> Result<(), ReadError> {
-    let rec = txn.open_table(table::REC).map_err(Failure::from)?;
+fn chunk(view: &View, question: &Question, range: Range<u64>, tally: &mut Tally) -> Result<(), ReadError> {
+    for (part, place) in view.places(range)? {
+        if let Place::Segment(segment) = &place
+            && segment.records.is_some()
+        {
+            tally.pruned(part, segment.newest);
+            continue;
+        }
+        records(view, question, part, tally)?;
+    }
+    Ok(())
+}
+
+fn records(view: &View, question: &Question, range: Range<u64>, tally: &mut Tally) -> Result<(), ReadError> {
     let mut expected = range.start;
-    for row in rec.range(range.clone()).map_err(Failure::from)? {
-        let (index, value) = row.map_err(Failure::from)?;
-        let index = index.value();
+    view.rows(range.clone(), |index, row| -> Result<(), ReadError> {
         (expected..index).for_each(|missing| tally.damaged(missing));
         expected = index + 1;
-        let Some((asked, line)) = sound(index, value.value(), question, tally) else {
+        let Some((asked, line)) = sound(index, row, question, tally) else {
             tally.damaged(index);
-            continue;
+            return Ok(());
         };
         match (asked, asked.reads(line)) {
             (Asked::No, _) => {}
             (_, None) => tally.damaged(index),
             (Asked::LaterGap, Some(leaf)) => tally.later_gap(&leaf),
             (Asked::Month, Some(leaf)) => {
-                let cause = cause(txn, &leaf)?;
+                let cause = cause(view, &leaf)?;
                 tally.take(&leaf, cause.as_ref());
             }
         }
-    }
+        Ok(())
+    })?;
     (expected..range.end).for_each(|missing| tally.damaged(missing));
     Ok(())
 }
@@ -124,7 +129,7 @@ impl Asked {
 }
 
 /// The record behind an attempt, a result or a verdict; others are told by what they say themselves.
-fn cause(txn: &ReadTransaction, leaf: &Leaf) -> Result<Option<Leaf>, ReadError> {
+fn cause(txn: &View, leaf: &Leaf) -> Result<Option<Leaf>, ReadError> {
     let position: Option<&Position> = match (&leaf.kind, &leaf.detail) {
         (RecordKind::Verdict, Some(Detail::Verdict { review, .. })) => Some(review),
         (RecordKind::Attempt | RecordKind::Result, _) => leaf.cause.as_ref(),

@@ -11,6 +11,7 @@ use super::people::People;
 use super::places::{Place, Ran};
 use super::residency::Residency;
 use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
+use crate::checkpoint::Checkpoint;
 
 /// The report of a month.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -84,8 +85,27 @@ pub struct Standing {
     pub head: Option<Digest>,
     /// Times of its messages.
     pub times: Option<Span<Timestamp>>,
+    /// Records that retention took away before; their hashes are kept.
+    pub pruned: u64,
+    /// Among them those that may be of the month or later: of these the report cannot speak.
+    pub pruned_unread: u64,
     /// Records that are missing, or whose bytes are not those that were recorded.
     pub damaged: Indices,
+    /// The checkpoint that was held against them; absent where none was.
+    pub signed: Option<Signed>,
+}
+
+/// A signed checkpoint, held against the records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signed {
+    /// The log.
+    pub origin: String,
+    /// Records that it covers, from the first on.
+    pub size: u64,
+    /// Root of the tree over them (RFC 6962 §2.1).
+    pub root: Digest,
+    /// Whether the records that were read give that root.
+    pub proven: bool,
 }
 
 /// What was counted.
@@ -114,4 +134,28 @@ pub struct Tasks {
     pub withdrawn: u64,
     /// Ended, whenever they were submitted.
     pub ended: u64,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Whether a checkpoint was signed over other records than these.
+    #[must_use]
+    pub fn is_forged(&self) -> bool {
+        self.signed.as_ref().is_some_and(|signed| !signed.proven)
+    }
+
+    /// Records that no checkpoint covers yet; all where none was held against them.
+    #[must_use]
+    pub fn unsigned(&self) -> u64 {
+        self.records.saturating_sub(self.signed.as_ref().map_or(0, |signed| signed.size))
+    }
+}
+
+impl Signed {
+    /// A checkpoint that nothing was held against yet.
+    pub(super) fn unproven(checkpoint: &Checkpoint) -> Self {
+        let Checkpoint { origin, size, root } = checkpoint.clone();
+        Self { origin, size, root: root.into(), proven: false }
+    }
 }

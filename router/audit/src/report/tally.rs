@@ -17,16 +17,23 @@ use super::people::Reviews;
 use super::places::Places;
 use super::residency::Residencies;
 use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
-use super::shape::{Covered, Monthly, Standing, Tasks};
+use super::shape::{Covered, Monthly, Signed, Standing, Tasks};
+use crate::checkpoint::Checkpoint;
 use crate::entry::GapReason;
 use crate::leaf::{Detail, Flag, Leaf, PhaseWord, RecordKind};
+use crate::merkle::Frontier;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     of_all: bool,
     only: Option<Name>,
+    /// Begin of the month.
+    from: Timestamp,
     record: Standing,
+    /// The tree over the leaves that were read.
+    tree: Frontier,
+    checkpoint: Option<Checkpoint>,
     covered: Covered,
     tasks: Tasks,
     outcomes: Capped<(Option<Sensitivity>, State), u64>,
@@ -64,7 +71,13 @@ impl Tally {
         Self {
             of_all: question.tenant.is_none(),
             only: question.tenant.clone(),
+            from: question.month.start(),
             residency: Residencies::new(question.within.clone()),
+            record: Standing {
+                signed: question.checkpoint.as_ref().map(Signed::unproven),
+                ..Standing::default()
+            },
+            checkpoint: question.checkpoint.clone(),
             ..Self::default()
         }
     }
@@ -74,6 +87,17 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = Some(hash.into());
         self.record.times = Span::with(self.record.times, time);
+        self.grow(hash);
+    }
+
+    /// Adds a leaf to the tree, and holds the checkpoint of so many leaves against it.
+    fn grow(&mut self, hash: [u8; 32]) {
+        self.tree.push(hash, |_, _| {});
+        if let (Some(checkpoint), Some(signed)) = (&self.checkpoint, &mut self.record.signed)
+            && checkpoint.size == self.tree.size()
+        {
+            signed.proven = checkpoint.root == self.tree.root() && self.record.damaged.count == 0;
+        }
     }
 
     /// A record that is missing or whose bytes are others: whose it was, nobody can tell.
@@ -81,6 +105,17 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = None;
         self.record.damaged.add(index);
+        self.grow([0; 32]);
+    }
+
+    /// Records that were pruned, the newest of which was of this time.
+    pub(super) fn pruned(&mut self, range: std::ops::Range<u64>, newest: Timestamp) {
+        let records = range.end - range.start;
+        self.record.records = range.end;
+        self.record.pruned += records;
+        if newest >= self.from {
+            self.record.pruned_unread += records;
+        }
     }
 
     /// A gap that was noticed after the month; what it misses may be the month's.
@@ -259,7 +294,9 @@ impl Tally {
             to: question.month.end(),
             made: question.now,
             ended: question.now >= question.month.end(),
-            residency: self.residency.told(self.record.damaged.count),
+            residency: self
+                .residency
+                .told(self.record.damaged.count + self.record.pruned_unread, self.record.is_forged()),
             record: self.record,
             covered: self.covered,
             tasks: self.tasks,

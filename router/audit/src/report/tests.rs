@@ -33,6 +33,7 @@ fn question(tenant: Option<&str>, within: &[(Sensitivity, &str)]) -> Question {
         month: "2026-11".parse().unwrap(),
         now: "2026-12-01T09:00:00Z".parse().unwrap(),
         within: claims,
+        checkpoint: None,
     }
 }
 
@@ -457,4 +458,35 @@ fn what_is_counted_apart_is_bounded() {
     assert_eq!(counts.left_out(), KEYS_MAX as u64);
     let rows = counts.into_rows(|(key, count)| (key, count));
     assert_eq!((rows.len(), rows[0]), (KEYS_MAX, (0, 2)));
+}
+
+#[test]
+fn report_a_claim_holds_only_over_the_records_that_were_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    store.append(&road(4)).unwrap();
+    let note = store.checkpoint().unwrap();
+    let signed = crate::fixture::keys().signer.public().open(&note).unwrap();
+    store.append(&crate::fixture::items([task(9, 5)])).unwrap();
+    let told = |checkpoint: Option<crate::Checkpoint>| {
+        let question = Question { checkpoint, ..question(Some("acme"), &[(Sensitivity::Internal, "eu")]) };
+        store.reader().monthly(&question, &mut |_, _| {}).unwrap()
+    };
+    let internal = |monthly: &Monthly| monthly.residency[1].verdict;
+    let fits = told(Some(signed.clone()));
+    let found = fits.record.signed.clone().unwrap();
+    assert_eq!((found.size, found.root.as_bytes(), found.proven), (12, &signed.root, true));
+    assert_eq!((fits.record.unsigned(), internal(&fits)), (1, Verdict::Holds));
+    // Negative control: without one nothing is signed, and the records are told as they are.
+    let unsigned = told(None);
+    assert_eq!((unsigned.record.unsigned(), internal(&unsigned)), (13, Verdict::Holds));
+    let others = [
+        ("another root", crate::Checkpoint { root: [1; 32], ..signed.clone() }),
+        ("fewer records", crate::Checkpoint { size: 11, ..signed.clone() }),
+        ("more records than there are", crate::Checkpoint { size: 14, ..signed }),
+    ];
+    for (name, other) in others {
+        let told = told(Some(other));
+        assert!(told.record.is_forged() && internal(&told) == Verdict::Unproven, "{name}");
+    }
 }

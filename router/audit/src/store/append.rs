@@ -6,6 +6,7 @@ use redb::{ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use uuid::Uuid;
 
+use super::lag::Lag;
 use super::prepare::{self, Draft, Told, Unsealed};
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
@@ -13,9 +14,9 @@ use super::{Appended, Heads, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
+use crate::hold;
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
-use crate::mark;
 use crate::merkle::Tree;
 use crate::project::{Effect, Projection};
 use crate::table;
@@ -31,16 +32,22 @@ struct Batch<'a, 't> {
     entropy: &'a mut Entropy,
     master: &'a MasterKey,
     tree: Tree,
+    /// Rows of records that are no longer in the live file.
+    past: &'a Past,
+    lag: &'a mut Lag,
     appended: Appended,
 }
+
+/// Gives a record's row, wherever it is.
+pub(super) type Past = dyn Fn(u64) -> Result<Option<Vec<u8>>, Failure>;
 
 /// Makes and writes the rows of one append. Nothing holds until the transaction is committed.
 pub(super) fn batch(
     txn: &WriteTransaction,
     (heads, tree): (&Heads, &Tree),
-    ring: &mut Ring,
-    entropy: &mut Entropy,
-    master: &MasterKey,
+    (ring, entropy, master): (&mut Ring, &mut Entropy, &MasterKey),
+    past: &Past,
+    lag: &mut Lag,
     items: &[Item],
 ) -> Result<(Heads, Tree, Appended), AppendError> {
     let meta = txn.open_table(table::META).map_err(Failure::from)?;
@@ -54,6 +61,8 @@ pub(super) fn batch(
         entropy,
         master,
         tree: tree.clone(),
+        past,
+        lag,
         appended: Appended { first, records: 0, duplicates: 0, anomalies: Vec::new() },
     };
     for (item, told) in items.iter().zip(prepare::read(items)) {
@@ -106,6 +115,10 @@ impl Batch<'_, '_> {
             let place = table::task_key(task, self.tenant(tenant), agent.as_str());
             key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
         }
+        if let (Some(change), Some(Detail::Control { operator, .. })) = (told.hold.take(), &told.detail) {
+            let operator = operator.clone();
+            self.rows.holds.push(hold::Told { change, operator, time: entry.time, record: index });
+        }
         let mut sealing = self.key(&told, key)?;
         let place = body::place(&entry.stream, entry.sequence);
         let workflow = told.tenant.as_ref().zip(told.workflow.as_ref());
@@ -134,13 +147,15 @@ impl Batch<'_, '_> {
         };
         let Sealing { id, key, .. } = sealing;
         let unsealed = Unsealed { id, key, nonce: self.entropy.nonce(), place, plain };
-        self.record(leaf, Some(unsealed), stream, workflow);
+        self.record(leaf, Some(unsealed), stream);
         Ok(())
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) {
-        // That a message was deleted does not say by whom; only what was trimmed before the record began is explained.
-        let flags = if gap.reason == GapReason::Trimmed { Vec::new() } else { vec![Flag::Unexplained] };
+        // That a message was deleted does not say by whom; explained is what was trimmed before the record began, and what an
+        // act on record erased.
+        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Erased);
+        let flags = if explained { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
         let leaf = Leaf {
@@ -166,25 +181,22 @@ impl Batch<'_, '_> {
             body: None,
         };
         self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
-        self.record(leaf, None, stream, None);
+        self.record(leaf, None, stream);
     }
 
     /// Adds a leaf and what finds it.
-    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32, workflow: Option<[u8; 16]>) {
+    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32) {
         let index = leaf.index;
         if leaf.kind != RecordKind::Gap {
             self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
         }
-        if let Some(task) = leaf.task {
-            self.rows.by_task.push(table::pair(task.0.as_bytes(), index));
+        if let Some(tenant) = &leaf.tenant {
+            self.tenant(tenant);
         }
-        let tenant = leaf.tenant.as_ref().map_or(0, |tenant| self.tenant(tenant));
-        self.rows.by_time.push(table::when(tenant, micros(leaf.time), index));
-        self.rows.by_mark.extend(mark::of(&leaf).map(|mark| table::marked(mark, index)));
-        self.rows.by_workflow.extend(workflow.map(|workflow| table::pair(&workflow, index)));
+        self.lag.take(&leaf);
         let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
         self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
-        self.heads.anomalies += u64::from(leaf.flags.iter().any(|flag| flag.is_anomaly()));
+        self.heads.anomalies += u64::from(leaf.is_odd());
         self.heads.records += 1;
         self.appended.records += 1;
         self.drafts.push(Draft { leaf, unsealed });
@@ -226,6 +238,7 @@ impl Batch<'_, '_> {
         let read = |value: &[u8]| serde_json::from_slice(value.get(32..).unwrap_or_default()).ok();
         match index.checked_sub(self.appended.first).and_then(|at| usize::try_from(at).ok()) {
             Some(at) => Ok(self.drafts.get(at).map(|draft| draft.leaf.clone())),
+            None if index < self.heads.live_first => Ok((self.past)(index)?.and_then(|row| read(&row))),
             None => Ok(self.tables.rec.get(index)?.and_then(|value| read(value.value()))),
         }
     }
@@ -306,16 +319,20 @@ impl Batch<'_, '_> {
         let first = self.appended.first;
         for (index, made) in (first..).zip(prepare::make(std::mem::take(&mut self.drafts))?) {
             self.tree.push(made.hash);
+            let sealed = made.sealed.map(|sealed| (index, sealed));
+            self.heads.live_bytes +=
+                made.row.len() as u64 + sealed.as_ref().map_or(0, |(_, row)| row.len() as u64);
             self.rows.rec.push((index, made.row));
-            self.rows.body.extend(made.sealed.map(|sealed| (index, sealed)));
+            self.rows.body.extend(sealed);
         }
         self.ring.flush(&mut self.tables)?;
-        let Self { ring, rows, tables, heads, tree, .. } = self;
+        let Self { ring, rows, tables, heads, tree, lag, .. } = self;
         let (ring, rows) = (&**ring, std::mem::take(rows));
         thread::scope(|scope| {
             // The disk takes the keys while the rows are made; they must be there before the commit.
             let keys = ring.is_changed().then(|| scope.spawn(|| ring.sync()));
             rows.write(txn, tables)?;
+            lag.append(txn, &tables.rec, &mut tables.meta, heads.records)?;
             tree::save(txn, tree)?;
             heads.save(txn, before, ring.rows(), &mut tables.meta)?;
             match keys.map(thread::ScopedJoinHandle::join) {

@@ -20,6 +20,8 @@ impl Heads {
             accepted: count(table::META_ACCEPTED)?,
             ended: count(table::META_ENDED)?,
             keys: count(table::META_KEYS)?,
+            live_first: count(table::META_LIVE_FIRST)?,
+            live_bytes: count(table::META_LIVE_BYTES)?,
             ..Self::default()
         };
         for row in txn.open_table(table::STREAMS)?.iter()? {
@@ -47,6 +49,7 @@ impl Heads {
             (table::META_ACCEPTED, self.accepted),
             (table::META_ENDED, self.ended),
             (table::META_KEYS, self.keys),
+            (table::META_LIVE_BYTES, self.live_bytes),
             (table::META_KEY_ROWS, key_rows),
         ];
         for (name, value) in counts {

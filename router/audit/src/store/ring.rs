@@ -1,8 +1,8 @@
 //! The writer's keys: finds or makes the key that a message is sealed with.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use redb::{ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 use tidegate_schemas::ids::TaskId;
 use uuid::Uuid;
 
@@ -51,23 +51,78 @@ pub(super) struct Ring {
     made: BTreeMap<Place, u64>,
 }
 
+/// The master key with the record's key of references; `None` when it does not open the record's keys.
+pub(crate) fn fitting(
+    txn: &ReadTransaction,
+    file: &KeyFile,
+    master: &MasterKey,
+) -> Result<Option<MasterKey>, Failure> {
+    if file.key(CELL_ROW)?.is_err() {
+        return Ok(None);
+    }
+    let Some(row) = txn.open_table(table::META)?.get(table::META_REFERENCES)?.map(|row| row.value()) else {
+        return Ok(Some(master.clone()));
+    };
+    Ok(file.key(row)?.ok().map(|key| master.clone().with_references(key)))
+}
+
 impl Ring {
     pub(super) fn new(master: MasterKey, file: KeyFile) -> Self {
         Self { master, file, young: HashMap::new(), old: HashMap::new(), made: BTreeMap::new() }
     }
 
-    /// Makes the cell's own key in a new record.
+    /// Makes the cell's own key and the key of references in a new record.
     pub(super) fn begin(&mut self, txn: &WriteTransaction, entropy: &mut Entropy) -> Result<(), Failure> {
         let key = entropy.key();
         let row = self.file.push(&key, entropy);
+        self.add_references(txn, entropy.key(), entropy)?;
         txn.open_table(table::SUBJECTS)?.insert(&self.master.subject_lookup("", CELL), row)?;
-        txn.open_table(table::META)?.insert(table::META_KEY_ROWS, self.file.rows())?;
         Ok(())
     }
 
-    /// Whether the master key opens this record's keys.
-    pub(super) fn fits(&self) -> std::io::Result<bool> {
-        Ok(self.file.key(CELL_ROW)?.is_ok())
+    /// Keeps a key of references in the key file.
+    pub(super) fn add_references(
+        &mut self,
+        txn: &WriteTransaction,
+        key: Key,
+        entropy: &mut Entropy,
+    ) -> Result<(), Failure> {
+        let row = self.file.push(&key, entropy);
+        self.master = self.master.clone().with_references(key);
+        let mut meta = txn.open_table(table::META)?;
+        meta.insert(table::META_REFERENCES, row)?;
+        meta.insert(table::META_KEY_ROWS, self.file.rows())?;
+        Ok(())
+    }
+
+    /// The master key, with the record's key of references.
+    pub(super) fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
+    /// Those of these rows that are not destroyed yet.
+    pub(super) fn standing(&self, rows: &BTreeSet<u64>) -> std::io::Result<BTreeSet<u64>> {
+        let mut standing = BTreeSet::new();
+        for row in rows {
+            if !self.file.is_destroyed(*row)? {
+                standing.insert(*row);
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Destroys rows of the key file, and forgets what was opened with them.
+    pub(super) fn destroy(&mut self, rows: &BTreeSet<u64>) -> std::io::Result<()> {
+        self.discard();
+        self.file.destroy(rows)
+    }
+
+    /// Goes over to another master key.
+    pub(super) fn rewrap(&mut self, master: MasterKey, entropy: &mut Entropy) -> std::io::Result<()> {
+        let references = self.master.references().clone();
+        self.file.rewrap(master.wrapping(), entropy)?;
+        self.master = master.with_references(references);
+        Ok(())
     }
 
     /// Rows of the key file, with this batch's.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::thread;
 
-use redb::{Table, TableDefinition, WriteTransaction};
+use redb::{Table, WriteTransaction};
 
 use crate::error::Failure;
+use crate::hold;
 use crate::table;
 use crate::task::Row;
 
@@ -31,10 +32,7 @@ pub(super) struct Rows {
     pub(super) body: Vec<(u64, Vec<u8>)>,
     pub(super) src: BTreeMap<[u8; 12], u64>,
     pub(super) gaps: Vec<([u8; 12], (u64, u64))>,
-    pub(super) by_task: Vec<[u8; 24]>,
-    pub(super) by_time: Vec<[u8; 20]>,
-    pub(super) by_mark: Vec<[u8; 9]>,
-    pub(super) by_workflow: Vec<[u8; 24]>,
+    pub(super) holds: Vec<hold::Told>,
     /// task key → (row, due time that the table holds)
     pub(super) tasks: BTreeMap<Vec<u8>, (Row, Option<u64>)>,
 }
@@ -93,10 +91,7 @@ impl Rows {
             gaps.insert(key, value)?;
         }
         self.write_tasks(txn, tasks)?;
-        index(txn, table::BY_TASK, &mut self.by_task)?;
-        index(txn, table::BY_TIME, &mut self.by_time)?;
-        index(txn, table::BY_MARK, &mut self.by_mark)?;
-        index(txn, table::BY_WORKFLOW, &mut self.by_workflow)
+        hold::save(txn, std::mem::take(&mut self.holds))
     }
 
     fn write_tasks(
@@ -128,19 +123,6 @@ impl Rows {
 fn put(table: &mut Table<'_, u64, &'static [u8]>, rows: &[(u64, Vec<u8>)]) -> Result<(), Failure> {
     for (index, value) in rows {
         table.insert(index, value.as_slice())?;
-    }
-    Ok(())
-}
-
-fn index<const N: usize>(
-    txn: &WriteTransaction,
-    definition: TableDefinition<'_, &'static [u8; N], ()>,
-    keys: &mut [[u8; N]],
-) -> Result<(), Failure> {
-    keys.sort_unstable();
-    let mut table = txn.open_table(definition)?;
-    for key in keys {
-        table.insert(&*key, ())?;
     }
     Ok(())
 }

@@ -52,6 +52,14 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// The hash of a leaf, as the tree holds it.
+    pub(crate) fn leaf(&self, index: u64) -> Result<Option<Hash>, Failure> {
+        let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
+        Ok(self.tile(0, index / TILE_WIDTH as u64, at, 1)?.pop())
+    }
+}
+
 impl Hashes for Stored {
     type Error = Failure;
 

@@ -99,6 +99,16 @@ impl TreeCheck {
         Ok(())
     }
 
+    /// Records that were taken in.
+    pub(super) fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    /// The tree over them; none once one is missing whose hash nobody has.
+    pub(super) fn frontier(&self) -> Option<&Frontier> {
+        (!self.broken).then_some(&self.frontier)
+    }
+
     /// The next record is missing, or is none: its tile says what it was.
     pub(super) fn lose(&mut self, stored: &Stored, report: &mut Report) -> Result<(), Failure> {
         let (index, at) =

@@ -110,6 +110,6 @@ fn act(reader: &Reader, record: &tidegate_audit::Record) -> Result<Option<Act>, 
         Opened::Body(body) => {
             json::read::<Control>(&body.payload, MESSAGE_BYTES_MAX).ok().map(|control| control.act)
         }
-        Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+        Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Erased { .. } | Opened::Lost => None,
     })
 }

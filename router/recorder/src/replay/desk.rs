@@ -219,6 +219,7 @@ impl Desk {
             done: 0,
             published: 0,
             skipped: 0,
+            erased: 0,
             last: 0,
             state: ReplayState::Running,
             waits: None,

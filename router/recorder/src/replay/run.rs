@@ -58,8 +58,18 @@ pub(super) struct Run {
     known: BTreeSet<u64>,
 }
 
-/// A record that is to be published: when it was stored, and its message where there is one.
-type Made = (u64, Timestamp, Option<Outbound>);
+/// A record that is to be published: its index, when it was stored, and its message.
+type Made = (u64, Timestamp, Told);
+
+/// What there is to publish of a record.
+enum Told {
+    /// This.
+    Message(Box<Outbound>),
+    /// Nothing: it was published before, or is none that can be published there.
+    Nothing,
+    /// Nothing any more.
+    Erased,
+}
 
 // === impl Run ===
 
@@ -88,6 +98,8 @@ impl Run {
                 return Ok(Ended::Stopped);
             }
             let chunk = rest.get(..rest.len().min(self.chunk())).unwrap_or_default().to_vec();
+            let shared = self.parts.shared.clone();
+            let _publishing = shared.publishing().await;
             let made = self.made(chunk).await?;
             self.publish(made, &mut pacer).await?;
             self.parts.keeper.keep(&self.replay).await.map_err(Ended::Waits)?;
@@ -143,15 +155,19 @@ impl Run {
             let (mut made, mut bytes) = (Vec::with_capacity(indices.len()), 0);
             for index in indices {
                 let Some(record) = reader.get(index)? else { return Ok(None) };
-                let message = match known.contains(&index) {
-                    true => None,
+                let told = match known.contains(&index) {
+                    true => Told::Nothing,
                     false => match reader.body(&record)? {
-                        Opened::Body(body) => message::of(&replay, &record, &body),
-                        Opened::Nothing | Opened::Sealed | Opened::Lost => None,
+                        Opened::Body(body) => message::of(&replay, &record, &body)
+                            .map_or(Told::Nothing, |message| Told::Message(Box::new(message))),
+                        Opened::Erased { .. } => Told::Erased,
+                        Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Lost => Told::Nothing,
                     },
                 };
-                bytes += message.as_ref().map_or(0, |message: &Outbound| message.payload.len());
-                made.push((index, record.leaf.time, message));
+                if let Told::Message(message) = &told {
+                    bytes += message.payload.len();
+                }
+                made.push((index, record.leaf.time, told));
                 if bytes > CHUNK_BYTES {
                     break;
                 }
@@ -173,7 +189,7 @@ impl Run {
         let mut on_their_way = FuturesUnordered::new();
         let noted = Instant::now();
         let mut after = self.replay.clone();
-        for (index, time, message) in made {
+        for (index, time, told) in made {
             let due = pacer.due(time, Instant::now());
             // A long pause does not keep the cursor waiting. The pause of a rate is short, and must not be counted twice.
             let pause = matches!(self.replay.pace, Pace::Original { .. }) && due > noted + NOTE_EVERY;
@@ -182,10 +198,11 @@ impl Run {
                 break;
             }
             after.done += 1;
-            match message {
-                Some(message) => on_their_way.push(bus.publish(message)),
-                None if self.known.remove(&index) => after.published += 1,
-                None => after.skipped += 1,
+            match told {
+                Told::Message(message) => on_their_way.push(bus.publish(*message)),
+                Told::Nothing if self.known.remove(&index) => after.published += 1,
+                Told::Nothing => after.skipped += 1,
+                Told::Erased => after.erased += 1,
             }
             while on_their_way.len() >= IN_FLIGHT_MAX {
                 count(&mut after, on_their_way.next().await)?;

@@ -87,12 +87,22 @@ fn config(dir: &Path) -> RecorderConfig {
 
 impl Cell {
     pub(crate) async fn start() -> Self {
+        Self::start_with(true).await
+    }
+
+    /// The same, where what the server keeps can be read as it is.
+    pub(crate) async fn start_unencrypted() -> Self {
+        Self::start_with(false).await
+    }
+
+    async fn start_with(encrypted: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let directory = directory();
         let mut identities = Identities::open(dir.path().join("keys")).unwrap();
         identities.ensure_all(&directory).unwrap();
         let accounts = render(&shape(), &directory, &identities).unwrap();
-        let options = ServerOptions::new(find().unwrap(), dir.path().join("nats"));
+        let mut options = ServerOptions::new(find().unwrap(), dir.path().join("nats"));
+        options.encrypted = encrypted;
         let server = NatsServer::start(options, &accounts).await.unwrap();
         let config = config(dir.path());
         MasterKey::create(&config.master_key_file).unwrap();

@@ -3,8 +3,10 @@
 
 mod cell;
 mod checkpoints;
+mod erase;
 mod gaps;
 mod replay;
+mod retain;
 mod road;
 mod standby;
 mod tasks;

@@ -20,10 +20,10 @@ use uuid::Uuid;
 
 use crate::cell::{Cell, PATIENCE, directory, name, road, task_id};
 
-const FAST: Pace = Pace::Rate { per_second: 10_000 };
+pub(crate) const FAST: Pace = Pace::Rate { per_second: 10_000 };
 
 /// Gives the cell a directory and a bundle: the default one, without some of its files.
-async fn govern(cell: &Cell, without: &[&str]) {
+pub(crate) async fn govern(cell: &Cell, without: &[&str]) {
     let bus = cell.role(Role::Provisioner).await;
     let put = async |bucket: &str, key: &str, value: Vec<u8>| {
         bus.kv_put(bucket, key, value).await.unwrap();
@@ -46,13 +46,13 @@ async fn govern(cell: &Cell, without: &[&str]) {
 }
 
 /// An operator at work.
-struct Operator<'a> {
+pub(crate) struct Operator<'a> {
     cell: &'a Cell,
-    bus: Bus,
+    pub(crate) bus: Bus,
 }
 
 impl<'a> Operator<'a> {
-    async fn of(cell: &'a Cell) -> Self {
+    pub(crate) async fn of(cell: &'a Cell) -> Self {
         Self { cell, bus: cell.bus(Identity::Operator(name("olga"))).await }
     }
 
@@ -62,7 +62,7 @@ impl<'a> Operator<'a> {
         Plan::make(&reader, filter, upto, Uuid::now_v7(), Timestamp::now()).unwrap().head
     }
 
-    fn plan_of(&self, kind: RecordKind) -> PlanHead {
+    pub(crate) fn plan_of(&self, kind: RecordKind) -> PlanHead {
         self.plan(Filter { kind: Some(kind), ..Filter::default() })
     }
 
@@ -88,7 +88,12 @@ impl<'a> Operator<'a> {
         }
     }
 
-    async fn run(&self, plan: &PlanHead, target: ReplayTo, pace: Pace) -> Result<Vec<Replay>, String> {
+    pub(crate) async fn run(
+        &self,
+        plan: &PlanHead,
+        target: ReplayTo,
+        pace: Pace,
+    ) -> Result<Vec<Replay>, String> {
         let (replay, records) = (plan.id.to_string(), plan.records);
         let event = self.act(Act::ReplayStart { replay, plan: plan.hash, records, target }).await;
         self.ask(&ReplayQuestion::Run { event, plan: Box::new(plan.clone()), pace }).await
@@ -108,7 +113,7 @@ impl<'a> Operator<'a> {
         }
     }
 
-    async fn until_done(&self, id: Uuid) -> Replay {
+    pub(crate) async fn until_done(&self, id: Uuid) -> Replay {
         self.until("the replay to be done", id, |replay| replay.state == ReplayState::Done).await
     }
 

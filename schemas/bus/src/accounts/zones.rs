@@ -79,6 +79,10 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         // Replays: into their own stream, how they ended, and tasks submitted again.
         "replay.>",
         "control.replay.recorder",
+        // What it prunes by retention.
+        "control.record.recorder",
+        // Erasures: what it deletes, and how they ended.
+        "control.erase.recorder",
         "task.*.*.*",
         "$JS.API.STREAM.PURGE.*",
         "$JS.API.STREAM.MSG.DELETE.*",
@@ -154,7 +158,7 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     for operator in &directory.operators {
         mesh.link(Kind::Service, APP, OPS, format!("control.*.{operator}"));
         let mut publish = shared.clone();
-        publish.extend([format!("control.*.{operator}"), format!("query.replay.{operator}")]);
+        publish.extend(["control.*", "query.replay", "query.erase"].map(|word| format!("{word}.{operator}")));
         let subscribe = strings([NOTICES, "state.>"]);
         add(mesh, OPS, &Identity::Operator(operator.clone()), key, publish, subscribe)?;
     }

@@ -102,7 +102,9 @@ fn ai_act(held: &str) -> Vec<Row> {
             "Art. 19(1)",
             "Providers keep the logs under their control for at least six months.",
             Partly,
-            &format!("{held} Keeping its files that long is up to whoever runs the cell."),
+            &format!(
+                "{held} Records stay 13 months unless `cell.toml` says otherwise; keeping the files is up to whoever runs the cell."
+            ),
         ),
         row(
             "Art. 19(2)",
@@ -139,7 +141,9 @@ fn ai_act(held: &str) -> Vec<Row> {
             "Art. 26(6)",
             "Deployers keep the logs for at least six months.",
             Partly,
-            &format!("{held} Keeping its files that long is up to whoever runs the cell."),
+            &format!(
+                "{held} Records stay 13 months unless `cell.toml` says otherwise; keeping the files is up to whoever runs the cell."
+            ),
         ),
         row(
             "Art. 26(7)-(11)",
@@ -203,7 +207,9 @@ fn nist(held: &str) -> Vec<Row> {
             "AU-11",
             "Retention for as long as policy asks.",
             Partly,
-            &format!("{held} Keeping its files as long as policy asks is up to whoever runs the cell."),
+            &format!(
+                "{held} Records stay 13 months unless `cell.toml` says otherwise, and longer under `tidegate audit hold`; keeping the files is up to whoever runs the cell."
+            ),
         ),
         row(
             "AU-12",

@@ -1,6 +1,8 @@
 //! The page: one HTML file that needs nothing else, for a screen, a phone and paper. Everything that it shows passes through the
 //! template's escaping, and a content security policy permits no script and no request.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -20,6 +22,7 @@ const TEMPLATE: &str = include_str!("page.html");
 /// What the template sees.
 #[derive(Serialize)]
 struct Page<'a> {
+    title: String,
     whose: String,
     month: String,
     cell: Option<&'a str>,
@@ -41,6 +44,10 @@ struct Page<'a> {
     head: Option<String>,
     records: String,
     verify: &'a str,
+    /// The checkpoint that the records were held against.
+    signed: Option<Signed>,
+    /// What the bundle is checked with.
+    proof: Option<Proof>,
     /// The command that prints the leaves behind it.
     query: String,
 }
@@ -52,6 +59,23 @@ struct Statement {
     verdict: Verdict,
     sentence: String,
     reached: Table,
+}
+
+/// A checkpoint in words.
+#[derive(Serialize)]
+struct Signed {
+    origin: String,
+    size: String,
+    root: String,
+}
+
+/// How the bundle that backs the report is checked.
+#[derive(Serialize)]
+struct Proof {
+    directory: String,
+    verify: String,
+    /// By class that something was claimed of: a command that prints what breaks the claim.
+    claims: Vec<(&'static str, String)>,
 }
 
 /// One clause; its answer in parts, each with whether it is code.
@@ -89,7 +113,12 @@ pub(super) fn render(told: &Told<'_>) -> Result<String> {
 
 fn page<'a>(told: &Told<'a>) -> Page<'a> {
     let monthly = told.monthly;
-    let blind = monthly.unattributed.count + monthly.unseen + monthly.record.damaged.count > 0;
+    let blind = monthly.record.is_forged()
+        || monthly.unattributed.count
+            + monthly.unseen
+            + monthly.record.damaged.count
+            + monthly.record.pruned_unread
+            > 0;
     let statements = monthly.residency.iter().map(|one| Statement {
         class: one.class.as_str(),
         verdict: one.verdict,
@@ -97,6 +126,7 @@ fn page<'a>(told: &Told<'a>) -> Page<'a> {
         reached: tables::reached(one),
     });
     Page {
+        title: monthly.tenant.as_ref().map_or_else(|| "All tenants".to_owned(), ToString::to_string),
         whose: whose(monthly),
         month: month(monthly),
         cell: told.cell,
@@ -123,6 +153,12 @@ fn page<'a>(told: &Told<'a>) -> Page<'a> {
         head: monthly.record.head.map(|head| head.to_string()),
         records: number(monthly.record.records),
         verify: told.verify,
+        signed: monthly.record.signed.as_ref().map(|signed| Signed {
+            origin: signed.origin.clone(),
+            size: number(signed.size),
+            root: signed.root.to_string(),
+        }),
+        proof: told.proof.map(|dir| proof(monthly, dir)),
         query: query(monthly),
     }
 }
@@ -139,6 +175,27 @@ fn by_source(clauses: &[Clause]) -> Vec<(&'static str, Vec<Said>)> {
         }
     }
     told
+}
+
+/// The bundle holds each leaf as a line: a claim is checked with nothing of ours.
+fn proof(monthly: &Monthly, dir: &Path) -> Proof {
+    let claimed = monthly.residency.iter().filter_map(|one| Some((one.class.as_str(), one.within.as_ref()?)));
+    let claims = claimed.map(|(class, within)| {
+        let tenant = monthly.tenant.as_ref().map(|tenant| format!(" and .tenant == \"{tenant}\"")).unwrap_or_default();
+        let regions: Vec<String> = within.iter().map(|region| format!("\"{region}\"")).collect();
+        let command = format!(
+            "jq -c 'select(.kind == \"work\" and .decision.sensitivity == \"{class}\"{tenant} and (.time | startswith(\"{}\")) and \
+             (.decision.region | IN({}) | not))' records.jsonl",
+            monthly.month,
+            regions.join(", ")
+        );
+        (class, command)
+    });
+    Proof {
+        directory: dir.display().to_string(),
+        verify: "tidegate audit verify --bundle DIR --public-key FILE --checkpoint FILE".to_owned(),
+        claims: claims.collect(),
+    }
 }
 
 fn query(monthly: &Monthly) -> String {
@@ -160,6 +217,20 @@ fn warnings(monthly: &Monthly) -> Vec<(bool, String)> {
         said.push((
             true,
             format!("Do not rely on this report: {many} {what} {first}. Verify the record in full."),
+        ));
+    }
+    if monthly.record.pruned_unread > 0 {
+        let many = number(monthly.record.pruned_unread);
+        said.push((
+            true,
+            format!("{many} records that may be of this month were pruned by retention: of them nothing is said here."),
+        ));
+    }
+    if let Some(signed) = monthly.record.signed.as_ref().filter(|signed| !signed.proven) {
+        let of = count(signed.size, "record");
+        said.push((
+            true,
+            format!("Do not rely on this report: the checkpoint of {of} was signed over other records than these. Verify the record in full."),
         ));
     }
     let any = |verdict| monthly.residency.iter().any(|one| one.verdict == verdict);
@@ -233,6 +304,7 @@ fn grounds(monthly: &Monthly) -> Vec<String> {
             count(records.records, "record")
         ),
     });
+    said.push(signed(monthly));
     said.push(
         "Counted are works from their dispatch on, and attempts by their own record, each at the region that the decision behind it \
          names; a call to a provider needs a signed ticket for that region. Where a provider computes within its region is not in the record."
@@ -260,6 +332,30 @@ fn grounds(monthly: &Monthly) -> Vec<String> {
             .to_owned()
     });
     said
+}
+
+/// What is signed of it, and what is not.
+fn signed(monthly: &Monthly) -> String {
+    let record = &monthly.record;
+    let Some(signed) = &record.signed else {
+        return "No signed checkpoint was held against them: nobody vouches for this record but whoever keeps its file.".to_owned();
+    };
+    if !signed.proven {
+        return "They are not those that the newest checkpoint was signed over, so no claim is proven."
+            .to_owned();
+    }
+    let later = match record.unsigned() {
+        0 => String::new(),
+        some => format!(
+            " {} came after it and {} not signed yet.",
+            count(some, "record"),
+            if some == 1 { "is" } else { "are" }
+        ),
+    };
+    format!(
+        "They give the root of the signed checkpoint of the first {}, which was recomputed from them.{later}",
+        count(signed.size, "record")
+    )
 }
 
 fn left(monthly: &Monthly) -> Vec<(&'static str, String)> {

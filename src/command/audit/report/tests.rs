@@ -33,13 +33,15 @@ fn monthly(now: &str) -> Monthly {
         month: "2026-11".parse().unwrap(),
         now: now.parse().unwrap(),
         within: std::collections::BTreeMap::new(),
+        checkpoint: None,
     };
     Reader::open(dir.path(), None).unwrap().monthly(&question, &mut |_, _| {}).unwrap()
 }
 
 fn shown(monthly: &Monthly) -> String {
     let clauses = clauses(monthly);
-    let told = Told { cell: Some("dev"), monthly, verify: "tidegate audit verify", clauses: &clauses };
+    let told =
+        Told { cell: Some("dev"), monthly, verify: "tidegate audit verify", proof: None, clauses: &clauses };
     page::render(&told).unwrap()
 }
 
@@ -110,12 +112,15 @@ fn report_says_first_what_must_be_read_first() {
     odd.record.damaged.count = 2;
     odd.record.damaged.first = vec![41, 42];
     odd.anomalies.push(Anomaly { flag: Flag::Orphan, records: odd.record.damaged.clone() });
+    let mut pruned = ended.clone();
+    pruned.record.pruned_unread = 256;
     let mut empty = ended.clone();
     empty.covered.records = 0;
     let cases = [
         ("negative control", ended.clone(), quiet, false),
         ("damaged", odd, "the first is record 41", true),
         ("broken", filled(ended, "us"), "1 record of class restricted reached a destination outside", true),
+        ("pruned", pruned, "256 records that may be of this month were pruned", true),
         ("empty", empty, "No record of all tenants falls in this month.", true),
         ("not over", monthly("2026-11-24T00:00:00Z"), "The month had not ended", true),
     ];
@@ -157,7 +162,13 @@ fn report_the_clauses_say_what_is_not_answered_too() {
 fn report_as_json_is_the_report_and_the_clauses() {
     let monthly = filled(monthly("2026-12-01T09:00:00Z"), "us");
     let clauses = clauses(&monthly);
-    let told = Told { cell: None, monthly: &monthly, verify: "tidegate audit verify", clauses: &clauses };
+    let told = Told {
+        cell: None,
+        monthly: &monthly,
+        verify: "tidegate audit verify",
+        proof: None,
+        clauses: &clauses,
+    };
     let json = serde_json::to_value(&told).unwrap();
     let expected = [
         ("/v", serde_json::json!(1)),

@@ -1,26 +1,24 @@
-//! A record of a million messages: catching up with them, opening it after a crash, and asking it.
+//! A record of a million messages: catching up with them, asking it, reading all of it, and opening it after a crash.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
-use tidegate_audit::{Filter, Item, Reader};
-use tidegate_schemas::ids::{Name, Position};
-use tidegate_schemas::result::State;
+use tidegate_audit::{Item, Level, Reader};
 
-use super::{file, message, open, record_bytes};
-use crate::row::{Row, Table, Target};
+use super::{ROUNDS, file, message, open, record_bytes};
+use crate::row::{Row, Table, Target, median};
 use crate::say;
+
+mod ask;
 
 /// Messages that the recorder is behind.
 const MESSAGES: u64 = 1_000_000;
 /// Of one append, as the recorder takes them.
 const BATCH: u64 = 1_000;
-/// Each question is asked so often; the slowest answer counts.
-const ASKED: usize = 5;
-/// Longest time for the first page where an index serves.
-const PAGE_MS_MAX: f64 = 20.0;
+/// Records that are got at random.
+const GETS: u64 = 100_000;
 /// Longest time to open it after a crash.
 const REOPEN_MS_MAX: f64 = 100.0;
 
@@ -46,7 +44,11 @@ pub(super) fn run(table: &mut Table, directory: &Path) -> Result<()> {
         ceiling,
         "append + fdatasync, new",
     ))?;
-    ask(table, &store.reader(), now)?;
+    drop(store);
+    let mut store = open(dir.path())?;
+    while store.index()? {}
+    ask::run(table, &store.reader(), now)?;
+    read(table, &store.reader())?;
 
     // The files as they are while it is open are what a crash leaves.
     let crashed = tempfile::tempdir_in(directory).context("making a directory for the copy")?;
@@ -60,7 +62,15 @@ pub(super) fn run(table: &mut Table, directory: &Path) -> Result<()> {
     let store = open(crashed.path())?;
     let opened = begun.elapsed().as_secs_f64() * 1e3;
     ensure!(store.records() == MESSAGES, "{} records after the crash", store.records());
-    let gigabytes = std::fs::metadata(crashed.path().join("seg-0.redb"))?.len() as f64 / 1e9;
+    let stored = std::fs::metadata(crashed.path().join("seg-0.redb"))?.len() as f64;
+    let gigabytes = stored / 1e9;
+    table.add(Row::new(
+        "space of a record",
+        stored / MESSAGES as f64,
+        "B",
+        bytes as f64,
+        "leaf and sealed body",
+    ))?;
     table.add(
         Row::alone("store opened after a crash", opened, "ms", "").target(Target::AtMost(REOPEN_MS_MAX)),
     )?;
@@ -72,61 +82,33 @@ fn at(now: Timestamp, n: u64) -> Timestamp {
     now + SignedDuration::from_millis(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn ask(table: &mut Table, reader: &Reader, now: Timestamp) -> Result<()> {
-    let middle = reader.get(MESSAGES / 2)?.context("a record")?.leaf;
-    let task = middle.task.context("a task")?;
-    let source = Position::new(middle.source.stream, middle.source.sequence);
-    let tenant = Some(Name::new("acme")?);
-    let page = |filter: Filter, records: usize| -> Result<f64> {
-        slowest(|| {
-            let found = reader.query(&filter)?.records.len();
-            ensure!(found == records, "{found} records of {records}");
-            Ok(())
-        })
-    };
-    let from = Some(at(now, MESSAGES / 2));
-    let rows = [
-        (
-            "task",
-            slowest(|| {
-                ensure!(reader.task(None, task)?.len() == 1, "no such task");
-                Ok(())
-            })?,
-        ),
-        (
-            "message",
-            slowest(|| {
-                ensure!(reader.at(&source)?.is_some(), "no such message");
-                Ok(())
-            })?,
-        ),
-        ("tenant", page(Filter { tenant: tenant.clone(), ..Filter::default() }, 100)?),
-        ("tenant and time", page(Filter { tenant, from, ..Filter::default() }, 100)?),
-        ("time", page(Filter { from, ..Filter::default() }, 100)?),
-        ("state", page(Filter { state: Some(State::Completed), ..Filter::default() }, 100)?),
-        ("anomaly", page(Filter { anomalies: true, ..Filter::default() }, 0)?),
-    ];
-    for (name, ms) in rows {
-        let row = Row::alone(format!("first page by {name}"), ms, "ms", "");
-        table.add(row.target(Target::AtMost(PAGE_MS_MAX)))?;
-    }
-    // What no index serves looks at every record, a part at a time.
-    let mut filter = Filter { policy: Some("no-such-policy".to_owned()), ..Filter::default() };
+/// Reading all of it: leaves, hashes, a verification; and some of it at random.
+fn read(table: &mut Table, reader: &Reader) -> Result<()> {
     let begun = Instant::now();
-    while let Some(next) = reader.query(&filter)?.next {
-        filter.after = Some(next);
+    let mut next = 0;
+    while next < MESSAGES {
+        next += reader.tail(next, 10_000)?.len() as u64;
     }
-    let rate = MESSAGES as f64 / begun.elapsed().as_secs_f64();
-    table.add(Row::alone("looked at where no index serves", rate, "records/s", "streams, with progress"))
-}
-
-/// Milliseconds of the slowest of some runs.
-fn slowest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut slowest = Duration::ZERO;
-    for _ in 0..ASKED {
+    let scan = MESSAGES as f64 / begun.elapsed().as_secs_f64();
+    table.add(Row::alone("scan, each leaf read", scan, "records/s", ""))?;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
         let begun = Instant::now();
-        run()?;
-        slowest = slowest.max(begun.elapsed());
+        reader.plain_sha256()?;
+        let plain = MESSAGES as f64 / begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let report = reader.verify(Level::Full, &mut |_, _| {})?;
+        ensure!(report.problems.is_empty() && report.records == MESSAGES, "the record does not verify");
+        rounds.push((MESSAGES as f64 / begun.elapsed().as_secs_f64(), plain));
     }
-    Ok(slowest.as_secs_f64() * 1e3)
+    let (value, ceiling) = median(rounds);
+    let row = Row::new("full verify", value, "records/s", ceiling, "SHA-256 of the same bytes");
+    table.add(row.target(Target::Ratio(0.5)))?;
+    let begun = Instant::now();
+    // A multiplicative step goes through all places in no order.
+    for n in 0..GETS {
+        let index = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % MESSAGES;
+        ensure!(reader.get(index)?.is_some(), "no record {index}");
+    }
+    table.add(Row::alone("get at random", GETS as f64 / begun.elapsed().as_secs_f64(), "records/s", ""))
 }

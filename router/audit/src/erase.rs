@@ -1,0 +1,266 @@
+//! Erasing a data subject: what the record calls it, what it holds of it, and how far an erasure is.
+//!
+//! A body is sealed for a set of data subjects; with the key of any one of them it is lost, and every leaf and proof stays.
+//! The act on record names the subject as leaves do, by an HMAC under the subject's own key: while the key is there it says
+//! whose records are meant, and when the key is gone nobody can tell whom it meant. So the act is enough to carry it out.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use redb::{ReadableTable as _, TableError};
+use serde::{Deserialize, Serialize};
+use tidegate_schemas::control::EraseOutcome;
+use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
+use tidegate_schemas::subject::EVENTS;
+
+use crate::error::{Failure, ReadError};
+use crate::keys::file::KeyFile;
+use crate::keys::task::{Wrapped, subject_ref};
+use crate::leaf::{ActWord, Detail, Leaf};
+use crate::read::view::View;
+use crate::read::{Reader, Record, index_of, record};
+use crate::store;
+use crate::table;
+use crate::task::Row;
+
+/// Names of one data subject that an act may hold: its own, and that of a task whose own subject it is.
+pub const SUBJECTS_MAX: usize = 16;
+/// Length of a data subject's name in the record, hexadecimal digits.
+const REFERENCE_DIGITS: usize = 32;
+/// How a task's own data subject is called.
+const OWN: &str = "task:";
+/// Records of one look.
+const LOOK: usize = 1_000;
+
+/// A data subject, as the record calls it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSubject {
+    /// Whose.
+    pub tenant: Name,
+    /// Its names in leaves.
+    pub references: Vec<String>,
+}
+
+/// What a record holds of a data subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Rows of the key file that hold its keys.
+    pub rows: BTreeSet<u64>,
+    /// Numbers of the keys that cannot be opened without it.
+    pub keys: BTreeSet<u64>,
+    /// Tasks that its records are of.
+    pub tasks: BTreeSet<TaskId>,
+    /// Records of it.
+    pub records: u64,
+}
+
+/// One erasure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// Sequence in EVENTS of the act.
+    pub event: u64,
+    /// Who wanted it.
+    pub operator: Name,
+    /// Whose data subject.
+    pub tenant: Name,
+    /// What the record called it.
+    pub subjects: Vec<String>,
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// Records that cannot be read any more.
+    pub records: u64,
+    /// Messages that were deleted in the streams; after a crash on the way, those since.
+    pub messages: u64,
+    /// Where it stands.
+    pub state: ErasureState,
+    /// Why it waits, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
+}
+
+/// Where an erasure stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasureState {
+    /// Nothing is done yet.
+    Waiting,
+    /// The keys are destroyed; the streams still hold messages.
+    Destroyed,
+    /// It is done, and its end is on record.
+    Ended(EraseOutcome),
+}
+
+impl ErasureState {
+    /// Whether there is nothing left to do.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// What the record calls a data subject now. None when it holds nothing of it: it never came, or was erased.
+    ///
+    /// # Errors
+    /// [`ReadError::KeyNeeded`] without a master key; else as [`Reader::get`].
+    pub fn data_subject(
+        &self,
+        tenant: &Name,
+        subject: &Identifier,
+    ) -> Result<Option<DataSubject>, ReadError> {
+        let master = self.master().ok_or(ReadError::KeyNeeded)?;
+        let txn = self.begin()?;
+        let mut rows = BTreeSet::new();
+        let subjects = txn.open_table(table::SUBJECTS).map_err(Failure::from)?;
+        let lookup = master.subject_lookup(tenant.as_str(), subject.as_str());
+        rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| row.value()));
+        // The own subject of a task stands in no look-up but that of the task's key.
+        if let Some(task) = subject.as_str().strip_prefix(OWN).and_then(|id| id.parse::<TaskId>().ok()) {
+            let set = master.set_lookup(tenant.as_str(), &[subject.as_str().to_owned()]);
+            let place = [*task.0.as_bytes(), set].concat();
+            let place: [u8; 32] = place.try_into().unwrap_or_default();
+            let key_of = txn.open_table(table::KEY_OF).map_err(Failure::from)?;
+            let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
+            if let Some(id) = key_of.get(&place).map_err(Failure::from)?
+                && let Some(wrapped) = keys.get(id.value()).map_err(Failure::from)?
+            {
+                rows.extend(Wrapped::decode(wrapped.value()).map(|wrapped| wrapped.rows).unwrap_or_default());
+            }
+        }
+        let broken = |error: std::io::Error| ReadError::Broken { what: error.to_string() };
+        let file = KeyFile::read_only(&store::key_file(self.dir()), master.wrapping(), 0).map_err(broken)?;
+        let mut references = Vec::new();
+        for row in rows {
+            let key = file.key(row).map_err(broken)?.ok();
+            references.extend(key.map(|key| subject_ref(&key, subject.as_str())));
+        }
+        let found = DataSubject { tenant: tenant.clone(), references };
+        Ok(Some(found).filter(|found| !found.references.is_empty()))
+    }
+
+    /// Looks through the whole record for what it holds of a data subject, by the names that leaves have for it; `each` is
+    /// told every record of it, in order. Erased or not: it needs no key.
+    ///
+    /// # Errors
+    /// As [`Reader::get`], or what `each` returns.
+    pub fn holding(
+        &self,
+        tenant: &Name,
+        references: &[String],
+        each: &mut dyn FnMut(&Record) -> Result<(), ReadError>,
+    ) -> Result<Holding, ReadError> {
+        let mut held = Holding::default();
+        let mut next = 0;
+        loop {
+            let records = self.tail(next, LOOK)?;
+            let Some(last) = records.last() else { return Ok(held) };
+            next = last.leaf.index + 1;
+            for record in records.iter().filter(|record| record.leaf.tenant.as_ref() == Some(tenant)) {
+                if self.take(&mut held, &record.leaf, references)? {
+                    each(record)?;
+                }
+            }
+        }
+    }
+
+    /// Whether a record is the data subject's. The first one under a key always names its data subjects; later ones may not.
+    fn take(&self, held: &mut Holding, leaf: &Leaf, references: &[String]) -> Result<bool, ReadError> {
+        let Some(commitment) = leaf.body else { return Ok(false) };
+        if !held.keys.contains(&commitment.key) {
+            let place = |name: &String| references.contains(name);
+            let Some(at) = leaf.subjects.iter().position(place) else { return Ok(false) };
+            let txn = self.begin()?;
+            let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
+            let wrapped = keys.get(commitment.key).map_err(Failure::from)?;
+            let wrapped = wrapped.and_then(|bytes| Wrapped::decode(bytes.value()));
+            // The rows of a key stand in the order of the names.
+            held.rows.extend(wrapped.and_then(|wrapped| wrapped.rows.get(at).copied()));
+            held.keys.insert(commitment.key);
+        }
+        held.records += 1;
+        held.tasks.extend(leaf.task);
+        Ok(true)
+    }
+
+    /// The act that erased a record's message: its sequence in EVENTS. It needs no key.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn erased_by(&self, record: &Record) -> Result<Option<u64>, ReadError> {
+        let Some(commitment) = record.leaf.body else { return Ok(None) };
+        let txn = self.begin()?;
+        let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
+        let wrapped = keys.get(commitment.key).map_err(Failure::from)?;
+        for row in
+            wrapped.and_then(|bytes| Wrapped::decode(bytes.value())).map(|w| w.rows).unwrap_or_default()
+        {
+            if let Some(event) = act_on(&txn, row, &record.leaf)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many open tasks are sealed with one of these keys.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn open_with(&self, keys: &BTreeSet<u64>) -> Result<u64, ReadError> {
+        let txn = self.begin()?;
+        let tasks = txn.open_table(table::TASKS).map_err(Failure::from)?;
+        let mut open = 0;
+        for row in txn.open_table(table::OPEN).map_err(Failure::from)?.iter().map_err(Failure::from)? {
+            let (key, _) = row.map_err(Failure::from)?;
+            let place = key.value().get(8..).unwrap_or_default();
+            let row = tasks.get(place).map_err(Failure::from)?;
+            let row = row.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
+            open += u64::from(row.and_then(|row| row.key).is_some_and(|key| keys.contains(&key)));
+        }
+        Ok(open)
+    }
+
+    /// Erasures, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn erasures(&self) -> Result<Vec<Erasure>, ReadError> {
+        let txn = self.begin()?;
+        let table = match txn.open_table(table::ERASURES) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::from(error).into()),
+        };
+        let mut found = Vec::new();
+        for row in table.iter().map_err(Failure::from)? {
+            found.extend(serde_json::from_slice(row.map_err(Failure::from)?.1.value()).ok());
+        }
+        Ok(found)
+    }
+}
+
+/// The act that destroyed a row of the key file: only one that is on record, and that names who the record is of.
+pub(crate) fn act_on(txn: &View, row: u64, leaf: &Leaf) -> Result<Option<u64>, ReadError> {
+    let table = match txn.open_table(table::ERASED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(Failure::from(error).into()),
+    };
+    let Some(event) = table.get(row).map_err(Failure::from)?.map(|event| event.value()) else {
+        return Ok(None);
+    };
+    let Some(index) = index_of(txn, &Position::new(EVENTS, event))? else { return Ok(None) };
+    let named = record(txn, index)?.and_then(|record| match record.leaf.detail {
+        Some(Detail::Control { act: ActWord::Erase, subjects, .. }) => Some(subjects),
+        _ => None,
+    });
+    let whose =
+        |names: Vec<String>| leaf.subjects.is_empty() || names.iter().any(|n| leaf.subjects.contains(n));
+    Ok(named.is_some_and(whose).then_some(event))
+}
+
+/// Whether a text has the form of a data subject's name in the record.
+pub(crate) fn is_reference(text: &str) -> bool {
+    text.len() == REFERENCE_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}

@@ -1,0 +1,101 @@
+//! The streams' copies of what was erased: said on record, then deleted one by one, their bytes overwritten.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt as _;
+use tidegate_audit::Erasure;
+use tidegate_audit::erase::Holding;
+use tidegate_bus::{ApiError, Bus};
+use tidegate_schemas::control::Act;
+use tidegate_schemas::header;
+use tidegate_schemas::ids::Position;
+use tidegate_schemas::subject::{REPLAY, RESULTS};
+
+use super::desk::{EraseError, say};
+use super::gaps::join;
+use crate::shared::Shared;
+
+/// Ranges of one message about what is deleted.
+const RANGES_MAX: usize = 10_000;
+/// Messages that are deleted at once.
+const AT_ONCE: usize = 16;
+/// Said of each.
+const REASON: &str = "messages of a data subject that is erased are deleted";
+
+/// Sequences by stream, in order.
+pub(super) type Copies = BTreeMap<String, Vec<u64>>;
+
+/// What the record holds of the data subject, and where its messages stand, or stood.
+pub(super) async fn of(shared: &Shared, erasure: &Erasure) -> Result<(Holding, Copies), EraseError> {
+    let Erasure { tenant, subjects, .. } = erasure.clone();
+    let read = shared.read(move |reader| {
+        let mut copies = Copies::new();
+        let held = reader.holding(&tenant, &subjects, &mut |record| {
+            let source = &record.leaf.source;
+            copies.entry(source.stream.clone()).or_default().push(source.sequence);
+            Ok(())
+        })?;
+        Ok((held, copies))
+    });
+    Ok(read.await.ok_or(EraseError::Closed)??)
+}
+
+/// Deletes them. Returns how many were still there.
+pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Result<u64, EraseError> {
+    let event = erasure.event;
+    for (stream, sequences) in copies {
+        for (part, ranges) in join(sequences).chunks(RANGES_MAX).enumerate() {
+            let act = Act::EraseMessages { event, stream: stream.clone(), ranges: ranges.to_vec() };
+            say(bus, event, act, REASON, format!("erase-messages:{event}:{stream}:{part}")).await?;
+        }
+    }
+    // A result keeps a second one of its task out, so it goes last.
+    let (results, others): (Vec<_>, Vec<_>) = copies.iter().partition(|(stream, _)| *stream == RESULTS);
+    let mut deleted = 0;
+    for (stream, sequences) in others.into_iter().chain(results) {
+        deleted += all_of(bus, stream, sequences).await?;
+    }
+    deleted += all_of(bus, REPLAY, &replayed(bus, copies).await?).await?;
+    Ok(deleted)
+}
+
+/// Deletes messages of one stream. Returns how many were still there.
+async fn all_of(bus: &Bus, stream: &str, sequences: &[u64]) -> Result<u64, ApiError> {
+    if sequences.is_empty() {
+        return Ok(0);
+    }
+    let first = match bus.stream_info(stream).await {
+        Ok(state) => state.first,
+        Err(error) if error.is_not_found() => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let there = sequences.iter().copied().filter(|sequence| *sequence >= first);
+    let one = |sequence| bus.delete(stream, sequence, true);
+    let mut answers = futures::stream::iter(there).map(one).buffer_unordered(AT_ONCE);
+    let mut deleted = 0;
+    while let Some(answer) = answers.next().await {
+        deleted += u64::from(answer?);
+    }
+    Ok(deleted)
+}
+
+/// What replays brought of these messages into their own stream.
+async fn replayed(bus: &Bus, copies: &Copies) -> Result<Vec<u64>, ApiError> {
+    let mut found = Vec::new();
+    let mut next = match bus.stream_info(REPLAY).await {
+        Ok(state) => state.first,
+        Err(error) if error.is_not_found() => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    while let Some(stored) = bus.first_from(REPLAY, ">", next).await? {
+        next = stored.sequence + 1;
+        let of = stored.header(header::REPLAY_POSITION).and_then(|text| text.parse::<Position>().ok());
+        let erased = |of: Position| {
+            copies.get(&of.stream).is_some_and(|sequences| sequences.binary_search(&of.sequence).is_ok())
+        };
+        if of.is_some_and(erased) {
+            found.push(stored.sequence);
+        }
+    }
+    Ok(found)
+}

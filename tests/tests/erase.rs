@@ -1,0 +1,107 @@
+//! A person asks what is held, and to be forgotten.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tidegate_schemas::header::Headers;
+use tidegate_tests::wait::until;
+use tidegate_tests::{Agent, TestCell};
+
+const SOON: Duration = Duration::from_secs(30);
+const ANNA: &str = "customer-anna-4711";
+const TEXT: &str = "planted-5b1c";
+
+fn embed(who: &str, text: &str) -> Vec<u8> {
+    json!({ "labels": { "sensitivity": "internal" }, "data_subjects": [who], "input": { "texts": [text] } })
+        .to_string()
+        .into_bytes()
+}
+
+async fn results(cell: &TestCell, count: usize) -> Result<()> {
+    until("all results on record", SOON, || async {
+        let page = cell.json(&["audit", "query", "--kind", "result", "--limit", "100"]).await?;
+        Ok((page["records"].as_array().context("records")?.len() >= count).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn erase_story_a_person_sees_what_is_held_and_is_forgotten() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    for (who, text) in [(ANNA, TEXT), (ANNA, TEXT), ("customer-bert", "another")] {
+        agent.publish("embed", None, Headers::new(), embed(who, text)).await?;
+    }
+    results(&cell, 3).await?;
+    let who = ["--subject", ANNA, "--tenant", "acme"];
+    let access = |more: &[&'static str]| [&["audit", "access"][..], &who, more].concat();
+
+    let held = cell.json(&access(&["--open"])).await?;
+    assert_eq!(held["tasks"].as_array().context("tasks")?.len(), 2, "{held}");
+    let readable = held["bodies"]["readable"].clone();
+    assert_eq!((&held["records"], &held["bodies"]), (&readable, &json!({ "readable": readable })), "{held}");
+    assert!(held["opened"].to_string().contains(TEXT), "negative control: it can be read");
+    assert!(held["tasks"][0]["reached"].to_string().contains("local"), "{held}");
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("answer").display().to_string();
+    let told = cell.tidegate(&[&["audit", "access"][..], &who, &["--open", &out]].concat()).await?;
+    assert!(told.contains("2 tasks"), "{told}");
+    let files = std::fs::read_dir(&out)?.count() as u64;
+    assert_eq!(json!(files), held["records"]);
+
+    let erase = |more: &[&'static str]| [&["audit", "erase"][..], &who, more].concat();
+    let plan = cell.json(&erase(&["--plan"])).await?;
+    assert_eq!((&plan["records"], &plan["tasks"], &plan["open"]), (&held["records"], &json!(2), &json!(0)));
+    let before = cell.json(&["audit", "rejudge"]).await?;
+    assert_eq!(before["rejudged"]["unjudged"], json!({}), "{before}");
+    let done = cell.json(&erase(&["--reason", "asked for"])).await?;
+    assert_eq!((&done["state"], &done["records"]), (&json!("erased"), &held["records"]), "{done}");
+
+    let again = cell.json(&erase(&["--reason", "asked for"])).await?;
+    assert_eq!(again["state"], "nothing_held");
+    let held = cell.json(&access(&[])).await?;
+    assert_eq!(held["records"], 0);
+    cell.tidegate(&["audit", "verify"]).await?;
+    let first = done["subjects"][0].as_str().context("a name")?.to_owned();
+    let records = cell.json(&["audit", "query", "--kind", "task", "--limit", "100"]).await?;
+    let task = records["records"].as_array().context("records")?.iter();
+    let task =
+        task.filter(|leaf| leaf["subjects"][0] == json!(first)).map(|leaf| leaf["task"].clone()).next();
+    let told = cell.tidegate(&["audit", "task", task.context("a task")?.as_str().unwrap()]).await?;
+    assert!(told.contains("erased by EVENTS:"), "{told}");
+    until("its end to be signed", SOON, || async {
+        let proof = cell.json(&["audit", "prove", "completeness"]).await?;
+        let erased =
+            proof["streams"].as_array().context("streams")?.iter().map(|s| s["erased"].as_u64().unwrap());
+        Ok((erased.sum::<u64>() > 0 && proof["explained"] == json!(true)).then_some(()))
+    })
+    .await?;
+    let told = cell.output(&["audit", "rejudge", "--json"]).await?;
+    let judged: Value = serde_json::from_slice(&told.stdout)?;
+    let judged = &judged["rejudged"];
+    assert_eq!((&judged["unjudged"], &judged["differ"]), (&json!({ "erased": 2 }), &json!(0)), "{judged}");
+
+    // Another master key, while all runs: what is held stays readable, and the old key is refused.
+    let key = cell.path().join("keys/master.key");
+    let old = dir.path().join("old.key");
+    std::fs::copy(&key, &old)?;
+    let rotated = cell.json(&["audit", "rotate-key", "--reason", "a drill"]).await?;
+    assert_eq!(rotated["rotated"], true, "{rotated}");
+    agent.publish("embed", None, Headers::new(), embed("customer-bert", "later")).await?;
+    results(&cell, 4).await?;
+    let bert = cell.json(&["audit", "access", "--subject", "customer-bert", "--tenant", "acme"]).await?;
+    assert_eq!(
+        (&bert["bodies"], bert["tasks"].as_array().unwrap().len()),
+        (&json!({ "readable": bert["records"] }), 2)
+    );
+    let record = cell.path().join("record").display().to_string();
+    let old = old.display().to_string();
+    let refused =
+        cell.output(&["audit", "--record", &record, "--key", &old, "query", "--workflow", "x"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("or not any more"), "{said}");
+    cell.tidegate(&["audit", "verify"]).await?;
+    Ok(())
+}
