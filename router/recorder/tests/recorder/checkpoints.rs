@@ -83,7 +83,7 @@ async fn checkpoint_when_nothing_happens_and_by_count() {
     cell.config.checkpoint_records = 5;
     let running = cell.record().await;
     road(&cell, 1, 6).await;
-    until_told(&cell, "by count", |told| told.last().is_some_and(|last| last.size >= 15)).await;
+    until_told(&cell, "by count", |told| told.last().is_some_and(|last| last.size >= 10)).await;
     cell.until_records(18).await;
     let kind = Filter { kind: Some(RecordKind::Checkpoint), ..Filter::default() };
     cell.until("they are recorded", |reader, _| !reader.query(&kind).unwrap().records.is_empty()).await;

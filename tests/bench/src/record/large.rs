@@ -54,7 +54,10 @@ pub(super) fn run(table: &mut Table, directory: &Path) -> Result<()> {
     let crashed = tempfile::tempdir_in(directory).context("making a directory for the copy")?;
     for file in std::fs::read_dir(dir.path())? {
         let file = file?;
-        std::fs::copy(file.path(), crashed.path().join(file.file_name()))?;
+        let copy = crashed.path().join(file.file_name());
+        std::fs::copy(file.path(), &copy)?;
+        // A copy that the disk has not taken yet would have the first commit wait for all of it.
+        std::fs::File::open(&copy)?.sync_all()?;
     }
     drop(store);
     ensure!(Reader::open(crashed.path(), None).is_err(), "the copy was closed cleanly");
