@@ -12,7 +12,7 @@ use tidegate_audit::{
 use tidegate_bus::{ApiError, Outbound, Role};
 use tidegate_recorder::erase::{EraseAnswer, EraseQuestion, Found, subject};
 use tidegate_recorder::rejudge::{self, Unjudged};
-use tidegate_schemas::control::{Act, Control, EraseOutcome};
+use tidegate_schemas::control::{Act, Control, EraseOutcome, HoldTarget};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Identifier, Position};
 use tidegate_schemas::replay::ReplayTo;
@@ -267,6 +267,52 @@ async fn erase_explains_the_gaps_of_a_record_made_again_from_the_streams() {
         matches!(other[..], [("WORK_LOCAL", 1, 1, GapReason::Trimmed | GapReason::Deleted, _)]),
         "{other:?}"
     );
+    running.stop().await;
+}
+
+/// An operator's act about holds.
+async fn hold(olga: &Operator<'_>, act: Act) {
+    let control = Control { schema_version: 1, act, reason: "a lawsuit".to_owned() };
+    let message = Outbound::new("control.record.olga", serde_json::to_vec(&control).unwrap());
+    olga.bus.publish(message).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erase_waits_while_a_hold_is_on_the_person_the_tenant_or_a_task() {
+    let cell = Cell::start().await;
+    govern(&cell, &[]).await;
+    let running = cell.record().await;
+    let olga = Operator::of(&cell).await;
+    let people = ["customer-1", "customer-2", "customer-3"];
+    for (n, who) in (1..).zip(people) {
+        whole(&cell, n, who, TEXT).await;
+    }
+    cell.until_records(9).await;
+    let id = |n| uuid::Uuid::from_u128(n);
+    for (n, who) in (1_u64..).zip(people) {
+        let target = match n {
+            1 => {
+                let reference = cell.reader().hold_reference(&name("acme"), who).unwrap();
+                HoldTarget::Subject { tenant: name("acme"), reference }
+            }
+            2 => HoldTarget::Task { task: task_id(2) },
+            _ => HoldTarget::Tenant { tenant: name("acme") },
+        };
+        let this = id(u128::from(n));
+        hold(&olga, Act::HoldAdd { hold: this, target, until: None }).await;
+        cell.until("the hold to count", |reader, _| {
+            reader.legal_holds().unwrap().iter().any(|held| held.id == this)
+        })
+        .await;
+        let found = find(&olga, who).await.unwrap();
+        let event = erase(&olga, &found.subjects).await;
+        let waiting = until(&cell, "it to wait", event, |erasure| erasure.waits.is_some()).await;
+        assert!(waiting.waits.unwrap().contains(&format!("legal hold {this}")), "{who}");
+        assert!(matches!(waiting.state, ErasureState::Waiting), "{who}: nothing is destroyed");
+        // Negative control: without the hold the same act is carried out.
+        hold(&olga, Act::HoldRemove { hold: this }).await;
+        assert_eq!(until_ended(&cell, event).await.1, EraseOutcome::Erased, "{who}");
+    }
     running.stop().await;
 }
 
