@@ -20,7 +20,7 @@ pub(super) enum Bodies {
     /// Retention took them away.
     Pruned,
     /// They are read in the order of their records.
-    Rows(Rows),
+    Rows(Box<Rows>),
     /// Their file cannot be read.
     Broken,
 }
@@ -64,7 +64,7 @@ impl Bodies {
     ) -> Result<Result<Self, Broken>, Failure> {
         let open = |view: &View, place: &Place| -> Result<Self, Failure> {
             let rows = view.bodies(place)?.range(range.clone())?;
-            Ok(rows.map_or(Self::Pruned, |rows| Self::Rows(Rows { rows, at: None })))
+            Ok(rows.map_or(Self::Pruned, |rows| Self::Rows(Box::new(Rows { rows, at: None }))))
         };
         let Place::Segment(segment) = place else { return open(view, place).map(Ok) };
         match catch_unwind(AssertUnwindSafe(|| open(view, place))) {
