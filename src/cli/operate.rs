@@ -372,7 +372,9 @@ pub(crate) enum ProveCommand {
     #[command(after_help = "Example:\n  tidegate audit prove inclusion TASKS_acme:17 --out 17.tlog-proof")]
     Inclusion {
         /// The record: its index, or its message as STREAM:SEQUENCE.
-        record: String,
+        // Not `record`, which is the option for a record's directory.
+        #[arg(value_name = "RECORD")]
+        wanted: String,
         /// File for the proof; absent: standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,

@@ -21,8 +21,8 @@ use crate::output;
 pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) -> Result<ExitCode> {
     let (reader, key) = open(global, args)?;
     match what {
-        ProveCommand::Inclusion { record, out } => {
-            let index = index(&reader, record)?;
+        ProveCommand::Inclusion { wanted, out } => {
+            let index = index(&reader, wanted)?;
             let proof = reader.prove_inclusion(&key, index)?;
             show(global, out.as_deref(), &proof.to_string())
         }
