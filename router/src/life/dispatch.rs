@@ -34,6 +34,13 @@ pub(super) struct Caused {
     pub(super) reply: Option<Telling>,
 }
 
+impl Caused {
+    /// Work. Who takes it up tells that the task is being worked on.
+    fn work(message: Message) -> Self {
+        Self { message, tell: Vec::new(), reply: None }
+    }
+}
+
 /// Why a task comes to be decided, beside its first time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Coming {
@@ -130,10 +137,6 @@ fn ended(
     Caused { message, tell, reply }
 }
 
-fn working(task: &Task, decision: &Decision) -> Vec<Telling> {
-    vec![outgoing::state(&task.tenant, &task.agent, task.id, State::Working, Some(decision))]
-}
-
 fn local(
     task: &Task,
     hop: &Hop,
@@ -162,7 +165,7 @@ fn local(
         headers,
         payload,
     };
-    Caused { message, tell: working(task, decision), reply: None }
+    Caused::work(message)
 }
 
 fn cloud(
@@ -194,7 +197,7 @@ fn cloud(
         headers,
         payload: Bytes::from(rendered.bytes),
     };
-    Ok(Caused { message, tell: working(task, decision), reply: None })
+    Ok(Caused::work(message))
 }
 
 fn output_form(kind: Kind) -> &'static str {
