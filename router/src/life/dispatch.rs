@@ -164,6 +164,7 @@ fn local(
         subject: Subject::WorkLocal { pool, class: task.class, tenant }.to_string(),
         headers,
         payload,
+        ticket: None,
     };
     Caused::work(message)
 }
@@ -177,7 +178,9 @@ fn cloud(
     context: &Context<'_>,
 ) -> Result<Caused, Refused> {
     let closed = || Refused::new(Code::LaneOff, "the cloud lane is closed: no ticket can be signed");
-    let signer = context.signer.ok_or_else(closed)?;
+    if !context.signs {
+        return Err(closed());
+    }
     let spec = context.judge.bundle().destination(&destination.name).ok_or_else(closed)?;
     let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
     let rendered = render::render(protocol, &destination.model, &task.input)?;
@@ -187,7 +190,6 @@ fn cloud(
     let headers = hop
         .headers(cause)
         .with(header::DECISION, outgoing::compact(decision))
-        .with(header::TICKET, signer.sign(&claims))
         .with(header::OUTPUT, output_form(task.kind()))
         .with(header::SALT, String::from(salt));
     let (provider, tenant) = (destination.target.clone(), task.tenant.clone());
@@ -196,6 +198,7 @@ fn cloud(
         subject: Subject::WorkCloud { provider, class: task.class, tenant }.to_string(),
         headers,
         payload: Bytes::from(rendered.bytes),
+        ticket: Some(Box::new(claims)),
     };
     Ok(Caused::work(message))
 }
@@ -290,6 +293,7 @@ fn hold(
         subject: Subject::Review { queue: queue(decision), tenant }.to_string(),
         headers,
         payload: outgoing::json(&review),
+        ticket: None,
     };
     let tell =
         vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(decision))];
