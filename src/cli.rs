@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use operate::{
-    AuditArgs, AuditCommand, DeadCommand, ExportForm, FilterArgs, LaneCommand, LaneWhat, ModelCommand,
-    PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs, ServeArgs,
-    VerdictArgs, VerifyArgs,
+    AuditArgs, AuditCommand, DeadCommand, ExportArgs, ExportForm, FilterArgs, LaneCommand, LaneWhat,
+    ModelCommand, PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs,
+    ServeArgs, VerdictArgs, VerifyArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, Stakes, SubmitArgs, TaskCommand, TenantCommand,

@@ -246,13 +246,50 @@ pub(crate) enum AuditCommand {
     /// Write the signed records as files that anybody can check.
     #[command(after_help = "Examples:
   tidegate audit export evidence                a line a record: each line's SHA-256 after a zero byte is its leaf hash
-  tidegate audit export log --form tiles        a C2SP tile directory, as other programs read it")]
-    Export {
-        /// Directory to create.
+  tidegate audit export log --form tiles        a C2SP tile directory, as other programs read it
+  tidegate audit export more --since 120000 --bodies
+                                                what `audit rebuild` needs besides an earlier export of 120,000 records")]
+    Export(ExportArgs),
+    /// Copy the record into a directory while its recorder writes; into the same directory again, only what came since.
+    ///
+    /// The copy holds leaves, sealed bodies, wrapped keys, the key file and all checkpoints. Whoever restores it needs the
+    /// record's master key and signing key too: keep them elsewhere.
+    #[command(after_help = "Examples:
+  tidegate audit backup /mnt/backup/cell                          run it again and again: each adds what is new
+  tidegate audit restore /mnt/backup/cell --check                 reads it all, and compares it with what was signed")]
+    Backup {
+        /// The backup's directory.
         dir: PathBuf,
-        /// How records are written.
-        #[arg(long, value_enum, default_value_t)]
-        form: ExportForm,
+        /// Copy the master key and the signing key too: whoever has such a backup reads every body and can sign.
+        #[arg(long)]
+        with_keys: bool,
+    },
+    /// Make the record of a backup anew, where none is; the recorder goes on with it.
+    ///
+    /// The backup is verified on the way: what was changed is refused, and nothing is left. What was recorded since is read
+    /// again from the streams, as far as they hold it; the rest is recorded as gaps. Where more was signed than the backup
+    /// holds, `tidegate audit accept-break` must follow.
+    #[command(after_help = "Examples:
+  tidegate audit restore /mnt/backup/cell                         into the cell's own place
+  tidegate audit restore /mnt/backup/cell --record DIR --public-key FILE     anywhere, without a cell")]
+    Restore {
+        /// The backup's directory.
+        dir: PathBuf,
+        /// Only verify the backup.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make a record anew from exports: the same root, leaves, indices, tasks and positions.
+    #[command(after_help = "Examples:
+  tidegate audit rebuild --from evidence --record DIR                         what the leaves say; bodies stay away
+  tidegate audit rebuild --from first --from more --key-file keys.bin --record DIR    exports with --bodies, in their order")]
+    Rebuild {
+        /// An export's or a backup's directory; can be given more than once, in the order of their records.
+        #[arg(long, value_name = "DIR", required = true)]
+        from: Vec<PathBuf>,
+        /// The record's key file, `keys.bin`, of which exported keys are rows: without it no body opens.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
     },
     /// Go on with a record that does not continue what was signed (an older copy, a lost disk), under a new origin.
     ///
@@ -299,6 +336,22 @@ pub(crate) struct VerifyArgs {
     /// Fail with 2 where records are flagged as odd.
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// What to export.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArgs {
+    /// Directory to create.
+    pub(crate) dir: PathBuf,
+    /// How records are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) form: ExportForm,
+    /// Only records from this index on; a tile directory begins with the tile that it lies in.
+    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    pub(crate) since: u64,
+    /// The sealed bodies and their wrapped keys too, so that a record can be made anew from it.
+    #[arg(long)]
+    pub(crate) bodies: bool,
 }
 
 /// How records are exported.

@@ -17,6 +17,7 @@ use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
 
 mod accept;
+mod copy;
 pub(super) mod filter;
 mod prove;
 mod rejudge;
@@ -37,7 +38,12 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     match &args.command {
         AuditCommand::Verify(what) => return verify::run(global, &args, what).await,
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
-        AuditCommand::Export { dir, form } => return prove::export(global, &args, dir, *form).await,
+        AuditCommand::Export(what) => return prove::export(global, &args, what).await,
+        AuditCommand::Backup { dir, with_keys } => return copy::backup(global, &args, dir, *with_keys).await,
+        AuditCommand::Restore { dir, check } => return copy::restore(global, &args, dir, *check).await,
+        AuditCommand::Rebuild { from, key_file } => {
+            return copy::rebuild(global, &args, from.clone(), key_file.clone()).await;
+        }
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
         _ => {}
     }
@@ -61,7 +67,10 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Query(args) => query(global, &record, args).await,
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
-        | AuditCommand::Export { .. }
+        | AuditCommand::Export(_)
+        | AuditCommand::Backup { .. }
+        | AuditCommand::Restore { .. }
+        | AuditCommand::Rebuild { .. }
         | AuditCommand::AcceptBreak { .. }
         | AuditCommand::Rejudge(_)
         | AuditCommand::Report(_) => Ok(ExitCode::SUCCESS),

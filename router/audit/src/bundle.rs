@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey, sink};
 use crate::complete::{Account, Accounts};
-use crate::export::{CHECKPOINT, CHECKPOINTS, ENTRIES, PUBLIC_KEY, RECORDS, tile_path, tiles};
+use crate::export::{CHECKPOINT, CHECKPOINTS, ENTRIES, FIRST, PUBLIC_KEY, RECORDS, tile_path, tiles};
 use crate::leaf::{Flag, LEAF_BYTES_MAX, Leaf, RecordKind, leaf_hash};
 use crate::merkle::{Frontier, Hash, TILE_HEIGHT, TILE_WIDTH, hashes};
 use crate::verify::{Fault, Level, Report, Trust};
@@ -64,6 +64,16 @@ pub fn public_key(dir: &Path) -> Result<PublicKey, BundleError> {
     text.trim_end().parse().map_err(|_| BundleError::Form { path, what: "it holds no public key" })
 }
 
+/// The first record of a bundle: 0, but for one that is of a range.
+pub(crate) fn first(dir: &Path) -> Result<u64, BundleError> {
+    let path = dir.join(FIRST);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let what = "it must hold the index of the first record";
+    text(&path, 32)?.trim_end().parse().map_err(|_| BundleError::Form { path, what })
+}
+
 /// Verifies the bundle in a directory against `trust`, whose key must be given. `progress` is told records done and to do.
 ///
 /// # Errors
@@ -87,7 +97,9 @@ pub fn verify(
     };
     check.gather(&text(&dir.join(CHECKPOINTS), CHECKPOINTS_BYTES_MAX)?, key, trust, &checkpoint);
     let size = checkpoint.size;
-    let mut leaves = Leaves::open(dir, size)?;
+    let first = first(dir)?.min(size);
+    check.begin(first)?;
+    let mut leaves = Leaves::open(dir, first, size)?;
     while let Some(line) = leaves.next()? {
         check.leaf(&line, size);
         if check.lines.is_multiple_of(CHUNK) {
@@ -148,6 +160,35 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Of records before a range the tiles hold the hashes; what they said is not known here.
+    fn begin(&mut self, first: u64) -> Result<(), BundleError> {
+        self.report.from = first;
+        self.accounts = if first > 0 { Accounts::from_the_middle() } else { Accounts::default() };
+        for (index, width) in tiles(self.report.signed.unwrap_or_default()) {
+            if index * TILE_WIDTH as u64 >= first {
+                break;
+            }
+            let tile = bytes(&self.dir.join(tile_path("0", index, width)), (TILE_WIDTH * 32) as u64)?;
+            for hash in hashes(&tile).take(usize::try_from(first - self.lines).unwrap_or(TILE_WIDTH)) {
+                self.due();
+                self.push(hash, hash);
+                self.lines += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows both trees, by a leaf's hash and by the one that its tile holds.
+    fn push(&mut self, hash: Hash, held: Hash) {
+        let upper = &mut self.upper;
+        self.leaves.push(hash, |level, hash| {
+            if level > 0 && level % TILE_HEIGHT == 0 {
+                upper.entry(level / TILE_HEIGHT).or_default().push(hash);
+            }
+        });
+        self.tiles.push(held, |_, _| {});
+    }
+
     /// Gathers what is signed: the bundle's own checkpoints, and those that were kept outside.
     fn gather(&mut self, text: &str, key: &PublicKey, trust: &Trust, newest: &Checkpoint) {
         self.report.signed = Some(newest.size);
@@ -182,7 +223,8 @@ impl<'a> Check<'a> {
             return;
         }
         let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
-        if at == 0 {
+        if at == 0 || self.tile.is_empty() {
+            let index = index - at as u64;
             let width = usize::try_from((size - index).min(TILE_WIDTH as u64)).unwrap_or(TILE_WIDTH);
             let path = self.dir.join(tile_path("0", index / TILE_WIDTH as u64, width));
             self.tile = hashes(&bytes(&path, (TILE_WIDTH * 32) as u64).unwrap_or_default()).collect();
@@ -192,13 +234,7 @@ impl<'a> Check<'a> {
         if held != Some(hash) {
             self.suspects.push(index);
         }
-        let upper = &mut self.upper;
-        self.leaves.push(hash, |level, hash| {
-            if level > 0 && level % TILE_HEIGHT == 0 {
-                upper.entry(level / TILE_HEIGHT).or_default().push(hash);
-            }
-        });
-        self.tiles.push(held.unwrap_or_default(), |_, _| {});
+        self.push(hash, held.unwrap_or_default());
         self.report.records += 1;
         match serde_json::from_slice::<Leaf>(line) {
             Ok(leaf) => self.says(&leaf, index),
@@ -280,7 +316,7 @@ impl Check<'_> {
 }
 
 /// The leaves of a bundle, in either form.
-enum Leaves<'a> {
+pub(crate) enum Leaves<'a> {
     Lines { file: BufReader<File>, path: PathBuf, line: Vec<u8> },
     Tiles { dir: &'a Path, size: u64, at: u64, rest: Vec<u8>, read: usize },
 }
@@ -288,16 +324,17 @@ enum Leaves<'a> {
 // === impl Leaves ===
 
 impl<'a> Leaves<'a> {
-    fn open(dir: &'a Path, size: u64) -> Result<Self, BundleError> {
+    /// Opens those of a bundle of `size` records that begins with record `first`; a tile directory begins with a tile.
+    pub(crate) fn open(dir: &'a Path, first: u64, size: u64) -> Result<Self, BundleError> {
         let path = dir.join(RECORDS);
         if dir.join(ENTRIES).is_dir() && !path.exists() {
-            return Ok(Self::Tiles { dir, size, at: 0, rest: Vec::new(), read: 0 });
+            return Ok(Self::Tiles { dir, size, at: first, rest: Vec::new(), read: 0 });
         }
         let file = File::open(&path).map_err(|source| BundleError::File { path: path.clone(), source })?;
         Ok(Self::Lines { file: BufReader::with_capacity(1 << 20, file), path, line: Vec::new() })
     }
 
-    fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
         match self {
             Self::Lines { file, path, line } => {
                 line.clear();
@@ -338,7 +375,7 @@ impl<'a> Leaves<'a> {
     }
 }
 
-fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
+pub(crate) fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
@@ -350,7 +387,7 @@ fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
     read().map_err(|source| BundleError::File { path: path.to_owned(), source })
 }
 
-fn text(path: &Path, bytes_max: u64) -> Result<String, BundleError> {
+pub(crate) fn text(path: &Path, bytes_max: u64) -> Result<String, BundleError> {
     let what = "it is no text";
     String::from_utf8(bytes(path, bytes_max)?).map_err(|_| BundleError::Form { path: path.to_owned(), what })
 }

@@ -42,7 +42,11 @@ pub struct NamedGap {
 
 /// Accounts that are being made, one a stream.
 #[derive(Debug, Default)]
-pub struct Accounts(BTreeMap<String, Account>);
+pub struct Accounts {
+    streams: BTreeMap<String, Account>,
+    /// Records before the first one are not known: what they account for is not judged.
+    middle: bool,
+}
 
 // === impl NamedGap ===
 
@@ -53,6 +57,7 @@ impl NamedGap {
         match self.reason {
             GapReason::Trimmed => "trimmed before the record saw them",
             GapReason::Deleted => "deleted in the stream before they were recorded",
+            GapReason::Break => "gone with the history that the record broke with",
             GapReason::Unexplained => "lost: the broker no longer has them and does not say why",
         }
     }
@@ -61,14 +66,21 @@ impl NamedGap {
 // === impl Accounts ===
 
 impl Accounts {
+    /// Accounts of records that do not begin with the first one.
+    #[must_use]
+    pub fn from_the_middle() -> Self {
+        Self { middle: true, ..Self::default() }
+    }
+
     /// Takes the next record. `false` when it does not follow what is accounted for of its stream.
     pub fn take(&mut self, leaf: &Leaf) -> bool {
         let stream = leaf.source.stream.as_str();
-        if !self.0.contains_key(stream) {
-            self.0.insert(stream.to_owned(), Account::new(stream));
-        }
-        let Some(account) = self.0.get_mut(stream) else { return false };
         let first = leaf.source.sequence;
+        if !self.streams.contains_key(stream) {
+            let before = if self.middle { first.saturating_sub(1) } else { 0 };
+            self.streams.insert(stream.to_owned(), Account { last: before, ..Account::new(stream) });
+        }
+        let Some(account) = self.streams.get_mut(stream) else { return false };
         let follows = first == account.last.saturating_add(1);
         if !follows && account.breaks.len() < GAPS_MAX {
             account.breaks.push(account.last.saturating_add(1));
@@ -91,16 +103,16 @@ impl Accounts {
         follows
     }
 
-    /// Whether a sequence of a stream is accounted for.
+    /// Whether a sequence of a stream is accounted for, as far as that is known.
     #[must_use]
     pub fn holds(&self, stream: &str, sequence: u64) -> bool {
-        self.0.get(stream).is_some_and(|account| (1..=account.last).contains(&sequence))
+        self.middle || self.streams.get(stream).is_some_and(|account| (1..=account.last).contains(&sequence))
     }
 
     /// The accounts, by stream.
     #[must_use]
     pub fn into_vec(self) -> Vec<Account> {
-        self.0.into_values().collect()
+        self.streams.into_values().collect()
     }
 }
 

@@ -46,6 +46,9 @@ pub enum GapReason {
     Trimmed,
     /// The server lists them as deleted.
     Deleted,
+    /// They may have been recorded in a history that the record broke with, and trimmed since: it was restored from an older
+    /// copy, or begun anew, and an operator accepted that.
+    Break,
     /// Nobody knows; an anomaly.
     Unexplained,
 }

@@ -4,14 +4,21 @@
 //! checkpoint     the newest signed note            records.jsonl  each line the exact bytes of a leaf (form `lines`)
 //! checkpoints    all of this history               tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
 //! public.key     the key that signed them          tile/<L>/<N>   hashes of the tree (C2SP tlog-tiles)
+//! breaks         breaks that were accepted, where there are any
+//!
+//! first          the first record, of a range      bodies         sealed bodies in order, each with its length (32 bits)
+//!                                                  keys           their wrapped keys: with bodies only
 //! ```
+//!
+//! With bodies a record can be made anew from it, for whoever has the key file and the master key too.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use crate::checkpoint::{PublicKey, sink};
-use crate::error::{ExportError, Failure};
+use crate::copy::{EpochNote, export_bodies};
+use crate::error::{ExportError, Failure, ProveError};
 use crate::merkle::{TILE_HEIGHT, TILE_WIDTH};
 use crate::read::Reader;
 use crate::read::prove::{self, Head};
@@ -28,6 +35,26 @@ pub const PUBLIC_KEY: &str = "public.key";
 pub const RECORDS: &str = "records.jsonl";
 /// Leaves in bundles.
 pub const ENTRIES: &str = "tile/entries";
+
+/// The index of the first record.
+pub const FIRST: &str = "first";
+/// Sealed bodies.
+pub const BODIES: &str = "bodies";
+/// Wrapped keys.
+pub const KEYS: &str = "keys";
+/// Breaks that were accepted.
+pub const BREAKS: &str = "breaks";
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// How leaves are written.
+    pub form: Form,
+    /// The first record; a tile directory begins with the tile that it lies in.
+    pub since: u64,
+    /// Sealed bodies and their wrapped keys too.
+    pub bodies: bool,
+}
 
 /// How leaves are exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +77,30 @@ impl Reader {
         key: &PublicKey,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Head, ExportError> {
+        self.export_extent(dir, Extent { form, since: 0, bodies: false }, key, progress)
+    }
+
+    /// The same of a part of them, or with their sealed bodies.
+    ///
+    /// # Errors
+    /// As [`Self::export`]; [`ProveError::NotSigned`] where nothing from there on is signed.
+    pub fn export_extent(
+        &self,
+        dir: &Path,
+        extent: Extent,
+        key: &PublicKey,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Head, ExportError> {
         let file = |path: &Path, source| ExportError::File { path: path.to_owned(), source };
-        fs::create_dir(dir).map_err(|source| file(dir, source))?;
         let txn = self.begin()?;
         let head = prove::head(&txn, key)?;
+        let size = head.checkpoint.size;
+        let Extent { form, since, bodies } = extent;
+        let since = if form == Form::Tiles { since - since % TILE_WIDTH as u64 } else { since };
+        if since > 0 && since >= size {
+            return Err(ProveError::NotSigned { index: since, signed: size }.into());
+        }
+        fs::create_dir(dir).map_err(|source| file(dir, source))?;
         let epoch = key.epoch(&head.checkpoint.origin).unwrap_or(1);
         let notes = prove::notes(&txn, false)?.iter().map(|note| sink::entry(note)).collect::<String>();
         let put = |name: &str, text: &str| {
@@ -63,16 +110,29 @@ impl Reader {
         put(CHECKPOINT, &head.note)?;
         put(CHECKPOINTS, &notes)?;
         put(PUBLIC_KEY, &format!("{}\n", key.line(epoch)))?;
+        let breaks = EpochNote::breaks(&txn)?;
+        if !breaks.is_empty() {
+            put(BREAKS, &EpochNote::lines(&breaks))?;
+        }
+        if since > 0 {
+            put(FIRST, &format!("{since}\n"))?;
+        }
         drop(txn);
-        let out = Out { dir, size: head.checkpoint.size };
-        out.upper_tiles(&Stored::open(&self.begin()?)?)?;
+        let out = Out { dir, since, size };
+        let stored = Stored::open(&self.begin()?)?;
+        out.upper_tiles(&stored)?;
+        out.tiles_before(&stored)?;
         out.leaves(self, form, progress)?;
+        if bodies {
+            export_bodies(self, dir, since..size)?;
+        }
         Ok(head)
     }
 }
 
 struct Out<'a> {
     dir: &'a Path,
+    since: u64,
     size: u64,
 }
 
@@ -95,6 +155,16 @@ impl Out<'_> {
         Ok(())
     }
 
+    /// Writes the tiles of the lowest level that lie before the first record.
+    fn tiles_before(&self, stored: &Stored) -> Result<(), ExportError> {
+        for index in 0..self.since / TILE_WIDTH as u64 {
+            let damaged = || ExportError::Damaged { index: index * TILE_WIDTH as u64 };
+            let tile = stored.row(0, index)?.ok_or_else(damaged)?;
+            self.put(&tile_path("0", index, TILE_WIDTH), &tile)?;
+        }
+        Ok(())
+    }
+
     /// Writes the leaves and the tiles of the lowest level.
     fn leaves(
         &self,
@@ -110,6 +180,9 @@ impl Out<'_> {
         };
         for (index, width) in tiles(self.size) {
             let first = index * TILE_WIDTH as u64;
+            if first + width as u64 <= self.since {
+                continue;
+            }
             let (mut hashes, mut entries, mut found) = (Vec::new(), Vec::new(), 0);
             let txn = reader.begin()?;
             let rec = txn.open_table(table::REC).map_err(Failure::from)?;
@@ -119,6 +192,10 @@ impl Out<'_> {
                 let (hash, leaf) = value.value().split_first_chunk::<32>().ok_or_else(damaged)?;
                 hashes.extend_from_slice(hash);
                 if let Some(lines) = &mut lines {
+                    if first + found < self.since {
+                        found += 1;
+                        continue;
+                    }
                     lines.write_all(leaf).and_then(|()| lines.write_all(b"\n")).map_err(file)?;
                 } else {
                     let length = u16::try_from(leaf.len()).map_err(|_| damaged())?;

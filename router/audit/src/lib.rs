@@ -14,6 +14,7 @@ pub mod merkle;
 
 pub mod bundle;
 pub mod complete;
+pub mod copy;
 pub mod export;
 
 pub mod plain;
@@ -37,6 +38,7 @@ mod table;
 
 pub use body::Body;
 pub use checkpoint::{Checkpoint, NoteError, PublicKey, Signer};
+pub use copy::CopyError;
 pub use entry::{Entry, Gap, GapReason, Item};
 pub use error::{AppendError, ExportError, OpenError, ProveError, ReadError};
 pub use keys::{KeyError, MasterKey};

@@ -21,6 +21,7 @@ pub use prove::Head;
 pub use query::{Cursor, Filter, Page};
 pub use tasks::{Node, Timeline, Workflow};
 
+mod breaks;
 mod crashed;
 pub(crate) mod prove;
 mod query;
@@ -123,6 +124,11 @@ impl Reader {
 
     pub(crate) fn shared(db: Arc<Database>, dir: &Path, master: MasterKey) -> Self {
         Self { source: Source::Shared(db), dir: dir.to_owned(), master: Some(master) }
+    }
+
+    /// The record's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     fn form(&self) -> Result<u64, Failure> {

@@ -55,6 +55,8 @@ pub(crate) struct Writer {
 /// Opens the record, waiting while another recorder holds it.
 struct Opener {
     config: RecorderConfig,
+    /// The newest checkpoint that the streams held when this process began.
+    published: Option<String>,
     keys: Keys,
     shared: Shared,
     health: Health,
@@ -70,6 +72,7 @@ impl Writer {
     /// [`RecorderError`] when the record is not one that can be written.
     pub(crate) async fn start(
         config: &RecorderConfig,
+        published: Option<String>,
         shared: &Shared,
         health: &Health,
     ) -> Result<Self, RecorderError> {
@@ -77,7 +80,13 @@ impl Writer {
             master: MasterKey::load(&config.master_key_file)?,
             signer: Signer::load(&config.checkpoint_key_file, &config.origin)?,
         };
-        let opener = Opener { config: config.clone(), keys, shared: shared.clone(), health: health.clone() };
+        let opener = Opener {
+            config: config.clone(),
+            published,
+            keys,
+            shared: shared.clone(),
+            health: health.clone(),
+        };
         let (work, mut from) = mpsc::channel(1);
         let (told, done) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
@@ -151,6 +160,7 @@ impl Opener {
         let options = Options {
             cache_bytes: self.config.cache_bytes,
             checkpoint_file: self.config.checkpoint_file.clone(),
+            published: self.published.clone(),
         };
         match Store::open(&self.config.directory, self.keys.clone(), &options) {
             Ok(store) => {

@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidegate_audit::complete::Account;
-use tidegate_audit::export::Form;
+use tidegate_audit::export::{Extent, Form};
 use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
 
 use super::trust;
 use super::verify::{ODD, TAMPERED};
-use crate::cli::{AuditArgs, ExportForm, Global, ProveCommand};
+use crate::cli::{AuditArgs, ExportArgs, ExportForm, Global, ProveCommand};
 use crate::command::record;
 use crate::output;
 
@@ -40,20 +40,17 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
     }
 }
 
-pub(super) async fn export(
-    global: &Global,
-    args: &AuditArgs,
-    dir: &Path,
-    form: ExportForm,
-) -> Result<ExitCode> {
+pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs) -> Result<ExitCode> {
     let (reader, key) = open(global, args)?;
-    let form = match form {
+    let ExportArgs { dir, since, bodies, .. } = what;
+    let form = match what.form {
         ExportForm::Lines => Form::Lines,
         ExportForm::Tiles => Form::Tiles,
     };
-    let (bar, to) = (bar(global, "exporting")?, dir.to_owned());
+    let (bar, to) = (bar(global, "exporting")?, dir.clone());
+    let extent = Extent { form, since: *since, bodies: *bodies };
     let written = tokio::task::spawn_blocking(move || {
-        let written = reader.export(&to, form, &key, &mut |done, of| {
+        let written = reader.export_extent(&to, extent, &key, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         });

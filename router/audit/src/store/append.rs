@@ -9,17 +9,15 @@ use uuid::Uuid;
 use super::prepare::{self, Draft, Told, Unsealed};
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
-use super::{Appended, Heads, tree};
+use super::{Appended, Heads, indices, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
 use crate::keys::{Entropy, MasterKey};
 use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
-use crate::mark;
 use crate::merkle::Tree;
 use crate::project::{Effect, Projection};
 use crate::table;
-use crate::task::Row;
 
 struct Batch<'a, 't> {
     tables: Tables<'t>,
@@ -78,10 +76,7 @@ impl Batch<'_, '_> {
             let stream = item.stream().to_owned();
             return Err(AppendError::Gap { stream, expected: next, got: item.first() });
         }
-        let number = u32::try_from(self.heads.streams.len() + 1).unwrap_or(u32::MAX);
-        let head = self.heads.streams.entry(item.stream().to_owned()).or_insert((number, 1));
-        head.1 = item.last().saturating_add(1);
-        let number = head.0;
+        let number = indices::stream(&mut self.heads, item.stream(), item.last());
         match (item, told) {
             (Item::Message(entry), Some(told)) => self.message(entry, told, number)?,
             (Item::Gap(gap), _) => self.gap(gap, number),
@@ -103,7 +98,7 @@ impl Batch<'_, '_> {
         }
         let mut key = None;
         if let (Some(tenant), Some(agent), Some(task)) = (&told.tenant, &told.agent, told.task) {
-            let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+            let place = table::task_key(task, indices::tenant(&mut self.heads, tenant), agent.as_str());
             key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
         }
         let mut sealing = self.key(&told, key)?;
@@ -134,13 +129,15 @@ impl Batch<'_, '_> {
         };
         let Sealing { id, key, .. } = sealing;
         let unsealed = Unsealed { id, key, nonce: self.entropy.nonce(), place, plain };
-        self.record(leaf, Some(unsealed), stream, workflow);
+        self.record(leaf, Some(unsealed), stream);
         Ok(())
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) {
-        // That a message was deleted does not say by whom; only what was trimmed before the record began is explained.
-        let flags = if gap.reason == GapReason::Trimmed { Vec::new() } else { vec![Flag::Unexplained] };
+        // That a message was deleted does not say by whom; what was trimmed before the record began is explained, and what an
+        // accepted break left behind is by that.
+        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Break);
+        let flags = if explained { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
         let leaf = Leaf {
@@ -165,39 +162,16 @@ impl Batch<'_, '_> {
             detail: Some(Detail::Gap { to: gap.to, reason: gap.reason }),
             body: None,
         };
-        self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
-        self.record(leaf, None, stream, None);
+        self.record(leaf, None, stream);
     }
 
     /// Adds a leaf and what finds it.
-    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32, workflow: Option<[u8; 16]>) {
-        let index = leaf.index;
-        if leaf.kind != RecordKind::Gap {
-            self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
-        }
-        if let Some(task) = leaf.task {
-            self.rows.by_task.push(table::pair(task.0.as_bytes(), index));
-        }
-        let tenant = leaf.tenant.as_ref().map_or(0, |tenant| self.tenant(tenant));
-        self.rows.by_time.push(table::when(tenant, micros(leaf.time), index));
-        self.rows.by_mark.extend(mark::of(&leaf).map(|mark| table::marked(mark, index)));
-        self.rows.by_workflow.extend(workflow.map(|workflow| table::pair(&workflow, index)));
+    fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32) {
         let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
-        self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
-        self.heads.anomalies += u64::from(leaf.flags.iter().any(|flag| flag.is_anomaly()));
-        self.heads.records += 1;
+        self.appended.anomalies.extend(odd.map(|flag| (leaf.index, *flag)));
+        indices::add(&mut self.rows, &mut self.heads, &leaf, stream);
         self.appended.records += 1;
         self.drafts.push(Draft { leaf, unsealed });
-    }
-
-    /// A tenant's number, given where it has none.
-    fn tenant(&mut self, tenant: &Name) -> u32 {
-        if let Some(number) = self.heads.tenants.get(tenant.as_str()) {
-            return *number;
-        }
-        let number = u32::try_from(self.heads.tenants.len() + 1).unwrap_or(u32::MAX);
-        self.heads.tenants.insert(tenant.as_str().to_owned(), number);
-        number
     }
 
     /// A verdict and a dead letter name a message; that message says whose they are.
@@ -254,14 +228,7 @@ impl Batch<'_, '_> {
         index: u64,
         flags: &mut Vec<Flag>,
     ) -> Result<Option<u64>, Failure> {
-        if !self.rows.tasks.contains_key(&place) {
-            let held = self.tables.tasks.get(place.as_slice())?;
-            let row = held.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
-            let due = row.as_ref().and_then(Row::due_ms);
-            let row = row.unwrap_or_else(|| Row::unknown(index));
-            self.rows.tasks.insert(place.clone(), (row, due));
-        }
-        let Some((row, _)) = self.rows.tasks.get_mut(&place) else { return Ok(None) };
+        let Some(row) = indices::task(&mut self.rows, &self.tables, &place, index)? else { return Ok(None) };
         let counted = row.step(told.effect, index, flags);
         row.touch(at.0, at.1);
         self.heads.accepted += u64::from(counted.accepted);
@@ -296,7 +263,7 @@ impl Batch<'_, '_> {
 
     /// Notes the task's key in its row, once.
     fn own_key(&mut self, task: TaskId, tenant: &Name, agent: &Name, id: u64) {
-        let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+        let place = table::task_key(task, indices::tenant(&mut self.heads, tenant), agent.as_str());
         if let Some((row, _)) = self.rows.tasks.get_mut(&place) {
             row.key.get_or_insert(id);
         }

@@ -19,6 +19,7 @@ use crate::verify::Level;
 mod disk;
 mod full;
 mod power;
+mod schema;
 mod signed;
 
 #[test]
