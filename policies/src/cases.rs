@@ -260,6 +260,7 @@ impl CaseFacts {
             tried: self.tried.clone(),
             off: self.off.clone(),
             flags_revision: 0,
+            inherited: None,
             approval: self.approved.then_some(approval),
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.tenant_in_flight,

@@ -112,6 +112,8 @@ impl DestinationSpec {
             target: self.target.clone(),
             model: self.model.clone(),
             region: self.region.clone(),
+            owner: self.owner.clone(),
+            model_owner: self.model_owner.clone(),
         }
     }
 

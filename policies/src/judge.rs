@@ -3,6 +3,7 @@
 //! Labels are raised by what is found; each destination is asked about once; among the permitted one is chosen; whatever
 //! fails permits nothing. Text of the task changes a decision only through its labels, its size and what is found in it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,19 +78,23 @@ impl Judge {
     /// The task's labels as they count, and what was found in its texts (finding → count).
     #[must_use]
     pub fn labels(&self, task: &Task) -> (Labels, BTreeMap<Name, u32>) {
-        let (labels, findings) = self.look(task);
+        let (labels, findings) = self.look(task, None);
         (labels, findings.counts)
     }
 
-    fn look(&self, task: &Task) -> (Labels, Findings) {
+    fn look(&self, task: &Task, inherited: Option<&Labels>) -> (Labels, Findings) {
         let findings = self.scanner.scan(&task.input.texts());
-        (self.bundle.taxonomy().raise(&task.labels, &findings.categories), findings)
+        let declared = match inherited {
+            Some(parent) => Cow::Owned(task.labels.inheriting(parent)),
+            None => Cow::Borrowed(&task.labels),
+        };
+        (self.bundle.taxonomy().raise(&declared, &findings.categories), findings)
     }
 
     /// Decides. Never fails: what cannot be judged is rejected with [`Code::JudgeFailed`].
     #[must_use]
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
-        let (labels, findings) = self.look(task);
+        let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let scan = self.scanner.fact();
         let found = findings.total();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
@@ -133,7 +138,7 @@ impl Judge {
         directory: &Directory,
         facts: &Facts,
     ) -> Option<(Arc<Seat>, Context)> {
-        let (labels, findings) = self.look(task);
+        let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let mut circumstances =
             Circumstances::new(task, &labels, tenant, facts, &self.scanner.fact(), findings.total());

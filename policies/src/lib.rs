@@ -6,7 +6,7 @@
 
 pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
-pub use destination::DestinationSpec;
+pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
 pub use taxonomy::{Taxonomy, scan::Findings};

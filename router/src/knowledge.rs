@@ -184,6 +184,8 @@ mod tests {
             target: Name::new("there").expect("a name"),
             model: "m".to_owned(),
             region: Name::new("eu").expect("a name"),
+            owner: String::new(),
+            model_owner: String::new(),
         };
         let tenant = Name::new("acme").expect("a name");
         let closed = |flags: &Flags, lane| {

@@ -6,6 +6,7 @@
 pub use run::{RouterConfig, RouterError, run};
 
 pub mod life;
+pub mod recent;
 
 mod control;
 mod egress;

@@ -66,6 +66,13 @@ pub enum Action {
 pub enum Place {
     /// At a position.
     At(Position),
+    /// The terminal result of a task of the tenant's, whoever asked.
+    Parent {
+        /// Whose it is.
+        tenant: Name,
+        /// The task.
+        task: TaskId,
+    },
     /// The terminal result of a task.
     Result {
         /// Whose it is.
@@ -212,6 +219,15 @@ impl Life {
             _ => (Stage::Over, Step::dead(Code::Unattributable, "no subject of the router's")),
         };
         (Self { message, stage }, step)
+    }
+
+    /// Whose task this is, and its id, while what it causes is on its way for the first time.
+    #[must_use]
+    pub fn named(&self) -> Option<(&Name, &Name, TaskId)> {
+        match &self.stage {
+            Stage::Task(task::Stage::Sent(sending)) => Some((&sending.tenant, &sending.agent, sending.task)),
+            _ => None,
+        }
     }
 
     /// The next step, after the answer to the last action.

@@ -13,7 +13,7 @@ use tidegate_bus::{
 };
 use tidegate_schemas::control::{DIRECTORY_BUCKET, FLAGS_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::subject::{EVENTS, STEPS};
+use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL};
 use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -84,6 +84,8 @@ pub async fn run(
     let fixed =
         [ConsumerSpec::new(STEPS, ROUTER, &["step.>"]), ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"])];
     bus.check(&fixed).await?;
+    let relied = [STEPS, WORK_LOCAL, WORK_CLOUD, RESULTS, EVENTS].map(topology::recorded_stream);
+    bus.check_streams(&relied.into_iter().flatten().collect::<Vec<_>>()).await?;
     let mut notices = [
         bus.kv_notices(DIRECTORY_BUCKET).await?,
         bus.kv_notices(RELEASE_BUCKET).await?,
@@ -103,6 +105,7 @@ pub async fn run(
         signer,
         known: watching,
         admitted: Arc::default(),
+        recent: Arc::default(),
     };
     let mut loops = JoinSet::new();
     let options = |consumer: ConsumerSpec| {

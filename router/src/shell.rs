@@ -10,6 +10,7 @@ use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, Pub
 use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
+use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::metric;
@@ -24,6 +25,7 @@ use crate::life::{
     Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
 };
 use crate::poison;
+use crate::recent::Recent;
 
 /// Delay before a message is taken up again after the bus failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -38,6 +40,7 @@ pub(crate) struct Shell {
     pub(crate) signer: Arc<Signer>,
     pub(crate) known: watch::Receiver<Knowledge>,
     pub(crate) admitted: Arc<Admitted>,
+    pub(crate) recent: Arc<Recent>,
 }
 
 /// Messages that were put off after something of them may have been sent: a quota must not turn them away now.
@@ -129,7 +132,7 @@ impl Shell {
 
     /// The same, with whom to ask: the owner of the bundle in force.
     fn owned(&self, dead: Dead) -> Dead {
-        Dead { owner: Some(self.known.borrow().judges.bundle().owner().to_owned()), ..dead }
+        Dead { owners: Owners::of_bundle(self.known.borrow().judges.bundle().owner()), ..dead }
     }
 
     async fn perform(
@@ -142,7 +145,7 @@ impl Shell {
         if admitted {
             known.in_flight = Arc::default();
         }
-        let random = randomness();
+        let (random, sequence) = (randomness(), stored.position.sequence);
         let (mut life, mut step) =
             Life::begin(stored, refused, &self.context(&known, random, &known.judges.lend()));
         loop {
@@ -156,6 +159,9 @@ impl Shell {
                 Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
                 Action::Send(message) => {
                     count(&message.headers);
+                    if let Some((tenant, agent, task)) = life.named() {
+                        self.recent.note(tenant, agent, task, sequence);
+                    }
                     let outbound = Outbound::new(message.subject, message.payload)
                         .with_id(message.msg_id)
                         .with_headers(message.headers);
@@ -180,6 +186,7 @@ impl Shell {
             flags_revision: known.flags.event,
             wait_ms: &known.wait_ms,
             in_flight: &known.in_flight,
+            recent: &self.recent,
             egress_open: known.egress.is_open(known.started.elapsed()),
         }
     }
@@ -197,6 +204,10 @@ impl Shell {
         for place in places {
             let stored = match place {
                 Place::At(position) => self.bus.get(&position.stream, position.sequence).await?,
+                Place::Parent { tenant, task } => {
+                    let subject = format!("result.{tenant}.*.{task}");
+                    self.bus.last_for_subject(RESULTS, &subject).await?
+                }
                 Place::Result { tenant, agent, task } => {
                     let subject = Subject::Result { tenant, agent, task }.to_string();
                     self.bus.last_for_subject(RESULTS, &subject).await?

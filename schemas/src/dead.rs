@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::decision::Owners;
 use crate::ids::{Name, Position, TaskId};
 
 /// A message that was given up.
@@ -33,7 +34,7 @@ pub struct DeadLetter {
     /// The task, where it could be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskId>,
-    /// Whom to ask about it: owner of the bundle, model or destination involved, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
+    /// Whom to ask about it, where known.
+    #[serde(default, skip_serializing_if = "Owners::is_empty")]
+    pub owners: Owners,
 }

@@ -2,6 +2,7 @@
 //! directory and facts; the same four give the same decision, bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -100,6 +101,12 @@ pub struct Destination {
     pub model: String,
     /// The region it runs in.
     pub region: Name,
+    /// Whom to ask about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Whom to ask about the model.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_owner: String,
 }
 
 /// One destination that was looked at.
@@ -177,6 +184,9 @@ pub struct Facts {
     /// Revision of the switches.
     #[serde(default)]
     pub flags_revision: u64,
+    /// Labels of the result that the task goes on from (`parent_task`); the most restrictive where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited: Option<Labels>,
     /// A person's agreement, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
@@ -249,11 +259,63 @@ pub enum Obligation {
     },
 }
 
+/// Whom to ask about what a decision was made with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Owners {
+    /// Owner of the bundle that judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+    /// Owner of the destination that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Owner of the model there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl Owners {
+    /// The owner of a bundle alone.
+    #[must_use]
+    pub fn of_bundle(owner: impl Into<String>) -> Self {
+        Self { bundle: Some(owner.into()), ..Self::default() }
+    }
+
+    /// Whether nobody is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("destination", &self.destination), ("model", &self.model), ("bundle", &self.bundle)];
+        let named = all.into_iter().filter_map(|(what, owner)| owner.as_deref().map(|owner| (what, owner)));
+        for (at, (what, owner)) in named.enumerate() {
+            let gap = if at == 0 { "" } else { ", " };
+            write!(f, "{gap}{owner} ({what})")?;
+        }
+        Ok(())
+    }
+}
+
 impl Decision {
     /// The effective sensitivity.
     #[must_use]
     pub fn sensitivity(&self) -> Sensitivity {
         self.labels.sensitivity
+    }
+
+    /// Whom alerts and dead letters name.
+    #[must_use]
+    pub fn owners(&self) -> Owners {
+        let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let at = self.destination.as_ref();
+        Owners {
+            bundle: named(&self.owner),
+            destination: at.and_then(|at| named(&at.owner)),
+            model: at.and_then(|at| named(&at.model_owner)),
+        }
     }
 
     /// What is at stake.

@@ -39,6 +39,8 @@ pub const STATE: &str = "tidegate-state";
 pub const CODE: &str = "tidegate-code";
 /// Effective sensitivity of a task or result.
 pub const SENSITIVITY: &str = "tidegate-sensitivity";
+/// Labels of a result as they count, compact JSON: what a task inherits that goes on from it.
+pub const LABELS: &str = "tidegate-labels";
 /// Destination that made a result.
 pub const DESTINATION: &str = "tidegate-destination";
 /// Id of the decision behind a result.

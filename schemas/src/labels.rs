@@ -139,10 +139,28 @@ impl Labels {
         }
     }
 
+    /// These labels with what a task inherits from the result that it goes on from: never wider than either. Where the two
+    /// leave no region in common, [`NOWHERE`] is what is left.
+    #[must_use]
+    pub fn inheriting(&self, parent: &Self) -> Self {
+        Self {
+            sensitivity: self.sensitivity.max(parent.sensitivity),
+            categories: self.categories.union(&parent.categories).cloned().collect(),
+            regulations: self.regulations.union(&parent.regulations).cloned().collect(),
+            residency: narrowed(&self.residency, &parent.residency),
+            consent: self.consent.intersection(&parent.consent).cloned().collect(),
+            purpose: self.purpose.clone(),
+            stakes: self.stakes.max(parent.stakes),
+        }
+    }
+
     /// Whether these labels permit no more than `other` does.
     #[must_use]
     pub fn at_least_as_strict_as(&self, other: &Self) -> bool {
-        let narrower_residency = other.residency.is_empty()
+        let nowhere =
+            self.residency.iter().any(|region| region.as_str() == NOWHERE) && self.residency.len() == 1;
+        let narrower_residency = nowhere
+            || other.residency.is_empty()
             || (!self.residency.is_empty() && self.residency.is_subset(&other.residency));
         self.sensitivity >= other.sensitivity
             && self.stakes >= other.stakes
@@ -150,6 +168,21 @@ impl Labels {
             && self.regulations.is_superset(&other.regulations)
             && self.consent.is_subset(&other.consent)
             && narrower_residency
+    }
+}
+
+/// A region that no taxonomy knows and no destination is in.
+pub const NOWHERE: &str = "nowhere";
+
+/// Regions that both lists leave; an empty one leaves all.
+fn narrowed(one: &BTreeSet<Name>, other: &BTreeSet<Name>) -> BTreeSet<Name> {
+    match (one.is_empty(), other.is_empty()) {
+        (true, _) => other.clone(),
+        (_, true) => one.clone(),
+        _ => {
+            let both: BTreeSet<Name> = one.intersection(other).cloned().collect();
+            if both.is_empty() { Name::new(NOWHERE).into_iter().collect() } else { both }
+        }
     }
 }
 

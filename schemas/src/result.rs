@@ -11,7 +11,7 @@ use crate::decision::{Decision, Destination};
 use crate::digest::Digest;
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, TaskId};
-use crate::labels::Sensitivity;
+use crate::labels::Labels;
 use crate::sensitive::Sensitive;
 
 /// What became of a task.
@@ -220,10 +220,11 @@ pub struct Timings {
 impl TaskResult {
     /// Headers that tell of a result without its content, for those who may not read it.
     #[must_use]
-    pub fn headers(&self, base: Headers, sensitivity: Option<Sensitivity>) -> Headers {
+    pub fn headers(&self, base: Headers, labels: Option<&Labels>) -> Headers {
         base.with(header::STATE, self.state.as_str())
             .with_some(header::CODE, self.error.as_ref().map(|error| error.code.as_str()))
-            .with_some(header::SENSITIVITY, sensitivity.map(Sensitivity::as_str))
+            .with_some(header::SENSITIVITY, labels.map(|labels| labels.sensitivity.as_str()))
+            .with_some(header::LABELS, labels.and_then(|labels| serde_json::to_string(labels).ok()))
             .with_some(header::DESTINATION, self.destination.as_ref().map(|d| d.name.as_str()))
             .with_some(header::DECISION_ID, self.decision.map(|id| id.to_string()))
             .with_some(header::COST, self.cost_usd_micros.map(|cost| cost.to_string()))

@@ -234,8 +234,8 @@ async fn show(global: &Global, cell: &Cell, record: &Record, sequence: u64) -> R
         let state = task_state.map_or("unknown", State::as_str);
         output::line(format!("  task       {task} ({state}); its story: tidegate audit task {task}"));
     }
-    if let Some(owner) = content.as_ref().and_then(|letter| letter.owner.as_ref()) {
-        output::line(format!("  ask        {owner}"));
+    if let Some(owners) = content.as_ref().map(|letter| &letter.owners).filter(|owners| !owners.is_empty()) {
+        output::line(format!("  ask        {owners}"));
     }
     match &letter.handled {
         Some(handled) => {

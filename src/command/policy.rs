@@ -269,6 +269,7 @@ async fn explained(
         tried: [].into(),
         off: flags.switches,
         flags_revision: flags.event,
+        inherited: None,
         approval: None,
         wait_ms: [].into(),
         tenant_in_flight: 0,

@@ -45,7 +45,18 @@ async fn story_data_decides_where_a_task_runs() -> Result<()> {
     assert_eq!((card.state, lane(&card)), (State::Completed, Some(Lane::Local)), "{card:?}");
     let confidential = agent.ask("chat", chat("confidential", "Summarise our plan")).await?;
     assert_eq!(lane(&confidential), Some(Lane::Local), "{confidential:?}");
-    assert!(confidential.model.unwrap().sha256.is_some(), "local results name the model's hash");
+    assert!(
+        confidential.model.is_some_and(|model| model.sha256.is_some()),
+        "local results name the model's hash"
+    );
+
+    // A task that goes on from a result is as restricted as that is, whatever it says of itself.
+    for (parent, expected) in [(public.task, Lane::Cloud), (confidential.task, Lane::Local)] {
+        let mut child = chat("public", "What is a tide?");
+        child["parent_task"] = json!(parent);
+        let child = agent.ask("chat", child).await?;
+        assert_eq!((child.state, lane(&child)), (State::Completed, Some(expected)), "{child:?}");
+    }
 
     let texts = json!({ "labels": { "sensitivity": "restricted" }, "input": { "texts": ["one", "two"] } });
     let embedded = agent.ask("embed", texts).await?;

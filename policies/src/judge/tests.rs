@@ -158,7 +158,7 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
                 continue;
             };
             vary(round, &mut task, &mut facts);
-            let (labels, findings) = judge.look(&task);
+            let (labels, findings) = judge.look(&task, None);
             let count = findings.counts.values().map(|c| u64::from(*c)).sum();
             let mut circumstances =
                 Circumstances::new(&task, &labels, tenant, &facts, &judge.scanner.fact(), count);

@@ -121,6 +121,7 @@ impl Feeder {
         }
         let spec = topology::recorder(&self.stream);
         self.bus.check(std::slice::from_ref(&spec)).await?;
+        self.bus.check_streams(topology::recorded_stream(&self.stream).as_slice()).await?;
         let delivered = self.bus.consumer_info(&self.stream, topology::RECORDER).await?.delivered;
         let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
         let recorded = self.shared.follow();

@@ -40,6 +40,12 @@ pub(super) fn with_message(sending: Sending, first: Position) -> Next {
     (Some(Conflict { sending, stage: Stage::First }), Step::new(load))
 }
 
+/// The id came with another message before.
+pub(super) fn with_original(sending: Sending, original: Position) -> Next {
+    let load = Action::Load(vec![Place::At(original), place(&sending)]);
+    (Some(Conflict { sending, stage: Stage::Original }), Step::new(load))
+}
+
 /// The result's subject is taken.
 pub(super) fn with_subject(sending: Sending) -> Next {
     let load = Action::Load(vec![place(&sending)]);
@@ -106,10 +112,7 @@ fn compare(sending: Sending, first: Option<&Stored>, message: &Stored) -> Next {
         first.and_then(|first| first.headers.get(header::TASK)).and_then(|text| text.parse().ok());
     match of {
         Some(position) if position == message.position => (None, Step::ack()),
-        Some(position) => {
-            let load = Action::Load(vec![Place::At(position), place(&sending)]);
-            (Some(Conflict { sending, stage: Stage::Original }), Step::new(load))
-        }
+        Some(position) => with_original(sending, position),
         // What came first is gone: it was recorded and trimmed, so the task is known and has ended.
         None => {
             let load = Action::Load(vec![Place::At(message.position.clone()), place(&sending)]);

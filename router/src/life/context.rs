@@ -8,9 +8,12 @@ use tidegate_schemas::decision::{Approval, Facts, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::ticket::Signer;
 use uuid::Uuid;
+
+use crate::recent::Recent;
 
 /// What is known while one message is worked on.
 pub struct Context<'a> {
@@ -36,6 +39,8 @@ pub struct Context<'a> {
     pub wait_ms: &'a BTreeMap<Name, u64>,
     /// Tasks of each tenant that wait or run.
     pub in_flight: &'a BTreeMap<Name, u64>,
+    /// Ids that were seen lately.
+    pub recent: &'a Recent,
     /// Whether record and clock are well; if not, nothing goes to the cloud.
     pub egress_open: bool,
 }
@@ -62,6 +67,8 @@ pub(super) struct Earlier {
     pub(super) lane_max: Option<Lane>,
     pub(super) tried: std::collections::BTreeSet<Name>,
     pub(super) approval: Option<Approval>,
+    /// Labels of the result that the task goes on from.
+    pub(super) inherited: Option<Labels>,
 }
 
 impl Context<'_> {
@@ -75,6 +82,7 @@ impl Context<'_> {
             tried: earlier.tried,
             off: self.off.to_vec(),
             flags_revision: self.flags_revision,
+            inherited: earlier.inherited,
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),

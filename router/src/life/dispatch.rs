@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tidegate_policies::DestinationSpec;
+use tidegate_policies::{DestinationSpec, Tokens};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome};
 use tidegate_schemas::header;
@@ -220,6 +220,7 @@ fn claims(
     let life = SignedDuration::from_millis(TICKET_LIFE_MS_MAX);
     let expires =
         context.now.checked_add(life).map_err(|_| Refused::new(Code::Internal, "the clock is off"))?;
+    let cap = [capped, task.limits.cost_usd_micros_max].into_iter().flatten().min();
     let content =
         decision.content.ok_or_else(|| Refused::new(Code::Internal, "the decision binds no bytes"))?;
     Ok(Claims {
@@ -238,13 +239,22 @@ fn claims(
         model: destination.model.clone(),
         region: destination.region.clone(),
         base_url: spec.base_url.clone().unwrap_or_else(|| destination.target.clone()),
-        attempts_max: ATTEMPTS_MAX,
+        attempts_max: attempts_max(cap, spec.cost_usd_micros(Tokens::of(&task.input))),
         output_tokens_max: rendered.output_tokens_max,
-        cost_usd_micros_max: [capped, task.limits.cost_usd_micros_max].into_iter().flatten().min(),
+        cost_usd_micros_max: cap,
         not_before: context.now,
         expires,
         deadline: task.limits.deadline,
     })
+}
+
+/// How often the payload may be sent: as often as the cap pays for, should each attempt cost the most that it can.
+fn attempts_max(cap: Option<u64>, each: u64) -> u32 {
+    let paid = cap
+        .and_then(|cap| cap.checked_div(each))
+        .map_or(ATTEMPTS_MAX, |times| u32::try_from(times).unwrap_or(ATTEMPTS_MAX));
+    // The judge has looked at one attempt's cost.
+    paid.clamp(1, ATTEMPTS_MAX)
 }
 
 fn hold(

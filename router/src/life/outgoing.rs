@@ -22,7 +22,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> Bytes {
 /// A terminal result as a message. `base` are the headers of the hop.
 pub(super) fn result(result: &TaskResult, base: Headers, decision: Option<&Decision>, step: &str) -> Message {
     let headers = result
-        .headers(base, decision.map(Decision::sensitivity))
+        .headers(base, decision.map(|decision| &decision.labels))
         .with_some(header::DECISION, decision.map(compact))
         .with("content-type", "application/json");
     let (tenant, agent) = (result.tenant.clone(), result.agent.clone());

@@ -116,6 +116,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
         tried,
         approval: still_approved(returned),
+        inherited: returned.decision.facts.inherited.clone(),
     };
     let caused =
         dispatch::decide(&task, &stored.payload, &message.position, Coming { earlier, failed_of }, context);

@@ -3,12 +3,15 @@
 use jiff::SignedDuration;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::header;
-use tidegate_schemas::ids::{Name, ReplyToken, TaskId, Token};
+use tidegate_schemas::ids::{Name, Position, ReplyToken, TaskId, Token};
+use tidegate_schemas::json;
+use tidegate_schemas::labels::{Labels, Sensitivity};
+use tidegate_schemas::limits::HEADERS_BYTES_MAX;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::task::{self as wire, Rejected, Task};
 
 use super::conflict::{self, Conflict};
-use super::context::Context;
+use super::context::{Context, Earlier};
 use super::dispatch::{self, Caused, Coming};
 use super::{Action, Event, Place, Sent, Step, Stored, Telling, elapsed, outgoing};
 
@@ -19,6 +22,8 @@ const FRESH: SignedDuration = SignedDuration::from_mins(9);
 pub(super) enum Stage {
     /// An id that may be older than the duplicate window: is there a result already?
     Known(Box<Task>),
+    /// It goes on from another task's result: with which labels?
+    Parent(Box<Task>),
     /// Sent; waits for the stream.
     Sent(Box<Sending>),
     /// The id was used before: compares with what came first.
@@ -53,6 +58,21 @@ pub(super) fn begin(
         position: &message.position,
         submitted: message.time,
     });
+    let id = match &read {
+        Ok(task) => task.id,
+        Err(rejected) => rejected.id,
+    };
+    let first = context.recent.first(&tenant, &agent, id);
+    if let Some(sequence) = first.filter(|sequence| *sequence != message.position.sequence) {
+        // The stream of the one may not be that of the other, so it would not tell.
+        let token = match read {
+            Ok(task) => task.reply,
+            Err(rejected) => rejected.reply,
+        };
+        let sending = Sending { tenant, agent, task: id, tell: Vec::new(), reply: None, token };
+        let original = Position::new(message.position.stream.clone(), sequence);
+        return conflicting(conflict::with_original(sending, original));
+    }
     match read {
         Err(rejected) => send(
             refuse(message, &tenant, &agent, &rejected, context),
@@ -65,7 +85,7 @@ pub(super) fn begin(
             let place = Place::Result { tenant, agent, task: task.id };
             (Stage::Known(Box::new(task)), Step::new(Action::Load(vec![place])))
         }
-        Ok(task) => dispatch(message, &task, context),
+        Ok(task) => related(message, task, context),
     }
 }
 
@@ -93,8 +113,34 @@ fn fresh(id: TaskId, context: &Context<'_>) -> bool {
     made.is_some_and(|made| elapsed(made, context.now) < FRESH)
 }
 
-fn dispatch(message: &Stored, task: &Task, context: &Context<'_>) -> (Stage, Step) {
-    let caused = dispatch::decide(task, &message.payload, &message.position, Coming::default(), context);
+/// Looks first at the result that a task goes on from.
+fn related(message: &Stored, task: Task, context: &Context<'_>) -> (Stage, Step) {
+    match task.parent_task {
+        Some(parent) => {
+            let place = Place::Parent { tenant: task.tenant.clone(), task: parent };
+            (Stage::Parent(Box::new(task)), Step::new(Action::Load(vec![place])))
+        }
+        None => dispatch(message, &task, None, context),
+    }
+}
+
+/// What a task inherits from the result that it goes on from. Of one that is not there nothing is known: it may have been
+/// anything, so it counts as the most restrictive.
+fn inherited(parent: Option<&Stored>) -> Labels {
+    let labels = parent.and_then(|result| result.headers.get(header::LABELS));
+    let labels = labels.and_then(|text| json::read(text.as_bytes(), HEADERS_BYTES_MAX).ok());
+    labels.unwrap_or_else(|| Labels::of(Sensitivity::Restricted))
+}
+
+fn dispatch(
+    message: &Stored,
+    task: &Task,
+    inherited: Option<Labels>,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let earlier = Earlier { inherited, ..Earlier::default() };
+    let coming = Coming { earlier, failed_of: None };
+    let caused = dispatch::decide(task, &message.payload, &message.position, coming, context);
     send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())
 }
 
@@ -130,7 +176,7 @@ fn refuse(
 pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
     let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
         (Stage::Known(task), Event::Loaded(found)) => match found.into_iter().next().flatten() {
-            None => dispatch(message, &task, context),
+            None => related(message, *task, context),
             Some(result) => {
                 let sending = Sending {
                     tenant: task.tenant.clone(),
@@ -143,6 +189,10 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
                 conflicting(conflict::with_result(sending, result, message))
             }
         },
+        (Stage::Parent(task), Event::Loaded(found)) => {
+            let parent = inherited(found.into_iter().next().flatten().as_ref());
+            dispatch(message, &task, Some(parent), context)
+        }
         (Stage::Sent(sending), Event::Sent(Sent::Stored(_))) => {
             let tell = sending.tell.into_iter().chain(sending.reply).collect();
             (Stage::Over, Step::ack().telling(tell))

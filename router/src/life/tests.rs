@@ -12,6 +12,7 @@ use tidegate_schemas::digest::Salt;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::ReplyToken;
+use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::Review;
 use tidegate_schemas::ticket::{Signer, Verifier};
@@ -19,6 +20,7 @@ use tidegate_schemas::trace::TraceParent;
 use uuid::Uuid;
 
 use super::*;
+use crate::recent::Recent;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -34,6 +36,7 @@ struct World {
     wait_ms: BTreeMap<Name, u64>,
     in_flight: BTreeMap<Name, u64>,
     span: u64,
+    recent: Recent,
 }
 
 fn name(text: &str) -> Name {
@@ -65,6 +68,7 @@ impl World {
             wait_ms: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             span: 6,
+            recent: Recent::default(),
         }
     }
 
@@ -88,6 +92,7 @@ impl World {
             flags_revision: 0,
             wait_ms: &self.wait_ms,
             in_flight: &self.in_flight,
+            recent: &self.recent,
             egress_open: self.egress_open,
         })
     }
@@ -181,6 +186,82 @@ fn a_public_task_becomes_cloud_work_whose_ticket_is_for_exactly_its_bytes() {
     let end = world.next(&mut life, Event::Sent(Sent::Stored(Position::new("WORK_CLOUD", 1))));
     assert!(is_acked(&end));
     assert_eq!(end.tell.len(), 1);
+}
+
+#[test]
+fn a_ticket_permits_only_as_many_attempts_as_its_cap_pays_for() {
+    let world = World::new();
+    let attempts = |cap: Option<u64>| {
+        let mut task = public();
+        task["input"]["sampling"] = json!({ "max_tokens": 1_000 });
+        if let Some(cap) = cap {
+            task["limits"] = json!({ "cost_usd_micros_max": cap });
+        }
+        let (_, step) = world.begin(task_at(1, &task));
+        let work = sent(&step).clone();
+        let ticket = work.headers.get(header::TICKET)?;
+        let salt = Salt::try_from(work.headers.get(header::SALT).unwrap().to_owned()).unwrap();
+        let cleared = world.verifier.verify(ticket, &salt, work.payload.clone(), world.now).unwrap();
+        Some((cleared.claims().attempts_max, cleared.claims().cost_usd_micros_max))
+    };
+    let (usual, bundle_cap) = attempts(None).unwrap();
+    assert_eq!(usual, 3, "negative control: {bundle_cap:?} pays for all");
+    // The least cap by which one attempt may run at all; twice as much pays for two.
+    let least = (1..100_000).find(|cap| attempts(Some(*cap)).is_some()).unwrap();
+    assert_eq!(attempts(Some(least)), Some((1, Some(least))));
+    assert_eq!(attempts(Some(2 * least)).map(|(attempts, _)| attempts), Some(2));
+}
+
+/// A public task that names a parent, and the work that it becomes when this result of the parent is found.
+fn child_of(world: &World, parent: Option<Stored>) -> (Stored, Message) {
+    let id = TaskId::from_position(&Position::new("TASKS_acme", 77));
+    let mut task = public();
+    task["parent_task"] = json!(id);
+    let task = task_at(1, &task);
+    let (mut life, step) = world.begin(task.clone());
+    assert_eq!(step.action, Action::Load(vec![Place::Parent { tenant: name("acme"), task: id }]));
+    let step = world.next(&mut life, Event::Loaded(vec![parent]));
+    (task, sent(&step).clone())
+}
+
+#[test]
+fn labels_of_a_parents_result_are_inherited_whatever_the_child_declares() {
+    let world = World::new();
+    let parent = |labels: Value| {
+        let headers = Headers::new().with(header::LABELS, labels.to_string());
+        Some(stored(&Position::new("RESULTS", 1), "result.acme.other.x", headers, &json!({})))
+    };
+    let unlabelled =
+        Some(stored(&Position::new("RESULTS", 1), "result.acme.other.x", Headers::new(), &json!({})));
+    let rows = [
+        ("a public parent", parent(json!({ "sensitivity": "public" })), true),
+        ("a restricted parent", parent(json!({ "sensitivity": "restricted" })), false),
+        (
+            "a parent with health data",
+            parent(json!({ "sensitivity": "public", "categories": ["health"] })),
+            false,
+        ),
+        ("labels that cannot be read", parent(json!({ "sensitivity": 3 })), false),
+        ("a result without labels", unlabelled, false),
+        ("no result", None, false),
+    ];
+    for (what, parent, leaves) in rows {
+        let (_, work) = child_of(&world, parent);
+        assert_eq!(work.subject.starts_with("work.cloud."), leaves, "{what}");
+        assert!(decision(&work).facts.inherited.is_some(), "{what}: a fact of the decision");
+    }
+    // What was inherited stays when the work comes back.
+    let (task, work) = child_of(&world, parent(json!({ "sensitivity": "confidential" })));
+    let work = kept(&work, Position::new("WORK_LOCAL", 3));
+    let headers = Headers::new().with(header::CAUSE, work.position.to_string());
+    let reason = json!({ "schema_version": 1, "destination": "local-chat", "attempts": 1,
+        "reason": { "reason": "fallback", "code": "model_failed" } });
+    let (mut life, _) = world.begin(stored(&Position::new("STEPS", 1), "step.local.acme", headers, &reason));
+    world.next(&mut life, Event::Loaded(vec![Some(work)]));
+    let step = world.next(&mut life, Event::Loaded(vec![Some(task)]));
+    let again = decision(sent(&step));
+    assert_eq!(again.facts.hop, 1);
+    assert_eq!(again.labels.sensitivity, Sensitivity::Confidential);
 }
 
 #[test]
@@ -395,6 +476,35 @@ fn an_id_used_again_is_answered_again_or_refused() {
                 "who waits is answered"
             );
         }
+    }
+}
+
+/// The second message would go elsewhere, or is none: no stream tells that its id was used.
+#[test]
+fn an_id_used_again_is_known_though_the_second_message_would_go_elsewhere() {
+    let first = public();
+    let local = with_text(&first, "my card is 4111 1111 1111 1111");
+    let broken = json!({ "id": first["id"], "reply": "r2", "labels": 3 });
+    for (what, second) in [("local", local), ("broken", broken)] {
+        let world = World::new();
+        let (life, step) = world.begin(task_at(1, &first));
+        assert!(sent(&step).subject.starts_with("work.cloud."));
+        let (_, control) = world.begin(task_at(2, &second));
+        let control = sent(&control).clone();
+        assert!(!control.subject.starts_with("work.cloud."), "negative control, {what}: {}", control.subject);
+        let (tenant, agent, task) = life.named().unwrap();
+        world.recent.note(tenant, agent, task, 1);
+
+        let (mut life, step) = world.begin(task_at(2, &second));
+        let result = Place::Result { tenant: name("acme"), agent: name("helpdesk"), task };
+        let at = Place::At(Position::new("TASKS_acme", 1));
+        assert_eq!(step.action, Action::Load(vec![at, result]), "{what}");
+        let step = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &first)), None]));
+        let refused = self::result(sent(&step));
+        assert_eq!(refused.error.unwrap().code, Code::IdConflict, "{what}");
+        assert_eq!(refused.task, TaskId::from_position(&Position::new("TASKS_acme", 2)), "{what}");
+        // Our own message delivered again is no other one.
+        assert!(sent(&world.begin(task_at(1, &first)).1).subject.starts_with("work.cloud."), "{what}");
     }
 }
 

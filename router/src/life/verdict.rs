@@ -168,6 +168,7 @@ fn decide(
         lane_max: before.lane_max,
         tried: before.tried.clone(),
         approval: Some(approval),
+        inherited: before.inherited.clone(),
     };
     let coming = Coming { earlier, failed_of: None };
     let caused = dispatch::decide(&task, &payload, &message.position, coming, context);

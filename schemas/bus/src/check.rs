@@ -10,10 +10,14 @@ use tokio::time::timeout;
 use crate::bus::Bus;
 use crate::error::ApiError;
 use crate::event::{BusEvent, Denial};
-use crate::spec::{ConsumerSpec, drift};
+use crate::spec::{ConsumerSpec, Drift, StreamSpec, drift, is_zero};
 
 /// Lowest JetStream API level: that of nats-server 2.12, which keeps filters and knows atomic batches.
 const API_LEVEL_MIN: u64 = 2;
+/// Fields of a stream that its operator chooses.
+const CHOSEN: [&str; 4] = ["max_bytes", "num_replicas", "max_consumers", "max_msgs"];
+/// Fields of a stream by which messages come from or go to where our accounts do not rule.
+const COPIES: [&str; 4] = ["mirror", "sources", "republish", "subject_transform"];
 /// How much later than an answer the client may tell a denial that the server sent first.
 const DENIAL_LAG: Duration = Duration::from_millis(20);
 
@@ -49,6 +53,20 @@ pub enum CheckError {
         stream: String,
         /// Its name.
         consumer: String,
+        /// The field.
+        field: String,
+        /// What this role needs.
+        asked: String,
+        /// What the server has.
+        found: String,
+    },
+    /// A stream does not hold what this role relies on.
+    #[error(
+        "stream `{stream}` has {field} = {found} instead of {asked}; what it promises does not hold then: correct it with the NATS command line, or drain the cell and provision it anew"
+    )]
+    StreamDrift {
+        /// Its name.
+        stream: String,
         /// The field.
         field: String,
         /// What this role needs.
@@ -106,6 +124,28 @@ impl Bus {
                 return Err(CheckError::Drift { stream, consumer, field, asked, found });
             }
             self.check_ack(spec).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that streams are what our promises rest on: what they take and keep, and that nothing copies it elsewhere. How
+    /// large they are, and how many copies the cluster keeps, is their operator's choice.
+    ///
+    /// # Errors
+    /// [`CheckError::StreamDrift`] at the first difference.
+    pub async fn check_streams(&self, streams: &[StreamSpec]) -> Result<(), CheckError> {
+        for spec in streams {
+            let echo: Echo = self.api(&format!("$JS.API.STREAM.INFO.{}", spec.name), Bytes::new()).await?;
+            let differs = |drift: &Drift| !CHOSEN.contains(&drift.field.as_str());
+            let copied = COPIES.iter().find_map(|field| {
+                let found = echo.config.get(field).filter(|found| !is_zero(found))?;
+                Some(Drift { field: (*field).to_owned(), asked: "none".to_owned(), found: found.to_string() })
+            });
+            if let Some(Drift { field, asked, found }) =
+                copied.or_else(|| drift(spec, &echo.config).into_iter().find(differs))
+            {
+                return Err(CheckError::StreamDrift { stream: spec.name.clone(), field, asked, found });
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header::{CAUSE, CODE, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::subject::{Subject, tenant_of_stream};
@@ -27,8 +28,8 @@ pub struct Dead {
     pub sentence: String,
     /// The task, where it can be told.
     pub task: Option<TaskId>,
-    /// Whom to ask: owner of the bundle, model or destination involved.
-    pub owner: Option<String>,
+    /// Whom to ask: owners of the bundle, destination and model involved.
+    pub owners: Owners,
     /// Published after the dead letter and before the message is let go: the failed result.
     pub results: Vec<Outbound>,
     /// Told once the results are durable, where it is they that ended the task; nobody waits for it.
@@ -57,7 +58,7 @@ impl Dead {
             code,
             sentence: sentence.into(),
             task: None,
-            owner: None,
+            owners: Owners::default(),
             results: Vec::new(),
             tell: Vec::new(),
             about: None,
@@ -100,7 +101,7 @@ pub(crate) async fn publish(
         delivered: message.delivered,
         at: Timestamp::now(),
         task: dead.task,
-        owner: dead.owner,
+        owners: dead.owners,
     };
     let headers = Headers::new().with(CAUSE, message.position().to_string()).with(CODE, dead.code.as_str());
     let outbound = Outbound::new(format!("dead.{role}.{tenant}"), encode(&letter))

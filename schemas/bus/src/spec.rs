@@ -201,13 +201,14 @@ pub(crate) fn drift<T: Serialize>(asked: &T, found: &Value) -> Vec<Drift> {
     asked.iter().filter_map(differs).collect()
 }
 
-fn is_zero(value: &Value) -> bool {
+pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Array(list) => list.is_empty(),
-        _ => false,
+        Value::Object(fields) => fields.is_empty(),
+        Value::String(_) => false,
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::replay::tool_filter;
-use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tasks_stream};
+use tidegate_schemas::subject::{
+    EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tasks_stream, tenant_of_stream,
+};
 
 use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
 
@@ -55,18 +57,8 @@ pub struct Topology {
 #[must_use]
 pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
     let bytes = shape.stream_bytes_max;
-    let streams = vec![
-        StreamSpec::new(STEPS, &["step.>"], bytes),
-        StreamSpec::new(WORK_LOCAL, &["work.local.>"], bytes),
-        StreamSpec::new(WORK_CLOUD, &["work.cloud.>"], bytes),
-        StreamSpec::new(RESULTS, &["result.>"], bytes).one_per_subject(),
-        StreamSpec::new(
-            EVENTS,
-            &["attempt.>", "review.>", "verdict.>", "dead.>", "control.>", "checkpoint"],
-            bytes,
-        ),
-        StreamSpec::new(REPLAY, &["replay.>"], bytes).with_max_age_ns(REPLAY_AGE_NS),
-    ];
+    let mut streams = recorded_streams(bytes);
+    streams.push(StreamSpec::new(REPLAY, &["replay.>"], bytes).with_max_age_ns(REPLAY_AGE_NS));
     let mut consumers = vec![
         ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
         ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
@@ -89,14 +81,38 @@ pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
     topology
 }
 
+/// The cell's own streams that are recorded, each of this size in bytes.
+fn recorded_streams(bytes: u64) -> Vec<StreamSpec> {
+    vec![
+        StreamSpec::new(STEPS, &["step.>"], bytes),
+        StreamSpec::new(WORK_LOCAL, &["work.local.>"], bytes),
+        StreamSpec::new(WORK_CLOUD, &["work.cloud.>"], bytes),
+        StreamSpec::new(RESULTS, &["result.>"], bytes).one_per_subject(),
+        StreamSpec::new(
+            EVENTS,
+            &["attempt.>", "review.>", "verdict.>", "dead.>", "control.>", "checkpoint"],
+            bytes,
+        ),
+    ]
+}
+
+/// What a recorded stream of this name must be, but for its size; `None` for a name that no cell has.
+#[must_use]
+pub fn recorded_stream(name: &str) -> Option<StreamSpec> {
+    let tenant = tenant_of_stream(name).map(|tenant| tasks_spec(&tenant, 0));
+    tenant.or_else(|| recorded_streams(0).into_iter().find(|spec| spec.name == name))
+}
+
+fn tasks_spec(tenant: &Name, bytes: u64) -> StreamSpec {
+    let (tasks, cancels) = (format!("task.{tenant}.>"), format!("cancel.{tenant}.>"));
+    StreamSpec::new(tasks_stream(tenant), &[&tasks, &cancels], bytes)
+}
+
 fn add_tenants(topology: &mut Topology, tenants: &BTreeMap<Name, Tenant>) {
     for (name, tenant) in tenants {
-        let (tasks, cancels) = (format!("task.{name}.>"), format!("cancel.{name}.>"));
-        let stream = tasks_stream(name);
-        let quota = tenant.quota.stream_bytes_max;
-        topology.streams.push(StreamSpec::new(stream.clone(), &[&tasks, &cancels], quota));
+        topology.streams.push(tasks_spec(name, tenant.quota.stream_bytes_max));
         topology.consumers.push(tasks_consumer(name));
-        topology.consumers.push(recorder(&stream));
+        topology.consumers.push(recorder(&tasks_stream(name)));
         for (tool, settings) in &tenant.tools {
             topology.consumers.push(tool_consumer(name, tool, settings.content));
             topology.consumers.push(replay_consumer(name, tool, settings.content));

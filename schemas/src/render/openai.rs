@@ -21,7 +21,7 @@ pub(super) fn body(model: &str, chat: &Chat, schema: Option<&Value>, tokens_max:
         "response_format",
         schema.map(|schema| {
             json!({ "type": "json_schema",
-                    "json_schema": { "name": "answer", "strict": true, "schema": schema } })
+                    "json_schema": { "name": "answer", "strict": is_strict(schema), "schema": schema } })
         }),
     );
     if chat.stream {
@@ -30,6 +30,42 @@ pub(super) fn body(model: &str, chat: &Chat, schema: Option<&Value>, tokens_max:
     }
     Value::Object(body)
 }
+
+/// Whether a schema is one of those that the provider can hold an answer to: objects are closed and need each of their
+/// properties, and no keyword combines or excludes. It refuses others when they are called strict (OpenAI, Structured Outputs).
+fn is_strict(schema: &Value) -> bool {
+    let Some(fields) = schema.as_object() else { return false };
+    if UNSUPPORTED.iter().any(|keyword| fields.contains_key(*keyword)) {
+        return false;
+    }
+    let properties = fields.get("properties").and_then(Value::as_object);
+    let is_object = properties.is_some() || fields.get("type").is_some_and(|kind| *kind == json!("object"));
+    let required = fields.get("required").and_then(Value::as_array);
+    let needs = |name: &String| required.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(name)));
+    let closed = fields.get("additionalProperties") == Some(&json!(false));
+    if is_object && !(closed && properties.is_none_or(|all| all.keys().all(needs))) {
+        return false;
+    }
+    let maps =
+        ["properties", "$defs", "definitions"].into_iter().filter_map(|key| fields.get(key)?.as_object());
+    let lists = fields.get("anyOf").and_then(Value::as_array);
+    maps.flat_map(Map::values).chain(lists.into_iter().flatten()).chain(fields.get("items")).all(is_strict)
+}
+
+/// Keywords of JSON Schema that strict answers cannot follow.
+const UNSUPPORTED: [&str; 11] = [
+    "allOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "patternProperties",
+    "dependentRequired",
+    "dependentSchemas",
+    "prefixItems",
+    "unevaluatedProperties",
+];
 
 fn message(message: &ChatMessage) -> Value {
     let mut entry = Map::new();

@@ -85,6 +85,37 @@ fn a_schema_reaches_both_providers_in_their_form() {
 }
 
 #[test]
+fn only_a_schema_that_the_provider_can_hold_to_is_called_strict() {
+    let object = |more: Value| {
+        let mut schema = json!({ "type": "object", "properties": { "a": { "type": "string" } },
+            "required": ["a"], "additionalProperties": false });
+        schema.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        schema
+    };
+    let nested = |inner: Value| object(json!({ "properties": { "a": { "type": "array", "items": inner } } }));
+    let rows = [
+        ("closed, all required", object(json!({})), true),
+        ("nested", nested(object(json!({}))), true),
+        ("open", object(json!({ "additionalProperties": true })), false),
+        ("an optional property", object(json!({ "required": [] })), false),
+        ("open further down", nested(object(json!({ "additionalProperties": {} }))), false),
+        ("a combination", object(json!({ "oneOf": [{}] })), false),
+        ("no properties said", json!({ "type": "object" }), false),
+        ("no schema object", json!(true), false),
+    ];
+    for (what, schema, strict) in rows {
+        let input = Input::Extract(Extract {
+            text: "x".to_owned().into(),
+            schema: schema.into(),
+            instructions: None,
+            max_tokens: None,
+        });
+        let body = rendered(Protocol::OpenaiChat, &input);
+        assert_eq!(body["response_format"]["json_schema"]["strict"], json!(strict), "{what}");
+    }
+}
+
+#[test]
 fn rendering_is_the_same_each_time_and_embeddings_stay_local() {
     let (a, b) = (render(Protocol::OpenaiChat, "m", &chat()), render(Protocol::OpenaiChat, "m", &chat()));
     assert_eq!(a.unwrap().bytes, b.unwrap().bytes);

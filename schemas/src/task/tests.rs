@@ -274,6 +274,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_inherited_is_as_strict_as_both(one in sensitivity(), other in sensitivity(), categories in names(),
+                                              more in names(), here in names(), there in names(),
+                                              agreed in names(), also in names()) {
+        let child = Labels { categories, residency: here, consent: agreed, ..Labels::of(one) };
+        let parent = Labels { categories: more, residency: there, consent: also, ..Labels::of(other) };
+        let both = child.inheriting(&parent);
+        prop_assert!(both.at_least_as_strict_as(&child) && both.at_least_as_strict_as(&parent));
+        // Negative control: where the parent is stricter in anything, what was declared alone is not.
+        prop_assert!(parent.sensitivity <= child.sensitivity || !child.at_least_as_strict_as(&parent));
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let read = read_as("chat", &[], &bytes);
         prop_assert!(read.is_ok() || !read.unwrap_err().refused.sentence.is_empty());

@@ -99,6 +99,7 @@ impl Sample {
             tried: Default::default(),
             off: Vec::new(),
             flags_revision: 0,
+            inherited: None,
             approval: None,
             wait_ms: Default::default(),
             tenant_in_flight: 0,

@@ -17,6 +17,7 @@
 
 use tidegate_providers::{Answer, ProviderError};
 use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::decision::Owners;
 use tidegate_schemas::step::StepReason;
 
 use fate::Fate;
@@ -113,6 +114,12 @@ impl Life {
     #[must_use]
     pub fn refusal(&self) -> Option<&'static str> {
         self.refusal
+    }
+
+    /// Whom to ask about its destination and model.
+    #[must_use]
+    pub fn owners(&self) -> Owners {
+        self.work.as_ref().map(|work| work.envelope.decision.owners()).unwrap_or_default()
     }
 
     /// The attempt under way.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve};
+use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve, topology};
 use tidegate_providers::{Client, ConfigError};
 use tidegate_schemas::control::FLAGS_BUCKET;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::subject::NOTICE_CANCEL_ALL;
+use tidegate_schemas::subject::{NOTICE_CANCEL_ALL, RESULTS};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
@@ -61,6 +61,8 @@ pub async fn run(
     let names: Vec<Name> = client.providers().cloned().collect();
     let consumers: Vec<_> = names.iter().map(consumer).collect();
     bus.check(&consumers).await?;
+    // One result a task is the stream's promise, and the only one of a stream's that a worker relies on.
+    bus.check_streams(topology::recorded_stream(RESULTS).as_slice()).await?;
     let desk = Arc::new(Desk::default());
     let stop = shutdown.child_token();
     let watchers = CancellationToken::new();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tidegate_bus::{Bus, Dead, Handler, Health, Inbound, Verdict};
 use tidegate_providers::{Client, Control, Failure};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Decision, Switch};
+use tidegate_schemas::decision::{Decision, Owners, Switch};
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tidegate_schemas::ticket::Verifier;
 use tidegate_schemas::work::Hop;
@@ -47,7 +47,7 @@ impl Handler for Worker {
             Ok(Disposition::Retry { after_ms }) => retry(after_ms),
             Ok(Disposition::Dead(refused)) => {
                 let dead = Dead::new(refused.code, refused.sentence);
-                Verdict::Dead(Box::new(Dead { owner: owner(message), ..dead }))
+                Verdict::Dead(Box::new(Dead { owners: owners(message), ..dead }))
             }
             Err(error) => {
                 error!(message = %message.position(), %error, "Work was put off.");
@@ -60,14 +60,14 @@ impl Handler for Worker {
     /// No result: an unread ticket permits nothing, not even to end its task. The deadline ends it.
     fn poison(&self, message: &Inbound) -> Dead {
         let dead = Dead::new(Code::Poison, "the work made its worker fail again and again; it was given up");
-        Dead { owner: owner(message), ..dead }
+        Dead { owners: owners(message), ..dead }
     }
 }
 
-/// Whom to ask: the owner of the bundle that decided.
-fn owner(message: &Inbound) -> Option<String> {
-    let decision: Decision = serde_json::from_str(message.header(header::DECISION)?).ok()?;
-    Some(decision.owner)
+/// Whom to ask: the owners of the bundle that decided, and of the destination and model that it chose.
+fn owners(message: &Inbound) -> Owners {
+    let decision = message.header(header::DECISION).and_then(|text| serde_json::from_str(text).ok());
+    decision.map(|decision: Decision| decision.owners()).unwrap_or_default()
 }
 
 impl Worker {
@@ -141,7 +141,7 @@ impl Worker {
         if let Some(error) = attendant.broken {
             return Err(error);
         }
-        self.note(&outcome, claims.provider.as_str(), whose);
+        self.note(&outcome, claims.provider.as_str(), whose, &life.owners());
         Ok(Event::Called(outcome.map(Box::new)))
     }
 
@@ -150,6 +150,7 @@ impl Worker {
         outcome: &Result<tidegate_providers::Answer, tidegate_providers::ProviderError>,
         provider: &str,
         (tenant, task): &Whose,
+        owners: &Owners,
     ) {
         match outcome {
             Ok(answer) => {
@@ -158,7 +159,7 @@ impl Worker {
             }
             Err(error) => {
                 let request_id = error.request_id.as_deref();
-                warn!(%tenant, %task, provider, attempts = error.attempts, request_id, %error, "Provider gave no answer.");
+                warn!(%tenant, %task, provider, attempts = error.attempts, request_id, ask = %owners, %error, "Provider gave no answer.");
                 // What an operator must see to: keys, endpoints, quotas.
                 let ours = matches!(
                     error.failure,
@@ -169,7 +170,7 @@ impl Worker {
                         | Failure::Status(401 | 403 | 404)
                 );
                 if ours {
-                    self.health.error(format!("provider `{provider}`: {error}"));
+                    self.health.error(format!("provider `{provider}`: {error}; ask {owners}"));
                 }
             }
         }

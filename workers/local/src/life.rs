@@ -13,7 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_engine::{EngineError, JobInput, Output, SubmitError};
 use tidegate_schemas::code::Refused;
-use tidegate_schemas::decision::Switch;
+use tidegate_schemas::decision::{Owners, Switch};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 
@@ -162,8 +162,8 @@ pub enum Disposition {
         result: Option<(TaskId, Box<Message>)>,
         /// What to tell once the result is stored.
         tell: Vec<Telling>,
-        /// Whom to ask: the owner that the decision names.
-        owner: Option<String>,
+        /// Whom to ask: the owners that the decision names.
+        owners: Owners,
     },
 }
 

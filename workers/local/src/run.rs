@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve};
+use tidegate_bus::{ApiError, Bus, CheckError, Health, KvError, ServeError, serve, topology};
 use tidegate_engine::Engine;
 use tidegate_schemas::control::FLAGS_BUCKET;
-use tidegate_schemas::subject::NOTICE_CANCEL_ALL;
+use tidegate_schemas::subject::{NOTICE_CANCEL_ALL, RESULTS};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
@@ -63,6 +63,8 @@ pub async fn run(
     }
     let consumers: Vec<_> = config.pools.iter().map(crate::config::PoolConfig::consumer).collect();
     bus.check(&consumers).await?;
+    // One result a task is the stream's promise, and the only one of a stream's that a worker relies on.
+    bus.check_streams(topology::recorded_stream(RESULTS).as_slice()).await?;
     let desk = Arc::new(Desk::default());
     let stop = shutdown.child_token();
     let watchers = CancellationToken::new();

@@ -172,10 +172,10 @@ fn verdict(disposition: Disposition) -> Verdict {
     match disposition {
         Disposition::Ack => Verdict::Done,
         Disposition::Retry { after_ms } => retry(after_ms),
-        Disposition::Dead { refused, result, tell, owner } => {
+        Disposition::Dead { refused, result, tell, owners } => {
             let told = |life::Telling { subject, headers, payload }| Telling { subject, headers, payload };
             let tell = tell.into_iter().map(told).collect();
-            let mut dead = Dead { owner, tell, ..Dead::new(refused.code, refused.sentence) };
+            let mut dead = Dead { owners, tell, ..Dead::new(refused.code, refused.sentence) };
             if let Some((task, message)) = result {
                 let Message { subject, msg_id, headers, payload } = *message;
                 let outbound = Outbound::new(subject, payload).with_id(msg_id).with_headers(headers);

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cell::work::{Given, OWNER, chat, classify, embed, extract, name};
+use cell::work::{Given, OWNERS, chat, classify, embed, extract, name};
 use cell::{Cell, Gate, PATIENCE, Running, engine, heard, until};
 use serde_json::json;
 use tidegate_bus::{CancellationToken, Health, Outbound, Role};
@@ -197,7 +197,7 @@ async fn what_cannot_be_work_is_given_up_once(cell: &Cell) {
     assert_eq!((result.state, result.error.as_ref().unwrap().code), (State::Failed, Code::Unattributable));
     let letter = cell.letter(&published).await;
     assert_eq!((letter.code, letter.task), (Code::Unattributable, Some(given.id())));
-    assert_eq!(letter.owner.as_deref(), Some(OWNER));
+    assert_eq!(letter.owners.to_string(), OWNERS);
     for shown in [serde_json::to_string(&letter).unwrap(), serde_json::to_string(&result).unwrap()] {
         assert!(!shown.contains("CANARY"), "{shown}");
     }
@@ -281,7 +281,7 @@ async fn what_is_delivered_again_and_again_is_given_up(cell: &Cell, gate: &Gate)
     let letter = cell.letter(&published).await;
     assert_eq!(heard(&mut replies).await["error"]["code"], json!("poison"), "who waits is told");
     assert_eq!((letter.code, letter.task, letter.delivered), (Code::Poison, Some(given.id()), 6));
-    assert_eq!(letter.owner.as_deref(), Some(OWNER));
+    assert_eq!(letter.owners.to_string(), OWNERS);
     let result = cell.result(&given).await;
     assert_eq!((result.state, result.error.unwrap().code), (State::Failed, Code::Poison));
     cell.wait_for_ack(USUAL).await;

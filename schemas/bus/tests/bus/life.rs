@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate_bus::{
-    Bus, BusConfig, CancellationToken, ConnectError, Identity, Outbound, PublishError, Role, Verdict,
-    provision, serve,
+    Bus, BusConfig, CancellationToken, CheckError, ConnectError, Identity, Outbound, PublishError, Role,
+    Verdict, provision, serve, topology,
 };
 
 use crate::cell::{Cell, PATIENCE, With, agent, consumer, count, health, name, options, tenant, until, work};
@@ -30,6 +30,44 @@ async fn provisioning_again_changes_nothing_and_reports_what_differs() {
         admin.stream_info("STEPS").await.unwrap().bytes_max,
         Some(crate::cell::shape().stream_bytes_max)
     );
+}
+
+#[tokio::test]
+async fn a_role_refuses_a_stream_that_does_not_hold_what_it_relies_on() {
+    let cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    let relied = ["RESULTS", "WORK_CLOUD", "TASKS_acme"].map(|name| topology::recorded_stream(name).unwrap());
+    router.check_streams(&relied).await.unwrap();
+    assert!(topology::recorded_stream("KV_flags").is_none() && topology::recorded_stream("OTHER").is_none());
+    let local = cell.role(Role::Local).await;
+    local.check_streams(&relied[..1]).await.unwrap();
+
+    let raw = cell.raw(Role::Provisioner.into()).await;
+    let change = async |stream: &str, fields: serde_json::Value| {
+        let info = raw.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await.unwrap();
+        let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
+        let mut config = info["config"].clone();
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let body = serde_json::to_vec(&config).unwrap();
+        let done = raw.request(format!("$JS.API.STREAM.UPDATE.{stream}"), body.into()).await.unwrap();
+        let done: serde_json::Value = serde_json::from_slice(&done.payload).unwrap();
+        assert!(done.get("error").is_none(), "{done}");
+    };
+    let refused = async |bus: &Bus| match bus.check_streams(&relied).await {
+        Err(CheckError::StreamDrift { stream, field, .. }) => (stream, field),
+        other => panic!("expected a refusal, got {other:?}"),
+    };
+    let named = |stream: &str, field: &str| (stream.to_owned(), field.to_owned());
+    // How large it is, is its operator's choice.
+    change("RESULTS", serde_json::json!({ "max_bytes": 64 << 20 })).await;
+    router.check_streams(&relied).await.unwrap();
+    change("WORK_CLOUD", serde_json::json!({ "republish": { "src": ">", "dest": "elsewhere.>" } })).await;
+    assert_eq!(refused(&router).await, named("WORK_CLOUD", "republish"));
+    change("WORK_CLOUD", serde_json::json!({ "republish": null })).await;
+    router.check_streams(&relied).await.unwrap();
+    change("RESULTS", serde_json::json!({ "max_msgs_per_subject": 2 })).await;
+    assert_eq!(refused(&router).await, named("RESULTS", "max_msgs_per_subject"));
+    assert!(local.check_streams(&relied[..1]).await.is_err(), "a worker relies on it too");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ pub(super) fn result(work: &Work, result: &TaskResult) -> Message {
     Message {
         msg_id: hop.msg_id(tenant, &format!("result-{}", salt.digest(&payload)), 0),
         subject: work.result_subject(),
-        headers: typed(result.headers(hop.headers(position), Some(decision.sensitivity()))),
+        headers: typed(result.headers(hop.headers(position), Some(&decision.labels))),
         payload,
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn given_up(
     cause: &Position,
     decision: Option<&Decision>,
 ) -> Message {
-    let headers = typed(result.headers(hop.headers(cause), decision.map(Decision::sensitivity)));
+    let headers = typed(result.headers(hop.headers(cause), decision.map(|decision| &decision.labels)));
     let (tenant, agent) = (result.tenant.clone(), result.agent.clone());
     Message {
         msg_id: hop.msg_id(&tenant, "result-dead", 0),

@@ -15,7 +15,7 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::trace::TraceParent;
 
 use super::*;
-use local_work::{Given, OWNER, chat, classify, embed, extract, name};
+use local_work::{Given, OWNERS, chat, classify, embed, extract, name};
 
 #[path = "../../tests/cell/work.rs"]
 mod local_work;
@@ -230,7 +230,7 @@ fn only_what_the_router_judged_becomes_work() {
     ];
     for (what, message, code, told) in rows {
         let (_, step) = begin(&message);
-        let Disposition::Dead { refused, result, owner, .. } = done(step) else {
+        let Disposition::Dead { refused, result, owners, .. } = done(step) else {
             panic!("{what}: expected a dead letter")
         };
         assert_eq!(refused.code, code, "{what}");
@@ -243,7 +243,7 @@ fn only_what_the_router_judged_becomes_work() {
             );
         }
         let named = message.headers.get(header::DECISION).is_some_and(|text| text != "{}");
-        assert_eq!(owner.as_deref(), named.then_some(OWNER), "{what}");
+        assert_eq!(owners.to_string(), if named { OWNERS } else { "" }, "{what}");
     }
     // The control: unbent it runs.
     assert!(matches!(begin(&good).1.action, Action::Run(_)));
@@ -424,19 +424,23 @@ fn poison_is_told_from_headers_alone() {
     let mut message = arrived(&chat("Hi", 8, false).replying_to("tok_1"));
     message.payload = Bytes::from_static(b"\xff\xff");
     let dead = |message: &Arrived| match Life::poisoned(message, Timestamp::now()) {
-        Disposition::Dead { refused, result, tell, owner } => (refused.code, result, tell, owner),
+        Disposition::Dead { refused, result, tell, owners } => (refused.code, result, tell, owners),
         _ => panic!("expected a dead letter"),
     };
-    let (code, told, tell, owner) = dead(&message);
+    let (code, told, tell, owners) = dead(&message);
     let (task, told) = told.unwrap();
     assert_eq!(tell[0].subject, format!("state.acme.helpdesk.{task}"));
     assert_eq!((tell[1].subject.as_str(), &tell[1].payload), ("reply.acme.helpdesk.tok_1", &told.payload));
     assert_eq!((code, code_of(&told.payload)), (Code::Poison, Some(Code::Poison)));
-    assert_eq!((result(&told).task, owner.as_deref()), (task, Some(OWNER)));
+    assert_eq!((result(&told).task, owners.to_string().as_str()), (task, OWNERS));
     assert!(result(&told).decision.is_some(), "the decision behind it is named");
     // Negative control: where no header tells the task, nobody's result is made up.
     message.headers = Headers::new();
-    assert!(matches!(dead(&message), (Code::Poison, None, told, None) if told.is_empty()));
+    let (code, result, tell, owners) = dead(&message);
+    assert_eq!(
+        (code, result.is_none(), tell.is_empty(), owners.is_empty()),
+        (Code::Poison, true, true, true)
+    );
 }
 
 /// Every order of answers, right and wrong: a message is done only on the word of a stream, and the model runs only where

@@ -106,7 +106,8 @@ pub(super) fn dead(message: &Arrived, refused: Refused, now: Timestamp) -> Dispo
         Some((task, result, tell)) => (Some((task, Box::new(result))), tell),
         None => (None, Vec::new()),
     };
-    Disposition::Dead { refused, result, tell, owner: decision.map(|decision| decision.owner) }
+    let owners = decision.map(|decision| decision.owners()).unwrap_or_default();
+    Disposition::Dead { refused, result, tell, owners }
 }
 
 fn failed(

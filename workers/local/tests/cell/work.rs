@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// Who answers for the bundle behind each decision.
 pub(crate) const OWNER: &str = "governance@example.com";
+/// All whom a letter about work names.
+pub(crate) const OWNERS: &str =
+    "platform@example.com (destination), models@example.com (model), governance@example.com (bundle)";
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -112,6 +115,8 @@ impl Given {
             target: name(self.pool),
             model: self.model.to_owned(),
             region: name("eu"),
+            owner: "platform@example.com".to_owned(),
+            model_owner: "models@example.com".to_owned(),
         };
         Decision {
             schema_version: 1,
@@ -144,6 +149,7 @@ fn facts(now: Timestamp) -> Facts {
         tried: BTreeSet::new(),
         off: Vec::new(),
         flags_revision: 0,
+        inherited: None,
         approval: None,
         wait_ms: BTreeMap::new(),
         tenant_in_flight: 0,
