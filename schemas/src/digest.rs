@@ -5,14 +5,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::BadId;
 
 /// 32 bytes of SHA-256, written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Digest([u8; 32]);
 
@@ -22,7 +22,30 @@ impl Serialize for Digest {
     }
 }
 
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Hexadecimal)
+    }
+}
+
+/// Reads a digest where it stands: the record has several in each leaf, and a text made for each would only be dropped.
+struct Hexadecimal;
+
+impl Visitor<'_> for Hexadecimal {
+    type Value = Digest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Digest::RULE)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Digest, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 impl Digest {
+    const RULE: &str = "64 hexadecimal digits";
+
     /// SHA-256 of bytes that are no secret: bundles, directories, model files.
     #[must_use]
     pub fn plain(bytes: &[u8]) -> Self {
@@ -46,8 +69,7 @@ impl FromStr for Digest {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes)
-            .map_err(|_| BadId { what: "a digest", rule: "64 hexadecimal digits" })?;
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| BadId { what: "a digest", rule: Self::RULE })?;
         Ok(Self(bytes))
     }
 }
@@ -106,8 +128,7 @@ impl TryFrom<String> for Salt {
     type Error = BadId;
     fn try_from(text: String) -> Result<Self, BadId> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(&text, &mut bytes)
-            .map_err(|_| BadId { what: "a salt", rule: "64 hexadecimal digits" })?;
+        hex::decode_to_slice(&text, &mut bytes).map_err(|_| BadId { what: "a salt", rule: Digest::RULE })?;
         Ok(Self(bytes))
     }
 }

@@ -20,7 +20,8 @@ pub(crate) type Within = (Sensitivity, BTreeSet<Name>);
                                              and what backs it: every record, and the checkpoint that signs them
 
 Exit status: 0 the report was made and each claim of --within holds, 1 records are missing, were changed or are not those that were
-signed, 2 a claim does not hold or cannot be proven, 3 the record is unreadable.")]
+signed, 2 a claim does not hold, cannot be proven, or is not shown: no signed checkpoint was held against the records (--public-key
+names whose it must be, where the cell's own key is not at hand), 3 the record is unreadable.")]
 pub(crate) struct ReportArgs {
     /// Whose month; `all` for every tenant's.
     #[arg(long)]

@@ -39,7 +39,9 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     };
     let (code, told) = until("all three on record", SOON, || async {
         let (code, told) = report("internal=eu").await?;
-        Ok((told["tasks"]["ended"] == 3).then_some((code, told)))
+        // Signed a second after the last record; until then no claim is shown.
+        let shown = told["residency"][1]["verdict"] != "not_shown";
+        Ok((told["tasks"]["ended"] == 3 && shown).then_some((code, told)))
     })
     .await?;
     assert_eq!(code, Some(0), "{told}");
@@ -50,6 +52,39 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         (&told["residency"][1]["verdict"], &told["residency"][0]["verdict"]),
         (&json!("holds"), &json!("told"))
     );
+
+    // Of the directory alone, without the key that says whose signature it must be, nobody vouches for it.
+    let record = cell.path().join("record").display().to_string();
+    let key = cell.path().join("keys/checkpoint.pub").display().to_string();
+    let alone = [
+        "audit",
+        "--record",
+        &record,
+        "report",
+        "--tenant",
+        "acme",
+        "--month",
+        &month,
+        "--within",
+        "internal=eu",
+    ];
+    for (more, code, verdict, claims) in
+        [(vec![], 2, "not_shown", false), (vec!["--public-key", key.as_str()], 0, "holds", true)]
+    {
+        let arguments = [&alone[..], &more].concat();
+        let told = cell.output(&[&arguments[..], &["--json"]].concat()).await?;
+        let json: Value = serde_json::from_slice(&told.stdout)?;
+        assert_eq!(
+            (told.status.code(), &json["residency"][1]["verdict"]),
+            (Some(code), &json!(verdict)),
+            "{json}"
+        );
+        assert_eq!(json["record"]["signed"].is_object(), claims, "{json}");
+        let page = cell.output(&arguments).await?;
+        assert_eq!(page.status.code(), Some(code));
+        let page = String::from_utf8(page.stdout)?;
+        assert_eq!((page.contains("claim holds"), page.contains("not shown")), (claims, !claims));
+    }
 
     let (code, told) = report("public=ch").await?;
     assert_eq!((code, &told["residency"][0]["verdict"]), (Some(2), &json!("broken")), "{told}");

@@ -52,6 +52,8 @@ pub struct Holding {
     pub tasks: BTreeSet<TaskId>,
     /// Records of it.
     pub records: u64,
+    /// Index of the first record that was not looked at.
+    pub next: u64,
 }
 
 /// One erasure.
@@ -69,8 +71,11 @@ pub struct Erasure {
     pub begun: Timestamp,
     /// Records that cannot be read any more.
     pub records: u64,
-    /// Messages that were deleted in the streams; after a crash on the way, those since.
+    /// Messages that are deleted in the streams: those that were there before the first one went.
     pub messages: u64,
+    /// Whether they were counted. What is deleted may be gone already when this is done again, so it is counted once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counted: bool,
     /// Where it stands.
     pub state: ErasureState,
     /// Why it waits, where it does.
@@ -152,13 +157,27 @@ impl Reader {
         each: &mut dyn FnMut(&Record) -> Result<(), ReadError>,
     ) -> Result<Holding, ReadError> {
         let mut held = Holding::default();
-        let mut next = 0;
+        self.look_on(&mut held, tenant, references, each)?;
+        Ok(held)
+    }
+
+    /// The same from where `held` ends: `each` is told every record that came since.
+    ///
+    /// # Errors
+    /// As [`Self::holding`]; `held` is of no use then.
+    pub fn look_on(
+        &self,
+        held: &mut Holding,
+        tenant: &Name,
+        references: &[String],
+        each: &mut dyn FnMut(&Record) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
         loop {
-            let records = self.tail(next, LOOK)?;
-            let Some(last) = records.last() else { return Ok(held) };
-            next = last.leaf.index + 1;
+            let records = self.tail(held.next, LOOK)?;
+            let Some(last) = records.last() else { return Ok(()) };
+            held.next = last.leaf.index + 1;
             for record in records.iter().filter(|record| record.leaf.tenant.as_ref() == Some(tenant)) {
-                if self.take(&mut held, &record.leaf, references)? {
+                if self.take(held, &record.leaf, references)? {
                     each(record)?;
                 }
             }

@@ -6,30 +6,32 @@
 //! And the whole against what was signed: the tree is grown anew, and must have the root of each checkpoint. With the public key and
 //! a checkpoint that somebody outside kept, no one who holds the file can have written it anew.
 
-use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
 
-use redb::{ReadTransaction, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{ReadTransaction, ReadableTable as _};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::error::{Failure, ReadError};
-use crate::keys::seal::OVERHEAD_BYTES;
-use crate::leaf::{Flag, Leaf, RecordKind};
-use crate::read::view::View;
-use crate::read::{Reader, index_of};
+use crate::read::Reader;
 use crate::store::Heads;
 use crate::table;
-use crate::task::Row;
+use files::Intake;
+use hands::{CHUNK, Stretch};
 use tree::TreeCheck;
 
+mod bodies;
+mod counts;
 mod files;
+mod hands;
+mod links;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-/// Records read in one transaction; long ones would pin pages that the writer wants back.
-const CHUNK: u64 = 4_096;
+pub(crate) use bodies::fault as body_fault;
+
 /// Newest records that a quick check reads.
 const QUICK_RECORDS: u64 = 1_000;
 /// Problems listed; more are counted.
@@ -250,20 +252,30 @@ impl Reader {
         let quick = level == Level::Quick;
         let mut tree = TreeCheck::begin(&txn, trust, from..heads.records, quick, &mut report)?;
         drop(txn);
-        let mut at = from;
-        while at < heads.records {
-            let end = heads.records.min(at + CHUNK);
-            files::chunk(self, &heads, trust, at..end, &mut tree, &mut report)?;
-            at = end;
-            progress(at - from, heads.records - from);
-        }
-        tree.end(&mut report);
-        if level != Level::Quick {
-            for (stream, (number, next)) in &heads.streams {
-                sequences(&*self.begin()?, stream, *number, *next, &mut report)?;
+        let mut intake = |stretches: Vec<Stretch>, report: &mut Report| -> Result<(), Failure> {
+            let intake = Intake::begin(self, trust)?;
+            for stretch in stretches {
+                let done = stretch.range.end - from;
+                intake.take(stretch, &mut tree, report)?;
+                progress(done, heads.records - from);
             }
+            Ok(())
+        };
+        let counted = thread::scope(|scope| -> Result<_, Failure> {
+            let counting = scope.spawn(|| counts::check(self, &heads, level));
+            hands::read(self, &heads, from..heads.records, |hands| -> Result<(), Failure> {
+                while let Some(stretches) = hands.next()? {
+                    intake(stretches, &mut report)?;
+                }
+                Ok(())
+            })?;
+            counting.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        tree.end(&mut report);
+        report.more += counted.more;
+        for Problem { index, position, fault } in counted.problems {
+            report.add(index, position, fault);
         }
-        conservation(&*self.begin()?, level, &mut report)?;
         Ok(report)
     }
 }
@@ -273,138 +285,4 @@ fn records_at_most(txn: &ReadTransaction) -> Result<u64, Failure> {
     let last = txn.open_table(table::REC)?.last()?.map_or(0, |(index, _)| index.value());
     let sealed = txn.open_table(table::META)?.get(table::META_LIVE_FIRST)?.map_or(0, |index| index.value());
     Ok(last.max(sealed).saturating_add(CHUNK))
-}
-
-/// Checks a sealed body against what its leaf commits to.
-pub(crate) fn body(leaf: &Leaf, index: u64, sealed: Option<&[u8]>, report: &mut Report) {
-    let position = || Some(leaf.position().to_string());
-    match (leaf.body, sealed) {
-        (None, None) => {}
-        (Some(_), None) => report.add(Some(index), position(), Fault::BodyMissing),
-        (None, Some(_)) => report.add(Some(index), position(), Fault::BodyChanged),
-        (Some(commitment), Some(sealed)) => {
-            report.bodies += 1;
-            let length = commitment.length.saturating_add(OVERHEAD_BYTES as u64);
-            let hash: [u8; 32] = Sha256::digest(sealed).into();
-            if length != sealed.len() as u64 || hash != *commitment.sha256.as_bytes() {
-                report.add(Some(index), position(), Fault::BodyChanged);
-            }
-        }
-    }
-}
-
-/// Checks where a leaf leads: its place, its source, its cause, its task.
-fn links(txn: &View, heads: &Heads, leaf: &Leaf, index: u64, report: &mut Report) -> Result<(), Failure> {
-    let position = leaf.position();
-    let mut add = |fault| report.add(Some(index), Some(position.to_string()), fault);
-    if leaf.index != index {
-        add(Fault::LeafIndex);
-    }
-    if leaf.kind != RecordKind::Gap && index_of(txn, &position)? != Some(index) {
-        add(Fault::Source);
-    }
-    if let Some(cause) = &leaf.cause {
-        match index_of(txn, cause)? {
-            Some(before) if before < index => {}
-            _ if leaf.flags.contains(&Flag::CauseMissing) => {}
-            Some(_) => add(Fault::Cause),
-            None if txn.is_pruned(cause)? => {}
-            None => add(Fault::CauseMissing),
-        }
-    }
-    if leaf.kind == RecordKind::Result && !leaf.flags.contains(&Flag::SecondTerminal) {
-        let (Some(tenant), Some(agent), Some(task)) = (&leaf.tenant, &leaf.agent, leaf.task) else {
-            return Ok(());
-        };
-        let number = heads.tenants.get(tenant.as_str()).copied().unwrap_or_default();
-        let place = table::task_key(task, number, agent.as_str());
-        let rows = txn.open_table(table::TASKS)?;
-        let row = rows.get(place.as_slice())?;
-        let row = row.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
-        if row.and_then(|row| row.terminal) != Some(index) {
-            add(Fault::Terminal);
-        }
-    }
-    Ok(())
-}
-
-/// Checks that each sequence of a stream is recorded or lies in a recorded gap.
-fn sequences(
-    txn: &ReadTransaction,
-    stream: &str,
-    number: u32,
-    next: u64,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let (start, end) = (table::source(number, 0), table::source(number, next));
-    let mut gaps = BTreeMap::new();
-    for row in txn.open_table(table::GAPS)?.range::<&[u8; 12]>(&start..&end)? {
-        let (key, value) = row?;
-        gaps.insert(table::sequence_of(key.value()), value.value().0);
-    }
-    // What was pruned is accounted for as a whole; until it is in no index, by its rows too.
-    let mut pruned = BTreeMap::new();
-    if Heads::read(txn)?.live_first > 0 {
-        for row in txn.open_table(table::PRUNED)?.range::<&[u8; 12]>(&start..&end)? {
-            let (key, span) = row?;
-            pruned.insert(table::sequence_of(key.value()), span.value().0);
-        }
-    }
-    gaps.retain(|from, _| !lies_in(&pruned, *from));
-    gaps.extend(&pruned);
-    let src = txn.open_table(table::SRC)?;
-    let mut expected = 1;
-    for row in src.range::<&[u8; 12]>(&start..&end)? {
-        let sequence = table::sequence_of(row?.0.value());
-        if lies_in(&pruned, sequence) {
-            continue;
-        }
-        expected = over_gaps(&gaps, expected);
-        if sequence != expected {
-            report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
-        }
-        expected = sequence + 1;
-    }
-    if over_gaps(&gaps, expected) != next {
-        report.add(None, Some(format!("{stream}:{expected}")), Fault::Sequence);
-    }
-    Ok(())
-}
-
-/// Whether one of these spans has a sequence.
-fn lies_in(spans: &BTreeMap<u64, u64>, sequence: u64) -> bool {
-    spans.range(..=sequence).next_back().is_some_and(|(_, to)| *to >= sequence)
-}
-
-/// The sequence after the gaps that begin here.
-fn over_gaps(gaps: &BTreeMap<u64, u64>, mut at: u64) -> u64 {
-    while let Some(last) = gaps.get(&at) {
-        at = last.saturating_add(1);
-    }
-    at
-}
-
-/// Checks that accepted = ended + open, by the counts and, beyond a quick check, by the rows themselves.
-fn conservation(txn: &ReadTransaction, level: Level, report: &mut Report) -> Result<(), Failure> {
-    let heads = Heads::read(txn)?;
-    let open = txn.open_table(table::OPEN)?.len()?;
-    let mut sound = heads.accepted == heads.ended + open;
-    if level != Level::Quick {
-        let meta = txn.open_table(table::META)?;
-        let count = |name: &str| -> Result<u64, Failure> { Ok(meta.get(name)?.map_or(0, |row| row.value())) };
-        let (mut accepted, mut ended) =
-            (count(table::META_PRUNED_ACCEPTED)?, count(table::META_PRUNED_ENDED)?);
-        for row in txn.open_table(table::TASKS)?.iter()? {
-            let row = serde_json::from_slice::<Row>(row?.1.value()).ok();
-            let opened = row.as_ref().is_some_and(|row| row.opened.is_some());
-            accepted += u64::from(opened);
-            ended += u64::from(opened && row.is_some_and(|row| row.terminal.is_some()));
-        }
-        sound &= accepted == heads.accepted && ended == heads.ended;
-    }
-    sound &= txn.open_table(table::REC)?.len()?.saturating_add(heads.live_first) == heads.records;
-    if !sound {
-        report.add(None, None, Fault::Conservation);
-    }
-    Ok(())
 }

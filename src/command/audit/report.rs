@@ -27,7 +27,7 @@ mod tables;
 mod tests;
 mod words;
 
-/// A claim does not hold, or cannot be proven.
+/// A claim does not hold, cannot be proven, or is not shown.
 const BREACHED: u8 = 2;
 /// The report in the bundle that backs it.
 const REPORT: &str = "report.json";
@@ -171,7 +171,7 @@ fn read(
     })
 }
 
-/// 1 where the record is not what was recorded or signed, 2 where a claim does not hold or cannot be proven.
+/// 1 where the record is not what was recorded or signed, 2 where a claim does not hold, cannot be proven or is not shown.
 fn status(monthly: &Monthly) -> ExitCode {
     let kept = |verdict: Verdict| matches!(verdict, Verdict::Told | Verdict::Holds);
     if monthly.record.damaged.count > 0 || monthly.record.is_forged() {

@@ -37,7 +37,8 @@ struct Options {
     /// Messages of 512 B in a backlog that is drained; of 4 KiB it is two fifths as many.
     #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     messages: u64,
-    /// Only the settings of `road` that this text is part of, like `512B durable`.
+    /// Only the settings of `road` and the parts of `record` that this text is part of, like `512B durable`, `store batch 128` or
+    /// `a million messages`.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
     /// Directory for streams and records, on the disk that is to be measured.
@@ -86,7 +87,7 @@ fn run(options: &Options) -> Result<()> {
         judge::run(&mut table)?;
     }
     if wants(Group::Record) {
-        record::run(&mut table, &options.directory)?;
+        record::run(&mut table, &options.directory, &options.only)?;
     }
     if let Some(model) = model {
         engine::run(&mut table, &model)?;

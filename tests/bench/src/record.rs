@@ -28,9 +28,13 @@ const SPAN: Duration = Duration::from_millis(400);
 /// Rounds of store and ceilings in turn; an odd number has a median.
 const ROUNDS: usize = 3;
 
-pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
+/// The parts whose name `only` is part of.
+pub(crate) fn run(table: &mut Table, directory: &Path, only: &str) -> Result<()> {
     say("record");
     for (batch, target) in BATCHES {
+        if !format!("store batch {batch}").contains(only) {
+            continue;
+        }
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             // Beside each other in time and on the same file system.
@@ -62,7 +66,7 @@ pub(crate) fn run(table: &mut Table, directory: &Path) -> Result<()> {
             })?;
         }
     }
-    large::run(table, directory)
+    if large::NAME.contains(only) { large::run(table, directory) } else { Ok(()) }
 }
 
 /// Records a second of `step`, which writes one batch; messages are made outside of the clock.

@@ -242,6 +242,14 @@ impl Bodies {
         self.table.is_none()
     }
 
+    /// Those of a range, in order; none where there are none any more.
+    pub(crate) fn range(
+        &self,
+        range: Range<u64>,
+    ) -> Result<Option<redb::Range<'static, u64, &'static [u8]>>, Failure> {
+        self.table.as_ref().map(|table| Ok(table.range(range)?)).transpose()
+    }
+
     pub(crate) fn get(&self, index: u64) -> Result<Option<AccessGuard<'_, &'static [u8]>>, Failure> {
         match &self.table {
             Some(table) => Ok(table.get(index)?),

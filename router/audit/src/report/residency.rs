@@ -50,6 +50,19 @@ pub enum Verdict {
     Broken,
     /// None that was seen did, and not everything could be seen.
     Unproven,
+    /// None did by the records as they stand, and no signed checkpoint was held against them: nobody vouches for them.
+    NotShown,
+}
+
+/// What vouches for the records that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// They give the root of a signed checkpoint.
+    Signed,
+    /// No checkpoint was held against them.
+    Unsigned,
+    /// A checkpoint was signed over other records.
+    Forged,
 }
 
 /// One region that was reached.
@@ -143,9 +156,9 @@ impl Residencies {
     }
 
     /// One statement a class. `damaged`: records whose bytes are not those that were recorded, or that were pruned and may be
-    /// the month's; `forged`: a checkpoint was signed over other records.
-    pub(super) fn told(self, damaged: u64, forged: bool) -> Vec<Residency> {
-        let blind = forged || self.unattributed.count + self.unseen + damaged > 0;
+    /// the month's.
+    pub(super) fn told(self, damaged: u64, ground: Ground) -> Vec<Residency> {
+        let blind = ground == Ground::Forged || self.unattributed.count + self.unseen + damaged > 0;
         let mut reached: BTreeMap<Sensitivity, Vec<Reached>> = BTreeMap::new();
         for (class, row) in self.went.into_rows(|((class, region, lane), went)| {
             let Went { dispatched, attempts, indices, times } = went;
@@ -159,7 +172,8 @@ impl Residencies {
             let (outside, offences) = outside.remove(&class).unwrap_or_default();
             let verdict = match (&within, outside, blind) {
                 (None, _, _) => Verdict::Told,
-                (Some(_), 0, false) => Verdict::Holds,
+                (Some(_), 0, false) if ground == Ground::Signed => Verdict::Holds,
+                (Some(_), 0, false) => Verdict::NotShown,
                 (Some(_), 0, true) => Verdict::Unproven,
                 (Some(_), _, _) => Verdict::Broken,
             };

@@ -145,6 +145,13 @@ impl Standing {
         self.signed.as_ref().is_some_and(|signed| !signed.proven)
     }
 
+    /// Whether a signed checkpoint was held against records that were counted, and fits.
+    #[must_use]
+    pub fn vouches_for(&self, covered: &Covered) -> bool {
+        let reaches = |size| covered.indices.is_none_or(|indices| indices.first < size);
+        self.signed.as_ref().is_some_and(|signed| signed.proven && reaches(signed.size))
+    }
+
     /// Records that no checkpoint covers yet; all where none was held against them.
     #[must_use]
     pub fn unsigned(&self) -> u64 {

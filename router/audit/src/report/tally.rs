@@ -15,7 +15,7 @@ use super::Question;
 use super::counts::{Capped, Indices, KEYS_MAX, Span};
 use super::people::Reviews;
 use super::places::Places;
-use super::residency::Residencies;
+use super::residency::{Ground, Residencies};
 use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
 use super::shape::{Covered, Monthly, Signed, Standing, Tasks};
 use crate::checkpoint::Checkpoint;
@@ -286,6 +286,11 @@ impl Tally {
         let left_out = self.left_out();
         let (unattributed, unseen) = (self.residency.unattributed.clone(), self.residency.unseen);
         let (places, left) = self.places.told();
+        let ground = match self.record.is_forged() {
+            true => Ground::Forged,
+            false if self.record.vouches_for(&self.covered) => Ground::Signed,
+            false => Ground::Unsigned,
+        };
         Monthly {
             v: 1,
             tenant: question.tenant.clone(),
@@ -294,9 +299,7 @@ impl Tally {
             to: question.month.end(),
             made: question.now,
             ended: question.now >= question.month.end(),
-            residency: self
-                .residency
-                .told(self.record.damaged.count + self.record.pruned_unread, self.record.is_forged()),
+            residency: self.residency.told(self.record.damaged.count + self.record.pruned_unread, ground),
             record: self.record,
             covered: self.covered,
             tasks: self.tasks,

@@ -37,6 +37,12 @@ fn question(tenant: Option<&str>, within: &[(Sensitivity, &str)]) -> Question {
     }
 }
 
+/// The same, with the checkpoint that the store signs now.
+fn vouched(store: &mut crate::Store, question: Question) -> Question {
+    let note = store.checkpoint().unwrap();
+    Question { checkpoint: Some(crate::fixture::keys().signer.public().open(&note).unwrap()), ..question }
+}
+
 /// A leaf of acme's bot and its first task, at an index; `more` says the rest.
 fn leaf(index: u64, kind: &str, more: Value) -> Leaf {
     let mut leaf = json!({
@@ -84,9 +90,16 @@ fn ended(index: u64, state: &str, more: Value) -> Leaf {
     leaf(index, "result", fields)
 }
 
-/// The report of leaves, each with its cause.
+/// The report of leaves, each with its cause; a checkpoint vouches for them.
 fn told(question: &Question, leaves: &[(Leaf, Option<&Leaf>)]) -> Monthly {
+    const RECORDS: u64 = 100;
+    let mut tree = crate::merkle::Frontier::default();
+    (0..RECORDS).for_each(|_| tree.push([7; 32], |_, _| {}));
+    let checkpoint =
+        crate::Checkpoint { origin: "tidegate/test".to_owned(), size: RECORDS, root: tree.root() };
+    let question = &Question { checkpoint: Some(checkpoint), ..question.clone() };
     let mut tally = Tally::new(question);
+    (0..RECORDS).for_each(|index| tally.read(index, at(0), [7; 32]));
     for (leaf, cause) in leaves {
         tally.take(leaf, *cause);
     }
@@ -357,9 +370,9 @@ fn report_a_gap_noticed_after_the_month_leaves_claims_unproven() {
         let time = time.parse().unwrap();
         let gap = Gap { stream: "EVENTS".to_owned(), from: 1, to: 4, reason: GapReason::Unexplained, time };
         store.append(&[Item::Gap(gap)]).unwrap();
+        let asked = vouched(&mut store, question(Some("acme"), &[(Sensitivity::Internal, "eu")]));
         drop(store);
         let reader = Reader::open(dir.path(), None).unwrap();
-        let asked = question(Some("acme"), &[(Sensitivity::Internal, "eu")]);
         let report = reader.monthly(&asked, &mut |_, _| {}).unwrap();
         let class = report.residency.iter().find(|one| one.class == Sensitivity::Internal).unwrap();
         assert_eq!((class.verdict, report.gaps.len()), (verdict, 0), "{time}");
@@ -403,6 +416,7 @@ fn report_tamper_leaves_no_claim_proven() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = store(dir.path());
         store.append(&road(3)).unwrap();
+        let asked = vouched(&mut store, question(Some("acme"), &[(Sensitivity::Internal, "eu")]));
         drop(store);
         let db: redb::Database = builder(Options::default().cache_bytes).open(file(dir.path())).unwrap();
         let txn = write(&db).unwrap();
@@ -410,7 +424,6 @@ fn report_tamper_leaves_no_claim_proven() {
         txn.commit().unwrap();
         drop(db);
         let reader = Reader::open(dir.path(), None).unwrap();
-        let asked = question(Some("acme"), &[(Sensitivity::Internal, "eu")]);
         let report = reader.monthly(&asked, &mut |_, _| {}).unwrap();
         assert_eq!(report.record.damaged.first, damaged, "{name}");
         let holds = report.residency.iter().filter(|one| one.verdict == Verdict::Holds).count();
@@ -469,7 +482,8 @@ fn report_a_claim_holds_only_over_the_records_that_were_signed() {
     let signed = crate::fixture::keys().signer.public().open(&note).unwrap();
     store.append(&crate::fixture::items([task(9, 5)])).unwrap();
     let told = |checkpoint: Option<crate::Checkpoint>| {
-        let question = Question { checkpoint, ..question(Some("acme"), &[(Sensitivity::Internal, "eu")]) };
+        let question =
+            Question { checkpoint, ..self::question(Some("acme"), &[(Sensitivity::Internal, "eu")]) };
         store.reader().monthly(&question, &mut |_, _| {}).unwrap()
     };
     let internal = |monthly: &Monthly| monthly.residency[1].verdict;
@@ -477,9 +491,18 @@ fn report_a_claim_holds_only_over_the_records_that_were_signed() {
     let found = fits.record.signed.clone().unwrap();
     assert_eq!((found.size, found.root.as_bytes(), found.proven), (12, &signed.root, true));
     assert_eq!((fits.record.unsigned(), internal(&fits)), (1, Verdict::Holds));
-    // Negative control: without one nothing is signed, and the records are told as they are.
+    // Without one nothing is signed: the same records show nothing.
     let unsigned = told(None);
-    assert_eq!((unsigned.record.unsigned(), internal(&unsigned)), (13, Verdict::Holds));
+    assert_eq!((unsigned.record.unsigned(), internal(&unsigned)), (13, Verdict::NotShown));
+    assert_eq!(unsigned.residency[1].outside, 0);
+    // Nor does one that was signed before the month's first record.
+    let empty =
+        crate::Checkpoint { size: 0, root: crate::merkle::Frontier::default().root(), ..signed.clone() };
+    assert_ne!(internal(&told(Some(empty))), Verdict::Holds);
+    // What is broken is so whoever vouches for it.
+    let question = question(Some("acme"), &[(Sensitivity::Internal, "ch")]);
+    let broken = store.reader().monthly(&question, &mut |_, _| {}).unwrap();
+    assert_eq!(internal(&broken), Verdict::Broken);
     let others = [
         ("another root", crate::Checkpoint { root: [1; 32], ..signed.clone() }),
         ("fewer records", crate::Checkpoint { size: 11, ..signed.clone() }),

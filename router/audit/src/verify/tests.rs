@@ -140,3 +140,32 @@ fn a_quick_check_reads_the_newest_records() {
     assert_eq!(faults(dir.path(), Level::Quick), [(Some(1_190), Fault::BodyChanged)]);
     assert_eq!(faults(dir.path(), Level::Full).len(), 2);
 }
+
+#[test]
+fn tamper_is_told_in_order_whichever_thread_reads_it() {
+    // Three chunks; each change is in another one, or at a border.
+    let changed = [10, 4_095, 4_096, 8_191, 8_999];
+    let dir = tempfile::tempdir().unwrap();
+    store(dir.path()).append(&road(3_000)).unwrap();
+    // Negative control.
+    assert_eq!(faults(dir.path(), Level::Full), []);
+    tamper(dir.path(), |txn| {
+        let mut body = txn.open_table(table::BODY).unwrap();
+        for index in changed {
+            let row = flip(body.get(index).unwrap().unwrap().value(), 60);
+            body.insert(index, row.as_slice()).unwrap();
+        }
+        txn.open_table(table::REC).unwrap().remove(4_500).unwrap();
+    });
+    let mut expected: Vec<_> = changed.map(|index| (Some(index), Fault::BodyChanged)).into();
+    expected.insert(3, (Some(4_500), Fault::Missing));
+    expected.push((None, Fault::Conservation));
+    for _ in 0..5 {
+        assert_eq!(faults(dir.path(), Level::Full), expected);
+    }
+    let mut told = Vec::new();
+    let reader = Reader::open(dir.path(), None).unwrap();
+    let report = reader.verify(Level::Since(4_097), &mut |done, of| told.push((done, of))).unwrap();
+    assert_eq!((report.records, report.bodies), (4_902, 4_902));
+    assert_eq!(told, [(4_096, 4_903), (4_903, 4_903)]);
+}

@@ -25,23 +25,47 @@ const REASON: &str = "messages of a data subject that is erased are deleted";
 /// Sequences by stream, in order.
 pub(super) type Copies = BTreeMap<String, Vec<u64>>;
 
-/// What the record holds of the data subject, and where its messages stand, or stood.
-pub(super) async fn of(shared: &Shared, erasure: &Erasure) -> Result<(Holding, Copies), EraseError> {
+/// What the record holds of a data subject, and where its messages stand, or stood.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub(super) held: Holding,
+    pub(super) copies: Copies,
+}
+
+/// Looks on through the record from where it was looked at last.
+pub(super) async fn look(
+    shared: &Shared,
+    erasure: &Erasure,
+    mut looked: Looked,
+) -> Result<Looked, EraseError> {
     let Erasure { tenant, subjects, .. } = erasure.clone();
     let read = shared.read(move |reader| {
-        let mut copies = Copies::new();
-        let held = reader.holding(&tenant, &subjects, &mut |record| {
+        let Looked { held, copies } = &mut looked;
+        reader.look_on(held, &tenant, &subjects, &mut |record| {
             let source = &record.leaf.source;
             copies.entry(source.stream.clone()).or_default().push(source.sequence);
             Ok(())
         })?;
-        Ok((held, copies))
+        Ok(looked)
     });
     Ok(read.await.ok_or(EraseError::Closed)??)
 }
 
-/// Deletes them. Returns how many were still there.
-pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Result<u64, EraseError> {
+/// How many of them the streams hold.
+pub(super) async fn count(bus: &Bus, copies: &Copies) -> Result<u64, EraseError> {
+    let mut there = replayed(bus, copies).await?.len() as u64;
+    for (stream, sequences) in copies {
+        let one = |sequence| bus.get(stream, sequence);
+        let mut answers = futures::stream::iter(sequences.iter().copied()).map(one).buffer_unordered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            there += u64::from(answer?.is_some());
+        }
+    }
+    Ok(there)
+}
+
+/// Deletes them. Done again it deletes the rest.
+pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Result<(), EraseError> {
     let event = erasure.event;
     for (stream, sequences) in copies {
         for (part, ranges) in join(sequences).chunks(RANGES_MAX).enumerate() {
@@ -51,32 +75,29 @@ pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Res
     }
     // A result keeps a second one of its task out, so it goes last.
     let (results, others): (Vec<_>, Vec<_>) = copies.iter().partition(|(stream, _)| *stream == RESULTS);
-    let mut deleted = 0;
     for (stream, sequences) in others.into_iter().chain(results) {
-        deleted += all_of(bus, stream, sequences).await?;
+        all_of(bus, stream, sequences).await?;
     }
-    deleted += all_of(bus, REPLAY, &replayed(bus, copies).await?).await?;
-    Ok(deleted)
+    Ok(all_of(bus, REPLAY, &replayed(bus, copies).await?).await?)
 }
 
-/// Deletes messages of one stream. Returns how many were still there.
-async fn all_of(bus: &Bus, stream: &str, sequences: &[u64]) -> Result<u64, ApiError> {
+/// Deletes messages of one stream.
+async fn all_of(bus: &Bus, stream: &str, sequences: &[u64]) -> Result<(), ApiError> {
     if sequences.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
     let first = match bus.stream_info(stream).await {
         Ok(state) => state.first,
-        Err(error) if error.is_not_found() => return Ok(0),
+        Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(error),
     };
     let there = sequences.iter().copied().filter(|sequence| *sequence >= first);
     let one = |sequence| bus.delete(stream, sequence, true);
     let mut answers = futures::stream::iter(there).map(one).buffer_unordered(AT_ONCE);
-    let mut deleted = 0;
     while let Some(answer) = answers.next().await {
-        deleted += u64::from(answer?);
+        answer?;
     }
-    Ok(deleted)
+    Ok(())
 }
 
 /// What replays brought of these messages into their own stream.

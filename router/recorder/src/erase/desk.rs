@@ -17,7 +17,8 @@ use tidegate_schemas::subject::{EVENTS, tasks_stream};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{RECORDER, copies};
+use super::RECORDER;
+use super::copies::{self, Looked};
 use crate::deadline::caught_up;
 use crate::shared::Shared;
 use crate::writer::Keeper;
@@ -35,6 +36,8 @@ pub(super) struct Desk {
     after: Option<Cursor>,
     /// Acts that are not carried out yet, by sequence in EVENTS.
     left: BTreeMap<u64, Erasure>,
+    /// What was found for them: an act that waits is tried again and again.
+    looked: BTreeMap<u64, Looked>,
 }
 
 /// Why an erasure does not go on now.
@@ -62,7 +65,7 @@ pub(super) enum EraseError {
 
 impl Desk {
     pub(super) fn new(bus: Bus, shared: Shared, keeper: Keeper) -> Self {
-        Self { bus, shared, keeper, after: None, left: BTreeMap::new() }
+        Self { bus, shared, keeper, after: None, left: BTreeMap::new(), looked: BTreeMap::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -118,24 +121,23 @@ impl Desk {
         if erasure.subjects.is_empty() {
             return self.end(erasure, EraseOutcome::Refused).await;
         }
-        if erasure.state == ErasureState::Waiting {
-            // A message that is not recorded yet would be sealed with a new key, and stay.
-            let tasks = tasks_stream(&erasure.tenant);
-            if !caught_up(&self.bus, &self.shared, &[&tasks]).await {
-                return Err(EraseError::Behind);
-            }
-            let (held, open) = self.held(&erasure).await?;
-            if held.rows.is_empty() {
+        let waits = erasure.state == ErasureState::Waiting;
+        // A message that is not recorded yet would be sealed with a new key, and stay.
+        if waits && !caught_up(&self.bus, &self.shared, &[&tasks_stream(&erasure.tenant)]).await {
+            return Err(EraseError::Behind);
+        }
+        let mut looked = self.looked.remove(&erasure.event).unwrap_or_default();
+        if waits {
+            looked = copies::look(&self.shared, &erasure, looked).await?;
+            if looked.held.rows.is_empty() {
                 return self.end(erasure, EraseOutcome::NothingHeld).await;
             }
-            if open > 0 {
-                return Err(EraseError::Open(open));
+            if let Err(error) = self.free(&erasure, &looked.held).await {
+                self.looked.insert(erasure.event, looked);
+                return Err(error);
             }
-            if let Some(hold) = self.forbidden(&erasure, held.clone()).await? {
-                return Err(EraseError::Held(hold));
-            }
-            (erasure.records, erasure.waits) = (held.records, None);
-            let (marked, rows) = (erasure.clone(), held.rows);
+            (erasure.records, erasure.waits) = (looked.held.records, None);
+            let (marked, rows) = (erasure.clone(), looked.held.rows.clone());
             let destroyed = self.keeper.change(move |store| store.destroy(&marked, &rows)).await;
             destroyed.map_err(EraseError::Write)?;
             erasure.state = ErasureState::Destroyed;
@@ -143,33 +145,49 @@ impl Desk {
         }
         // A replay that read its messages before has published them now; one that reads them later finds nothing.
         self.shared.published().await;
-        let (held, copies) = copies::of(&self.shared, &erasure).await?;
-        erasure.records = held.records;
-        erasure.messages += copies::delete(&self.bus, &erasure, &copies).await?;
-        self.forget(held).await?;
+        // And what was recorded until the keys were destroyed.
+        let looked = copies::look(&self.shared, &erasure, looked).await?;
+        erasure.records = looked.held.records;
+        if let Err(error) = self.delete(&mut erasure, &looked).await {
+            self.looked.insert(erasure.event, looked);
+            return Err(error);
+        }
         self.end(erasure, EraseOutcome::Erased).await
     }
 
-    /// What the record holds of the data subject, and how many of its tasks are open.
-    async fn held(&self, erasure: &Erasure) -> Result<(Holding, u64), EraseError> {
-        let Erasure { tenant, subjects, .. } = erasure.clone();
+    /// Deletes the streams' copies, and what leads to the keys. How many there are is durable before the first one goes.
+    async fn delete(
+        &self,
+        erasure: &mut Erasure,
+        Looked { held, copies }: &Looked,
+    ) -> Result<(), EraseError> {
+        if !erasure.counted {
+            erasure.messages = copies::count(&self.bus, copies).await?;
+            erasure.counted = true;
+            self.keep(erasure.clone()).await?;
+        }
+        copies::delete(&self.bus, erasure, copies).await?;
+        self.forget(held).await
+    }
+
+    /// Whether nothing forbids it: an open task, a legal hold on what the keys seal.
+    async fn free(&self, erasure: &Erasure, held: &Holding) -> Result<(), EraseError> {
+        let (tenant, held) = (erasure.tenant.clone(), held.clone());
         let read = self.shared.read(move |reader| {
-            let held = reader.holding(&tenant, &subjects, &mut |_| Ok(()))?;
             let open = reader.open_with(&held.keys)?;
-            Ok((held, open))
+            Ok((open, reader.forbidding(&tenant, &held, Timestamp::now())?))
         });
-        Ok(read.await.ok_or(EraseError::Closed)??)
+        let (open, holds) = read.await.ok_or(EraseError::Closed)??;
+        match (open, holds.first()) {
+            (0, None) => Ok(()),
+            (0, Some(hold)) => Err(EraseError::Held(hold.id)),
+            (open, _) => Err(EraseError::Open(open)),
+        }
     }
 
-    /// A legal hold on what the keys seal.
-    async fn forbidden(&self, erasure: &Erasure, held: Holding) -> Result<Option<Uuid>, EraseError> {
-        let tenant = erasure.tenant.clone();
-        let read = self.shared.read(move |reader| reader.forbidding(&tenant, &held, Timestamp::now()));
-        Ok(read.await.ok_or(EraseError::Closed)??.first().map(|hold| hold.id))
-    }
-
-    async fn forget(&self, held: Holding) -> Result<(), EraseError> {
-        let forgotten = self.keeper.change(move |store| store.forget(&held.tasks, &held.keys)).await;
+    async fn forget(&self, held: &Holding) -> Result<(), EraseError> {
+        let (tasks, keys) = (held.tasks.clone(), held.keys.clone());
+        let forgotten = self.keeper.change(move |store| store.forget(&tasks, &keys)).await;
         forgotten.map_err(EraseError::Write)
     }
 
@@ -196,13 +214,14 @@ impl Desk {
     /// Keeps why an erasure does not go on. It is tried again at the next look.
     async fn waits(&mut self, erasure: Erasure, why: String) {
         let event = erasure.event;
-        if erasure.waits.as_ref() == Some(&why) {
-            return;
-        }
-        warn!(event, why, "An erasure waits.");
         // It may be further by now than when this try began.
         let now = self.shared.read(Reader::erasures).await.and_then(Result::ok).unwrap_or_default();
         let now = now.into_iter().find(|now| now.event == event).unwrap_or(erasure);
+        if now.waits.as_ref() == Some(&why) {
+            self.left.insert(event, now);
+            return;
+        }
+        warn!(event, why, "An erasure waits.");
         let waiting = Erasure { waits: Some(why), ..now };
         match self.keep(waiting.clone()).await {
             Ok(()) => drop(self.left.insert(event, waiting)),
@@ -257,6 +276,7 @@ fn begun(reader: &Reader, record: &Record) -> Result<Option<Erasure>, ReadError>
         begun: record.leaf.time,
         records: 0,
         messages: 0,
+        counted: false,
         state: ErasureState::Waiting,
         waits: None,
     }))

@@ -55,7 +55,7 @@ struct Page<'a> {
 #[derive(Serialize)]
 struct Statement {
     class: &'static str,
-    /// `told`, `holds`, `broken` or `unproven`.
+    /// `told`, `holds`, `broken`, `unproven` or `not_shown`.
     verdict: Verdict,
     sentence: String,
     reached: Table,
@@ -113,7 +113,7 @@ pub(super) fn render(told: &Told<'_>) -> Result<String> {
 
 fn page<'a>(told: &Told<'a>) -> Page<'a> {
     let monthly = told.monthly;
-    let blind = monthly.record.is_forged()
+    let blind = !monthly.record.vouches_for(&monthly.covered)
         || monthly.unattributed.count
             + monthly.unseen
             + monthly.record.damaged.count
@@ -239,6 +239,13 @@ fn warnings(monthly: &Monthly) -> Vec<(bool, String)> {
     }
     if any(Verdict::Unproven) {
         said.push((true, "A residency claim cannot be proven.".to_owned()));
+    }
+    if any(Verdict::NotShown) {
+        let how = "name the key that signs it with --public-key, or wait until the record is signed";
+        said.push((
+            true,
+            format!("A residency claim is not shown: no signed checkpoint was held against the records of this month; {how}."),
+        ));
     }
     if monthly.covered.records == 0 {
         said.push((false, format!("No record of {} falls in this month.", whose(monthly))));

@@ -1,6 +1,8 @@
 //! The page and the JSON of a report.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::process::ExitCode;
+
 use tidegate_audit::report::{Anomaly, Monthly, Offence, Place, Question, Ran, Reached, Refused, Verdict};
 use tidegate_audit::{Entry, Flag, Item, Keys, MasterKey, Options, Reader, Signer, Store};
 use tidegate_schemas::code::Code;
@@ -13,8 +15,13 @@ use super::{Told, page, words};
 /// What would break out of a page that does not escape.
 const MARKUP: &str = "<script>alert('1')</script>\"><img src=x onerror=y>";
 
-/// The report of a record with one task that nobody took up.
+/// The report of a record with one task that nobody took up, held against its checkpoint.
 fn monthly(now: &str) -> Monthly {
+    claimed(now, &[], true)
+}
+
+/// The same with claims, and a checkpoint or none.
+fn claimed(now: &str, claims: &[(Sensitivity, &str)], vouched: bool) -> Monthly {
     let dir = tempfile::tempdir().unwrap();
     let (master, signer) = (MasterKey::from_bytes([7; 32]), Signer::from_bytes(&[5; 32], "tidegate/test"));
     let mut store = Store::open(dir.path(), Keys { master, signer }, &Options::default()).unwrap();
@@ -27,13 +34,16 @@ fn monthly(now: &str) -> Monthly {
         payload: r#"{"labels":{"sensitivity":"internal"},"input":{"texts":["x"]}}"#.into(),
     };
     store.append(&[Item::Message(task)]).unwrap();
+    let note = store.checkpoint().unwrap();
+    let public = Signer::from_bytes(&[5; 32], "tidegate/test").public();
     drop(store);
+    let claims = claims.iter().map(|(class, region)| (*class, [region.parse().unwrap()].into()));
     let question = Question {
         tenant: None,
         month: "2026-11".parse().unwrap(),
         now: now.parse().unwrap(),
-        within: std::collections::BTreeMap::new(),
-        checkpoint: None,
+        within: claims.collect(),
+        checkpoint: vouched.then(|| public.open(&note).unwrap()),
     };
     Reader::open(dir.path(), None).unwrap().monthly(&question, &mut |_, _| {}).unwrap()
 }
@@ -130,6 +140,32 @@ fn report_says_first_what_must_be_read_first() {
         let control = shown(&self::monthly("2026-12-01T09:00:00Z")).replace("&#x27;", "'");
         assert_eq!(!control.contains(says), only_here, "{name}");
     }
+}
+
+#[test]
+fn report_shows_no_claim_that_nobody_vouches_for() {
+    let now = "2026-12-01T09:00:00Z";
+    let claims = [(Sensitivity::Internal, "eu")];
+    let (shown_claim, unsigned) = (claimed(now, &claims, true), claimed(now, &claims, false));
+    let held = "give the root of the signed checkpoint";
+    // Negative control: with a checkpoint the same records show it.
+    let page = shown(&shown_claim);
+    assert!(page.contains("claim holds") && page.contains(held) && !page.contains("not shown"));
+    assert_eq!(super::status(&shown_claim), ExitCode::SUCCESS);
+    let page = shown(&unsigned);
+    for says in [
+        "<span class=\"tag\">not shown</span>",
+        "A residency claim is not shown",
+        "Not shown, as no signed checkpoint vouches for these records.",
+        "No record of class public that was seen reached any destination.",
+        "No signed checkpoint was held against them",
+    ] {
+        assert!(page.contains(says), "{says}");
+    }
+    assert!(!page.contains("claim holds") && !page.contains(held));
+    assert_eq!(super::status(&unsigned), ExitCode::from(2));
+    let json = |monthly: &Monthly| serde_json::to_value(monthly).unwrap()["residency"][1]["verdict"].clone();
+    assert_eq!((json(&shown_claim), json(&unsigned)), ("holds".into(), "not_shown".into()));
 }
 
 #[test]

@@ -121,6 +121,9 @@ pub(super) fn statement(residency: &Residency, blind: bool) -> String {
         Verdict::Unproven => format!(
             "No record of class {class} that was seen reached a destination outside {within}, but not everything could be seen."
         ),
+        Verdict::NotShown => format!(
+            "Not shown, as no signed checkpoint vouches for these records. By the file as it is, no record of class {class} reached a destination outside {within}."
+        ),
         Verdict::Broken => {
             let named: Vec<String> = residency
                 .offences

@@ -44,6 +44,7 @@ fn erasure(event: u64, subjects: &[String]) -> Erasure {
         begun: at(0),
         records: 0,
         messages: 0,
+        counted: false,
         state: ErasureState::Waiting,
         waits: None,
     }
