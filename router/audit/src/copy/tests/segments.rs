@@ -73,6 +73,7 @@ pub(crate) fn erase_person(store: &mut Store) {
         begun: at(0),
         records: held.records,
         messages: 0,
+        counted: false,
         state: ErasureState::Waiting,
         waits: None,
     };
