@@ -4,22 +4,28 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use audit::{
+    AuditArgs, AuditCommand, ExportArgs, ExportForm, ProveCommand, RejudgeArgs, VerifyArgs,
+};
 pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use operate::{
-    AuditArgs, AuditCommand, DeadCommand, ExportArgs, ExportForm, FilterArgs, LaneCommand, LaneWhat,
-    ModelCommand, PolicyCommand, ProveCommand, QueryArgs, RejudgeArgs, ReplayCommand, ReviewCommand, RunArgs,
-    ServeArgs, VerdictArgs, VerifyArgs,
+    DeadCommand, LaneCommand, LaneWhat, ModelCommand, PolicyCommand, ReviewCommand, ServeArgs, VerdictArgs,
 };
 pub(crate) use produce::{
     AgentCommand, Kind, ResultsArgs, Sensitivity, Stakes, SubmitArgs, TaskCommand, TenantCommand,
     ToolCommand, Who,
 };
+pub(crate) use query::{FilterArgs, QueryArgs};
+pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
 
+mod audit;
 mod erase;
 mod operate;
 mod produce;
+mod query;
+mod replay;
 mod report;
 mod retain;
 

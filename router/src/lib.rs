@@ -17,4 +17,5 @@ mod quota;
 mod room;
 mod run;
 mod shell;
+mod signing;
 mod wait;

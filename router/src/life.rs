@@ -14,6 +14,7 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::subject::Subject;
+use tidegate_schemas::ticket::Claims;
 
 pub use context::{Context, Randomness};
 
@@ -95,6 +96,8 @@ pub struct Message {
     pub headers: Headers,
     /// Payload.
     pub payload: Bytes,
+    /// What the ticket is to say that goes with it: the shell has it signed, and puts it into the headers.
+    pub ticket: Option<Box<Claims>>,
 }
 
 /// A message to publish without waiting: transitions, replies, notices.

@@ -22,6 +22,7 @@ use crate::egress::Egress;
 use crate::knowledge::{self, Knowledge, KnowledgeError};
 use crate::quota::Asking;
 use crate::shell::{ControlShell, Shell};
+use crate::signing::Signing;
 use crate::{room, wait};
 
 /// How often it is looked whether another version is active that no notice told of.
@@ -80,7 +81,7 @@ pub async fn run(
     shutdown: CancellationToken,
     health: Health,
 ) -> Result<(), RouterError> {
-    let signer = Arc::new(signer(&config)?);
+    let signing = Arc::new(Signing::new(signer(&config)?));
     let fixed =
         [ConsumerSpec::new(STEPS, ROUTER, &["step.>"]), ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"])];
     bus.check(&fixed).await?;
@@ -102,7 +103,7 @@ pub async fn run(
     let shell = Shell {
         bus: bus.clone(),
         cell: config.cell.clone(),
-        signer,
+        signing,
         known: watching,
         admitted: Arc::default(),
         recent: Arc::default(),

@@ -15,7 +15,6 @@ use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::metric;
 use tidegate_schemas::subject::{RESULTS, Subject};
-use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -26,6 +25,7 @@ use crate::life::{
 };
 use crate::poison;
 use crate::recent::Recent;
+use crate::signing::Signing;
 
 /// Delay before a message is taken up again after the bus failed.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const FULL_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Shell {
     pub(crate) bus: Bus,
     pub(crate) cell: String,
-    pub(crate) signer: Arc<Signer>,
+    pub(crate) signing: Arc<Signing>,
     pub(crate) known: watch::Receiver<Knowledge>,
     pub(crate) admitted: Arc<Admitted>,
     pub(crate) recent: Arc<Recent>,
@@ -75,6 +75,8 @@ enum Later {
     Read(#[from] ApiError),
     #[error("a bucket: {0}")]
     Bucket(#[from] KvError),
+    #[error("the ticket was not signed")]
+    Unsigned,
 }
 
 impl Handler for Shell {
@@ -162,9 +164,14 @@ impl Shell {
                     if let Some((tenant, agent, task)) = life.named() {
                         self.recent.note(tenant, agent, task, sequence);
                     }
+                    let mut headers = message.headers;
+                    if let Some(claims) = message.ticket {
+                        let ticket = self.signing.sign(*claims).await.ok_or(Later::Unsigned)?;
+                        headers.set(header::TICKET, ticket);
+                    }
                     let outbound = Outbound::new(message.subject, message.payload)
                         .with_id(message.msg_id)
-                        .with_headers(message.headers);
+                        .with_headers(headers);
                     Event::Sent(sent(self.bus.publish(outbound).await)?)
                 }
             };
@@ -180,7 +187,7 @@ impl Shell {
             directory: &known.directory,
             directory_hash: known.directory_hash,
             judge,
-            signer: Some(&self.signer),
+            signs: true,
             cell: &self.cell,
             off: &known.flags.switches,
             flags_revision: known.flags.event,

@@ -1,15 +1,19 @@
 //! The ticket: a signed statement that lets one exact payload go to one exact destination for a short time.
 //!
-//! On the wire: base64url without padding (RFC 4648 §5) of a tagged `COSE_Sign1` (RFC 9052 §4.2) in deterministic CBOR
-//! (RFC 8949 §4.2.1): protected header `{1: -8 (EdDSA), 4: key id}`, nothing unprotected, payload the [`Claims`] as a map by
-//! number, external data `tidegate ticket v1`. Any other form of the same statement is refused, and no other algorithm is
-//! known.
+//! One signature may cover several tickets: their claims are the leaves of a Merkle tree whose root is signed, and each carries
+//! its inclusion path. Where nothing waits a ticket is the only leaf.
+//!
+//! On the wire: base64url without padding (RFC 4648 §5) of deterministic CBOR (RFC 8949 §4.2.1), an array of two: the
+//! [`Claims`], a map by number in a byte string, and a receipt (RFC 9942 §5.2): a tagged `COSE_Sign1` (RFC 9052 §4.2) with
+//! protected header `{1: -8 (EdDSA), 4: key id, 395: 1 (RFC9162_SHA256)}`, one inclusion proof, the root as detached payload,
+//! and external data `tidegate ticket v2`. Any other form of the same statement is refused, and no other algorithm is known.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use jiff::{SignedDuration, Timestamp};
 
+use self::cose::Parts;
 use crate::digest::Salt;
 use crate::limits::{CLOCK_SKEW_MS_MAX, TICKET_LIFE_MS_MAX};
 
@@ -19,6 +23,7 @@ mod claims;
 mod cose;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 const VERSION: u32 = 1;
 const TICKET_BYTES_MAX: usize = 6 * 1024;
@@ -109,12 +114,26 @@ impl Signer {
     /// Signs the claims, as they stand.
     #[must_use]
     pub fn sign(&self, claims: &Claims) -> String {
-        let (protected, payload) = (cose::protected(&self.key_id), claims.to_cbor());
-        let signature = self.key.sign(&cose::to_be_signed(&protected, &payload));
-        URL_SAFE_NO_PAD.encode(
-            cose::Sign1 { protected: &protected, payload: &payload, signature: &signature.to_bytes() }
-                .to_cbor(),
-        )
+        self.sign_all(std::slice::from_ref(claims)).pop().unwrap_or_default()
+    }
+
+    /// Signs all claims, as they stand, by one signature; a ticket for each, in the same order. With each doubling of their
+    /// count a ticket is 46 bytes longer.
+    #[must_use]
+    pub fn sign_all(&self, claims: &[Claims]) -> Vec<String> {
+        let claims: Vec<Vec<u8>> = claims.iter().map(Claims::to_cbor).collect();
+        let Some((root, paths)) = tree::grow(claims.iter().map(|claims| tree::leaf(claims)).collect()) else {
+            return Vec::new();
+        };
+        let protected = cose::protected(&self.key_id);
+        let signature = self.key.sign(&cose::to_be_signed(&protected, &root)).to_bytes();
+        let size = claims.len() as u64;
+        let all = claims.iter().zip(paths).zip(0..);
+        all.map(|((claims, path), index)| {
+            let parts = Parts { claims, protected: &protected, size, index, path, signature: &signature };
+            URL_SAFE_NO_PAD.encode(parts.to_cbor())
+        })
+        .collect()
     }
 }
 
@@ -157,13 +176,15 @@ impl Verifier {
 
     fn read(&self, ticket: &str) -> Result<Claims, TicketError> {
         let bytes = decoded(ticket).ok_or(TicketError::Malformed)?;
-        let sealed = cose::Sign1::read(&bytes).ok_or(TicketError::Malformed)?;
-        let key_id = cose::key_id(sealed.protected).ok_or(TicketError::Malformed)?;
-        let signature = Signature::from_slice(sealed.signature).map_err(|_| TicketError::Malformed)?;
+        let parts = Parts::read(&bytes).ok_or(TicketError::Malformed)?;
+        let key_id = cose::key_id(parts.protected).ok_or(TicketError::Malformed)?;
+        let signature = Signature::from_slice(parts.signature).map_err(|_| TicketError::Malformed)?;
+        let root = tree::root(tree::leaf(parts.claims), parts.size, parts.index, &parts.path)
+            .ok_or(TicketError::Malformed)?;
         let (_, key) = self.keys.iter().find(|(id, _)| id == key_id).ok_or(TicketError::Signature)?;
-        key.verify_strict(&cose::to_be_signed(sealed.protected, sealed.payload), &signature)
+        key.verify_strict(&cose::to_be_signed(parts.protected, &root), &signature)
             .map_err(|_| TicketError::Signature)?;
-        let claims = Claims::read(sealed.payload).ok_or(TicketError::Malformed)?;
+        let claims = Claims::read(parts.claims).ok_or(TicketError::Malformed)?;
         // What another version says may narrow what this one does not know.
         if claims.version == VERSION { Ok(claims) } else { Err(TicketError::Malformed) }
     }

@@ -19,6 +19,7 @@ use crate::output;
 mod accept;
 mod access;
 mod cases;
+mod copy;
 mod erase;
 pub(super) mod filter;
 mod prove;
@@ -43,6 +44,11 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Verify(what) => return verify::run(global, &args, what).await,
         AuditCommand::Prove(what) => return prove::run(global, &args, what).await,
         AuditCommand::Export(what) => return prove::export(global, &args, what).await,
+        AuditCommand::Backup { dir, with_keys } => return copy::backup(global, &args, dir, *with_keys).await,
+        AuditCommand::Restore { dir, check } => return copy::restore(global, &args, dir, *check).await,
+        AuditCommand::Rebuild { from, key_file } => {
+            return copy::rebuild(global, &args, from.clone(), key_file.clone()).await;
+        }
         AuditCommand::AcceptBreak { reason } => return accept::run(global, reason).await,
         AuditCommand::Prune { plan } => return retain::prune(global, &args, *plan).await,
         AuditCommand::Hold(command) => return retain::hold(global, &args, command).await,
@@ -72,6 +78,9 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
         | AuditCommand::Export(_)
+        | AuditCommand::Backup { .. }
+        | AuditCommand::Restore { .. }
+        | AuditCommand::Rebuild { .. }
         | AuditCommand::AcceptBreak { .. }
         | AuditCommand::Prune { .. }
         | AuditCommand::Hold(_)

@@ -155,16 +155,27 @@ impl Dev {
         Ok(())
     }
 
-    /// Waits until every role says that it can do its work.
-    async fn ready(&self) -> Result<()> {
+    /// Waits until every role says that it can do its work. A recorder that refuses its record needs an operator, who needs
+    /// the cell: without it local work goes on, and nothing leaves.
+    async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        for role in ["router", "recorder", "local", "cloud"] {
-            if !self.addresses.keys().any(|name| name.split('-').next() == Some(role)) {
+        let mut refused = false;
+        for role in ["recorder", "local", "cloud", "router"] {
+            let runs = self.addresses.keys().any(|name| name.split('-').next() == Some(role));
+            if !runs || (refused && role == "router") {
                 continue;
             }
             while !super::status::is_ready(&self.addresses, role).await {
                 if Instant::now() > deadline {
                     bail!("{role} is not ready after 60 s; see `{}`", self.cell.log(role).display());
+                }
+                let recorder = self.roles.iter_mut().find(|role| role.name == "recorder");
+                if role == "recorder"
+                    && let Some(words) = recorder.and_then(Role::last_words)
+                {
+                    output::note(format!("the recorder does not start, so nothing leaves the cell: {words}"));
+                    refused = true;
+                    break;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -127,6 +127,12 @@ impl Role {
         }
     }
 
+    /// Whether it has ended, and its last words.
+    pub(super) fn last_words(&mut self) -> Option<String> {
+        let ended = matches!(self.child.as_mut().map(Child::try_wait), Some(Ok(Some(_))));
+        ended.then(|| last_line(&self.log))
+    }
+
     /// The address that it serves its health on, if it is there now.
     pub(super) fn address_now(&self) -> Option<String> {
         let text = fs::read_to_string(&self.ops_file).ok()?;

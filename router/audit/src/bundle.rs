@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey, sink};
 use crate::complete::{Account, Accounts};
 use crate::export::{
-    CHECKPOINT, CHECKPOINTS, ENTRIES, PRUNED, PUBLIC_KEY, PrunedRange, PrunedSequences, RECORDS, tile_path,
-    tiles,
+    CHECKPOINT, CHECKPOINTS, ENTRIES, FIRST, PRUNED, PUBLIC_KEY, PrunedRange, PrunedSequences, RECORDS,
+    tile_path, tiles,
 };
 use crate::leaf::{Flag, LEAF_BYTES_MAX, Leaf, RecordKind, leaf_hash};
 use crate::merkle::{Frontier, Hash, TILE_HEIGHT, TILE_WIDTH, hashes};
@@ -70,6 +70,16 @@ pub fn public_key(dir: &Path) -> Result<PublicKey, BundleError> {
     text.trim_end().parse().map_err(|_| BundleError::Form { path, what: "it holds no public key" })
 }
 
+/// The first record of a bundle: 0, but for one that is of a range.
+pub(crate) fn first(dir: &Path) -> Result<u64, BundleError> {
+    let path = dir.join(FIRST);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let what = "it must hold the index of the first record";
+    text(&path, 32)?.trim_end().parse().map_err(|_| BundleError::Form { path, what })
+}
+
 /// Verifies the bundle in a directory against `trust`, whose key must be given. `progress` is told records done and to do.
 ///
 /// # Errors
@@ -93,7 +103,9 @@ pub fn verify(
     };
     check.gather(&text(&dir.join(CHECKPOINTS), CHECKPOINTS_BYTES_MAX)?, key, trust, &checkpoint);
     let size = checkpoint.size;
-    let mut leaves = Leaves::open(dir, size)?;
+    let first = first(dir)?.min(size);
+    check.begin(first)?;
+    let mut leaves = Leaves::open(dir, first, size)?;
     let gone = pruned(dir)?;
     loop {
         while let Some(range) = gone.iter().find(|gone| gone.first == check.lines && gone.end <= size) {
@@ -158,6 +170,24 @@ impl<'a> Check<'a> {
             agreed: 0,
             tiles_fit: false,
         }
+    }
+
+    /// Of records before a range the tiles hold the hashes; what they said is not known here.
+    fn begin(&mut self, first: u64) -> Result<(), BundleError> {
+        self.report.from = first;
+        self.accounts = if first > 0 { Accounts::from_the_middle() } else { Accounts::default() };
+        for (index, width) in tiles(self.report.signed.unwrap_or_default()) {
+            if index * TILE_WIDTH as u64 >= first {
+                break;
+            }
+            let tile = bytes(&self.dir.join(tile_path("0", index, width)), (TILE_WIDTH * 32) as u64)?;
+            for hash in hashes(&tile).take(usize::try_from(first - self.lines).unwrap_or(TILE_WIDTH)) {
+                self.due();
+                self.push(hash, Some(hash));
+                self.lines += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Gathers what is signed: the bundle's own checkpoints, and those that were kept outside.
@@ -240,12 +270,13 @@ impl<'a> Check<'a> {
     /// The hash that the tiles hold of the next leaf.
     fn held(&mut self, index: u64, size: u64) -> Option<Hash> {
         let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
-        if at == 0 {
+        if at == 0 || self.tile.is_empty() {
             self.tile = tile(self.dir, index, size);
         }
         self.tile.get(at).copied()
     }
 
+    /// Grows both trees, by a leaf's hash and by the one that its tile holds.
     fn push(&mut self, hash: Hash, held: Option<Hash>) {
         let upper = &mut self.upper;
         self.leaves.push(hash, |level, hash| {
@@ -338,7 +369,7 @@ fn tile(dir: &Path, index: u64, size: u64) -> Vec<Hash> {
 }
 
 /// The ranges that were pruned; none where there is no list.
-fn pruned(dir: &Path) -> Result<Vec<PrunedRange>, BundleError> {
+pub(crate) fn pruned(dir: &Path) -> Result<Vec<PrunedRange>, BundleError> {
     let path = dir.join(PRUNED);
     if !path.exists() {
         return Ok(Vec::new());
@@ -348,7 +379,7 @@ fn pruned(dir: &Path) -> Result<Vec<PrunedRange>, BundleError> {
 }
 
 /// The leaves of a bundle, in either form.
-enum Leaves<'a> {
+pub(crate) enum Leaves<'a> {
     Lines { file: BufReader<File>, path: PathBuf, line: Vec<u8> },
     Tiles { dir: &'a Path, size: u64, at: u64, rest: Vec<u8>, read: usize },
 }
@@ -356,23 +387,24 @@ enum Leaves<'a> {
 // === impl Leaves ===
 
 impl<'a> Leaves<'a> {
-    fn open(dir: &'a Path, size: u64) -> Result<Self, BundleError> {
+    /// Opens those of a bundle of `size` records that begins with record `first`; a tile directory begins with a tile.
+    pub(crate) fn open(dir: &'a Path, first: u64, size: u64) -> Result<Self, BundleError> {
         let path = dir.join(RECORDS);
         if dir.join(ENTRIES).is_dir() && !path.exists() {
-            return Ok(Self::Tiles { dir, size, at: 0, rest: Vec::new(), read: 0 });
+            return Ok(Self::Tiles { dir, size, at: first, rest: Vec::new(), read: 0 });
         }
         let file = File::open(&path).map_err(|source| BundleError::File { path: path.clone(), source })?;
         Ok(Self::Lines { file: BufReader::with_capacity(1 << 20, file), path, line: Vec::new() })
     }
 
     /// Goes on at an index: those before were pruned, and have no bundle.
-    fn skip_to(&mut self, index: u64) {
+    pub(crate) fn skip_to(&mut self, index: u64) {
         if let Self::Tiles { at, .. } = self {
             *at = index.max(*at);
         }
     }
 
-    fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Vec<u8>>, BundleError> {
         match self {
             Self::Lines { file, path, line } => {
                 line.clear();
@@ -413,7 +445,7 @@ impl<'a> Leaves<'a> {
     }
 }
 
-fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
+pub(crate) fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
@@ -425,7 +457,7 @@ fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, BundleError> {
     read().map_err(|source| BundleError::File { path: path.to_owned(), source })
 }
 
-fn text(path: &Path, bytes_max: u64) -> Result<String, BundleError> {
+pub(crate) fn text(path: &Path, bytes_max: u64) -> Result<String, BundleError> {
     let what = "it is no text";
     String::from_utf8(bytes(path, bytes_max)?).map_err(|_| BundleError::Form { path: path.to_owned(), what })
 }

@@ -63,7 +63,11 @@ pub struct NamedErasure {
 
 /// Accounts that are being made, one a stream.
 #[derive(Debug, Default)]
-pub struct Accounts(BTreeMap<String, Account>);
+pub struct Accounts {
+    streams: BTreeMap<String, Account>,
+    /// Records before the first one are not known: what they account for is not judged.
+    middle: bool,
+}
 
 // === impl NamedGap ===
 
@@ -75,6 +79,7 @@ impl NamedGap {
             GapReason::Trimmed => "trimmed before the record saw them",
             GapReason::Deleted => "deleted in the stream before they were recorded",
             GapReason::Erased => "erased with their data subject, by an act on record",
+            GapReason::Break => "gone with the history that the record broke with",
             GapReason::Unexplained => "lost: the broker no longer has them and does not say why",
         }
     }
@@ -83,11 +88,17 @@ impl NamedGap {
 // === impl Accounts ===
 
 impl Accounts {
+    /// Accounts of records that do not begin with the first one.
+    #[must_use]
+    pub fn from_the_middle() -> Self {
+        Self { middle: true, ..Self::default() }
+    }
+
     /// Takes the next record. `false` when it does not follow what is accounted for of its stream.
     pub fn take(&mut self, leaf: &Leaf) -> bool {
         self.erased(leaf);
-        let account = self.of(&leaf.source.stream);
         let first = leaf.source.sequence;
+        let account = self.of(&leaf.source.stream, first);
         let follows = account.follows(first);
         let last = match (&leaf.detail, leaf.kind) {
             (Some(Detail::Gap { to, reason }), RecordKind::Gap) => {
@@ -109,15 +120,18 @@ impl Accounts {
 
     /// Takes sequences of a stream whose records were pruned. `false` as for [`Self::take`].
     pub fn take_pruned(&mut self, stream: &str, from: u64, to: u64) -> bool {
-        let account = self.of(stream);
+        let account = self.of(stream, from);
         let follows = account.follows(from);
         account.pruned = account.pruned.saturating_add(to.saturating_sub(from).saturating_add(1));
         account.last = account.last.max(to);
         follows
     }
 
-    fn of(&mut self, stream: &str) -> &mut Account {
-        self.0.entry(stream.to_owned()).or_insert_with(|| Account::new(stream))
+    /// The account of a stream of which `first` comes next.
+    fn of(&mut self, stream: &str, first: u64) -> &mut Account {
+        let before = if self.middle { first.saturating_sub(1) } else { 0 };
+        let begun = || Account { last: before, ..Account::new(stream) };
+        self.streams.entry(stream.to_owned()).or_insert_with(begun)
     }
 
     /// Takes in what the recorder says that it deletes. After a crash it may say so twice.
@@ -128,7 +142,7 @@ impl Accounts {
             return;
         };
         let (Some(first), Some(messages), Some(act)) = (letter, records, &leaf.cause) else { return };
-        let Some(account) = self.0.get_mut(&first.stream) else { return };
+        let Some(account) = self.streams.get_mut(&first.stream) else { return };
         let named = NamedErasure {
             from: first.sequence,
             messages: *messages,
@@ -145,16 +159,16 @@ impl Accounts {
         }
     }
 
-    /// Whether a sequence of a stream is accounted for.
+    /// Whether a sequence of a stream is accounted for, as far as that is known.
     #[must_use]
     pub fn holds(&self, stream: &str, sequence: u64) -> bool {
-        self.0.get(stream).is_some_and(|account| (1..=account.last).contains(&sequence))
+        self.middle || self.streams.get(stream).is_some_and(|account| (1..=account.last).contains(&sequence))
     }
 
     /// The accounts, by stream.
     #[must_use]
     pub fn into_vec(self) -> Vec<Account> {
-        self.0.into_values().collect()
+        self.streams.into_values().collect()
     }
 }
 

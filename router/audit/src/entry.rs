@@ -48,6 +48,9 @@ pub enum GapReason {
     Deleted,
     /// The recorder deleted them, and said so on record: their data subject was erased.
     Erased,
+    /// They may have been recorded in a history that the record broke with, and trimmed since: it was restored from an older
+    /// copy, or begun anew, and an operator accepted that.
+    Break,
     /// Nobody knows; an anomaly.
     Unexplained,
 }

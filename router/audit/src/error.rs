@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::NoteError;
+use crate::copy::CopyError;
 use crate::keys::KeyError;
 
 /// Why the record could not be opened.
@@ -252,6 +253,9 @@ pub enum ExportError {
         /// Its place.
         index: u64,
     },
+    /// Its sealed bodies could not be written.
+    #[error(transparent)]
+    Copy(Box<CopyError>),
     /// A file could not be written.
     #[error("cannot write `{}`: {source}; name a directory that is not there yet", path.display())]
     File {
@@ -265,6 +269,12 @@ pub enum ExportError {
 impl From<Failure> for ProveError {
     fn from(failure: Failure) -> Self {
         Self::Read(failure.into())
+    }
+}
+
+impl From<CopyError> for ExportError {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(Box::new(error))
     }
 }
 

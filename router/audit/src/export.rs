@@ -5,7 +5,13 @@
 //! checkpoints    all of this history               tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
 //! public.key     the key that signed them          tile/<L>/<N>   hashes of the tree (C2SP tlog-tiles)
 //! pruned.json    records that retention took away, and what on record says so; where there are any
+//! breaks         breaks that were accepted, where there are any
+//!
+//! first          the first record, of a range      bodies         sealed bodies in order, each with its length (32 bits)
+//! state.json     what no leaf says: with bodies    keys           their wrapped keys: with bodies only
 //! ```
+//!
+//! With bodies a record can be made anew from it, for whoever has the key file and the master key too.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -14,7 +20,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{PublicKey, sink};
-use crate::error::{ExportError, Failure};
+use crate::copy::{EpochNote, export_bodies};
+use crate::error::{ExportError, Failure, ProveError};
 use crate::merkle::{TILE_HEIGHT, TILE_WIDTH};
 use crate::read::Reader;
 use crate::read::prove::{self, Head};
@@ -34,6 +41,28 @@ pub const RECORDS: &str = "records.jsonl";
 pub const PRUNED: &str = "pruned.json";
 /// Leaves in bundles.
 pub const ENTRIES: &str = "tile/entries";
+
+/// The index of the first record.
+pub const FIRST: &str = "first";
+/// Sealed bodies.
+pub const BODIES: &str = "bodies";
+/// Wrapped keys.
+pub const KEYS: &str = "keys";
+/// Breaks that were accepted.
+pub const BREAKS: &str = "breaks";
+/// What no leaf says and a record made anew needs: holds, erasures, segments.
+pub const STATE: &str = "state.json";
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// How leaves are written.
+    pub form: Form,
+    /// The first record; a tile directory begins with the tile that it lies in.
+    pub since: u64,
+    /// Sealed bodies and their wrapped keys too.
+    pub bodies: bool,
+}
 
 /// Records that were pruned: of them a bundle has hashes only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +111,32 @@ impl Reader {
         key: &PublicKey,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Head, ExportError> {
+        self.export_extent(dir, Extent { form, since: 0, bodies: false }, key, progress)
+    }
+
+    /// The same of a part of them, or with their sealed bodies.
+    ///
+    /// # Errors
+    /// As [`Self::export`]; [`ProveError::NotSigned`] where nothing from there on is signed.
+    pub fn export_extent(
+        &self,
+        dir: &Path,
+        extent: Extent,
+        key: &PublicKey,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Head, ExportError> {
         let file = |path: &Path, source| ExportError::File { path: path.to_owned(), source };
-        fs::create_dir(dir).map_err(|source| file(dir, source))?;
         let txn = self.begin()?;
         let head = prove::head(&txn, key)?;
+        let size = head.checkpoint.size;
+        let Extent { form, since, bodies } = extent;
+        let since = if form == Form::Tiles { since - since % TILE_WIDTH as u64 } else { since };
+        // What was pruned as a whole is told as a whole.
+        let since = txn.pruned(since)?.map_or(since, |segment| segment.first);
+        if since > 0 && since >= size {
+            return Err(ProveError::NotSigned { index: since, signed: size }.into());
+        }
+        fs::create_dir(dir).map_err(|source| file(dir, source))?;
         let epoch = key.epoch(&head.checkpoint.origin).unwrap_or(1);
         let notes = prove::notes(&txn, false)?.iter().map(|note| sink::entry(note)).collect::<String>();
         let put = |name: &str, text: &str| {
@@ -95,20 +146,33 @@ impl Reader {
         put(CHECKPOINT, &head.note)?;
         put(CHECKPOINTS, &notes)?;
         put(PUBLIC_KEY, &format!("{}\n", key.line(epoch)))?;
-        let gone = pruned(&txn, head.checkpoint.size)?;
+        let breaks = EpochNote::breaks(&txn)?;
+        if !breaks.is_empty() {
+            put(BREAKS, &EpochNote::lines(&breaks))?;
+        }
+        let gone = pruned(&txn, size)?;
         if !gone.is_empty() {
             put(PRUNED, &serde_json::to_string(&gone).unwrap_or_default())?;
         }
+        if since > 0 {
+            put(FIRST, &format!("{since}\n"))?;
+        }
         drop(txn);
-        let out = Out { dir, size: head.checkpoint.size };
-        out.upper_tiles(&Stored::open(&*self.begin()?)?)?;
+        let out = Out { dir, since, size };
+        let stored = Stored::open(&*self.begin()?)?;
+        out.upper_tiles(&stored)?;
+        out.tiles_before(&stored)?;
         out.leaves(self, form, progress)?;
+        if bodies {
+            export_bodies(self, dir, since..size)?;
+        }
         Ok(head)
     }
 }
 
 struct Out<'a> {
     dir: &'a Path,
+    since: u64,
     size: u64,
 }
 
@@ -131,6 +195,16 @@ impl Out<'_> {
         Ok(())
     }
 
+    /// Writes the tiles of the lowest level that lie before the first record.
+    fn tiles_before(&self, stored: &Stored) -> Result<(), ExportError> {
+        for index in 0..self.since / TILE_WIDTH as u64 {
+            let damaged = || ExportError::Damaged { index: index * TILE_WIDTH as u64 };
+            let tile = stored.row(0, index)?.ok_or_else(damaged)?;
+            self.put(&tile_path("0", index, TILE_WIDTH), &tile)?;
+        }
+        Ok(())
+    }
+
     /// Writes the leaves and the tiles of the lowest level.
     fn leaves(
         &self,
@@ -146,6 +220,9 @@ impl Out<'_> {
         };
         for (index, width) in tiles(self.size) {
             let first = index * TILE_WIDTH as u64;
+            if first + width as u64 <= self.since {
+                continue;
+            }
             let (mut hashes, mut entries, mut found) = (Vec::new(), Vec::new(), 0);
             let txn = reader.begin()?;
             if txn.pruned(first)?.is_some() {
@@ -159,6 +236,10 @@ impl Out<'_> {
                 let (hash, leaf) = row.split_first_chunk::<32>().ok_or_else(damaged)?;
                 hashes.extend_from_slice(hash);
                 if let Some(lines) = &mut lines {
+                    if first + found < self.since {
+                        found += 1;
+                        return Ok(());
+                    }
                     lines.write_all(leaf).and_then(|()| lines.write_all(b"\n")).map_err(file)?;
                 } else {
                     let length = u16::try_from(leaf.len()).map_err(|_| damaged())?;

@@ -16,6 +16,7 @@ pub mod merkle;
 
 pub mod bundle;
 pub mod complete;
+pub mod copy;
 pub mod export;
 
 pub mod erase;
@@ -42,6 +43,7 @@ mod table;
 
 pub use body::Body;
 pub use checkpoint::{Checkpoint, NoteError, PublicKey, Signer};
+pub use copy::CopyError;
 pub use entry::{Entry, Gap, GapReason, Item};
 pub use erase::{DataSubject, Erasure, ErasureState};
 pub use error::{AppendError, ExportError, OpenError, ProveError, ReadError, SegmentError, SegmentFile};

@@ -13,7 +13,7 @@ use tidegate_schemas::work::Hop;
 
 use crate::entry::Entry;
 use crate::hold::HoldChange;
-use crate::leaf::{DecisionLeaf, Detail, RecordKind};
+use crate::leaf::{DecisionLeaf, Detail, Leaf, RecordKind};
 
 mod payload;
 #[cfg(test)]
@@ -62,6 +62,21 @@ pub(crate) enum Effect {
     Held(Timestamp),
     /// It ended.
     Ended(State),
+}
+
+/// What a recorded message did to its task, by its leaf alone: a record can be made anew where no body opens any more.
+pub(crate) fn effect(leaf: &Leaf) -> Effect {
+    match (leaf.kind, &leaf.detail) {
+        (RecordKind::Task, Some(Detail::Task { deadline, .. })) => Effect::Submitted(*deadline),
+        (RecordKind::Task, _) => Effect::Submitted(later(leaf.time, DEADLINE_MS_DEFAULT)),
+        (RecordKind::Cancel, _) => Effect::Withdrawn,
+        (RecordKind::Work, Some(Detail::Work { deadline, .. })) => Effect::Working(*deadline),
+        (RecordKind::Review, Some(Detail::Review { review_by, .. })) => Effect::Held(*review_by),
+        (RecordKind::Result, _) => {
+            Effect::Ended(leaf.state.filter(|state| state.is_terminal()).unwrap_or(State::Failed))
+        }
+        _ => Effect::None,
+    }
 }
 
 /// Reads one message.
@@ -241,7 +256,7 @@ impl Projection {
         self.decided(headers);
         self.malformed |= self.decision.is_none();
         let ticket = headers.get(header::TICKET).and_then(word::ticket_id);
-        self.detail = Some(Detail::Work { lane, target, ticket });
+        self.detail = Some(Detail::Work { lane, target, ticket, deadline });
         self.effect = Effect::Working(deadline);
     }
 }

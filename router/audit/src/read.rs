@@ -26,6 +26,7 @@ pub use prove::Head;
 pub use query::Page;
 pub use tasks::{Node, Timeline, Workflow};
 
+mod breaks;
 mod crashed;
 mod filter;
 pub(crate) mod prove;
@@ -178,13 +179,19 @@ impl Reader {
         Self { source: Source::Shared(db), dir: dir.to_owned(), master: Some(master), shelf }
     }
 
+    /// A reader in this process that opens no body.
+    pub(crate) fn sealed(db: Arc<Database>, dir: &Path) -> Self {
+        Self::new(Source::Shared(db), dir, None)
+    }
+
+    /// The record's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn form(&self) -> Result<u64, Failure> {
         let meta = self.begin()?.open_table(table::META)?;
         Ok(meta.get(table::META_FORM)?.map_or(0, |form| form.value()))
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The record as it is now.

@@ -21,11 +21,13 @@ use crate::table;
 use lag::Lag;
 use ring::Ring;
 
+pub(crate) mod again;
 pub(crate) mod append;
 mod erase;
 mod form;
 mod guard;
 mod heads;
+mod indices;
 mod lag;
 mod prepare;
 mod prune;
@@ -56,11 +58,14 @@ pub struct Options {
     /// File that each checkpoint is appended to; absent: `checkpoints` in the record's directory. Where who replaces the
     /// record does not reach, it shows that the record is an older one.
     pub checkpoint_file: Option<PathBuf>,
+    /// The newest checkpoint that the cell's streams hold, where they hold one: should the file be lost with the record, it
+    /// shows the same.
+    pub published: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 256 * 1024 * 1024, checkpoint_file: None }
+        Self { cache_bytes: 256 * 1024 * 1024, checkpoint_file: None, published: None }
     }
 }
 
@@ -174,7 +179,7 @@ impl Store {
         Self::with_database(db, dir, keys, &Options::default(), Entropy::from_os())
     }
 
-    fn database(dir: &Path, options: &Options) -> Result<Database, OpenError> {
+    pub(crate) fn database(dir: &Path, options: &Options) -> Result<Database, OpenError> {
         let io = |source| OpenError::Io { dir: dir.to_owned(), source };
         make_dir(dir).map_err(io)?;
         let path = dir.join(FILE);

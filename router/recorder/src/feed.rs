@@ -228,8 +228,7 @@ impl Session<'_> {
         let (bus, stream) = (&feeder.bus, feeder.stream.as_str());
         let first = bus.stream_info(stream).await?.first;
         if first > *self.next {
-            // Only the recorder trims, and only what is recorded: a known stream must not begin later than the record ends.
-            let reason = if *self.next > 1 { GapReason::Unexplained } else { GapReason::Trimmed };
+            let reason = self.why_trimmed().await?;
             self.gap(to.min(first - 1), reason).await?;
         }
         info!(stream, from = *self.next, to, "Reading messages that the consumer did not bring.");
@@ -248,6 +247,17 @@ impl Session<'_> {
             self.gap(to, GapReason::Deleted).await?;
         }
         Ok(())
+    }
+
+    /// Why the stream begins later than the record ends.
+    async fn why_trimmed(&self) -> Result<GapReason, FeedError> {
+        let (stream, nothing_ahead) = (self.feeder.stream.clone(), *self.next == self.durable() + 1);
+        let silent = self.feeder.shared.read(move |reader| reader.is_silent_since_a_break(&stream)).await;
+        if nothing_ahead && silent.transpose()? == Some(true) {
+            return Ok(GapReason::Break);
+        }
+        // Only the recorder trims, and only what is recorded: a known stream must not begin later than the record ends.
+        Ok(if *self.next > 1 { GapReason::Unexplained } else { GapReason::Trimmed })
     }
 
     async fn gap(&mut self, to: u64, reason: GapReason) -> Result<(), FeedError> {

@@ -26,3 +26,4 @@ mod writer;
 pub use config::RecorderConfig;
 pub use error::RecorderError;
 pub use run::run;
+pub use signing::published;

@@ -16,7 +16,7 @@ use crate::error::RecorderError;
 use crate::feed::{Feeder, is_recorded};
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{deadline, erase, replay, retain, review, rotate, service, trim};
+use crate::{deadline, erase, replay, retain, review, rotate, service, signing, trim};
 
 /// Messages between feeds and conductor; what lies there is counted in the feeds' own limits.
 const FEEDS_MAX: usize = 1_024;
@@ -37,8 +37,9 @@ pub async fn run(
     health: Health,
 ) -> Result<(), RecorderError> {
     let shared = Shared::default();
+    let published = signing::published(&bus).await?;
     let writer = tokio::select! {
-        started = Writer::start(&config, &shared, &health) => started?,
+        started = Writer::start(&config, published, &shared, &health) => started?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let mut background = service::serve(discovery, &shared, &shutdown).await?;

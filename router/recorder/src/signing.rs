@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tidegate_audit::Item;
-use tidegate_bus::{Bus, Outbound};
+use tidegate_bus::{ApiError, Bus, Outbound};
 use tidegate_schemas::checkpoint::SignedCheckpoint;
 use tidegate_schemas::header::Headers;
-use tidegate_schemas::subject::Subject;
+use tidegate_schemas::subject::{EVENTS, Subject};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -18,6 +18,21 @@ use crate::writer::Signed;
 
 /// Checkpoints on their way at once; more are left out, the next one says more.
 const IN_FLIGHT_MAX: usize = 4;
+
+/// The newest checkpoint that the streams hold: whoever follows them may hold the record to it.
+///
+/// # Errors
+/// [`ApiError`]; that there is none is `Ok(None)`.
+pub async fn published(bus: &Bus) -> Result<Option<String>, ApiError> {
+    let subject = Subject::Checkpoint.to_string();
+    let stored = match bus.last_for_subject(EVENTS, &subject).await {
+        // No stream is there yet: nothing was published.
+        Err(ApiError::NoResponder { .. }) => None,
+        other => other?,
+    };
+    let told = stored.and_then(|stored| serde_json::from_slice::<SignedCheckpoint>(&stored.payload).ok());
+    Ok(told.map(|told| told.note))
+}
 
 pub(crate) struct Signing {
     bus: Bus,

@@ -80,6 +80,8 @@ pub(crate) struct Writer {
 struct Opener {
     config: RecorderConfig,
     signer: Signer,
+    /// The newest checkpoint that the streams held when this process began.
+    published: Option<String>,
     shared: Shared,
     health: Health,
 }
@@ -94,12 +96,18 @@ impl Writer {
     /// [`RecorderError`] when the record is not one that can be written.
     pub(crate) async fn start(
         config: &RecorderConfig,
+        published: Option<String>,
         shared: &Shared,
         health: &Health,
     ) -> Result<Self, RecorderError> {
         let signer = Signer::load(&config.checkpoint_key_file, &config.origin)?;
-        let opener =
-            Opener { config: config.clone(), signer, shared: shared.clone(), health: health.clone() };
+        let opener = Opener {
+            config: config.clone(),
+            signer,
+            published,
+            shared: shared.clone(),
+            health: health.clone(),
+        };
         let (work, mut from) = mpsc::channel(1);
         let (told, done) = mpsc::channel(1);
         let (opened, mut answer) = mpsc::channel(1);
@@ -193,6 +201,7 @@ impl Opener {
         let options = Options {
             cache_bytes: self.config.cache_bytes,
             checkpoint_file: self.config.checkpoint_file.clone(),
+            published: self.published.clone(),
         };
         match rotate::open(&self.config, &self.signer, &options) {
             Ok(store) => {

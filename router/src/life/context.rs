@@ -10,7 +10,6 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Lane;
-use tidegate_schemas::ticket::Signer;
 use uuid::Uuid;
 
 use crate::recent::Recent;
@@ -27,8 +26,8 @@ pub struct Context<'a> {
     pub directory_hash: Digest,
     /// The active bundle's judge.
     pub judge: &'a Judge,
-    /// Signs tickets; none means that the signer is down, and nothing goes to the cloud.
-    pub signer: Option<&'a Signer>,
+    /// Whether tickets can be signed; if not, nothing goes to the cloud.
+    pub signs: bool,
     /// The cell's name: the audience of its tickets.
     pub cell: &'a str,
     /// What is switched off.
@@ -86,7 +85,7 @@ impl Context<'_> {
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),
-            egress_ready: self.signer.is_some() && self.egress_open,
+            egress_ready: self.signs && self.egress_open,
         }
     }
 

@@ -34,6 +34,13 @@ pub(super) struct Caused {
     pub(super) reply: Option<Telling>,
 }
 
+impl Caused {
+    /// Work. Who takes it up tells that the task is being worked on.
+    fn work(message: Message) -> Self {
+        Self { message, tell: Vec::new(), reply: None }
+    }
+}
+
 /// Why a task comes to be decided, beside its first time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Coming {
@@ -130,10 +137,6 @@ fn ended(
     Caused { message, tell, reply }
 }
 
-fn working(task: &Task, decision: &Decision) -> Vec<Telling> {
-    vec![outgoing::state(&task.tenant, &task.agent, task.id, State::Working, Some(decision))]
-}
-
 fn local(
     task: &Task,
     hop: &Hop,
@@ -161,8 +164,9 @@ fn local(
         subject: Subject::WorkLocal { pool, class: task.class, tenant }.to_string(),
         headers,
         payload,
+        ticket: None,
     };
-    Caused { message, tell: working(task, decision), reply: None }
+    Caused::work(message)
 }
 
 fn cloud(
@@ -174,7 +178,9 @@ fn cloud(
     context: &Context<'_>,
 ) -> Result<Caused, Refused> {
     let closed = || Refused::new(Code::LaneOff, "the cloud lane is closed: no ticket can be signed");
-    let signer = context.signer.ok_or_else(closed)?;
+    if !context.signs {
+        return Err(closed());
+    }
     let spec = context.judge.bundle().destination(&destination.name).ok_or_else(closed)?;
     let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
     let rendered = render::render(protocol, &destination.model, &task.input)?;
@@ -184,7 +190,6 @@ fn cloud(
     let headers = hop
         .headers(cause)
         .with(header::DECISION, outgoing::compact(decision))
-        .with(header::TICKET, signer.sign(&claims))
         .with(header::OUTPUT, output_form(task.kind()))
         .with(header::SALT, String::from(salt));
     let (provider, tenant) = (destination.target.clone(), task.tenant.clone());
@@ -193,8 +198,9 @@ fn cloud(
         subject: Subject::WorkCloud { provider, class: task.class, tenant }.to_string(),
         headers,
         payload: Bytes::from(rendered.bytes),
+        ticket: Some(Box::new(claims)),
     };
-    Ok(Caused { message, tell: working(task, decision), reply: None })
+    Ok(Caused::work(message))
 }
 
 fn output_form(kind: Kind) -> &'static str {
@@ -287,6 +293,7 @@ fn hold(
         subject: Subject::Review { queue: queue(decision), tenant }.to_string(),
         headers,
         payload: outgoing::json(&review),
+        ticket: None,
     };
     let tell =
         vec![outgoing::state(&task.tenant, &task.agent, task.id, State::InputRequired, Some(decision))];

@@ -127,7 +127,7 @@ impl Bus {
             self.inner.client.publish(subject.to_owned(), payload).await
         } else {
             let message = Outbound { headers: headers.clone(), ..Outbound::default() };
-            let map = wire::header_map(&message, None);
+            let map = wire::header_map(&message, None, |_| true);
             self.inner.client.publish_with_headers(subject.to_owned(), map, payload).await
         };
         sent.map_err(|error| match error.kind() {

@@ -19,6 +19,7 @@ mod dead;
 mod discovery;
 mod error;
 mod event;
+mod head;
 mod health;
 mod kv;
 mod message;

@@ -32,7 +32,7 @@ use crate::config::{BusConfig, PublishMode};
 use crate::error::PublishError;
 use crate::event::{BusEvent, Denial, DeniedAction};
 use crate::message::{Outbound, Published};
-use crate::wire::{InBatch, header_map};
+use crate::wire::{self, InBatch};
 
 /// How often messages on their way are checked for their time-out.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
@@ -209,8 +209,8 @@ impl Actor {
         for (index, job) in shipment.jobs.iter().enumerate() {
             let commit = index + 1 == count;
             let place = batch_id.as_deref().map(|id| InBatch { id, sequence: index + 1, commit });
-            let headers = header_map(&job.message, place);
-            let (subject, payload) = (job.message.subject.clone(), job.message.payload.clone());
+            let (headers, payload) = wire::outgoing(&job.message, place);
+            let subject = job.message.subject.clone();
             let sent = if commit {
                 let reply = format!("{}.{token}", self.inbox);
                 self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await

@@ -210,7 +210,8 @@ async fn pull<H: Handler>(
                         shared.bus.behind();
                     }
                     shared.held_bytes.fetch_add(message.size(), Ordering::Relaxed);
-                    tasks.spawn(own(shared.clone(), *message, reply).in_current_span());
+                    // Boxed: the runtime moves what it is given several times, and this is large.
+                    tasks.spawn(Box::pin(own(shared.clone(), *message, reply).in_current_span()));
                 }
                 Pulled::Again => {}
                 Pulled::Gone => {

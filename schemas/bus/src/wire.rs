@@ -1,12 +1,14 @@
-//! Our messages in the client's form and back: headers, delivery subjects, answers of direct gets.
+//! Our messages in the client's form and back: headers, heads, delivery subjects, answers of direct gets.
 
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue, IntoHeaderName};
+use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_schemas::header::MSG_ID;
 
+use crate::head::{self, HEAD};
 use crate::message::{Inbound, Outbound, Stored};
 
 /// JetStream reads its idempotency key in this spelling only.
@@ -25,10 +27,25 @@ pub(crate) struct InBatch<'a> {
     pub(crate) commit: bool,
 }
 
-/// The client's headers for a message.
-pub(crate) fn header_map(message: &Outbound, batch: Option<InBatch<'_>>) -> HeaderMap {
+/// A message for a stream in the client's form: headers and payload, which a head may go before.
+pub(crate) fn outgoing(message: &Outbound, batch: Option<InBatch<'_>>) -> (HeaderMap, Bytes) {
+    if !head::has_one(&message.subject) {
+        return (header_map(message, batch, |_| true), message.payload.clone());
+    }
+    let mut map = header_map(message, batch, |name| !head::holds(name));
+    let (payload, bytes) = head::put_before(&message.headers, &message.payload);
+    map.insert(HEAD, HeaderValue::from(bytes));
+    (map, payload)
+}
+
+/// The client's headers of a message: those that are to be kept, and the server's own.
+pub(crate) fn header_map(
+    message: &Outbound,
+    batch: Option<InBatch<'_>>,
+    keep: impl Fn(&str) -> bool,
+) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in message.headers.held() {
+    for (name, value) in message.headers.held().filter(|(name, _)| keep(name)) {
         if name == MSG_ID {
             if message.msg_id.is_none() {
                 map.insert(MSG_ID_CANONICAL, HeaderValue::from(value));
@@ -87,14 +104,17 @@ fn name_of(name: &HeaderName) -> &str {
 pub(crate) fn inbound(message: async_nats::Message) -> Option<(Inbound, String)> {
     let reply = message.reply?.to_string();
     let place = Delivery::parse(&reply)?;
+    let (subject, mut payload) = (message.subject.to_string(), message.payload);
+    let mut headers = header_pairs(message.headers.as_ref(), |_| true);
+    head::take(&subject, &mut headers, &mut payload);
     let inbound = Inbound {
         stream: place.stream.to_owned(),
         consumer: place.consumer.to_owned(),
         sequence: place.sequence,
         consumer_sequence: place.consumer_sequence,
-        subject: message.subject.to_string(),
-        headers: header_pairs(message.headers.as_ref(), |_| true),
-        payload: message.payload,
+        subject,
+        headers,
+        payload,
         delivered: place.delivered,
         published: place.published,
         pending: place.pending,
@@ -133,13 +153,16 @@ impl<'a> Delivery<'a> {
 pub(crate) fn stored(message: &async_nats::Message) -> Option<Stored> {
     let headers = message.headers.as_ref()?;
     let last = |name: &str| headers.get_last(name).map(HeaderValue::as_str);
+    let (subject, mut payload) = (last("Nats-Subject")?.to_owned(), message.payload.clone());
+    let mut pairs = header_pairs(Some(headers), |name| !LOOKUP_HEADERS.contains(&name));
+    head::take(&subject, &mut pairs, &mut payload);
     Some(Stored {
         stream: last("Nats-Stream")?.to_owned(),
         sequence: last("Nats-Sequence")?.parse().ok()?,
-        subject: last("Nats-Subject")?.to_owned(),
+        subject,
         published: last("Nats-Time-Stamp")?.parse().ok()?,
-        headers: header_pairs(Some(headers), |name| !LOOKUP_HEADERS.contains(&name)),
-        payload: message.payload.clone(),
+        headers: pairs,
+        payload,
     })
 }
 
@@ -185,12 +208,13 @@ mod tests {
     fn the_id_is_written_as_the_server_reads_it() {
         let headers = Headers::new().with(MSG_ID, "from headers").with("TideGate-Cause", "A:1");
         let mut message = Outbound::new("a", "x").with_headers(headers);
-        let map = header_map(&message, None);
+        let map = header_map(&message, None, |_| true);
         assert_eq!(map.get(MSG_ID_CANONICAL).map(HeaderValue::as_str), Some("from headers"));
         assert_eq!(map.get("tidegate-cause").map(HeaderValue::as_str), Some("A:1"));
         message.msg_id = Some("own".to_owned());
         message.expected_subject_sequence = Some(3);
-        let map = header_map(&message, Some(InBatch { id: "b", sequence: 2, commit: true }));
+        let batch = InBatch { id: "b", sequence: 2, commit: true };
+        let map = header_map(&message, Some(batch), |_| true);
         assert_eq!(map.get_all(MSG_ID_CANONICAL).count(), 1);
         assert_eq!(map.get(MSG_ID_CANONICAL).map(HeaderValue::as_str), Some("own"));
         assert_eq!(map.get(BATCH_COMMIT).map(HeaderValue::as_str), Some("1"));

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use minicbor::{Decode, Encode};
 use uuid::Uuid;
 
-use super::{cose, decoded};
+use super::cose::Parts;
+use super::decoded;
 use crate::digest::Digest;
 use crate::ids::{Name, TaskId};
 
@@ -82,10 +83,10 @@ impl Claims {
     /// What a ticket says of itself, unproven: for the record, which notes it; permits nothing.
     #[must_use]
     pub fn told(ticket: &str) -> Option<Self> {
-        Self::read(cose::Sign1::read(&decoded(ticket)?)?.payload)
+        Self::read(Parts::read(&decoded(ticket)?)?.claims)
     }
 
-    /// Their bytes: the payload of a ticket.
+    /// Their bytes: the leaf that is signed.
     #[must_use]
     pub fn to_cbor(&self) -> Vec<u8> {
         // Into memory, and all times that the clock can have fit; an empty payload would verify nowhere.

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::*;
@@ -107,6 +108,42 @@ fn ticket_with_any_bit_changed_is_refused() {
     assert!(refused > 400);
 }
 
+/// Tickets that share a signature share nothing else: none passes for another, and what was never a leaf passes for none.
+#[test]
+fn tickets_that_were_signed_together_verify_each_for_itself() {
+    let Case { signer, verifier, salt, now } = case();
+    let bytes: Vec<Vec<u8>> = (0..5).map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
+    let all: Vec<Claims> = bytes.iter().map(|bytes| claims(now, bytes, &salt)).collect();
+    let tickets = signer.sign_all(&all);
+    let verify = |ticket: &str, bytes: &[u8]| {
+        verifier.verify(ticket, &salt, bytes.to_vec().into(), now).map(|cleared| cleared.claims().clone())
+    };
+    for (at, ticket) in tickets.iter().enumerate() {
+        assert_eq!(verify(ticket, &bytes[at]), Ok(all[at].clone()), "{at}");
+        for (other, bytes) in bytes.iter().enumerate().filter(|(other, _)| *other != at) {
+            assert_eq!(verify(ticket, bytes), Err(TicketError::Content), "{at} for {other}");
+        }
+    }
+    let decoded: Vec<Vec<u8>> =
+        tickets.iter().map(|ticket| URL_SAFE_NO_PAD.decode(ticket).unwrap()).collect();
+    let first = Parts::read(&decoded[0]).unwrap();
+    let elsewhere = claims(now, b"never signed", &salt).to_cbor();
+    let rows = [
+        (
+            "claims of another leaf",
+            Parts { claims: Parts::read(&decoded[1]).unwrap().claims, ..first.clone() },
+        ),
+        ("claims that are no leaf", Parts { claims: &elsewhere, ..first.clone() }),
+        ("another place", Parts { index: 1, ..first.clone() }),
+        ("a path of another", Parts { path: Parts::read(&decoded[2]).unwrap().path, ..first.clone() }),
+    ];
+    for (what, parts) in rows {
+        let forged = URL_SAFE_NO_PAD.encode(parts.to_cbor());
+        assert_eq!(verify(&forged, b"never signed"), Err(TicketError::Signature), "{what}");
+    }
+    assert!(signer.sign_all(&[]).is_empty());
+}
+
 #[test]
 fn clock_difference_of_five_seconds_is_forgiven() {
     let Case { signer, verifier, salt, now } = case();
@@ -121,22 +158,26 @@ fn clock_difference_of_five_seconds_is_forgiven() {
 fn another_library_reads_and_verifies_a_ticket() {
     use coset::{CborSerializable as _, TaggedCborSerializable as _};
     let Case { signer, salt, now, .. } = case();
-    let ticket = URL_SAFE_NO_PAD.decode(signer.sign(&claims(now, BYTES, &salt))).unwrap();
-    let sealed = coset::CoseSign1::from_tagged_slice(&ticket).unwrap();
+    let claims = claims(now, BYTES, &salt);
+    let ticket = URL_SAFE_NO_PAD.decode(signer.sign(&claims)).unwrap();
+    let both = coset::cbor::Value::from_slice(&ticket).unwrap().into_array().unwrap();
+    let sealed = coset::CoseSign1::from_tagged_slice(&both[1].clone().to_vec().unwrap()).unwrap();
     assert_eq!(
         sealed.protected.header.alg,
         Some(coset::RegisteredLabelWithPrivate::Assigned(coset::iana::Algorithm::EdDSA))
     );
     assert_eq!(sealed.protected.header.key_id, b"k1");
     let key = SigningKey::from_bytes(&[3; 32]).verifying_key();
+    // One leaf is its own root: SHA-256 of a zero byte and the claims.
+    let root = Sha256::new().chain_update([0]).chain_update(both[0].as_bytes().unwrap()).finalize();
     let verified = |aad: &[u8]| {
-        sealed.verify_signature(aad, |signature, data| {
+        sealed.verify_detached_signature(&root, aad, |signature, data| {
             key.verify_strict(data, &Signature::from_slice(signature).unwrap())
         })
     };
-    verified(b"tidegate ticket v1").unwrap();
+    verified(b"tidegate ticket v2").unwrap();
     verified(b"something else").unwrap_err();
-    let payload = coset::cbor::Value::from_slice(sealed.payload.as_deref().unwrap()).unwrap();
+    let payload = coset::cbor::Value::from_slice(both[0].as_bytes().unwrap()).unwrap();
     let payload = payload.as_map().unwrap();
     assert_eq!(payload.len(), 20, "all claims but the one that is absent");
     assert_eq!(payload[3].0, 4.into());
@@ -149,9 +190,9 @@ fn only_the_one_form_of_a_ticket_is_taken() {
     let Case { signer, verifier, salt, now } = case();
     let good = claims(now, BYTES, &salt);
     let key = SigningKey::from_bytes(&[3; 32]);
-    let made = |protected: &[u8], payload: &[u8]| {
-        let signature = key.sign(&cose::to_be_signed(protected, payload)).to_bytes();
-        cose::Sign1 { protected, payload, signature: &signature }.to_cbor()
+    let made = |protected: &[u8], claims: &[u8]| {
+        let signature = key.sign(&cose::to_be_signed(protected, &tree::leaf(claims))).to_bytes();
+        Parts { claims, protected, size: 1, index: 0, path: Vec::new(), signature: &signature }.to_cbor()
     };
     let verify = |bytes: &[u8]| verifier.verify(&URL_SAFE_NO_PAD.encode(bytes), &salt, BYTES.into(), now);
     let (protected, payload) = (cose::protected("k1"), good.to_cbor());
@@ -159,16 +200,22 @@ fn only_the_one_form_of_a_ticket_is_taken() {
     assert_eq!(URL_SAFE_NO_PAD.encode(&bytes), signer.sign(&good));
     verify(&bytes).unwrap();
 
-    let untagged = bytes[1..].to_vec();
+    let tag = bytes.windows(2).position(|two| two == [0xd2, 0x84]).unwrap();
+    let untagged = [&bytes[..tag], &bytes[tag + 1..]].concat();
     let followed = [bytes.as_slice(), &[0]].concat();
     // The length of the protected header in two bytes where one does.
-    let longer = [&bytes[..2], &[0x58, protected.len() as u8], &bytes[3..]].concat();
-    let none = [&[0xa2, 0x01, 0x26, 0x04, 0x42], b"k1".as_slice()].concat();
+    let longer = [&bytes[..tag + 2], &[0x58, protected.len() as u8], &bytes[tag + 3..]].concat();
+    let none = [&protected[..2], &[0x26], &protected[3..]].concat();
+    let larger = {
+        let parts = Parts::read(&bytes).unwrap();
+        Parts { size: 2, ..parts }.to_cbor()
+    };
     let rows = [
         ("untagged", untagged),
         ("followed by more", followed),
         ("a length in more bytes", longer),
         ("another algorithm", made(&none, &payload)),
+        ("a place that does not fit the path", larger),
         ("claims followed by more", made(&protected, &[payload.as_slice(), &[0]].concat())),
         ("no claims", made(&protected, &[])),
         ("another version", made(&protected, &Claims { version: 2, ..good.clone() }.to_cbor())),

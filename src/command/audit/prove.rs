@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidegate_audit::complete::{Account, NamedErasure};
-use tidegate_audit::export::Form;
+use tidegate_audit::export::{Extent, Form};
 use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
@@ -44,6 +44,9 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
     let form = match what.form {
         ExportForm::Lines => Form::Lines,
         ExportForm::Tiles => Form::Tiles,
+        ExportForm::CedarTests if what.since > 0 || what.bodies => {
+            bail!("--since and --bodies are for records: --form cedar-tests takes a filter")
+        }
         ExportForm::CedarTests => return cases::run(global, args, what).await,
     };
     if what.filter != FilterArgs::default() {
@@ -51,11 +54,12 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
             "only --form cedar-tests takes a filter: a bundle of less than all records would prove nothing"
         );
     }
-    let dir = what.dir.as_path();
     let (reader, key) = open(global, args)?;
-    let (bar, to) = (bar(global, "exporting")?, dir.to_owned());
+    let ExportArgs { dir, since, bodies, .. } = what;
+    let (bar, to) = (bar(global, "exporting")?, dir.clone());
+    let extent = Extent { form, since: *since, bodies: *bodies };
     let written = tokio::task::spawn_blocking(move || {
-        let written = reader.export(&to, form, &key, &mut |done, of| {
+        let written = reader.export_extent(&to, extent, &key, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         });

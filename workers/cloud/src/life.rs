@@ -166,7 +166,8 @@ impl Life {
             return self.close(outgoing::step(&work.envelope, StepReason::Off, 0));
         }
         self.stage = Stage::Calling;
-        Step::new(Action::Call(Box::new(work.call())))
+        let call = Action::Call(Box::new(work.call()));
+        Step { tell: vec![outgoing::working(work)], ..Step::new(call) }
     }
 
     fn calling(&mut self, work: &Work, event: Event, context: &Context<'_>) -> Step {

@@ -325,7 +325,8 @@ impl Life {
             match question::ask(work) {
                 Ok(input) => {
                     life.stage = Stage::Running;
-                    Step::new(Action::Run(Box::new(work.run(input, context.now))))
+                    let run = Action::Run(Box::new(work.run(input, context.now)));
+                    Step { tell: vec![outgoing::working(work)], ..Step::new(run) }
                 }
                 Err(refused) => {
                     let (message, unused) = answer::refused(work, refused, context.now);

@@ -42,6 +42,9 @@ pub enum Detail {
         /// The ticket, on the cloud lane.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ticket: Option<Uuid>,
+        /// When the task must have ended; a review may have moved it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
     },
     /// Of a step.
     Step {

@@ -361,7 +361,7 @@ fn carries_work(leaf: &Leaf) -> bool {
 /// and of the bytes that were judged.
 fn permits(work: &Leaf, attempt: &Leaf) -> bool {
     let (
-        Some(Detail::Work { lane, target, ticket }),
+        Some(Detail::Work { lane, target, ticket, .. }),
         Some(Detail::Attempt { lane: there, target: to, ticket: by, content, .. }),
     ) = (&work.detail, &attempt.detail)
     else {

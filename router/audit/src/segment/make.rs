@@ -95,6 +95,30 @@ impl Reader {
     }
 }
 
+/// Writes the files of a segment that was sealed before, from a live file that holds its records again. The note of a checkpoint
+/// over `signed` records covers it. Returns the time of its newest record.
+pub(crate) fn again(
+    reader: &Reader,
+    segment: &Segment,
+    (signed, note): (u64, &str),
+) -> Result<Timestamp, SegmentError> {
+    let (shelf, mut newest, mut at) =
+        (reader.begin()?.shelf().dir().to_owned(), Timestamp::MIN, segment.first);
+    let files = Files::create(&shelf, segment.first)?;
+    while at < segment.end {
+        let to = segment.end.min(at + CHUNK);
+        newest = newest.max(files.copy(&reader.begin()?, at..to)?.1);
+        at = to;
+    }
+    files.head(&reader.begin()?, segment.first, segment.end, signed, note)?;
+    files.finish()?;
+    if segment.bodies.is_some() {
+        remove(&shelf, Part::Bodies, segment.first)
+            .map_err(|source| SegmentError::File { path: shelf, source })?;
+    }
+    Ok(newest)
+}
+
 /// Leaves and note of the newest checkpoint.
 fn signed(view: &View) -> Result<Option<(u64, String)>, Failure> {
     let note = notes(view, true)?.pop();

@@ -10,7 +10,7 @@ use super::lag::Lag;
 use super::prepare::{self, Draft, Told, Unsealed};
 use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
-use super::{Appended, Heads, tree};
+use super::{Appended, Heads, indices, tree};
 use crate::body;
 use crate::entry::{Entry, Gap, GapReason, Item};
 use crate::error::{AppendError, Failure};
@@ -20,7 +20,6 @@ use crate::leaf::{Detail, Flag, Leaf, RecordKind, Source};
 use crate::merkle::Tree;
 use crate::project::{Effect, Projection};
 use crate::table;
-use crate::task::Row;
 
 struct Batch<'a, 't> {
     tables: Tables<'t>,
@@ -87,10 +86,7 @@ impl Batch<'_, '_> {
             let stream = item.stream().to_owned();
             return Err(AppendError::Gap { stream, expected: next, got: item.first() });
         }
-        let number = u32::try_from(self.heads.streams.len() + 1).unwrap_or(u32::MAX);
-        let head = self.heads.streams.entry(item.stream().to_owned()).or_insert((number, 1));
-        head.1 = item.last().saturating_add(1);
-        let number = head.0;
+        let number = indices::stream(&mut self.heads, item.stream(), item.last());
         match (item, told) {
             (Item::Message(entry), Some(told)) => self.message(entry, told, number)?,
             (Item::Gap(gap), _) => self.gap(gap, number),
@@ -112,7 +108,7 @@ impl Batch<'_, '_> {
         }
         let mut key = None;
         if let (Some(tenant), Some(agent), Some(task)) = (&told.tenant, &told.agent, told.task) {
-            let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+            let place = table::task_key(task, indices::tenant(&mut self.heads, tenant), agent.as_str());
             key = self.step(place, &told, (stream, entry.sequence), index, &mut flags)?;
         }
         if let (Some(change), Some(Detail::Control { operator, .. })) = (told.hold.take(), &told.detail) {
@@ -152,9 +148,9 @@ impl Batch<'_, '_> {
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) {
-        // That a message was deleted does not say by whom; explained is what was trimmed before the record began, and what an
-        // act on record erased.
-        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Erased);
+        // That a message was deleted does not say by whom; explained is what was trimmed before the record began, what an act on
+        // record erased, and what an accepted break left behind.
+        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Erased | GapReason::Break);
         let flags = if explained { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
@@ -180,36 +176,17 @@ impl Batch<'_, '_> {
             detail: Some(Detail::Gap { to: gap.to, reason: gap.reason }),
             body: None,
         };
-        self.rows.gaps.push((table::source(stream, gap.from), (gap.to, index)));
         self.record(leaf, None, stream);
     }
 
     /// Adds a leaf and what finds it.
     fn record(&mut self, leaf: Leaf, unsealed: Option<Unsealed>, stream: u32) {
-        let index = leaf.index;
-        if leaf.kind != RecordKind::Gap {
-            self.rows.src.insert(table::source(stream, leaf.source.sequence), index);
-        }
-        if let Some(tenant) = &leaf.tenant {
-            self.tenant(tenant);
-        }
         self.lag.take(&leaf);
         let odd = leaf.flags.iter().filter(|flag| flag.is_anomaly());
-        self.appended.anomalies.extend(odd.map(|flag| (index, *flag)));
-        self.heads.anomalies += u64::from(leaf.is_odd());
-        self.heads.records += 1;
+        self.appended.anomalies.extend(odd.map(|flag| (leaf.index, *flag)));
+        indices::add(&mut self.rows, &mut self.heads, &leaf, stream);
         self.appended.records += 1;
         self.drafts.push(Draft { leaf, unsealed });
-    }
-
-    /// A tenant's number, given where it has none.
-    fn tenant(&mut self, tenant: &Name) -> u32 {
-        if let Some(number) = self.heads.tenants.get(tenant.as_str()) {
-            return *number;
-        }
-        let number = u32::try_from(self.heads.tenants.len() + 1).unwrap_or(u32::MAX);
-        self.heads.tenants.insert(tenant.as_str().to_owned(), number);
-        number
     }
 
     /// A verdict and a dead letter name a message; that message says whose they are.
@@ -267,14 +244,7 @@ impl Batch<'_, '_> {
         index: u64,
         flags: &mut Vec<Flag>,
     ) -> Result<Option<u64>, Failure> {
-        if !self.rows.tasks.contains_key(&place) {
-            let held = self.tables.tasks.get(place.as_slice())?;
-            let row = held.and_then(|bytes| serde_json::from_slice::<Row>(bytes.value()).ok());
-            let due = row.as_ref().and_then(Row::due_ms);
-            let row = row.unwrap_or_else(|| Row::unknown(index));
-            self.rows.tasks.insert(place.clone(), (row, due));
-        }
-        let Some((row, _)) = self.rows.tasks.get_mut(&place) else { return Ok(None) };
+        let Some(row) = indices::task(&mut self.rows, &self.tables, &place, index)? else { return Ok(None) };
         let counted = row.step(told.effect, index, flags);
         row.touch(at.0, at.1);
         self.heads.accepted += u64::from(counted.accepted);
@@ -309,7 +279,7 @@ impl Batch<'_, '_> {
 
     /// Notes the task's key in its row, once.
     fn own_key(&mut self, task: TaskId, tenant: &Name, agent: &Name, id: u64) {
-        let place = table::task_key(task, self.tenant(tenant), agent.as_str());
+        let place = table::task_key(task, indices::tenant(&mut self.heads, tenant), agent.as_str());
         if let Some((row, _)) = self.rows.tasks.get_mut(&place) {
             row.key.get_or_insert(id);
         }

@@ -48,6 +48,9 @@ pub(super) fn check(
     if let Some(note) = sink.newest() {
         notes.push((format!("`{}`", path.display()), note));
     }
+    if let Some(note) = published(&key, options) {
+        notes.push(("the cell's streams".to_owned(), note));
+    }
     for (place, note) in notes {
         continues(db, dir, &key, newest.epoch, records, &place, note)?;
     }
@@ -63,6 +66,11 @@ pub(super) fn check(
     let tree = tree::load(db, records).map_err(broken)?.ok_or(OpenError::Corrupt { what })?;
     let signed = newest.note.map(|(size, _)| size);
     Ok((tree, Signed { sink, epoch: newest.epoch, signed }))
+}
+
+/// The checkpoint that was published, if it is of this key: one of another key is another log's, and nobody could move it away.
+fn published<'a>(key: &PublicKey, options: &'a Options) -> Option<&'a str> {
+    options.published.as_deref().filter(|note| key.open(note).is_ok())
 }
 
 /// Whether the store continues what a note says.
@@ -111,7 +119,8 @@ pub(super) fn fork(
         Sink::open(&path).map_err(|source| OpenError::CheckpointFile { path: path.clone(), source })?;
     let newest = newest(db).map_err(broken)?;
     let (key, held) = (signer.public(), newest.note.map(|(_, note)| note));
-    let notes = sink.newest().map(str::to_owned).into_iter().chain(held);
+    let published = published(&key, options).map(str::to_owned);
+    let notes = sink.newest().map(str::to_owned).into_iter().chain(held).chain(published);
     let opened = notes.filter_map(|note| {
         let signed = key.open(&note).ok()?;
         Some(((key.epoch(&signed.origin)?, signed.size), note))

@@ -183,7 +183,7 @@ impl Store {
 }
 
 /// Removes a task's keys: nothing is left that they could open.
-fn forget_keys(txn: &WriteTransaction, task: TaskId) -> Result<(), Failure> {
+pub(crate) fn forget_keys(txn: &WriteTransaction, task: TaskId) -> Result<(), Failure> {
     let (mut start, mut end) = ([0; 32], [u8::MAX; 32]);
     start[..16].copy_from_slice(task.0.as_bytes());
     end[..16].copy_from_slice(task.0.as_bytes());

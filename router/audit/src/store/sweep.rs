@@ -78,7 +78,7 @@ impl Store {
 }
 
 /// Removes rows. Returns the bytes they had.
-fn remove(
+pub(super) fn remove(
     txn: &WriteTransaction,
     definition: TableDefinition<'_, u64, &'static [u8]>,
     range: std::ops::Range<u64>,

@@ -21,6 +21,7 @@ mod erase;
 mod full;
 mod power;
 mod rotate;
+mod schema;
 mod signed;
 
 #[test]

@@ -239,6 +239,7 @@ async fn erase_explains_the_gaps_of_a_record_made_again_from_the_streams() {
 
     cell.config.directory = cell.dir.path().join("again");
     cell.config.checkpoint_file = Some(cell.dir.path().join("checkpoints-again"));
+    crate::rebuild::accept(&cell).await;
     let running = cell.record().await;
     cell.until("all results", |reader, _| {
         reader.query(&Filter { kind: Some(RecordKind::Gap), ..Filter::default() }).unwrap().records.len() == 4
@@ -264,7 +265,7 @@ async fn erase_explains_the_gaps_of_a_record_made_again_from_the_streams() {
     }
     let other: Vec<_> = told.iter().filter(|gap| !expected.contains(gap)).collect();
     assert!(
-        matches!(other[..], [("WORK_LOCAL", 1, 1, GapReason::Trimmed | GapReason::Deleted, _)]),
+        matches!(other[..], [("WORK_LOCAL", 1, 1, GapReason::Break | GapReason::Deleted, _)]),
         "{other:?}"
     );
     running.stop().await;

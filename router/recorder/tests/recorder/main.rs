@@ -1,10 +1,11 @@
 //! The recorder on a real nats-server, with the accounts and the configuration that ship.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod cell;
 mod checkpoints;
 mod erase;
 mod gaps;
+mod rebuild;
 mod replay;
 mod retain;
 mod road;

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
+use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Outbound, PublishError, PublishMode, Role};
+use tidegate_schemas::header::{AGENT, CAUSE, DECISION, Headers};
 
-use crate::cell::{Cell, agent, count, work};
+use crate::cell::{Cell, agent, consumer, count, work};
 
 /// A connection that batches whatever the disk's pace, so that the test does not depend on it.
 async fn in_batches(cell: &Cell, role: Role) -> Bus {
@@ -42,6 +44,36 @@ async fn many_go_in_batches_and_each_learns_its_own_place() {
     }
     assert!(batched > 2_500, "{batched} went in batches");
     assert_eq!(count(&router, "WORK_LOCAL").await, count_sent as u64);
+}
+
+/// The server sees few headers of work; whoever reads it through this crate sees all, wherever it is read.
+#[tokio::test]
+async fn the_headers_of_work_travel_before_its_payload() {
+    let cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    let headers = Headers::new().with(CAUSE, "TASKS_acme:1").with(DECISION, "{}").with(AGENT, "helpdesk");
+    let with_headers = |message: Outbound| message.with_headers(headers.clone());
+    let place = router.publish(with_headers(work(1))).await.unwrap();
+    let read = router.get("WORK_LOCAL", place.sequence).await.unwrap().unwrap();
+    assert_eq!((read.payload.as_ref(), read.header(DECISION)), (&b"work 1"[..], Some("{}")));
+    let mut reader =
+        cell.role(Role::Recorder).await.reader(&consumer(&cell, "WORK_LOCAL", RECORDER), 8).await.unwrap();
+    let taken = reader.take(1).await.unwrap().remove(0);
+    assert_eq!((&taken.message.headers, &taken.message.payload), (&read.headers, &read.payload));
+
+    let jetstream = async_nats::jetstream::new(cell.raw(Role::Router.into()).await);
+    let raw = jetstream.get_stream_no_info("WORK_LOCAL").await.unwrap();
+    let raw = raw.direct_get(place.sequence).await.unwrap();
+    assert_eq!(raw.headers.get(CAUSE).map(|value| value.as_str()), Some("TASKS_acme:1"));
+    assert!(raw.headers.get(DECISION).is_none() && raw.headers.get(AGENT).is_none());
+    assert_eq!(raw.payload.as_ref(), b"tidegate-decision: {}\r\ntidegate-agent: helpdesk\r\nwork 1");
+    // Negative control: a result's stay where its readers look for them.
+    let result = with_headers(Outbound::new("result.acme.helpdesk.t1", "{}"));
+    let place = router.publish(result).await.unwrap();
+    let raw =
+        jetstream.get_stream_no_info("RESULTS").await.unwrap().direct_get(place.sequence).await.unwrap();
+    assert_eq!(raw.headers.get(DECISION).map(|value| value.as_str()), Some("{}"));
+    assert_eq!(raw.payload.as_ref(), b"{}");
 }
 
 #[tokio::test]

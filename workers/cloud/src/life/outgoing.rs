@@ -113,6 +113,16 @@ pub(super) fn step(envelope: &Envelope, reason: StepReason, attempts: u32) -> Me
     }
 }
 
+/// That the task is being worked on, and by which decision.
+pub(super) fn working(work: &Work) -> Telling {
+    let Envelope { tenant, hop, decision, .. } = &work.envelope;
+    Telling {
+        subject: subject::state(tenant, &hop.agent, hop.id),
+        headers: Headers::new(),
+        payload: json(&Transition::new(hop.id, State::Working, Some(decision))),
+    }
+}
+
 /// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
 pub(super) fn told(work: &Work, message: &Message) -> Vec<Telling> {
     let Envelope { tenant, hop, decision, .. } = &work.envelope;

@@ -128,6 +128,10 @@ fn work_is_claimed_then_called_then_answered() {
     let Action::Look(subject) = step.action else { panic!("{step:?}") };
     assert_eq!(subject, format!("result.acme.helpdesk.{}", work.hop.id));
     let step = life.next(Event::Looked(false), &known.context());
+    let [state] = step.tell.as_slice() else { panic!("a transition: {:?}", step.tell) };
+    assert_eq!(state.subject, format!("state.acme.helpdesk.{}", work.hop.id));
+    let transition: Transition<'_> = serde_json::from_slice(&state.payload).unwrap();
+    assert_eq!((transition.state, transition.destination.as_deref()), (State::Working, Some("double-eu")));
     let Action::Call(call) = step.action else { panic!("{step:?}") };
     assert_eq!(call.cleared.bytes().as_ref(), work.bytes);
     assert_eq!(call.deltas, format!("delta.acme.helpdesk.{}", work.hop.id));

@@ -109,6 +109,15 @@ pub(super) fn step(work: &Work, reason: StepReason) -> Message {
     }
 }
 
+/// That the task is being worked on, and by which decision.
+pub(super) fn working(work: &Work) -> Telling {
+    Telling {
+        subject: subject::state(&work.tenant, &work.hop.agent, work.hop.id),
+        headers: Headers::new(),
+        payload: json(&Transition::new(work.hop.id, State::Working, Some(&work.decision))),
+    }
+}
+
 /// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
 pub(super) fn told(tenant: &Name, hop: &Hop, decision: Option<&Decision>, message: &Message) -> Vec<Telling> {
     let state = message.headers.get(header::STATE).and_then(State::of);

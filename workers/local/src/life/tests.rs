@@ -110,6 +110,10 @@ fn running(given: &Given) -> Life {
 fn the_straight_road() {
     let given = chat("Hi", 8, true).replying_to("tok_1");
     let (mut life, step) = begin(&arrived(&given));
+    let [state] = step.tell.as_slice() else { panic!("a transition: {:?}", step.tell) };
+    assert_eq!(state.subject, format!("state.acme.helpdesk.{}", given.id()));
+    let transition: Transition<'_> = serde_json::from_slice(&state.payload).unwrap();
+    assert_eq!((transition.state, transition.destination.as_deref()), (State::Working, Some("local-chat")));
     let Action::Run(run) = step.action else { panic!("expected a run") };
     assert_eq!(run.deltas.as_ref().unwrap().subject, format!("delta.acme.helpdesk.{}", given.id()));
     assert_eq!(run.deadline, given.hop.deadline);
