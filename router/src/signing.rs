@@ -24,7 +24,7 @@ struct Wanted {
     waiting: Vec<oneshot::Sender<String>>,
 }
 
-/// Whoever comes first signs for all that came by then, also where it is dropped meanwhile.
+/// Whoever comes first signs for those who came by then, also where it is dropped meanwhile.
 struct Turn<'a>(&'a Signing);
 
 // === impl Signing ===
@@ -37,16 +37,21 @@ impl Signing {
     /// The ticket of these claims; none only where the router ends.
     pub(crate) async fn sign(&self, claims: Claims) -> Option<String> {
         let (sender, ticket) = oneshot::channel();
-        let first = {
+        let count = {
             let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
             wanted.claims.push(claims);
             wanted.waiting.push(sender);
-            wanted.claims.len() == 1
+            wanted.claims.len()
         };
-        if first {
-            let turn = Turn(self);
-            tokio::task::yield_now().await;
-            drop(turn);
+        match count {
+            1 => {
+                let turn = Turn(self);
+                tokio::task::yield_now().await;
+                drop(turn);
+            }
+            // Nothing more would share the signature.
+            TOGETHER_MAX => self.sign_wanted(),
+            _ => {}
         }
         ticket.await.ok()
     }

@@ -6,7 +6,7 @@
 //! On the wire: base64url without padding (RFC 4648 §5) of deterministic CBOR (RFC 8949 §4.2.1), an array of two: the
 //! [`Claims`], a map by number in a byte string, and a receipt (RFC 9942 §5.2): a tagged `COSE_Sign1` (RFC 9052 §4.2) with
 //! protected header `{1: -8 (EdDSA), 4: key id, 395: 1 (RFC9162_SHA256)}`, one inclusion proof, the root as detached payload,
-//! and external data `tidegate ticket v2`. Any other form of the same statement is refused, and no other algorithm is known.
+//! and external data `tidegate ticket v2` and the count of leaves, 8 bytes. Any other form of the same statement is refused, and no other algorithm is known.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -126,8 +126,8 @@ impl Signer {
             return Vec::new();
         };
         let protected = cose::protected(&self.key_id);
-        let signature = self.key.sign(&cose::to_be_signed(&protected, &root)).to_bytes();
         let size = claims.len() as u64;
+        let signature = self.key.sign(&cose::to_be_signed(&protected, size, &root)).to_bytes();
         let all = claims.iter().zip(paths).zip(0..);
         all.map(|((claims, path), index)| {
             let parts = Parts { claims, protected: &protected, size, index, path, signature: &signature };
@@ -182,7 +182,7 @@ impl Verifier {
         let root = tree::root(tree::leaf(parts.claims), parts.size, parts.index, &parts.path)
             .ok_or(TicketError::Malformed)?;
         let (_, key) = self.keys.iter().find(|(id, _)| id == key_id).ok_or(TicketError::Signature)?;
-        key.verify_strict(&cose::to_be_signed(parts.protected, &root), &signature)
+        key.verify_strict(&cose::to_be_signed(parts.protected, parts.size, &root), &signature)
             .map_err(|_| TicketError::Signature)?;
         let claims = Claims::read(parts.claims).ok_or(TicketError::Malformed)?;
         // What another version says may narrow what this one does not know.

@@ -179,7 +179,7 @@ impl Ear {
         }
     }
 
-    /// Router and worker tell on connections of their own, so a decision may be told after its result.
+    /// What is told on core NATS comes by another way than the result, so a decision may be told after it.
     async fn hear_out(&mut self, result: &TaskResult) {
         let until = tokio::time::Instant::now() + WORD;
         while self.decided.is_none() && result.decision.is_some() {

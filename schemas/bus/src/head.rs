@@ -66,7 +66,8 @@ fn read(head: &[u8]) -> Option<Vec<(String, String)>> {
     while !rest.is_empty() {
         let (line, after) = rest.split_once("\r\n")?;
         let (name, value) = line.split_once(": ")?;
-        if name.is_empty() || !holds(name) {
+        let lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        if name.is_empty() || name == HEAD || !lower || !holds(name) {
             return None;
         }
         held.push((name.to_owned(), value.to_owned()));
@@ -132,6 +133,8 @@ mod tests {
             ("no value", row("3", b"a\r\n")),
             ("no text", row("6", b"a: \xff\r\n")),
             ("a cause of its own", row("21", b"tidegate-cause: A:1\r\n")),
+            ("the same in another case", row("21", b"Tidegate-Cause: A:1\r\n")),
+            ("a head of its own", row("18", b"tidegate-head: 1\r\n")),
         ];
         for (name, (headers, payload)) in rows {
             assert_eq!(taken(WORK, headers.clone(), payload.clone()), (headers, payload), "{name}");

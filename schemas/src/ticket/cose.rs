@@ -98,10 +98,12 @@ pub(super) fn key_id(header: &[u8]) -> Option<&str> {
     (protected(id) == header).then_some(id)
 }
 
-/// `Sig_structure` (RFC 9052 §4.4) over the root of the tree: the bytes that the signature is over.
-pub(super) fn to_be_signed(protected: &[u8], root: &Hash) -> Vec<u8> {
-    written(protected.len() + root.len() + 48, |encoder| {
-        encoder.array(4)?.str(CONTEXT)?.bytes(protected)?.bytes(EXTERNAL)?.bytes(root)?.ok()
+/// `Sig_structure` (RFC 9052 §4.4) over the root of a tree of this size: the bytes that the signature is over. With a size that
+/// is not signed, some leaves would have a second place that leads to the same root.
+pub(super) fn to_be_signed(protected: &[u8], size: u64, root: &Hash) -> Vec<u8> {
+    let external = [EXTERNAL, &size.to_be_bytes()].concat();
+    written(protected.len() + root.len() + 56, |encoder| {
+        encoder.array(4)?.str(CONTEXT)?.bytes(protected)?.bytes(&external)?.bytes(root)?.ok()
     })
 }
 

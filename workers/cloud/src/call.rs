@@ -11,7 +11,7 @@ use tidegate_schemas::metric;
 use tracing::{debug, warn};
 
 use crate::desk::Whose;
-use crate::life::{Action, Event, Life};
+use crate::life::{Action, Event, Life, Step};
 use crate::send::send;
 use crate::worker::Worker;
 
@@ -34,10 +34,10 @@ impl Attendant<'_> {
         &self.worker.bus
     }
 
-    fn next(&mut self, event: Event) -> Action {
+    fn next(&mut self, event: Event) -> Step {
         let off = self.worker.desk.off();
         let context = self.worker.context(&off, Some(self.whose));
-        self.life.next(event, &context).action
+        self.life.next(event, &context)
     }
 
     async fn tell(&mut self, text: &str, last: bool) {
@@ -62,7 +62,8 @@ impl Witness for Attendant<'_> {
     async fn begins(&mut self, attempt: Attempting<'_>) -> Result<(), Halt> {
         let mut event = Event::Attempting(attempt.host.to_owned());
         loop {
-            match self.next(event) {
+            let Step { tell, action } = self.next(event);
+            match action {
                 Action::Claim(message) => {
                     match send(self.bus(), &message, Some(self.worker.patience)).await {
                         Ok(sent) => event = Event::Claimed(sent),
@@ -76,6 +77,7 @@ impl Witness for Attendant<'_> {
                     metrics::counter!(metric::ATTEMPTS, "lane" => "cloud").increment(1);
                     metrics::counter!(metric::EGRESS_BYTES, "provider" => self.provider.to_owned())
                         .increment(self.bytes);
+                    self.worker.tell(tell).await;
                     return Ok(());
                 }
                 _ => return Err(Halt),
@@ -90,7 +92,7 @@ impl Witness for Attendant<'_> {
     async fn retries(&mut self, failure: Failure, pause: Duration) {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(provider = self.provider, code = %failure.code(), status = failure.status(), pause_ms, "An attempt failed; another follows.");
-        if let Action::Note(message) = self.next(Event::Retrying(failure))
+        if let Action::Note(message) = self.next(Event::Retrying(failure)).action
             && let Err(error) = send(self.bus(), &message, Some(self.worker.patience)).await
         {
             // The next claim meets the same trouble, and nothing leaves then.

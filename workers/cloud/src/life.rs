@@ -166,8 +166,7 @@ impl Life {
             return self.close(outgoing::step(&work.envelope, StepReason::Off, 0));
         }
         self.stage = Stage::Calling;
-        let call = Action::Call(Box::new(work.call()));
-        Step { tell: vec![outgoing::working(work)], ..Step::new(call) }
+        Step::new(Action::Call(Box::new(work.call())))
     }
 
     fn calling(&mut self, work: &Work, event: Event, context: &Context<'_>) -> Step {
@@ -201,7 +200,8 @@ impl Life {
         match sent {
             Sent::Stored => {
                 self.opened += 1;
-                Step::new(Action::Open)
+                let tell = if self.opened == 1 { vec![outgoing::working(work)] } else { Vec::new() };
+                Step { tell, ..Step::new(Action::Open) }
             }
             // An earlier delivery of this message claimed it, and may have sent the bytes.
             Sent::Duplicate => self.claim(work, context),

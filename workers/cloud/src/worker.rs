@@ -82,11 +82,7 @@ impl Worker {
         }
         loop {
             let Step { tell, action } = step;
-            for Telling { subject, headers, payload } in tell {
-                if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
-                    debug!(%error, "An end could not be told.");
-                }
-            }
+            self.tell(tell).await;
             let event = match action {
                 Action::Done(disposition) => return Ok(disposition),
                 Action::Look(subject) => {
@@ -113,6 +109,14 @@ impl Worker {
             };
             let off = self.desk.off();
             step = life.next(event, &self.context(&off, whose.as_ref()));
+        }
+    }
+
+    pub(crate) async fn tell(&self, tell: Vec<Telling>) {
+        for Telling { subject, headers, payload } in tell {
+            if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
+                debug!(%error, "A transition could not be told.");
+            }
         }
     }
 

@@ -10,7 +10,7 @@
 //! after a result of this task was seen there.
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tidegate_engine::{EngineError, JobInput, Output, SubmitError};
 use tidegate_schemas::code::Refused;
 use tidegate_schemas::decision::{Owners, Switch};
@@ -34,6 +34,8 @@ pub use question::chat_request;
 const OVERLOADED_MS: u64 = 250;
 /// Wait after the engine had stopped, milliseconds: this process is about to end.
 const STOPPED_MS: u64 = 1_000;
+/// What waited longer may have been withdrawn while no worker listened; nearly always this process has heard of it.
+const FRESH: SignedDuration = SignedDuration::from_secs(1);
 
 /// A message as the consumer delivered it.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct Arrived {
     pub payload: Bytes,
     /// Deliveries so far, this one included.
     pub delivered: u64,
+    /// When the stream took it.
+    pub published: Timestamp,
     /// Span of this delivery within the task's trace: random bits.
     pub span: u64,
 }
@@ -103,6 +107,8 @@ pub struct Run {
     pub task: TaskId,
     /// The record that it begins.
     pub attempt: Message,
+    /// Told once the engine has taken it.
+    pub working: Telling,
     /// What to do.
     pub input: JobInput,
     /// When it must have ended.
@@ -258,8 +264,9 @@ impl Life {
         match Work::read(message) {
             Ok(work) => {
                 let mut life = Self { work: Some(Box::new(work)), stage: Stage::Over };
-                // Somebody may have finished what is delivered again.
-                let step = if message.delivered > 1 { life.look() } else { life.admit(context) };
+                // Somebody may have finished what is delivered again, or withdrawn what waited while nobody here listened.
+                let waited = context.now.duration_since(message.published) > FRESH;
+                let step = if message.delivered > 1 || waited { life.look() } else { life.admit(context) };
                 (life, step)
             }
             Err(refused) => {
@@ -325,8 +332,7 @@ impl Life {
             match question::ask(work) {
                 Ok(input) => {
                     life.stage = Stage::Running;
-                    let run = Action::Run(Box::new(work.run(input, context.now)));
-                    Step { tell: vec![outgoing::working(work)], ..Step::new(run) }
+                    Step::new(Action::Run(Box::new(work.run(input, context.now))))
                 }
                 Err(refused) => {
                     let (message, unused) = answer::refused(work, refused, context.now);

@@ -69,10 +69,8 @@ impl Worker {
         let (mut life, mut step) = Life::begin(message, &self.context(&off, whose.as_ref()));
         loop {
             let Step { tell, action } = step;
-            for life::Telling { subject, headers, payload } in tell {
-                if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
-                    debug!(%error, "An end could not be told.");
-                }
+            for telling in tell {
+                self.tell(telling).await;
             }
             let event = match action {
                 Action::Done(disposition) => return Ok(disposition),
@@ -94,6 +92,13 @@ impl Worker {
         }
     }
 
+    async fn tell(&self, telling: life::Telling) {
+        let life::Telling { subject, headers, payload } = telling;
+        if let Err(error) = self.bus.publish_core(&subject, &headers, payload).await {
+            debug!(%error, "A transition could not be told.");
+        }
+    }
+
     fn context<'a>(&'a self, off: &'a [Switch], whose: Option<&Whose>) -> Context<'a> {
         Context {
             now: Timestamp::now(),
@@ -104,7 +109,7 @@ impl Worker {
     }
 
     async fn run(&self, run: life::Run) -> Result<Ran, String> {
-        let life::Run { tenant, task, attempt, input, deadline, deltas } = run;
+        let life::Run { tenant, task, attempt, working, input, deadline, deltas } = run;
         let left = deadline.duration_since(Timestamp::now());
         let deadline = Instant::now() + Duration::try_from(left).unwrap_or_default();
         let inference = match inference::begin(&self.engine, input, Some(deadline), deltas.is_some()) {
@@ -112,6 +117,7 @@ impl Worker {
             Err(error) => return Ok(Ran::NotTaken(error)),
         };
         metrics::counter!(metric::ATTEMPTS, "lane" => "local").increment(1);
+        self.tell(working).await;
         let _running = self.desk.run((tenant, task), inference.cancel_flag());
         // The model works while the attempt's record is on its way; nothing leaves this process here, so the record has to
         // be there before the result, not before the run.
@@ -158,6 +164,7 @@ fn arrived(message: &Inbound) -> Arrived {
         headers: message.trusted_headers(),
         payload: message.payload.clone(),
         delivered: message.delivered,
+        published: message.published,
         span: Uuid::new_v4().as_u64_pair().1,
     }
 }

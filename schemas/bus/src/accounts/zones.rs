@@ -154,7 +154,9 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     shared.extend(buckets(mesh, OPS, &VERSIONED_BUCKETS));
     shared.extend(buckets(mesh, OPS, &STATE_BUCKETS));
     hear(mesh, OPS);
-    mesh.link(Kind::Stream, APP, OPS, "state.>");
+    for owner in [APP, LOCAL, CLOUD] {
+        mesh.link(Kind::Stream, owner, OPS, "state.>");
+    }
     for operator in &directory.operators {
         mesh.link(Kind::Service, APP, OPS, format!("control.*.{operator}"));
         let mut publish = shared.clone();

@@ -30,6 +30,7 @@ fn arrived(given: &Given) -> Arrived {
         headers: given.headers(),
         payload: given.payload(),
         delivered: 1,
+        published: Timestamp::now(),
         span: SPAN,
     }
 }
@@ -110,11 +111,11 @@ fn running(given: &Given) -> Life {
 fn the_straight_road() {
     let given = chat("Hi", 8, true).replying_to("tok_1");
     let (mut life, step) = begin(&arrived(&given));
-    let [state] = step.tell.as_slice() else { panic!("a transition: {:?}", step.tell) };
-    assert_eq!(state.subject, format!("state.acme.helpdesk.{}", given.id()));
-    let transition: Transition<'_> = serde_json::from_slice(&state.payload).unwrap();
-    assert_eq!((transition.state, transition.destination.as_deref()), (State::Working, Some("local-chat")));
+    assert!(step.tell.is_empty(), "it is not being worked on before the engine has taken it");
     let Action::Run(run) = step.action else { panic!("expected a run") };
+    assert_eq!(run.working.subject, format!("state.acme.helpdesk.{}", given.id()));
+    let transition: Transition<'_> = serde_json::from_slice(&run.working.payload).unwrap();
+    assert_eq!((transition.state, transition.destination.as_deref()), (State::Working, Some("local-chat")));
     assert_eq!(run.deltas.as_ref().unwrap().subject, format!("delta.acme.helpdesk.{}", given.id()));
     assert_eq!(run.deadline, given.hop.deadline);
     assert_eq!(run.attempt.subject, "attempt.local.acme");
@@ -295,8 +296,13 @@ fn reasons_not_to_run() {
 }
 
 #[test]
-fn what_is_delivered_again_is_looked_up_first() {
+fn what_is_delivered_again_or_waited_is_looked_up_first() {
     let given = chat("Hi", 8, false);
+    let waited = Arrived { published: Timestamp::now() - SignedDuration::from_secs(2), ..arrived(&given) };
+    let (mut life, step) = begin(&waited);
+    assert!(matches!(step.action, Action::Look { .. }));
+    assert!(done(next(&mut life, Event::Looked(true))) == Disposition::Ack, "it was withdrawn meanwhile");
+    assert!(matches!(begin(&arrived(&given)).1.action, Action::Run(_)), "negative control: it is new");
     let again = Arrived { delivered: 2, ..arrived(&given) };
     let (mut life, step) = begin(&again);
     assert!(matches!(step.action, Action::Look { .. }));

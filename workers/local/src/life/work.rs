@@ -81,6 +81,7 @@ impl Work {
             tenant: self.tenant.clone(),
             task: self.hop.id,
             attempt: outgoing::started(self, now),
+            working: outgoing::working(self),
             input,
             deadline: self.hop.deadline,
             deltas,
