@@ -40,10 +40,10 @@ pub(crate) struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  tidegate dev                                              start a whole cell on loopback
-  tidegate submit chat 'What is NATS?' --sensitivity public submit a task and wait for its result
-  tidegate status                                           one screen about the cell
-  tidegate audit task 019a…                                 what happened to a task, and why";
+  tidegate dev                                                start a whole cell on loopback
+  tidegate submit chat 'What is NATS?' --sensitivity public   submit a task and wait for its result
+  tidegate status                                             one screen about the cell
+  tidegate audit task 019a…                                   what happened to a task, and why";
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -235,13 +235,47 @@ mod tests {
 
     use super::Cli;
 
+    /// Every command at any depth: what is typed for it, and what its help ends with.
+    fn commands(command: &clap::Command, typed: &str) -> Vec<(String, String)> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let mut found = vec![(typed.to_owned(), help)];
+        for below in command.get_subcommands() {
+            found.extend(commands(below, &format!("{typed} {}", below.get_name())));
+        }
+        found
+    }
+
+    /// The words of an example as a shell would give them. After two spaces stands what it is good for.
+    fn words(example: &str) -> Vec<&str> {
+        let typed = example.split_once("  ").map_or(example, |(typed, _)| typed);
+        let typed = typed.split_once(" > ").map_or(typed, |(typed, _)| typed);
+        let mut words = Vec::new();
+        for (at, part) in typed.split('\'').enumerate() {
+            if at % 2 == 1 {
+                words.push(part);
+            } else {
+                words.extend(part.split_whitespace());
+            }
+        }
+        words
+    }
+
     #[test]
     fn every_command_shows_an_example() {
-        let cli = Cli::command();
-        for command in cli.get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let own = format!("\n  tidegate {}", command.get_name());
-            assert!(help.contains("Example") && help.contains(&own), "{}: {help}", command.get_name());
+        for (typed, help) in commands(&Cli::command(), "tidegate") {
+            assert!(help.contains("Example") && help.contains(&format!("\n  {typed}")), "{typed}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        for (_, help) in commands(&Cli::command(), "tidegate") {
+            let lines = help.lines().filter(|line| line.starts_with("  tidegate ")).map(str::trim_start);
+            // An id that is cut short stands for a whole one.
+            for words in lines.map(words).filter(|words| !words.iter().any(|word| word.ends_with('…'))) {
+                let refused = Cli::try_parse_from(&words).err().map(|error| error.to_string());
+                assert_eq!(refused, None, "{words:?}");
+            }
         }
     }
 
@@ -265,8 +299,10 @@ mod tests {
         let mut script = Vec::new();
         clap_complete::generate(clap_complete::Shell::Bash, &mut Cli::command(), "tidegate", &mut script);
         let script = String::from_utf8(script).unwrap();
-        for command in Cli::command().get_subcommands() {
-            assert!(script.contains(&format!("tidegate,{})", command.get_name())), "{}", command.get_name());
+        for (typed, _) in commands(&Cli::command(), "tidegate") {
+            let Some((above, name)) = typed.rsplit_once(' ') else { continue };
+            let known = format!("{},{name})", above.replace(' ', "__subcmd__"));
+            assert!(script.contains(&known), "{typed}");
         }
     }
 }

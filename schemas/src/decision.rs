@@ -56,6 +56,9 @@ pub struct Decision {
     pub bundle: Digest,
     /// Owner of the bundle, whom alerts name.
     pub owner: String,
+    /// Owners of the policies that determined the outcome, sorted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_owners: Vec<String>,
     /// Salted digest of the exact bytes that were judged and are sent on; absent until they are rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
@@ -271,6 +274,9 @@ pub struct Owners {
     /// Owner of the model there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Owners of the policies that determined the outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
 }
 
 impl Owners {
@@ -289,9 +295,15 @@ impl Owners {
 
 impl fmt::Display for Owners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [("destination", &self.destination), ("model", &self.model), ("bundle", &self.bundle)];
-        let named = all.into_iter().filter_map(|(what, owner)| owner.as_deref().map(|owner| (what, owner)));
-        for (at, (what, owner)) in named.enumerate() {
+        let one = |what, owner: &'_ Option<String>| owner.clone().map(|owner| (what, owner));
+        let policies = (!self.policies.is_empty()).then(|| ("policies", self.policies.join(", ")));
+        let all = [
+            one("destination", &self.destination),
+            one("model", &self.model),
+            policies,
+            one("bundle", &self.bundle),
+        ];
+        for (at, (what, owner)) in all.into_iter().flatten().enumerate() {
             let gap = if at == 0 { "" } else { ", " };
             write!(f, "{gap}{owner} ({what})")?;
         }
@@ -315,6 +327,7 @@ impl Decision {
             bundle: named(&self.owner),
             destination: at.and_then(|at| named(&at.owner)),
             model: at.and_then(|at| named(&at.model_owner)),
+            policies: self.policy_owners.clone(),
         }
     }
 

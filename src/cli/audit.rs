@@ -10,6 +10,9 @@ use super::query::{FilterArgs, QueryArgs};
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Print records as they are written.
+    #[command(after_help = "Examples:
+  tidegate audit tail                 the newest ten, then what comes
+  tidegate audit tail -n 100 --once   the newest hundred")]
     Tail {
         /// Begin with this many of the newest.
         #[arg(long, short = 'n', default_value_t = 10)]
@@ -19,6 +22,7 @@ pub(crate) enum AuditCommand {
         once: bool,
     },
     /// What happened to a task, in order, with causes and durations.
+    #[command(after_help = "Example:\n  tidegate audit task 0193a1c0-0000-7000-8000-000000000000")]
     Task {
         /// Task id.
         id: TaskId,
@@ -27,6 +31,7 @@ pub(crate) enum AuditCommand {
         tenant: Option<Name>,
     },
     /// The tasks of a workflow as a tree.
+    #[command(after_help = "Example:\n  tidegate audit workflow ticket-4711")]
     Workflow {
         /// Workflow id.
         id: String,
@@ -47,7 +52,10 @@ pub(crate) enum AuditCommand {
   tidegate audit verify --proof FILE --leaf FILE --public-key FILE        one record by its proof")]
     Verify(VerifyArgs),
     /// Prove something of the record against its newest checkpoint.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate audit prove inclusion TASKS_acme:17 --out 17.tlog-proof\n  tidegate audit prove completeness"
+    )]
     Prove(ProveCommand),
     /// Write the signed records as files that anybody can check, or recorded decisions as test cases.
     #[command(after_help = "Examples:
@@ -102,6 +110,7 @@ pub(crate) enum AuditCommand {
     /// Go on with a record that does not continue what was signed (an older copy, a lost disk), under a new origin.
     ///
     /// That it breaks here is published before, and is on record. There are never two signed histories under one origin.
+    #[command(after_help = "Example:\n  tidegate audit accept-break --reason 'the disk failed'")]
     AcceptBreak {
         /// Why.
         #[arg(long)]
@@ -118,7 +127,10 @@ pub(crate) enum AuditCommand {
         plan: bool,
     },
     /// Legal holds: what must neither be pruned nor erased.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate audit hold add --tenant acme --reason 'case 4711'\n  tidegate audit hold list"
+    )]
     Hold(super::HoldCommand),
     /// Judge recorded decisions again, with no effect on anything: the same inputs must give the same decisions.
     ///
@@ -234,6 +246,9 @@ pub(crate) enum ProveCommand {
         out: Option<PathBuf>,
     },
     /// That the record goes on from an older checkpoint.
+    #[command(after_help = "Examples:
+  tidegate audit prove consistency kept.checkpoint --out kept.proof
+  tidegate audit verify --proof kept.proof --checkpoint kept.checkpoint --public-key FILE   checks it anywhere")]
     Consistency {
         /// The older checkpoint, a signed note.
         checkpoint: PathBuf,
@@ -244,6 +259,7 @@ pub(crate) enum ProveCommand {
     /// That every sequence of every stream is recorded, or lies in a gap that is named and explained.
     ///
     /// Exit status: 0 complete, 1 tampered, 2 a gap is unexplained, 3 unreadable.
+    #[command(after_help = "Example:\n  tidegate audit prove completeness")]
     Completeness,
 }
 

@@ -9,6 +9,7 @@ use tidegate_schemas::subject::Lane;
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum DeadCommand {
     /// List dead letters.
+    #[command(after_help = "Example:\n  tidegate dead list --tenant acme --limit 10")]
     List {
         /// Only of this tenant.
         #[arg(long)]
@@ -18,11 +19,13 @@ pub(crate) enum DeadCommand {
         limit: usize,
     },
     /// One dead letter.
+    #[command(after_help = "Example:\n  tidegate dead show 17")]
     Show {
         /// Its sequence in EVENTS.
         sequence: u64,
     },
     /// Take its message up again.
+    #[command(after_help = "Example:\n  tidegate dead requeue 17 --reason 'the provider is back'")]
     Requeue {
         /// Its sequence in EVENTS.
         sequence: u64,
@@ -31,6 +34,7 @@ pub(crate) enum DeadCommand {
         reason: String,
     },
     /// Leave its message for good.
+    #[command(after_help = "Example:\n  tidegate dead discard 17 --reason 'a test message'")]
     Discard {
         /// Its sequence in EVENTS.
         sequence: u64,
@@ -84,6 +88,9 @@ pub(crate) enum LaneCommand {
         reason: String,
     },
     /// Switch on again what was switched off.
+    #[command(after_help = "Examples:
+  tidegate lane on cloud --reason 'incident 4711 is over'
+  tidegate lane on --target openai --reason 'the provider is back'")]
     On {
         #[command(flatten)]
         what: LaneWhat,
@@ -92,17 +99,22 @@ pub(crate) enum LaneCommand {
         reason: String,
     },
     /// What is off.
+    #[command(after_help = "Example:\n  tidegate lane status")]
     Status,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Begin a bundle: copy the one that the cell was begun with; without a cell the default one.
+    #[command(
+        after_help = "Example:\n  tidegate policy new my-bundle   then: tidegate policy check my-bundle"
+    )]
     New {
         /// Directory to create.
         dir: PathBuf,
     },
     /// Check, test and activate a bundle in the cell.
+    #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a new provider'")]
     Apply {
         /// The bundle's directory.
         dir: PathBuf,
@@ -111,16 +123,21 @@ pub(crate) enum PolicyCommand {
         reason: String,
     },
     /// Parse and validate a bundle, and run its cases.
+    #[command(after_help = "Example:\n  tidegate policy check my-bundle")]
     Check {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases.
+    #[command(after_help = "Example:\n  tidegate policy test my-bundle")]
     Test {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
     },
     /// Say what a bundle decides about a task, and why.
+    #[command(after_help = "Examples:
+  tidegate policy explain task.json   by the running cell's active bundle
+  tidegate policy explain task.json --bundle my-bundle --kind extract")]
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
@@ -138,10 +155,15 @@ pub(crate) enum PolicyCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ModelCommand {
     /// Models of the manifest and on this machine.
+    #[command(after_help = "Example:\n  tidegate model list --json")]
     List,
     /// Check the files on this machine against the manifest.
+    #[command(after_help = "Example:\n  tidegate model verify")]
     Verify,
     /// Serve a local model by the OpenAI protocol on loopback: a stand-in for a provider.
+    #[command(
+        after_help = "Example:\n  tidegate model serve --listen 127.0.0.1:8080   on http://127.0.0.1:8080/v1"
+    )]
     Serve(ServeArgs),
 }
 
@@ -161,12 +183,14 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ReviewCommand {
     /// Held tasks.
+    #[command(after_help = "Example:\n  tidegate review list --reviewer bob")]
     List {
         /// As this reviewer.
         #[arg(long, env = "TIDEGATE_REVIEWER", default_value = "alice")]
         reviewer: Name,
     },
     /// One held task, with what would run; hidden characters are shown.
+    #[command(after_help = "Example:\n  tidegate review show 23")]
     Show {
         /// Its sequence in EVENTS.
         sequence: u64,
@@ -175,8 +199,12 @@ pub(crate) enum ReviewCommand {
         reviewer: Name,
     },
     /// Let it run.
+    #[command(after_help = "Example:\n  tidegate review approve 23 --reason 'looked at it'")]
     Approve(VerdictArgs),
     /// Let it run with another input; it is judged again.
+    #[command(
+        after_help = "Example:\n  tidegate review edit 23 --input input.json --reason 'a name taken out'"
+    )]
     Edit {
         #[command(flatten)]
         verdict: VerdictArgs,
@@ -185,6 +213,7 @@ pub(crate) enum ReviewCommand {
         input: PathBuf,
     },
     /// Do not let it run.
+    #[command(after_help = "Example:\n  tidegate review reject 23 --reason 'not for a provider'")]
     Reject(VerdictArgs),
 }
 

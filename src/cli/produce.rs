@@ -134,6 +134,9 @@ pub(crate) struct SubmitArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum TaskCommand {
     /// Its state, decision and result; exit status 2 while it has none.
+    #[command(after_help = "Examples:
+  tidegate task get 0193a1c0-0000-7000-8000-000000000000
+  tidegate task get ticket-17   what was submitted with `--id ticket-17`")]
     Get {
         /// Task id: a UUID, or the identifier that it was submitted with.
         id: String,
@@ -141,6 +144,7 @@ pub(crate) enum TaskCommand {
         who: Who,
     },
     /// Withdraw it.
+    #[command(after_help = "Example:\n  tidegate task cancel ticket-17 --tenant acme --agent helpdesk")]
     Cancel {
         /// Task id: a UUID, or the identifier that it was submitted with.
         id: String,
@@ -219,6 +223,7 @@ pub(crate) enum TenantCommand {
         reason: String,
     },
     /// List them.
+    #[command(after_help = "Example:\n  tidegate tenant list --json")]
     List,
 }
 
@@ -246,6 +251,9 @@ pub(crate) enum AgentCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ToolCommand {
     /// Add a support tool: a durable on the tenant's results.
+    #[command(after_help = "Examples:
+  tidegate tool add globex desk                reads headers only
+  tidegate tool add globex archive --content   reads content too")]
     Add {
         /// Its tenant.
         tenant: Name,
@@ -259,6 +267,7 @@ pub(crate) enum ToolCommand {
         reason: String,
     },
     /// Add a reviewer.
+    #[command(after_help = "Example:\n  tidegate tool reviewer bob --queue default,legal")]
     Reviewer {
         /// The reviewer's name.
         name: Name,

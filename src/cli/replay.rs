@@ -31,11 +31,17 @@ pub(crate) enum ReplayCommand {
   tidegate replay run --plan plan.json --as-original --reason 'lost by the provider'")]
     Run(RunArgs),
     /// Where replays stand.
+    #[command(after_help = "Examples:
+  tidegate replay status
+  tidegate replay status 0193a1c0-0000-7000-8000-000000000000 --json")]
     Status {
         /// Only this one.
         replay: Option<Uuid>,
     },
     /// Stop a replay where it is, for good.
+    #[command(
+        after_help = "Example:\n  tidegate replay cancel 0193a1c0-0000-7000-8000-000000000000 --reason 'the wrong month'"
+    )]
     Cancel {
         /// The replay's id.
         replay: Uuid,

@@ -14,8 +14,12 @@ pub(crate) enum HoldCommand {
   tidegate audit hold add --tenant acme --subject customer-1 --until 2027-12-31T00:00:00Z --reason 'case 4711'")]
     Add(HoldAddArgs),
     /// The holds that there are.
+    #[command(after_help = "Example:\n  tidegate audit hold list")]
     List,
     /// End a hold.
+    #[command(
+        after_help = "Example:\n  tidegate audit hold remove 0193a1c0-0000-7000-8000-000000000000 --reason 'case 4711 is closed'"
+    )]
     Remove {
         /// The hold's id.
         hold: Uuid,

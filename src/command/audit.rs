@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
-use serde_json::value::RawValue;
 use tidegate_audit::{Cursor, Filter};
 use tidegate_bus::Role;
 use tidegate_schemas::ids::Identifier;
@@ -131,18 +129,23 @@ fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<u64>) {
 async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
     let limit = args.limit.max(1);
     let mut filter = filter::page(args)?;
-    let (mut lines, mut found) = (Vec::new(), 0);
+    let mut found = 0;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(LOOKING)?);
     let next = loop {
-        let page = record.page(Filter { limit: Some(limit - found), ..filter.clone() }).await?;
-        found += page.records.len();
+        let most = (limit - found).min(LOOK_MAX);
+        let page = record.page(Filter { limit: Some(most), ..filter.clone() }).await?;
         if global.json {
-            lines.extend(page.records.into_iter().map(|record| record.line));
+            // Page by page: there may be more than memory holds.
+            for (at, record) in page.records.iter().enumerate() {
+                let before = if found + at == 0 { "{\"records\":[" } else { "," };
+                output::piece(&format!("{before}{}", record.line));
+            }
         } else {
             let erased = record.erased(&page.records).await?;
             let shown = page.records.iter().zip(erased);
             bar.suspend(|| shown.for_each(|(record, erased)| show(global, record, erased)));
         }
+        found += page.records.len();
         let Some(next) = page.next.filter(|_| found < limit) else { break page.next };
         if bar.length() == Some(0) {
             bar.set_length(record.status().await?.records);
@@ -152,8 +155,8 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
     };
     bar.finish_and_clear();
     if global.json {
-        let records: Vec<_> = lines.into_iter().map(RawValue::from_string).collect::<Result<_, _>>()?;
-        output::json(&json!({ "records": records, "next": next }))?;
+        let begun = if found == 0 { "{\"records\":[" } else { "" };
+        output::line(format!("{begun}],\"next\":{}}}", serde_json::to_string(&next)?));
         return Ok(ExitCode::SUCCESS);
     }
     pruned(record, filter.from).await;

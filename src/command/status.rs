@@ -280,7 +280,10 @@ fn show(screen: &Screen) {
             output::line(format!(
                 "alarms   {}{}",
                 r.alarms,
-                hint(r.alarms > 0, "tidegate audit query --anomalies")
+                hint(
+                    r.alarms > 0,
+                    &format!("tidegate audit query --anomalies{}", ask(screen.bundle.as_ref()))
+                )
             ));
             output::line(format!("dead     {}{}", r.dead, hint(r.dead > 0, "tidegate dead list")));
         }
@@ -289,6 +292,11 @@ fn show(screen: &Screen) {
             output::line(format!("record   cannot be asked: {why}"));
         }
     }
+}
+
+/// Whom to ask about what is odd.
+fn ask(bundle: Option<&BundleLine>) -> String {
+    bundle.map(|bundle| format!("; ask {}", bundle.owner)).unwrap_or_default()
 }
 
 fn hint(show: bool, command: &str) -> String {

@@ -64,6 +64,16 @@ impl TestCell {
         Self::start_by(Command::new(program()), arguments).await
     }
 
+    /// The same, with these variables in the environment of its processes.
+    ///
+    /// # Errors
+    /// When it is not ready in time, with the last lines of its log.
+    pub async fn start_with(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program());
+        command.envs(environment.iter().copied());
+        Self::start_by(command, arguments).await
+    }
+
     /// The same, where no file of its processes may grow beyond so many bytes. They see that as an error, as of a full disk.
     ///
     /// # Errors
@@ -104,7 +114,7 @@ impl TestCell {
 
     async fn ready(&mut self) -> Result<()> {
         let run = self.path().join("run.json");
-        let out = self.dir.path().join("dev.out");
+        let out = self.said();
         let child = self.child.as_mut().context("no cell")?;
         let mut ended = None;
         let waited = until("the cell", START, || {
@@ -126,6 +136,12 @@ impl TestCell {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("cell")
+    }
+
+    /// The file with what `tidegate dev` has said: of the roles' ends, and how to go on.
+    #[must_use]
+    pub fn said(&self) -> PathBuf {
+        self.dir.path().join("dev.out")
     }
 
     /// What runs now.

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
 use tidegate_schemas::header;
+use tidegate_schemas::subject::RESULTS;
+
+use crate::client::Operator;
 
 /// What the streams hold, as far as conservation looks at it.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +18,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// What the streams hold now of the tasks of `acme`, the only tenant of a new cell.
+    ///
+    /// # Errors
+    /// When a stream cannot be read.
+    pub async fn read(operator: &Operator) -> Result<Self> {
+        let mut ledger = Self::default();
+        operator.messages("TASKS_acme").await?.values().for_each(|stored| ledger.accept(stored));
+        operator.messages(RESULTS).await?.values().for_each(|stored| ledger.end(stored));
+        Ok(ledger)
+    }
+
     /// Notes an accepted task.
     pub fn accept(&mut self, stored: &tidegate_bus::Stored) {
         self.accepted.insert(format!("{}:{}", stored.stream, stored.sequence));

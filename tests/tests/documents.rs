@@ -55,3 +55,16 @@ fn what_the_documents_name_exists() {
     }
     assert!(seen > 20, "the documents name their tests: {seen}");
 }
+
+#[test]
+fn each_limitation_has_a_test_behind_it() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let section = readme.split("\n## Limitations\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let limitations: Vec<&str> = section.split("\n- ").skip(1).collect();
+    assert!(limitations.len() > 5, "{}", limitations.len());
+    let has_test = |text: &str| quoted(text).iter().any(|name| is_test_name(name));
+    assert!(!has_test("It does not fly (`schemas/bus/tests`)."), "negative control");
+    for limitation in limitations {
+        assert!(has_test(limitation), "no test is named: {limitation}");
+    }
+}

@@ -69,13 +69,6 @@ fn live(cell: &TestCell, role: &str, before: Option<Pid>) -> Option<Pid> {
     (Some(pid) != before && kill(pid, None).is_ok()).then_some(pid)
 }
 
-async fn ledger(operator: &Operator) -> Result<Ledger> {
-    let mut ledger = Ledger::default();
-    operator.messages("TASKS_acme").await?.values().for_each(|stored| ledger.accept(stored));
-    operator.messages(RESULTS).await?.values().for_each(|stored| ledger.end(stored));
-    Ok(ledger)
-}
-
 #[tokio::test]
 async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|text| text.parse().ok());
@@ -123,7 +116,7 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
         Ok(cell.output(&["status"]).await?.status.success().then_some(()))
     })
     .await?;
-    let ledger = ledger(&operator).await?;
+    let ledger = Ledger::read(&operator).await?;
     eprintln!("drained {} ms after the last fault", after.elapsed().as_millis());
     assert_eq!(ledger.accepted.len(), TASKS);
     assert_eq!(ledger.breaches(), Vec::<String>::new());
@@ -135,7 +128,7 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     .await?;
     let result = operator.messages(RESULTS).await?.pop_first().context("a result")?;
     operator.bus().delete(RESULTS, result.0, false).await?;
-    let lossy = self::ledger(&operator).await?.breaches();
+    let lossy = Ledger::read(&operator).await?.breaches();
     assert_eq!(lossy.len(), 1, "negative control: one result that was lost is seen, {lossy:?}");
     cell.stop().await?;
     let record = cell.path().join("record").display().to_string();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use tidegate_bus::{Identity, Outbound, Role};
+use tidegate_bus::{Identity, Outbound, Role, topology};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET};
 use tidegate_schemas::digest::Digest;
@@ -23,6 +23,8 @@ use tidegate_tests::{Agent, TestCell};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
+/// What a bundle may take, from the operator's act to its being the active one.
+const APPLIED_MS: u64 = 1_000;
 
 fn embed() -> Value {
     json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } })
@@ -216,6 +218,15 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     let error = rejected.error.context("an error")?;
     assert_eq!(error.code, Code::Overloaded, "{error:?}");
     assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
+    let status = cell.json(&["status"]).await?;
+    let queues = status["queues"].as_array().context("queues")?;
+    let waits = |queue: &&Value| {
+        let positive = |name: &str| queue[name].as_u64().is_some_and(|count| count > 0);
+        positive("waiting") && positive("oldest_ms")
+    };
+    let long: Vec<&Value> = queues.iter().filter(waits).collect();
+    assert!(long.iter().any(|queue| queue["stream"] == WORK_LOCAL), "the screen shows the queue: {status}");
+    assert!(long.len() < queues.len(), "negative control: not every queue is long, {status}");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "another pool is free");
     Ok(())
 }
@@ -364,7 +375,17 @@ async fn story_while_a_stream_is_nearly_full_tasks_wait_and_none_is_lost() -> Re
     let task = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
     agent.publish("embed", Some(&id), Headers::new(), task.to_string().into_bytes()).await?;
     let get = || async { cell.output(&["task", "get", &id, "--json"]).await };
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The router has taken it, and has dealt with what came after it.
+    let operator = connect(&cell, Role::Provisioner.into()).await?;
+    let tasks = topology::tasks_consumer(&Name::new("acme")?);
+    until("the task to be taken", SOON, || async {
+        let state = operator.consumer_info(&tasks.stream, &tasks.durable_name).await?;
+        Ok((state.ack_pending == 1).then_some(()))
+    })
+    .await?;
+    let worker = connect(&cell, Role::Local.into()).await?;
+    worker.publish(Outbound::new("step.local.acme", "no step at all")).await?;
+    letters(&cell, 1).await?;
     assert_eq!(get().await?.status.code(), Some(2), "it has not ended");
     let work = router.stream_info(WORK_LOCAL).await?.last;
     assert_eq!(work, 7, "nothing was put into the stream that is nearly full");
@@ -479,9 +500,15 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     );
     std::fs::write(demo.join("links.toml"), links)?;
     let demo = demo.display().to_string();
-    let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked"]).await?;
+    let before = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked", "--json"]).await?;
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     assert!(!String::from_utf8_lossy(&applied.stderr).contains("no worker"), "negative control");
+    let applied: Value = serde_json::from_slice(&applied.stdout)?;
+    assert!(applied["ms"].as_u64().is_some_and(|ms| ms < APPLIED_MS), "in force at once: {applied}");
+    let now = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    assert_eq!(now, applied["bundle"], "the screen names what was applied");
+    assert_ne!(now, before, "negative control");
     let asked = AtomicU64::new(1);
     let rejected = until("the policy to act", SOON, || async {
         asked.fetch_add(1, Ordering::Relaxed);

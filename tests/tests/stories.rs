@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::control::{FLAGS_BUCKET, FLAGS_KEY, Flags};
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{Output, State, TaskResult};
@@ -20,6 +21,8 @@ use tidegate_tests::{Agent, Operator, TestCell};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
+/// What a switch may take, from the operator's act to its effect.
+const SWITCHED_MS: i128 = 1_000;
 
 fn chat(sensitivity: &str, text: &str) -> Value {
     json!({ "labels": { "sensitivity": sensitivity },
@@ -165,13 +168,21 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     assert_eq!(explained().await?, json!("cloud"), "by the cell's bundle");
     let begun = Instant::now();
     cell.tidegate(&["lane", "off", "cloud", "--reason", "a drill"]).await?;
-    eprintln!("the lane was off after {} ms, the program's start included", begun.elapsed().as_millis());
+    let operator = Operator::connect(&cell).await?;
+    let took_ms = switched_ms(&operator).await?;
+    assert!(took_ms < SWITCHED_MS, "the lane was off only {took_ms} ms after the act");
+    eprintln!(
+        "the lane was off {took_ms} ms after the act, and {} ms after the command, the program's start included",
+        begun.elapsed().as_millis()
+    );
+    let off = cell.json(&["status"]).await?["off"].clone();
+    assert_eq!(off, json!([{ "lane": "cloud" }]), "and the screen says so");
     assert_eq!(explained().await?, json!("local"), "and by what is switched off");
     let local = agent.ask("chat", chat("public", "What is a tide?")).await?;
     assert_eq!(lane(&local), Some(Lane::Local), "{local:?}");
-    let operator = Operator::connect(&cell).await?;
     assert_eq!(operator.bus().stream_info(WORK_CLOUD).await?.messages, 0, "nothing went to the cloud lane");
     cell.tidegate(&["lane", "on", "cloud", "--reason", "the drill is over"]).await?;
+    assert_eq!(cell.json(&["status"]).await?["off"], json!([]), "negative control");
     let cloud = agent.ask("chat", chat("public", "What is a tide?")).await?;
     assert_eq!(lane(&cloud), Some(Lane::Cloud), "{cloud:?}");
 
@@ -192,6 +203,17 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     approved.context("approving")?;
     assert_eq!(result?.state, State::Completed);
     Ok(())
+}
+
+/// Milliseconds from the last switch's act to the moment from which every role finds it in force, by the server's own clock.
+async fn switched_ms(operator: &Operator) -> Result<i128> {
+    let bus = operator.bus();
+    let key = format!("$KV.{FLAGS_BUCKET}.{FLAGS_KEY}");
+    let stored = bus.last_for_subject(&format!("KV_{FLAGS_BUCKET}"), &key).await?.context("the switches")?;
+    let flags: Flags = serde_json::from_slice(&stored.payload)?;
+    let act = bus.get(EVENTS, flags.event).await?.context("the act")?;
+    assert_eq!(act.subject, "control.lane.admin");
+    Ok(stored.published.duration_since(act.published).as_millis())
 }
 
 /// Verdicts that lead nowhere: one that is not sent, and one that becomes a dead letter. The task goes on waiting.

@@ -1,6 +1,6 @@
 //! Writing a decision down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Considered, Considering, Decision, Facts, Obligation, Outcome, Scan};
@@ -38,8 +38,16 @@ impl Draft<'_> {
             sentence,
             bundle: self.judge.bundle.hash(),
             owner: self.judge.bundle.owner().to_owned(),
+            policy_owners: Vec::new(),
             content: None,
         }
+    }
+
+    /// Owners of policies, sorted, each once.
+    fn owners(&self, policies: &[String]) -> Vec<String> {
+        let owners = policies.iter().filter_map(|id| Some(self.judge.notes.get(id)?.owner.as_str()));
+        let owners: BTreeSet<&str> = owners.filter(|owner| !owner.is_empty()).collect();
+        owners.into_iter().map(str::to_owned).collect()
     }
 
     pub(super) fn reject(self, code: Code, sentence: String, considered: Vec<Considered>) -> Decision {
@@ -47,7 +55,9 @@ impl Draft<'_> {
             considered.iter().flat_map(|c| c.policies.iter().cloned()).collect();
         determining.sort_unstable();
         determining.dedup();
-        Decision { code: Some(code), determining, ..self.decision(Outcome::Reject, sentence, considered) }
+        let policy_owners = self.owners(&determining);
+        let decision = self.decision(Outcome::Reject, sentence, considered);
+        Decision { code: Some(code), determining, policy_owners, ..decision }
     }
 
     pub(super) fn conclude(self, result: Considerations) -> Decision {
@@ -79,8 +89,9 @@ impl Draft<'_> {
             Lane::Cloud => (Outcome::Cloud, vec![Obligation::CostCap { usd_micros_max: cap }]),
         };
         let sentence = sentence::dispatched(destination.as_ref(), &policies);
+        let policy_owners = self.owners(&policies);
         let decision = self.decision(outcome, sentence, all);
-        Decision { destination, determining: policies, obligations, ..decision }
+        Decision { destination, determining: policies, policy_owners, obligations, ..decision }
     }
 
     fn hold(self, index: usize, policies: Vec<String>, all: Vec<Considered>) -> Decision {
@@ -88,10 +99,12 @@ impl Draft<'_> {
         let named = policies.iter().find_map(|id| self.judge.notes.get(id)?.queue.clone());
         let queue = named.unwrap_or_else(|| self.judge.bundle.manifest().review_queue.clone());
         let sentence = sentence::held(&policies, &self.judge.notes);
+        let policy_owners = self.owners(&policies);
         let decision = self.decision(Outcome::Hold, sentence, all);
         Decision {
             destination,
             determining: policies,
+            policy_owners,
             obligations: vec![Obligation::Review { queue }],
             ..decision
         }

@@ -15,6 +15,8 @@ pub(crate) struct Notes(HashMap<String, Note>);
 pub(crate) struct Note {
     /// One plain phrase that says the rule.
     pub(crate) title: String,
+    /// Whom to ask about it.
+    pub(crate) owner: String,
     /// The code of a rejection that this policy alone causes.
     pub(crate) code: Option<Code>,
     /// The queue of a review that it asks for.
@@ -46,6 +48,7 @@ impl Notes {
             let cap = bundle.annotation(id, "cost_cap_usd_micros").map(str::parse).transpose();
             let note = Note {
                 title: bundle.annotation(id, "title").unwrap_or_default().to_owned(),
+                owner: bundle.annotation(id, "owner").unwrap_or_default().to_owned(),
                 code,
                 queue,
                 cost_cap: cap.map_err(|_| fault("cost_cap_usd_micros"))?,

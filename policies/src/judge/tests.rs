@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use cedar_policy::{Authorizer, Context, Decision as Cedar, Entities, EntityUid, PolicySet, Request};
@@ -81,6 +82,20 @@ fn a_forbid_that_fails_denies() {
     let policies = format!("permit (principal, action, resource); {OVERFLOW}");
     assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 1), (Cedar::Allow, 1));
     assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 0), (Cedar::Deny, 0));
+}
+
+#[test]
+fn a_decision_names_whom_to_ask_about_each_policy_behind_it() {
+    let decision = decide(&JUDGE, "public question leaves");
+    let owner = |id: &String| JUDGE.bundle().annotation(id, "owner").unwrap().to_owned();
+    let owners: BTreeSet<String> = decision.determining.iter().map(owner).collect();
+    assert!(!owners.is_empty());
+    assert_eq!(decision.policy_owners, owners.into_iter().collect::<Vec<_>>());
+    let told = decision.owners().to_string();
+    assert!(decision.policy_owners.iter().all(|owner| told.contains(owner.as_str())), "{told}");
+    // Negative control: who is not known is refused by no policy.
+    let refused = decide(&JUDGE, "an agent that the directory does not know");
+    assert!(refused.determining.is_empty() && refused.policy_owners.is_empty());
 }
 
 #[test]

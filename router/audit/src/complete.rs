@@ -25,6 +25,8 @@ pub struct Account {
     pub missing: u64,
     /// The gaps, at most 1,000.
     pub gaps: Vec<NamedGap>,
+    /// Gaps that nothing on record explains, count.
+    pub unexplained: u64,
     /// Sequences whose records, or the gaps that explained them, were pruned by retention; their hashes are kept.
     pub pruned: u64,
     /// Messages that are recorded, and were deleted in the stream since: their data subject was erased.
@@ -77,7 +79,9 @@ impl NamedGap {
     pub fn words(&self) -> &'static str {
         match self.reason {
             GapReason::Trimmed => "trimmed before the record saw them",
-            GapReason::Deleted => "deleted in the stream before they were recorded",
+            GapReason::Deleted => {
+                "not explained: deleted in the stream, or lost by the broker, before they were recorded"
+            }
             GapReason::Erased => "erased with their data subject, by an act on record",
             GapReason::Break => "gone with the history that the record broke with",
             GapReason::Unexplained => "lost: the broker no longer has them and does not say why",
@@ -103,6 +107,7 @@ impl Accounts {
         let last = match (&leaf.detail, leaf.kind) {
             (Some(Detail::Gap { to, reason }), RecordKind::Gap) => {
                 let gap = NamedGap { from: first, to: *to, reason: *reason, record: leaf.index };
+                account.unexplained += u64::from(!reason.is_explained());
                 account.missing = account.missing.saturating_add(to.saturating_sub(first).saturating_add(1));
                 if account.gaps.len() < GAPS_MAX {
                     account.gaps.push(gap);
@@ -174,9 +179,18 @@ impl Accounts {
 
 impl Account {
     fn new(stream: &str) -> Self {
-        let (gaps, erasures, breaks) = (Vec::new(), Vec::new(), Vec::new());
-        let stream = stream.to_owned();
-        Self { stream, last: 0, messages: 0, missing: 0, gaps, pruned: 0, erased: 0, erasures, breaks }
+        Self {
+            stream: stream.to_owned(),
+            last: 0,
+            messages: 0,
+            missing: 0,
+            gaps: Vec::new(),
+            unexplained: 0,
+            pruned: 0,
+            erased: 0,
+            erasures: Vec::new(),
+            breaks: Vec::new(),
+        }
     }
 
     /// Whether a sequence is the next; notes where it is not.
@@ -194,9 +208,66 @@ impl Account {
         self.breaks.is_empty()
     }
 
-    /// Whether no gap is unexplained.
+    /// Whether something on record explains each gap.
     #[must_use]
     pub fn is_explained(&self) -> bool {
-        self.gaps.iter().all(|gap| gap.reason != GapReason::Unexplained)
+        self.unexplained == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use crate::entry::{Gap, Item};
+    use crate::fixture::{at, store};
+    use crate::leaf::Leaf;
+
+    use super::*;
+
+    fn accounts(reasons: impl IntoIterator<Item = GapReason>) -> Vec<Account> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(dir.path());
+        let gap = |(sequence, reason)| {
+            Item::Gap(Gap { stream: "EVENTS".to_owned(), from: sequence, to: sequence, reason, time: at(0) })
+        };
+        store.append(&(1..).zip(reasons).map(gap).collect::<Vec<_>>()).unwrap();
+        let mut accounts = Accounts::default();
+        let reader = store.reader();
+        let mut after = 0;
+        loop {
+            let leaves: Vec<Leaf> =
+                reader.tail(after, 500).unwrap().into_iter().map(|record| record.leaf).collect();
+            if leaves.is_empty() {
+                return accounts.into_vec();
+            }
+            after += leaves.len() as u64;
+            assert!(leaves.iter().all(|leaf| accounts.take(leaf)));
+        }
+    }
+
+    #[test]
+    fn complete_is_explained_only_what_something_on_record_explains() {
+        let rows = [
+            (GapReason::Trimmed, true),
+            (GapReason::Erased, true),
+            (GapReason::Break, true),
+            // A corrupt block of the broker looks the same as a deletion.
+            (GapReason::Deleted, false),
+            (GapReason::Unexplained, false),
+        ];
+        for (reason, explained) in rows {
+            let accounts = accounts([reason]);
+            assert!(accounts.iter().all(Account::is_complete), "{reason:?}");
+            assert_eq!(accounts.iter().all(Account::is_explained), explained, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn complete_counts_gaps_beyond_those_that_it_lists() {
+        let all = |last| std::iter::repeat_n(GapReason::Trimmed, GAPS_MAX).chain([last]);
+        let accounts_of = |last| accounts(all(last)).remove(0);
+        let account = accounts_of(GapReason::Unexplained);
+        assert_eq!((account.gaps.len(), account.unexplained, account.is_explained()), (GAPS_MAX, 1, false));
+        assert!(accounts_of(GapReason::Trimmed).is_explained(), "negative control");
     }
 }

@@ -44,7 +44,7 @@ pub struct Gap {
 pub enum GapReason {
     /// They lie before the stream's first message: trimmed before the record saw them.
     Trimmed,
-    /// The server lists them as deleted.
+    /// The server holds them no more: somebody deleted them, or it lost them. An anomaly.
     Deleted,
     /// The recorder deleted them, and said so on record: their data subject was erased.
     Erased,
@@ -53,6 +53,16 @@ pub enum GapReason {
     Break,
     /// Nobody knows; an anomaly.
     Unexplained,
+}
+
+impl GapReason {
+    /// Whether something on record says why the messages are gone: they were trimmed before the record began, an act on record
+    /// erased them, or an accepted break left them behind. That the server holds a message no more does not say by whom, or
+    /// whether it lost it.
+    #[must_use]
+    pub fn is_explained(self) -> bool {
+        matches!(self, Self::Trimmed | Self::Erased | Self::Break)
+    }
 }
 
 /// One thing to record.

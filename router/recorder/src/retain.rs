@@ -218,7 +218,13 @@ impl Retainer {
     async fn answer(&self, query: Query) {
         let answered = async {
             let asked: PruneQuestion = question(&query)?;
-            let due = if asked.plan { self.due().await } else { self.prune().await };
+            // Only whole segments go, so what is due now is told, and not what was when it was last looked.
+            let sealed = self.seal().await;
+            let due = match sealed {
+                Ok(()) if asked.plan => self.due().await,
+                Ok(()) => self.prune().await,
+                Err(error) => Err(error),
+            };
             let due = due.map_err(|error| Refusal(503, error.to_string()))?;
             encode(&PruneAnswer { due })
         };

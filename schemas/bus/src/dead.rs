@@ -28,7 +28,7 @@ pub struct Dead {
     pub sentence: String,
     /// The task, where it can be told.
     pub task: Option<TaskId>,
-    /// Whom to ask: owners of the bundle, destination and model involved.
+    /// Whom to ask: owners of bundle, policies, destination and model involved.
     pub owners: Owners,
     /// Published after the dead letter and before the message is let go: the failed result.
     pub results: Vec<Outbound>,

@@ -12,21 +12,23 @@ use tidegate_audit::read::Head;
 use tidegate_audit::{ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
 
-use super::verify::{ODD, TAMPERED};
+use super::verify::{ODD, TAMPERED, named, unreadable};
 use super::{cases, trust};
 use crate::cli::{AuditArgs, ExportArgs, ExportForm, FilterArgs, Global, ProveCommand};
 use crate::command::record;
 use crate::output;
 
 pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) -> Result<ExitCode> {
-    let (reader, key) = open(global, args)?;
+    let opened = open(global, args);
     match what {
         ProveCommand::Inclusion { wanted, out } => {
+            let (reader, key) = opened?;
             let index = index(&reader, wanted)?;
             let proof = reader.prove_inclusion(&key, index)?;
             show(global, out.as_deref(), &proof.to_string())
         }
         ProveCommand::Consistency { checkpoint, out } => {
+            let (reader, key) = opened?;
             let old = trust::checkpoint(checkpoint, &key)?;
             match reader.prove_consistency(&key, &old) {
                 Err(error @ ProveError::Fork { .. }) => {
@@ -36,7 +38,13 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
                 proof => show(global, out.as_deref(), &proof?.to_string()),
             }
         }
-        ProveCommand::Completeness => completeness(global, reader, key).await,
+        ProveCommand::Completeness => {
+            let proven = match opened {
+                Ok((reader, key)) => completeness(global, reader, key).await,
+                Err(error) => Err(error),
+            };
+            proven.or_else(|error| unreadable(global, &named(global, args), &error))
+        }
     }
 }
 
@@ -82,7 +90,11 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
 
 fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
-    Ok((record::reader(&trust::directory(global, args)?, None, args.crashed)?, key))
+    let dir = trust::directory(global, args)?;
+    // A file that was changed at random may break any promise of its format.
+    let reader = std::panic::catch_unwind(|| record::reader(&dir, None, args.crashed));
+    let reader = reader.map_err(|_| anyhow::anyhow!("the record's file broke the reader"))?;
+    Ok((reader?, key))
 }
 
 /// The index that is meant: by number, or by where the message stands.
@@ -119,7 +131,15 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
         bar.finish_and_clear();
         proven
     });
-    let (head, accounts) = proven.await.context("reading the record")??;
+    let proven = proven.await.context("the record's file broke the reader")?;
+    let (head, accounts) = match proven {
+        Ok(proven) => proven,
+        Err(error @ (ProveError::Fork { .. } | ProveError::Broken | ProveError::Note(_))) => {
+            output::note(format!("TAMPERED: {error}"));
+            return Ok(ExitCode::from(TAMPERED));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let complete = accounts.iter().all(Account::is_complete);
     let explained = accounts.iter().all(Account::is_explained);
     if global.json {

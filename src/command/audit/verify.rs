@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use tidegate_audit::complete::Account;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
 use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint, segment};
@@ -28,24 +29,32 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) ->
     let apart = args.record.is_none() || (what.bundle.is_none() && what.proof.is_none());
     anyhow::ensure!(apart, "name a record, a bundle or a proof, not two of them");
     if let Some(proof) = &what.proof {
-        return proven(global, args, what, proof);
+        let of_something = what.leaf.is_some() || what.checkpoint.len() == 1;
+        anyhow::ensure!(of_something, "name what it is a proof of: --leaf, or one --checkpoint");
+        return proven(global, args, what, proof).or_else(|error| unreadable(global, proof, &error));
     }
     if let Some(path) = &what.segment {
         return match in_segment(global, args, path).await {
-            Ok(report) => show(global, path, &report, what.strict),
+            Ok(report) => show(global, path, &report, None, what.strict),
             Err(error) => unreadable(global, path, &error),
         };
     }
     let dir = match &what.bundle {
-        Some(dir) => dir.clone(),
-        None => trust::directory(global, args)?,
+        Some(dir) => Ok(dir.clone()),
+        None => trust::directory(global, args),
+    };
+    let dir = match dir {
+        Ok(dir) => dir,
+        Err(error) => return unreadable(global, &named(global, args), &error),
     };
     let checked = match &what.bundle {
-        Some(dir) => in_bundle(global, args, what, dir).await,
-        None => in_record(global, args, what, &dir).await,
+        Some(dir) => {
+            in_bundle(global, args, what, dir).await.map(|found| (found.report, Some(found.accounts)))
+        }
+        None => in_record(global, args, what, &dir).await.map(|report| (report, None)),
     };
     match checked {
-        Ok(report) => show(global, &dir, &report, what.strict),
+        Ok((report, streams)) => show(global, &dir, &report, streams.as_deref(), what.strict),
         Err(error) => unreadable(global, &dir, &error),
     }
 }
@@ -87,7 +96,12 @@ async fn in_segment(global: &Global, args: &AuditArgs, path: &Path) -> Result<Re
     Ok(checked.await.context("the segment's file broke the reader")??.report)
 }
 
-async fn in_bundle(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &Path) -> Result<Report> {
+async fn in_bundle(
+    global: &Global,
+    args: &AuditArgs,
+    what: &VerifyArgs,
+    dir: &Path,
+) -> Result<bundle::Verified> {
     let named = args
         .public_key
         .as_ref()
@@ -115,7 +129,7 @@ async fn in_bundle(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
     if !global.json {
         prove::accounted(&found.accounts);
     }
-    Ok(found.report)
+    Ok(found)
 }
 
 /// The key, and the checkpoints that were kept outside: those that are named, and the newest of the cell's own file.
@@ -143,17 +157,17 @@ fn trusted(key: Option<PublicKey>, named: &[PathBuf], outside: Option<PathBuf>) 
 fn proven(global: &Global, args: &AuditArgs, what: &VerifyArgs, path: &Path) -> Result<ExitCode> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
     let text = trust::text(path)?;
-    let checked = match (&what.leaf, what.checkpoint.as_slice()) {
+    let checked = match (&what.leaf, what.checkpoint.first()) {
         (Some(leaf), _) => {
             let leaf = trust::text(leaf)?;
             let line = leaf.strip_suffix('\n').unwrap_or(&leaf);
             text.parse::<InclusionProof>().and_then(|proof| proof.check(&key, line.as_bytes()))
         }
-        (None, [old]) => {
+        (None, Some(old)) => {
             let old = trust::checkpoint(old, &key)?;
             text.parse::<ConsistencyProof>().and_then(|proof| proof.check(&key, &old))
         }
-        (None, _) => anyhow::bail!("name what it is a proof of: --leaf, or one --checkpoint"),
+        (None, None) => anyhow::bail!("a proof is of a line or of a checkpoint"),
     };
     let whole = checked.is_ok();
     let words = match &checked {
@@ -169,7 +183,12 @@ fn proven(global: &Global, args: &AuditArgs, what: &VerifyArgs, path: &Path) -> 
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(TAMPERED) })
 }
 
-fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
+/// What was named to be read, for saying that it cannot be.
+pub(super) fn named(global: &Global, args: &AuditArgs) -> PathBuf {
+    args.record.clone().unwrap_or_else(|| global.cell.clone())
+}
+
+pub(super) fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<ExitCode> {
     if global.json {
         output::json(&json!({ "verdict": "unreadable", "record": dir, "why": output::sentence(error) }))?;
     } else {
@@ -178,11 +197,21 @@ fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> Result<Exit
     Ok(ExitCode::from(UNREADABLE))
 }
 
-fn show(global: &Global, dir: &Path, report: &Report, strict: bool) -> Result<ExitCode> {
+fn show(
+    global: &Global,
+    dir: &Path,
+    report: &Report,
+    streams: Option<&[Account]>,
+    strict: bool,
+) -> Result<ExitCode> {
     let whole = report.is_ok();
     if global.json {
         let verdict = if whole { "whole" } else { "tampered" };
-        output::json(&json!({ "verdict": verdict, "record": dir, "report": report }))?;
+        let mut told = json!({ "verdict": verdict, "record": dir, "report": report });
+        if let (Some(told), Some(streams)) = (told.as_object_mut(), streams) {
+            told.insert("streams".to_owned(), json!(streams));
+        }
+        output::json(&told)?;
     } else if whole {
         let part = if report.from > 0 { format!(" from index {} on", report.from) } else { String::new() };
         let (records, bodies, anomalies) = (report.records, report.bodies, report.anomalies);

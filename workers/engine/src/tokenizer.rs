@@ -1,8 +1,8 @@
 //! Text to tokens and back, for tokenizers that come inside a GGUF file.
 //!
 //! The file names how text is split before merging (`tokenizer.ggml.pre`); this module holds the table of the ones it
-//! reproduces, held to llama.cpp's ids by a golden file. Any other is refused by name unless the model's
-//! `tokenizer.json` lies beside the file.
+//! reproduces; that of the default model is held to llama.cpp's ids by a golden file. Any other is refused by name unless
+//! the model's `tokenizer.json` lies beside the file.
 //!
 //! Control tokens (`<|im_start|>`, …) are made only from the template's own text: [`Tokenizer::shield`] marks their
 //! look-alikes in what a producer wrote, and [`Tokenizer::encode_prompt`] reads those as plain characters.

@@ -12,7 +12,7 @@ use super::ring::{Ring, Sealing, Whose};
 use super::rows::{Rows, Tables};
 use super::{Appended, Heads, indices, tree};
 use crate::body;
-use crate::entry::{Entry, Gap, GapReason, Item};
+use crate::entry::{Entry, Gap, Item};
 use crate::error::{AppendError, Failure};
 use crate::hold;
 use crate::keys::{Entropy, MasterKey};
@@ -148,10 +148,7 @@ impl Batch<'_, '_> {
     }
 
     fn gap(&mut self, gap: &Gap, stream: u32) {
-        // That a message was deleted does not say by whom; explained is what was trimmed before the record began, what an act on
-        // record erased, and what an accepted break left behind.
-        let explained = matches!(gap.reason, GapReason::Trimmed | GapReason::Erased | GapReason::Break);
-        let flags = if explained { Vec::new() } else { vec![Flag::Unexplained] };
+        let flags = if gap.reason.is_explained() { Vec::new() } else { vec![Flag::Unexplained] };
         let tenant = tidegate_schemas::subject::tenant_of_stream(&gap.stream);
         let index = self.heads.records;
         let leaf = Leaf {

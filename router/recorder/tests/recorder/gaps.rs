@@ -3,7 +3,7 @@
 use tidegate_audit::leaf::Detail;
 use tidegate_audit::{Filter, Flag, GapReason, Leaf, Level, OpenError, Options, RecordKind, Store};
 use tidegate_bus::Role;
-use tidegate_recorder::RecorderError;
+use tidegate_recorder::{RecorderConfig, RecorderError};
 
 use crate::cell::{Cell, counted, road, task};
 
@@ -14,7 +14,7 @@ fn gaps(cell: &Cell) -> Vec<Leaf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_from_a_copy_is_refused_and_after_a_break_reads_again_what_it_lacks() {
-    let cell = Cell::start().await;
+    let mut cell = Cell::start().await;
     let running = cell.record().await;
     road(&cell, 1, 3).await;
     cell.until_records(9).await;
@@ -32,8 +32,27 @@ async fn a_record_from_a_copy_is_refused_and_after_a_break_reads_again_what_it_l
         std::fs::copy(copy.join(file), record.join(file)).unwrap();
     }
     assert_eq!(counted(&cell.reader()), 9, "the copy is older than what was acknowledged");
+    // With no reader of their own and no window these streams are trimmed as soon as they are recorded
+    // (`streams_forget_only_what_nobody_needs`); while they are not, they stay.
+    let admin = cell.role(Role::Provisioner).await;
+    for (stream, consumer) in [("TASKS_acme", "router"), ("WORK_LOCAL", "small")] {
+        let subject = format!("$JS.API.CONSUMER.DELETE.{stream}.{consumer}");
+        admin.request(&subject, bytes::Bytes::new(), std::time::Duration::from_secs(5)).await.unwrap();
+    }
+    let usual = cell.config.clone();
+    cell.config = RecorderConfig {
+        trim_ms: 50,
+        stream_window_ms: 0,
+        duplicate_window_ms: 0,
+        result_window_ms: 0,
+        ..usual.clone()
+    };
     let refused = cell.record().await.ended().await.unwrap_err();
     assert!(matches!(refused, RecorderError::Open(OpenError::Fork { .. })), "{refused}");
+    for stream in ["TASKS_acme", "WORK_LOCAL", "RESULTS"] {
+        assert_eq!(admin.stream_info(stream).await.unwrap().first, 1, "{stream} is not trimmed");
+    }
+    cell.config = usual;
     let options = Options { checkpoint_file: cell.config.checkpoint_file.clone(), ..Options::default() };
     Store::accept_break(&cell.config.directory, cell.keys(), &options).unwrap();
     let running = cell.record().await;

@@ -18,8 +18,7 @@ use uuid::Uuid;
 /// Who answers for the bundle behind each decision.
 pub(crate) const OWNER: &str = "governance@example.com";
 /// All whom a letter about work names.
-pub(crate) const OWNERS: &str =
-    "platform@example.com (destination), models@example.com (model), governance@example.com (bundle)";
+pub(crate) const OWNERS: &str = "platform@example.com (destination), models@example.com (model), privacy@example.com (policies), governance@example.com (bundle)";
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -134,6 +133,7 @@ impl Given {
             sentence: "runs here".to_owned(),
             bundle: Digest::plain(b"bundle"),
             owner: OWNER.to_owned(),
+            policy_owners: vec!["privacy@example.com".to_owned()],
             content: Some(content),
         }
     }

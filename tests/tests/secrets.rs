@@ -1,0 +1,290 @@
+//! What nobody may read where anybody may look: content, and the cell's own keys, are in no log, metric or status.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use tidegate_bus::{Outbound, Role};
+use tidegate_schemas::header::Headers;
+use tidegate_schemas::result::State;
+use tidegate_schemas::subject::Lane;
+use tidegate_tests::client::connect;
+use tidegate_tests::wait::until;
+use tidegate_tests::{Agent, TestCell};
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(30);
+/// Words that stand nowhere else, and that no recogniser finds anything in: they may go to the cloud.
+const CANARY: &str = "quollzephyr heron";
+/// What a recogniser knows as a key; nobody's.
+const KEY: &str = "sk-proj-quollzephyrheronabcdefghij";
+/// Roles with a door of their own.
+const ROLES: [&str; 4] = ["router", "local", "cloud", "recorder"];
+
+/// Something that must not be seen, in every form that it could be seen in.
+struct Secret {
+    name: String,
+    forms: Vec<String>,
+}
+
+impl Secret {
+    fn new(name: &str, text: &str) -> Self {
+        let mut forms = encoded(text.as_bytes());
+        forms.extend([text.to_owned(), text.replace(' ', "+")]);
+        Self { name: name.to_owned(), forms }
+    }
+}
+
+/// Bytes in base64 at each place of a longer text, in hexadecimal, in an address, and as a list of numbers.
+fn encoded(bytes: &[u8]) -> Vec<String> {
+    let percent = |byte: &u8| match char::from(*byte) {
+        plain if plain.is_ascii_alphanumeric() || "-._~".contains(plain) => plain.to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let numbers: Vec<String> = bytes.iter().map(ToString::to_string).collect();
+    let mut forms = vec![
+        hex::encode(bytes),
+        hex::encode_upper(bytes),
+        bytes.iter().map(percent).collect(),
+        numbers.join(","),
+        numbers.join(", "),
+    ];
+    // The first character that holds nothing of what stands before, and as many as nothing after has a part in.
+    for (before, first) in [0, 2, 3].into_iter().enumerate() {
+        let text = [vec![0; before], bytes.to_vec()].concat();
+        let whole = text.len() * 8 / 6;
+        for text in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+            forms.push(text[first..whole].to_owned());
+        }
+    }
+    forms
+}
+
+/// Names of the secrets that a text shows.
+fn found<'a>(secrets: &'a [Secret], text: &str) -> Vec<&'a str> {
+    let shown = |secret: &&Secret| secret.forms.iter().any(|form| text.contains(form.as_str()));
+    secrets.iter().filter(shown).map(|secret| secret.name.as_str()).collect()
+}
+
+/// Seeds and keys of the cell: as they stand in their files, and what they say.
+fn keys(cell: &TestCell) -> Result<Vec<Secret>> {
+    let mut keys = Vec::new();
+    for folder in ["identities", "keys", "nats"] {
+        for entry in std::fs::read_dir(cell.path().join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "nk" || extension == "key") {
+                let text = std::fs::read_to_string(&path).context("reading a key")?;
+                let mut secret = Secret::new(&path.display().to_string(), text.trim());
+                secret.forms.extend(hex::decode(text.trim()).iter().flat_map(|bytes| encoded(bytes)));
+                keys.push(secret);
+            }
+        }
+    }
+    Ok(keys)
+}
+
+fn secret() -> String {
+    format!("The key of the {CANARY} is {KEY}.")
+}
+
+fn task(sensitivity: &str, input: Value) -> Value {
+    json!({ "labels": { "sensitivity": sensitivity }, "input": input })
+}
+
+fn chat(text: &str) -> Value {
+    json!({ "messages": [{ "role": "user", "content": text }], "sampling": { "max_tokens": 8 } })
+}
+
+/// Tasks that run here and in the cloud.
+async fn completed(agent: &Agent) -> Result<()> {
+    let rows = [
+        ("embed", task("internal", json!({ "texts": [secret()] })), Lane::Local),
+        ("chat", task("public", chat(&secret())), Lane::Local),
+        ("chat", task("public", chat(&format!("Where does the {CANARY} sleep?"))), Lane::Cloud),
+    ];
+    for (kind, body, lane) in rows {
+        let result = agent.ask(kind, body).await?;
+        let ran = result.destination.as_ref().map(|destination| destination.lane);
+        assert_eq!((result.state, ran), (State::Completed, Some(lane)), "{:?}", result.error);
+    }
+    Ok(())
+}
+
+/// Tasks that are refused or fail, for each reason that has something to quote.
+async fn refused(agent: &Agent) -> Result<()> {
+    let embed = || task("internal", json!({ "texts": [secret()] }));
+    let with = |field: &str, value: Value| {
+        let mut body = embed();
+        body[field] = value;
+        body.to_string()
+    };
+    let header = |value: &str| Headers::new().with("ce-expirytime", value);
+    let strange = json!({ "text": secret(), "max_tokens": 16, "schema": { "type": CANARY, "title": KEY } });
+    let ends = [
+        ("embed", Headers::new(), format!("not json: {}", secret()), State::Rejected),
+        ("embed", Headers::new(), with(CANARY, json!(KEY)), State::Rejected),
+        (
+            "embed",
+            Headers::new(),
+            with("input", json!({ "texts": [secret()], CANARY: KEY })),
+            State::Rejected,
+        ),
+        // A word that is not known is the strictest one.
+        ("embed", Headers::new(), with("labels", json!({ "sensitivity": CANARY })), State::Completed),
+        ("embed", Headers::new(), with("class", json!(KEY)), State::Rejected),
+        ("embed", Headers::new(), with("id", json!(CANARY)), State::Rejected),
+        ("embed", Headers::new(), with("tenant", json!(CANARY)), State::Rejected),
+        ("embed", header(CANARY), embed().to_string(), State::Rejected),
+        (
+            "embed",
+            Headers::new(),
+            with("labels", json!({ "sensitivity": "internal", "residency": ["ch"] })),
+            State::Rejected,
+        ),
+        ("embed", header("2020-01-01T00:00:00Z"), embed().to_string(), State::Failed),
+        ("extract", Headers::new(), task("internal", strange).to_string(), State::Failed),
+    ];
+    for (kind, headers, body, state) in ends {
+        let result = agent.ask_raw(kind, headers, body.clone().into_bytes()).await?;
+        assert_eq!(result.state, state, "{body}: {:?}", result.error);
+    }
+    Ok(())
+}
+
+/// A task that is withdrawn while it runs.
+async fn withdrawn(cell: &TestCell, agent: &Agent) -> Result<()> {
+    let id = Uuid::now_v7().to_string();
+    // Where the answer would stop: it does not come so far.
+    let sampling = json!({ "max_tokens": 2000, "stop": [secret()] });
+    let messages = json!([{ "role": "user", "content": "Count as far as you can." }]);
+    let mut long = task("internal", json!({ "messages": messages, "sampling": sampling }));
+    long["id"] = json!(id);
+    let withdraw = async {
+        until("the task to run", SOON, || async {
+            let text = cell.tidegate(&["audit", "task", &id]).await?;
+            Ok(text.contains("attempt").then_some(()))
+        })
+        .await?;
+        cell.tidegate(&["task", "cancel", &id]).await
+    };
+    let (result, told) = tokio::join!(agent.ask("chat", long), withdraw);
+    told?;
+    assert_eq!(result?.state, State::Canceled);
+    Ok(())
+}
+
+/// A task that is held, and that a person turns down; what that person was shown.
+async fn held(cell: &TestCell, agent: &Agent) -> Result<String> {
+    let mut body = task("public", chat(&secret()));
+    body["labels"]["stakes"] = json!("high");
+    let decide = async {
+        let review = until("a review", SOON, || async {
+            let reviews = cell.json(&["review", "list"]).await?;
+            Ok(reviews.pointer("/0/review").and_then(Value::as_u64))
+        })
+        .await?
+        .to_string();
+        let shown = cell.tidegate(&["review", "show", &review]).await?;
+        cell.tidegate(&["review", "reject", &review, "--reason", &secret()]).await?;
+        anyhow::Ok(shown)
+    };
+    let (result, shown) = tokio::join!(agent.ask("chat", body), decide);
+    assert_eq!(result?.state, State::Rejected);
+    shown
+}
+
+/// A message that no role can read; the number of its dead letter.
+async fn dead(cell: &TestCell) -> Result<String> {
+    let worker = connect(cell, Role::Local.into()).await?;
+    worker.publish(Outbound::new("step.local.acme", secret())).await?;
+    let letter = until("the dead letter", SOON, || async {
+        let letters = cell.json(&["dead", "list"]).await?;
+        Ok(letters.pointer("/0/sequence").and_then(Value::as_u64))
+    });
+    Ok(letter.await?.to_string())
+}
+
+/// Where whoever runs the cell looks: a name, and what stands there.
+async fn places(cell: &TestCell, letter: &str) -> Result<Vec<(String, String)>> {
+    let mut files = vec![cell.said(), cell.path().join("nats/nats-server.log")];
+    for entry in std::fs::read_dir(cell.path().join("logs"))? {
+        files.push(entry?.path());
+    }
+    let mut places = Vec::new();
+    for file in files {
+        let bytes = std::fs::read(&file).with_context(|| format!("reading `{}`", file.display()))?;
+        places.push((file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    for role in ROLES {
+        for path in ["/metrics", "/readyz"] {
+            places.push((format!("{role}{path}"), cell.door(role, path).await?.1));
+        }
+    }
+    let commands: [&[&str]; 6] = [
+        &["status"],
+        &["status", "--json"],
+        &["dead", "list", "--json"],
+        &["dead", "show", letter],
+        &["lane", "status", "--json"],
+        &["doctor", "--json"],
+    ];
+    for command in commands {
+        let output = cell.output(command).await?;
+        let said = [output.stdout, output.stderr].concat();
+        places.push((format!("{command:?}"), String::from_utf8_lossy(&said).into_owned()));
+    }
+    Ok(places)
+}
+
+#[tokio::test]
+async fn story_nothing_secret_shows_in_logs_metrics_or_status() -> Result<()> {
+    let cell = TestCell::start_with(&[("TIDEGATE_LOG", "debug")], &[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let planted = [Secret::new("canary", CANARY), Secret::new("key", KEY)];
+    completed(&agent).await?;
+    refused(&agent).await?;
+    withdrawn(&cell, &agent).await?;
+    let shown = held(&cell, &agent).await?;
+    let letter = dead(&cell).await?;
+    until("all of it on record", SOON, || async {
+        let status = cell.json(&["status"]).await.ok();
+        let lag = status.as_ref().and_then(|status| status.pointer("/record/lag")).and_then(Value::as_u64);
+        Ok((lag == Some(0)).then_some(()))
+    })
+    .await?;
+    assert_eq!(found(&planted, &shown), ["canary", "key"], "negative control: who decides does read it");
+
+    let keys = keys(&cell)?;
+    assert!(keys.len() > ROLES.len(), "seeds of every role, and keys");
+    let places = places(&cell, &letter).await?;
+    for (place, text) in &places {
+        assert!(!text.is_empty(), "{place} is empty");
+        assert_eq!(found(&planted, text), Vec::<&str>::new(), "{place}");
+        assert_eq!(found(&keys, text), Vec::<&str>::new(), "{place}");
+    }
+    for role in ROLES {
+        let log = cell.path().join("logs").join(format!("{role}.log"));
+        let log = std::fs::read_to_string(log)?;
+        assert!(log.contains("Logging started."), "negative control: {role} tells what only debugging tells");
+    }
+
+    // Negative control: a line that was planted in a copy of a log is seen, in whatever form.
+    let log = std::fs::read_to_string(cell.path().join("logs/router.log"))?;
+    assert_eq!(found(&planted, &format!("{log}{}\n", secret())), ["canary", "key"]);
+    let line = log.lines().last().context("a line")?;
+    for secret in planted.iter().chain(&keys) {
+        for form in &secret.forms {
+            let only = std::slice::from_ref(secret);
+            assert_eq!(found(only, &format!("{line}\n{form}\n")), [secret.name.as_str()]);
+        }
+    }
+    for before in ["", "a", "ab"] {
+        let text = format!("{before}{} And on.", secret());
+        for text in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text), hex::encode(&text)] {
+            assert_eq!(found(&planted, &text), ["canary", "key"], "{text}");
+        }
+    }
+    Ok(())
+}
