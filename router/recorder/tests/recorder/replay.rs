@@ -154,14 +154,19 @@ async fn replay_goes_on_after_a_crash_and_neither_loses_nor_doubles() {
     let running = cell.record().await;
     let done = olga.until_done(plan.id).await;
     assert_eq!((done.done, done.published, done.skipped), (TASKS, TASKS, 0));
-    let mut seen = BTreeSet::new();
+    let (mut seen, reader) = (BTreeSet::new(), cell.reader());
     let state = bus.stream_info(REPLAY).await.unwrap();
     assert_eq!(state.messages, TASKS, "none is double");
     for sequence in state.first..=state.last {
         let stored = bus.get(REPLAY, sequence).await.unwrap().unwrap();
         assert_eq!(stored.subject, format!("replay.{}.task.acme.bot.chat", plan.id));
         assert_eq!(stored.header(header::REPLAY_ID), Some(plan.id.to_string().as_str()));
-        seen.insert(stored.header(header::REPLAY_POSITION).unwrap().to_owned());
+        let position = stored.header(header::REPLAY_POSITION).unwrap().to_owned();
+        let leaf = reader.at(&position.parse().unwrap()).unwrap().unwrap().leaf;
+        assert_eq!(stored.header(header::REPLAY_TIME), Some(leaf.time.to_string().as_str()));
+        let id = format!("replay:{}:{}", plan.id, leaf.index);
+        assert_eq!(stored.header(header::MSG_ID), Some(id.as_str()));
+        seen.insert(position);
     }
     assert_eq!(seen.len() as u64, TASKS, "none is missing");
     assert_eq!(olga.end(plan.id).await, Some((TASKS, ReplayOutcome::Done)), "its end is on record");

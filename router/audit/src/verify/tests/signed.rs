@@ -6,7 +6,7 @@ use std::path::Path;
 
 use redb::ReadableTable as _;
 
-use super::super::{Fault, Level, Trust, body_fault};
+use super::super::{Fault, Level, Problem, Trust, body_fault};
 use super::tamper;
 use crate::checkpoint::Checkpoint;
 use crate::fixture::{keys, road, store};
@@ -213,4 +213,15 @@ fn tamper_bytes_of_the_file_never_pass_for_what_was_recorded() {
     fs::write(&path, &sound).unwrap();
     assert!(report(dir.path(), Level::Full, &trust).is_ok(), "negative control");
     assert!(found > STRATA / 10, "{found} of {STRATA} places are of what is used");
+}
+
+#[test]
+fn tamper_an_empty_record_in_its_place_is_found_by_what_was_signed() {
+    let (full, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let trust = signed(full.path());
+    drop(store(empty.path()));
+    let found = report(empty.path(), Level::Full, &trust);
+    let emptied = |problem: &Problem| (problem.index, problem.fault) == (Some(0), Fault::RolledBack);
+    assert!(found.problems.iter().any(emptied), "{:?}", found.problems);
+    assert!(report(full.path(), Level::Full, &trust).is_ok(), "negative control");
 }
