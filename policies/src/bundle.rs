@@ -4,7 +4,7 @@
 //! comments, the order of entries and the way files are laid out change neither [`Bundle::archive`] nor [`Bundle::hash`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,8 +18,14 @@ use crate::judge::Notes;
 use crate::taxonomy::Taxonomy;
 use crate::taxonomy::scan::Scanner;
 
+pub(crate) use directory::{cedar_files, text_file};
+pub use fault::{At, BundleError, Fault};
+
 mod canonical;
 mod directory;
+mod fault;
+mod rules;
+mod statements;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -36,33 +42,6 @@ pub struct Bundle {
     parts: Parts,
     archive: String,
     hash: Digest,
-}
-
-/// Why a bundle cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// A file cannot be read.
-    #[error("cannot read `{path}`: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not what its name says.
-    #[error("`{file}`: {reason}")]
-    File {
-        /// The file, relative to the bundle.
-        file: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The parts do not fit together.
-    #[error("{0}")]
-    Content(String),
-    /// The policies do not validate against the schema.
-    #[error("the policies do not validate: {}", .0.join("; "))]
-    Policies(Vec<String>),
 }
 
 /// What a bundle says of itself (`bundle.toml`).
@@ -125,7 +104,13 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] with the file and the rule that it breaks. A bundle with an invalid policy is never returned.
     pub fn from_dir(path: &Path) -> Result<Self, BundleError> {
-        Self::checked(directory::read(path)?)
+        Self::from_texts(path, &directory::Texts::new())
+    }
+
+    /// Reads a bundle's directory with some texts in place of what its files hold.
+    pub(crate) fn from_texts(path: &Path, texts: &directory::Texts) -> Result<Self, BundleError> {
+        let read = directory::read(path, texts)?;
+        Self::checked(read.parts).map_err(|error| read.sources.locate(error))
     }
 
     /// Reads an archive, as [`Bundle::archive`] wrote it.
@@ -144,7 +129,13 @@ impl Bundle {
         Self::checked(parts)
     }
 
-    fn checked(mut parts: Parts) -> Result<Self, BundleError> {
+    fn checked(parts: Parts) -> Result<Self, BundleError> {
+        rules::check(&parts)?;
+        Self::prepared(parts)
+    }
+
+    /// Everything but the rules for what policies may say.
+    fn prepared(mut parts: Parts) -> Result<Self, BundleError> {
         parts.sort();
         parts.check()?;
         Scanner::new(&parts.taxonomy).map_err(BundleError::Content)?;
@@ -223,11 +214,15 @@ impl Bundle {
         if let Some(link) = link.filter(|_| key == "owner") {
             return Some(&link.owner);
         }
-        let source = match link {
+        self.source(policy)?.get("annotations")?.get(key)?.as_str()
+    }
+
+    /// A policy, or a link's template, in Cedar's JSON form.
+    pub(crate) fn source(&self, policy: &str) -> Option<&Value> {
+        match self.parts.links.iter().find(|link| link.id == policy) {
             Some(link) => self.parts.templates.get(&link.template),
             None => self.parts.policies.get(policy),
-        };
-        source?.get("annotations")?.get(key)?.as_str()
+        }
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -254,10 +249,9 @@ impl Parts {
             return Err(BundleError::Content("the bundle needs `version` and `owner`".to_owned()));
         }
         if let Some(fault) = self.taxonomy.fault() {
-            return Err(BundleError::File { file: "taxonomy.toml".to_owned(), reason: fault });
+            return Err(BundleError::file("taxonomy.toml", None, fault));
         }
-        self.check_destinations()
-            .map_err(|reason| BundleError::File { file: "destinations.toml".to_owned(), reason })
+        self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
     }
 
     fn check_destinations(&self) -> Result<(), String> {

@@ -1,9 +1,12 @@
-//! A bundle's own cases: rows of request → outcome, destination and determining policies (`cases/*.toml`).
+//! A bundle's own cases: rows of request → outcome, destination and determining policies (`cases/*.toml`), and cases
+//! in the form of Cedar's own command line (`cases/*.json`).
 //!
 //! A case's task goes through the same door as a producer's ([`Task::read`]).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use cedar_policy::PolicySet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -17,6 +20,7 @@ use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::{Class, Lane};
 use tidegate_schemas::task::{Kind, LimitsWire, Message, Task};
 
+use crate::cedar_tests::{Asked, CedarTest};
 use crate::judge::Judge;
 use crate::permission::Permission;
 
@@ -40,6 +44,9 @@ pub struct Cases {
     /// Cases of replays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<ReplayCase>,
+    /// Cases of Cedar's own command line: what no task reaches yet, and what others wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cedar: Vec<CedarTest>,
 }
 
 /// One case.
@@ -117,6 +124,9 @@ pub struct Expect {
     /// Verdicts of destinations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub considered: BTreeMap<Name, Considering>,
+    /// Policies that must be among those behind a destination's verdict.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by: BTreeMap<Name, BTreeSet<String>>,
     /// Queue of the review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Name>,
@@ -132,7 +142,9 @@ pub struct Ran {
     pub name: String,
     /// What differs from what must come out; empty when it passed.
     pub differences: Vec<String>,
-    /// What was decided; absent when the case is no valid task, or of a replay.
+    /// Policies that determined something in it, or failed.
+    pub policies: BTreeSet<String>,
+    /// What was decided; absent when the case is no valid task, or of a replay, or Cedar's own.
     pub decision: Option<Decision>,
     /// What was answered to a replay.
     pub permission: Option<Permission>,
@@ -142,21 +154,86 @@ fn chat() -> Kind {
     Kind::Chat
 }
 
+/// Something to run: a case of any form.
+pub(crate) enum Subject<'a> {
+    Task(&'a Case),
+    Replay(&'a ReplayCase),
+    Cedar(Box<Asked<'a>>),
+}
+
+/// All cases of the judge's bundle, and more of Cedar's own form.
+pub(crate) fn subjects<'a>(judge: &'a Judge, more: &'a [CedarTest]) -> Vec<Subject<'a>> {
+    let cases = judge.bundle().cases();
+    let cedar = cases.cedar.iter().chain(more);
+    let cedar = cedar.map(|test| Subject::Cedar(Box::new(Asked::new(test, judge.engine().schema()))));
+    let rows = cases.rows.iter().map(Subject::Task);
+    rows.chain(cases.replays.iter().map(Subject::Replay)).chain(cedar).collect()
+}
+
 /// Runs all cases of the judge's bundle.
 #[must_use]
 pub fn run(judge: &Judge) -> Vec<Ran> {
-    let bundle = judge.bundle();
-    let cases = bundle.cases();
-    let tasks = cases.rows.iter().map(|case| case.run(judge, &cases.directory));
-    tasks.chain(cases.replays.iter().map(|case| case.run(judge, &cases.directory))).collect()
+    let bench = Bench::new(judge);
+    subjects(judge, &[]).iter().map(|subject| bench.run(subject)).collect()
+}
+
+/// What cases are run on: a judge, and its policies in one set where a case needs that.
+pub(crate) struct Bench<'a> {
+    judge: &'a Judge,
+    whole: OnceCell<Result<PolicySet, String>>,
+}
+
+// === impl Bench ===
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(judge: &'a Judge) -> Self {
+        Self { judge, whole: OnceCell::new() }
+    }
+
+    pub(crate) fn run(&self, subject: &Subject<'_>) -> Ran {
+        let directory = &self.judge.bundle().cases().directory;
+        match subject {
+            Subject::Task(case) => case.run(self.judge, directory),
+            Subject::Replay(case) => case.run(self.judge, directory),
+            Subject::Cedar(asked) => {
+                let whole = || self.judge.engine().whole().map_err(|error| error.to_string());
+                match self.whole.get_or_init(whole) {
+                    Ok(policies) => asked.run(policies),
+                    Err(reason) => Ran::unasked(asked.name().to_owned(), reason.clone()),
+                }
+            }
+        }
+    }
+}
+
+// === impl Ran ===
+
+impl Ran {
+    /// Whether everything came out as it must.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    /// A case that could not be asked.
+    pub(crate) fn unasked(name: String, reason: String) -> Self {
+        Self { name, differences: vec![reason], policies: BTreeSet::new(), decision: None, permission: None }
+    }
 }
 
 // === impl Cases ===
 
 impl Cases {
+    /// How many there are, of all forms.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rows.len() + self.replays.len() + self.cedar.len()
+    }
+
     pub(crate) fn sort(&mut self) {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         self.replays.sort_by(|a, b| a.name.cmp(&b.name));
+        self.cedar.sort_by_cached_key(|test| (test.name.clone(), serde_json::to_string(test).ok()));
     }
 }
 
@@ -193,14 +270,12 @@ impl Case {
             Ok((task, facts)) => {
                 let decision = judge.decide(&task, directory, &facts);
                 let differences = self.expect.differences(&decision);
-                Ran { name: self.name.clone(), differences, decision: Some(decision), permission: None }
+                let considered = decision.considered.iter().flat_map(|considered| &considered.policies);
+                let policies = considered.chain(&decision.determining).cloned().collect();
+                let decision = Some(decision);
+                Ran { name: self.name.clone(), differences, policies, decision, permission: None }
             }
-            Err(reason) => Ran {
-                name: self.name.clone(),
-                differences: vec![format!("no valid task: {reason}")],
-                decision: None,
-                permission: None,
-            },
+            Err(reason) => Ran::unasked(self.name.clone(), format!("no valid task: {reason}")),
         }
     }
 
@@ -311,6 +386,13 @@ impl Expect {
         for (name, wanted) in &self.considered {
             let got = decision.considered.iter().find(|c| c.destination == *name).map(|c| c.verdict);
             compare(name.as_str(), format!("{:?}", Some(wanted)), format!("{:?}", got.as_ref()));
+        }
+        for (name, wanted) in &self.by {
+            let got = decision.considered.iter().find(|c| c.destination == *name);
+            let got: BTreeSet<&String> = got.into_iter().flat_map(|c| &c.policies).collect();
+            for id in wanted.iter().filter(|id| !got.contains(id)) {
+                found.push(format!("{name}: expected among its policies {id}, got {got:?}"));
+            }
         }
         found
     }

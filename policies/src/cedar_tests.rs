@@ -2,12 +2,13 @@
 //!
 //! One case a question: may the task run there, on its lane; may the chosen one run without a person. What the judge adds
 //! (labels raised by what is found, capabilities, the choice among permitted destinations) stands in a case as facts, and is
-//! not asked again. The form is that of `cedar-policy-cli` 4: `request`, `entities`, `decision`, `reason`, `num_errors`.
+//! not asked again. The form is that of `cedar-policy-cli` 4: `request`, `entities`, `decision`, `reason`, `num_errors`. Cases in
+//! that form are also read, from a bundle's `cases/*.json` or a file, and asked as the command line asks them.
 
 use std::collections::HashSet;
 
 use cedar_policy::{Context, Entity, EntityId, EntityTypeName, EntityUid, PolicySetError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_schemas::decision::{Considering, Facts};
 use tidegate_schemas::directory::Directory;
@@ -17,25 +18,46 @@ use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Engine, Question, route};
 use crate::judge::Judge;
 
+pub(crate) use ask::Asked;
+pub(crate) use read::lists;
+
+mod ask;
+mod read;
+#[cfg(test)]
+mod tests;
+
 /// One test case.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CedarTest {
     /// What it is of, in words.
+    #[serde(default)]
     pub name: String,
     /// What is asked.
     pub request: CedarRequest,
     /// Who and what there is.
     pub entities: Value,
-    /// `allow` or `deny`.
-    pub decision: &'static str,
+    /// What Cedar must say.
+    pub decision: CedarDecision,
     /// Ids of the policies that determine it.
     pub reason: Vec<String>,
     /// Policies that fail to evaluate, count. The judge denies where there is one.
     pub num_errors: usize,
 }
 
+/// Cedar's own answer, without what the judge adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CedarDecision {
+    /// Permitted, and by no policy forbidden.
+    Allow,
+    /// Anything else.
+    Deny,
+}
+
 /// What is asked, as Cedar writes it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CedarRequest {
     /// Who asks.
     pub principal: String,
@@ -44,6 +66,7 @@ pub struct CedarRequest {
     /// Where.
     pub resource: String,
     /// What is known.
+    #[serde(default = "nothing")]
     pub context: Value,
 }
 
@@ -107,7 +130,7 @@ impl Judge {
                         context: known.clone(),
                     },
                     entities: entities.clone(),
-                    decision: if said.allowed { "allow" } else { "deny" },
+                    decision: if said.allowed { CedarDecision::Allow } else { CedarDecision::Deny },
                     reason: said.reason,
                     num_errors: said.errors,
                 });
@@ -117,6 +140,10 @@ impl Judge {
     }
 }
 
+fn nothing() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
 /// A context as Cedar writes it: it writes the attributes of entities, so one bears it.
 fn written(context: &Context) -> Result<Value, String> {
     let name: EntityTypeName = "Context".parse().map_err(|error| format!("{error}"))?;
@@ -124,86 +151,4 @@ fn written(context: &Context) -> Result<Value, String> {
     let bearer = Entity::new(uid, context.clone().into_iter().collect(), HashSet::new());
     let written = bearer.map_err(|error| error.to_string())?.to_json_value();
     Ok(written.map_err(|error| error.to_string())?.get("attrs").cloned().unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    //! Reads the cases as `cedar run-tests` does, and asks them.
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    use cedar_policy::{
-        Authorizer, Context, Decision, Entities, EntityUid, PolicyId, PolicySet, Request, Schema,
-        ValidationMode, Validator,
-    };
-
-    use super::{CedarBundle, CedarTest};
-    use crate::bundle::Bundle;
-    use crate::judge::Judge;
-
-    /// What is not as the case says.
-    fn differences(schema: &Schema, policies: &PolicySet, test: &CedarTest) -> Vec<String> {
-        let uid = |text: &str| text.parse::<EntityUid>().unwrap();
-        let action = uid(&test.request.action);
-        let context =
-            Context::from_json_value(test.request.context.clone(), Some((schema, &action))).unwrap();
-        let request = Request::new(
-            uid(&test.request.principal),
-            action,
-            uid(&test.request.resource),
-            context,
-            Some(schema),
-        )
-        .unwrap();
-        let entities = Entities::from_json_value(test.entities.clone(), Some(schema)).unwrap();
-        let response = Authorizer::new().is_authorized(&request, policies, &entities);
-        let mut found = Vec::new();
-        let said = if response.decision() == Decision::Allow { "allow" } else { "deny" };
-        if said != test.decision {
-            found.push(format!("{}: {said}", test.name));
-        }
-        let reason: BTreeSet<&PolicyId> = response.diagnostics().reason().collect();
-        let missing = test.reason.iter().filter(|id| !reason.contains(&PolicyId::new(id)));
-        found.extend(missing.map(|id| format!("{}: not by {id}", test.name)));
-        if response.diagnostics().errors().count() != test.num_errors {
-            found.push(format!("{}: errors", test.name));
-        }
-        found
-    }
-
-    #[test]
-    fn cedar_tests_are_read_and_passed_as_by_the_command_line() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles/default");
-        let bundle = Arc::new(Bundle::from_dir(&dir).unwrap());
-        let judge = Judge::new(Arc::clone(&bundle)).unwrap();
-        let CedarBundle { schema, policies } = bundle.for_cedar().unwrap();
-        let schema = Schema::from_json_value(schema).unwrap();
-        let policies = PolicySet::from_json_value(policies).unwrap();
-        let found = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
-        assert!(found.validation_passed_without_warnings(), "the command line refuses a set with warnings");
-        let (mut allowed, mut denied) = (0, 0);
-        for case in &bundle.cases().rows {
-            let (task, facts) = case.request(&bundle.cases().directory).unwrap();
-            let tests = judge.cedar_tests(&case.name, &task, &bundle.cases().directory, &facts).unwrap();
-            for test in tests {
-                if test.decision == "allow" {
-                    allowed += 1
-                } else {
-                    denied += 1
-                }
-                // As it is written and read.
-                let text = serde_json::to_value(&test).unwrap();
-                let keys: Vec<&String> = text.as_object().unwrap().keys().collect();
-                assert_eq!(keys.len(), 6, "{keys:?}");
-                assert_eq!(differences(&schema, &policies, &test), Vec::<String>::new());
-                // Negative control: the other decision does not pass.
-                let other =
-                    CedarTest { decision: if test.decision == "allow" { "deny" } else { "allow" }, ..test };
-                assert_eq!(differences(&schema, &policies, &other).len(), 1);
-            }
-        }
-        assert!(allowed > 20 && denied > 20, "{allowed} allowed, {denied} denied");
-    }
 }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
-    PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template,
+    ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, EvalResult, Policy, PolicyId,
+    PolicySet, PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template,
 };
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ use crate::destination::DestinationSpec;
 use residual::Said;
 
 pub(crate) use context::Circumstances;
+pub(crate) use fold::{condition, conjuncts, permit};
 pub(crate) use seat::{Principal, Seat};
 
 mod context;
@@ -103,6 +104,7 @@ pub(crate) struct Engine {
     authorizer: Authorizer,
 }
 
+#[derive(Clone)]
 struct Linked {
     id: PolicyId,
     template: PolicyId,
@@ -144,13 +146,13 @@ impl Engine {
         let mut policies = Vec::with_capacity(parts.policies.len());
         for (id, json) in &parts.policies {
             let policy = Policy::from_json(Some(PolicyId::new(id)), json.clone())
-                .map_err(|error| content(format!("policy `{id}`: {error}")))?;
+                .map_err(|error| BundleError::policy(id, format!("policy `{id}`: {error}")))?;
             policies.push(policy);
         }
         let mut templates = BTreeMap::new();
         for (id, json) in &parts.templates {
             let template = Template::from_json(Some(PolicyId::new(id)), json.clone())
-                .map_err(|error| content(format!("template `{id}`: {error}")))?;
+                .map_err(|error| BundleError::policy(id, format!("template `{id}`: {error}")))?;
             templates.insert(id.clone(), template);
         }
         let links = parts.links.iter().map(Linked::new).collect::<Result<Vec<_>, _>>()?;
@@ -171,6 +173,45 @@ impl Engine {
         };
         engine.index();
         Ok(engine)
+    }
+
+    /// Who asks, or where, or for what, by the name of the variable.
+    pub(crate) fn named(&self, seat: &Seat, place: usize, var: &str) -> Option<EntityUid> {
+        match var {
+            "principal" => Some(seat.uid.clone()),
+            "resource" => Some(self.places.get(place)?.uid.clone()),
+            _ => None,
+        }
+    }
+
+    /// An attribute of who asks, or of where.
+    pub(crate) fn attribute(&self, seat: &Seat, place: usize, var: &str, name: &str) -> Option<EvalResult> {
+        seat.entities.get(&self.named(seat, place, var)?)?.attr(name)?.ok()
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The same without one policy or link.
+    pub(crate) fn without(&self, id: &str) -> Self {
+        let other = |policy: &PolicyId| AsRef::<str>::as_ref(policy) != id;
+        let mut engine = Self {
+            schema: self.schema.clone(),
+            types: self.types.clone(),
+            actions: self.actions.clone(),
+            policies: self.policies.iter().filter(|policy| other(policy.id())).cloned().collect(),
+            templates: self.templates.clone(),
+            links: self.links.iter().filter(|link| other(&link.id)).cloned().collect(),
+            everyone: Vec::new(),
+            by_principal: HashMap::new(),
+            links_everyone: Vec::new(),
+            contexts: self.contexts.clone(),
+            places: self.places.clone(),
+            authorizer: Authorizer::new(),
+        };
+        engine.index();
+        engine
     }
 
     fn index(&mut self) {
@@ -377,7 +418,9 @@ impl Linked {
         let mut values = HashMap::new();
         for (slot, text) in [(SlotId::principal(), &link.principal), (SlotId::resource(), &link.resource)] {
             if let Some(text) = text {
-                let uid = text.parse().map_err(|error| content(format!("link `{}`: {error}", link.id)))?;
+                let uid = text
+                    .parse()
+                    .map_err(|error| BundleError::policy(&link.id, format!("link `{}`: {error}", link.id)))?;
                 values.insert(slot, uid);
             }
         }
@@ -401,7 +444,7 @@ fn content(reason: String) -> BundleError {
 }
 
 fn in_file(file: &str, error: &dyn std::fmt::Display) -> BundleError {
-    BundleError::File { file: file.to_owned(), reason: error.to_string() }
+    BundleError::File { file: file.to_owned(), line: None, reason: error.to_string() }
 }
 
 /// How a destination's lane is asked for.

@@ -6,7 +6,7 @@ use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, 
 
 use crate::bundle::Bundle;
 
-pub use near::{NearMiss, near_misses};
+pub use near::{NearMiss, Unmet, near_misses};
 
 mod near;
 
@@ -51,6 +51,25 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
         writeln!(out, "  considered   {}", one(considered))?;
     }
     writeln!(out, "  bundle       {} (owner {})", decision.bundle, decision.owner)
+}
+
+/// Near misses in words, a line a condition. Empty where there is none.
+#[must_use]
+pub fn near_text(misses: &[NearMiss]) -> String {
+    let mut out = String::new();
+    for miss in misses {
+        for Unmet { condition, saw } in &miss.conditions {
+            let saw: Vec<String> = saw.iter().map(|(what, value)| format!("{what} is {value}")).collect();
+            let saw = if saw.is_empty() { String::new() } else { format!(" ({})", saw.join(", ")) };
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                out,
+                "  nearly       {}: {}, but not {condition}{saw}",
+                miss.destination, miss.policy
+            );
+        }
+    }
+    out
 }
 
 fn labels(decision: &Decision) -> String {

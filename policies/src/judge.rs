@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cedar_policy::{Context, PolicySet};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Decision, Destination, Facts};
-use tidegate_schemas::directory::Directory;
+use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::task::Task;
@@ -106,8 +106,7 @@ impl Judge {
         if !admitted && facts.tenant_in_flight > tenant.quota.in_flight_max {
             return draft.reject(Code::Overloaded, sentence::quota(tenant.quota.in_flight_max), Vec::new());
         }
-        let mut circumstances = Circumstances::new(task, &draft.labels, tenant, facts, &draft.scan, found);
-        circumstances.settled.off = self.off(task, facts);
+        let circumstances = self.circumstances(task, &draft.labels, tenant, facts, found);
         let principal = Principal::new(&task.tenant, &task.agent, agent);
         let prepared = self.seat(task, principal).and_then(|seat| {
             let answers = self.engine.answers(&seat, &circumstances)?;
@@ -127,6 +126,18 @@ impl Judge {
         Bare::new(self, task, directory, facts)
     }
 
+    /// A judge that lacks one policy or link. For trying whether anything notices.
+    pub(crate) fn without(&self, id: &str) -> Self {
+        Self {
+            engine: self.engine.without(id),
+            scanner: self.scanner.clone(),
+            notes: self.notes.clone(),
+            chosen: self.chosen.clone(),
+            seats: Mutex::new(HashMap::new()),
+            bundle: Arc::clone(&self.bundle),
+        }
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -140,9 +151,7 @@ impl Judge {
     ) -> Option<(Arc<Seat>, Context)> {
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
-        let mut circumstances =
-            Circumstances::new(task, &labels, tenant, facts, &self.scanner.fact(), findings.total());
-        circumstances.settled.off = self.off(task, facts);
+        let circumstances = self.circumstances(task, &labels, tenant, facts, findings.total());
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
         Some((seat, self.engine.context(&circumstances).ok()?))
     }
@@ -156,6 +165,25 @@ impl Judge {
         set: &PolicySet,
     ) -> Answer {
         self.engine.ask_of(seat, question, place, context, set)
+    }
+
+    /// What is known about a task, with what is computed for the policies: they compare only.
+    fn circumstances(
+        &self,
+        task: &Task,
+        labels: &Labels,
+        tenant: &Tenant,
+        facts: &Facts,
+        findings: u64,
+    ) -> Circumstances {
+        let mut known = Circumstances::new(task, labels, tenant, facts, &self.scanner.fact(), findings);
+        known.settled.off = self.off(task, facts);
+        if let Some(most) = task.limits.cost_usd_micros_max {
+            let specs = self.bundle.destinations().iter();
+            let over = specs.filter(|spec| spec.cost_usd_micros(known.tokens) > most);
+            known.settled.over_cost = over.map(|spec| spec.name.clone()).collect();
+        }
+        known
     }
 
     /// Names of destinations that a switch covers.

@@ -6,7 +6,7 @@
 
 pub use bare::Bare;
 pub use bundle::{Bundle, BundleError, Manifest};
-pub use cedar_tests::{CedarBundle, CedarRequest, CedarTest};
+pub use cedar_tests::{CedarBundle, CedarDecision, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
@@ -18,9 +18,12 @@ pub mod cases;
 pub mod cedar_tests;
 pub mod check;
 pub mod destination;
+pub mod diff;
 pub mod explain;
 pub mod judge;
+pub mod layout;
 pub mod permission;
 pub mod taxonomy;
+pub mod trial;
 
 mod engine;

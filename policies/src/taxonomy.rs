@@ -114,11 +114,19 @@ impl Taxonomy {
                 return Some(format!("region `{name}` lies in the unknown region `{region}`"));
             }
         }
+        if let Some(region) = self.regions.keys().find(|region| self.is_in_itself(region)) {
+            return Some(format!("region `{region}` lies in itself, by way of the regions that contain it"));
+        }
         let mut names = BTreeSet::new();
         let all = self.recognisers.iter().map(|r| &r.name).chain(self.classes.iter().map(|c| &c.name));
         all.filter(|name| !names.insert(*name))
             .map(|name| format!("two recognisers are named `{name}`"))
             .next()
+    }
+
+    fn is_in_itself(&self, region: &Name) -> bool {
+        let wider = self.regions.get(region).into_iter().flatten();
+        wider.into_iter().any(|wider| self.within(wider).contains(region))
     }
 
     /// A region and all regions that contain it.

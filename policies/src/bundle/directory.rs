@@ -8,6 +8,7 @@
 //! links.toml            templates filled in, one `[[link]]` each
 //! destinations.toml     one `[[destination]]` each
 //! cases/*.toml          `[[case]]` rows; cases/directory.toml says who there is in them
+//! cases/*.json          cases of Cedar's own command line, with their own entities
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,14 +16,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
 use cedar_policy::PolicySet;
+use cedar_policy::ffi::DetailedError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 
-use super::{BundleError, FORMAT, Link, Manifest, Parts};
+use super::fault::{At, Places, line_at, line_naming};
+use super::{BundleError, FORMAT, Link, Manifest, Parts, statements};
 use crate::cases::{Case, Cases, ReplayCase};
+use crate::cedar_tests;
 use crate::destination::DestinationSpec;
 use crate::taxonomy::Taxonomy;
 
@@ -65,20 +69,50 @@ struct CasesFile {
     replay: Vec<ReplayCase>,
 }
 
-/// Where the parts are looked for: the bundle's own directory first, then the one it extends.
-struct Roots(Vec<PathBuf>);
+/// Texts to be read in place of files.
+pub(crate) type Texts = BTreeMap<PathBuf, String>;
 
-pub(super) fn read(path: &Path) -> Result<Parts, BundleError> {
-    let manifest: ManifestFile = toml_file(&path.join("bundle.toml"), "bundle.toml")?;
+/// Where the parts are looked for: the bundle's own directory first, then the one it extends.
+struct Roots<'a>(Vec<PathBuf>, &'a Texts);
+
+/// A directory, read.
+pub(super) struct Read {
+    pub(super) parts: Parts,
+    pub(super) sources: Sources,
+}
+
+/// What a fault's place is found by.
+pub(super) struct Sources {
+    places: Places,
+    /// Files whose faults name what stands in them.
+    texts: BTreeMap<&'static str, String>,
+}
+
+/// Reads a bundle's directory, with some texts in place of what its files hold.
+pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
+    let manifest: ManifestFile = toml_file(&text_file(&path.join("bundle.toml"))?, "bundle.toml")?;
     let base = manifest.extends.as_ref().and_then(|name| Some(path.parent()?.join(name.as_str())));
-    let roots = Roots(std::iter::once(path.to_owned()).chain(base).collect());
-    let mut taxonomy: Taxonomy = toml_file(&roots.find("taxonomy.toml"), "taxonomy.toml")?;
+    let roots = Roots(std::iter::once(path.to_owned()).chain(base).collect(), texts);
+    let mut sources = Sources { places: Places::new(), texts: BTreeMap::new() };
+    for file in ["taxonomy.toml", "destinations.toml", "links.toml"] {
+        let path = roots.find(file);
+        if file != "links.toml" || path.exists() {
+            sources.texts.insert(file, text_file(&path)?);
+        }
+    }
+    let text = |file: &str| sources.texts.get(file).map_or("", String::as_str);
+    let mut taxonomy: Taxonomy = toml_file(text("taxonomy.toml"), "taxonomy.toml")?;
     taxonomy.sort();
-    let (policies, templates) = policies(&roots)?;
-    let destinations: DestinationsFile = toml_file(&roots.find("destinations.toml"), "destinations.toml")?;
-    let links = roots.find("links.toml");
-    let links = if links.exists() { toml_file::<LinksFile>(&links, "links.toml")?.link } else { Vec::new() };
-    Ok(Parts {
+    let destinations: DestinationsFile = toml_file(text("destinations.toml"), "destinations.toml")?;
+    let links = toml_file::<LinksFile>(text("links.toml"), "links.toml")?.link;
+    let place = |link: &Link| {
+        let line = line_naming(text("links.toml"), &link.id)?;
+        Some((link.id.clone(), At { file: "links.toml".to_owned(), line }))
+    };
+    let mut places: Places = links.iter().filter_map(place).collect();
+    let (policies, templates) = policies(&roots, &mut places)?;
+    sources.places = places;
+    let parts = Parts {
         format: FORMAT,
         schema: schema(&roots, &taxonomy)?,
         manifest: Manifest {
@@ -94,10 +128,36 @@ pub(super) fn read(path: &Path) -> Result<Parts, BundleError> {
         links,
         destinations: destinations.destination,
         cases: cases(&roots)?,
-    })
+    };
+    Ok(Read { parts, sources })
 }
 
-impl Roots {
+// === impl Sources ===
+
+impl Sources {
+    /// The same fault, with its place.
+    pub(super) fn locate(&self, error: BundleError) -> BundleError {
+        match error {
+            BundleError::File { file, line: None, reason } => {
+                // What such a fault is about is the first that it quotes.
+                let word = reason.split('`').nth(1);
+                let text = self.texts.get(file.as_str());
+                let line = text.zip(word).and_then(|(text, word)| line_naming(text, word));
+                BundleError::File { file, line, reason }
+            }
+            other => other.located(&self.places),
+        }
+    }
+}
+
+// === impl Roots ===
+
+impl Roots<'_> {
+    /// A file's text, or what stands in its place.
+    fn text(&self, path: &Path) -> Result<String, BundleError> {
+        self.1.get(path).map_or_else(|| text_file(path), |text| Ok(text.clone()))
+    }
+
     /// The first root's path that exists; where none does, the path in the bundle's own directory.
     fn find(&self, part: &str) -> PathBuf {
         let mut paths = self.0.iter().map(|root| root.join(part));
@@ -106,66 +166,101 @@ impl Roots {
     }
 }
 
-fn schema(roots: &Roots, taxonomy: &Taxonomy) -> Result<Value, BundleError> {
+fn schema(roots: &Roots<'_>, taxonomy: &Taxonomy) -> Result<Value, BundleError> {
     let file = "schema.cedarschema";
-    let text = format!("{}\n{}", text_file(&roots.find(file))?, taxonomy.cedar_schema());
+    let own = roots.text(&roots.find(file))?;
+    let text = format!("{own}\n{}", taxonomy.cedar_schema());
+    // What is wrong beyond the file's own text is in what the taxonomy adds, and has no line.
     let (schema, _) = cedar_policy::schema_str_to_json_with_resolved_types(&text)
-        .map_err(|error| fault(file, format!("{error}")))?;
+        .map_err(|error| BundleError::cedar(file, &own, &DetailedError::from(&error)))?;
     Ok(schema)
 }
 
 type ById = BTreeMap<String, Value>;
 
 /// Reads every policy under its `@id`: Cedar's own ids are positions in a file and would move with it.
-fn policies(roots: &Roots) -> Result<(ById, ById), BundleError> {
+fn policies(roots: &Roots<'_>, places: &mut Places) -> Result<(ById, ById), BundleError> {
     let (mut policies, mut templates) = (ById::new(), ById::new());
     for path in files(&roots.find("policies"), "cedar")? {
-        let file = name_of(&path);
-        let set =
-            PolicySet::from_str(&text_file(&path)?).map_err(|error| fault(&file, format!("{error}")))?;
+        let (file, text) = (name_of(&path), roots.text(&path)?);
+        let set = PolicySet::from_str(&text)
+            .map_err(|error| BundleError::cedar(&file, &text, &DetailedError::from(&error)))?;
+        let mut statements = Statements { file, lines: statements::lines(&text), places };
         for policy in set.policies() {
-            let json = policy.to_json().map_err(|error| fault(&file, error.to_string()))?;
-            insert(&mut policies, &templates, policy.annotation("id"), json, &file)?;
+            let json = policy.to_json().map_err(|error| error.to_string());
+            statements.take(policy.id().as_ref(), policy.annotation("id"), json, &mut policies)?;
         }
         for template in set.templates() {
-            let json = template.to_json().map_err(|error| fault(&file, error.to_string()))?;
-            insert(&mut templates, &policies, template.annotation("id"), json, &file)?;
+            let json = template.to_json().map_err(|error| error.to_string());
+            statements.take(template.id().as_ref(), template.annotation("id"), json, &mut templates)?;
         }
     }
     Ok((policies, templates))
 }
 
-fn insert(
-    into: &mut ById,
-    other: &ById,
-    id: Option<&str>,
-    json: Value,
-    file: &str,
-) -> Result<(), BundleError> {
-    let id = id.ok_or_else(|| fault(file, "a policy has no `@id`"))?;
-    if other.contains_key(id) || into.insert(id.to_owned(), json).is_some() {
-        return Err(fault(file, format!("the id `{id}` stands twice")));
-    }
-    Ok(())
+/// The statements of one file.
+struct Statements<'a> {
+    file: String,
+    lines: Vec<usize>,
+    places: &'a mut Places,
 }
 
-fn cases(roots: &Roots) -> Result<Cases, BundleError> {
+impl Statements<'_> {
+    /// Takes a statement under its `@id`. Cedar calls the statements of a text policy0, policy1, …
+    fn take(
+        &mut self,
+        own: &str,
+        id: Option<&str>,
+        json: Result<Value, String>,
+        into: &mut ById,
+    ) -> Result<(), BundleError> {
+        let at = own.strip_prefix("policy").and_then(|at| at.parse::<usize>().ok());
+        let line = at.and_then(|at| self.lines.get(at)).copied().unwrap_or(1);
+        let fault = |reason: String| BundleError::file(&self.file, Some(line), reason);
+        let id =
+            id.ok_or_else(|| fault("a policy has no `@id`; give it one of a-z, 0-9 and `-`".to_owned()))?;
+        if let Some(At { file, line: before }) = self.places.get(id) {
+            return Err(fault(format!(
+                "the id `{id}` stands twice, first in `{file}` line {before}; rename one"
+            )));
+        }
+        into.insert(id.to_owned(), json.map_err(fault)?);
+        self.places.insert(id.to_owned(), At { file: self.file.clone(), line });
+        Ok(())
+    }
+}
+
+fn cases(roots: &Roots<'_>) -> Result<Cases, BundleError> {
     let folder = roots.find("cases");
-    let mut cases = Cases { directory: Directory::empty(), rows: Vec::new(), replays: Vec::new() };
+    let mut cases =
+        Cases { directory: Directory::empty(), rows: Vec::new(), replays: Vec::new(), cedar: Vec::new() };
     if !folder.exists() {
         return Ok(cases);
     }
     for path in files(&folder, "toml")? {
         let file = name_of(&path);
         if file == "directory.toml" {
-            cases.directory = toml_file(&path, &file)?;
+            cases.directory = toml_file(&text_file(&path)?, &file)?;
         } else {
-            let read: CasesFile = toml_file(&path, &file)?;
+            let read: CasesFile = toml_file(&text_file(&path)?, &file)?;
             cases.rows.extend(read.case);
             cases.replays.extend(read.replay);
         }
     }
+    let mut lists = BTreeMap::new();
+    for path in files(&folder, "json")? {
+        lists.insert(name_of(&path), text_file(&path)?);
+    }
+    cases.cedar = cedar_tests::lists(&lists)?;
     Ok(cases)
+}
+
+/// The Cedar files of a directory's own: what it takes from a sibling is not among them.
+pub(crate) fn cedar_files(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
+    let folder = dir.join("policies");
+    let mut found = if folder.exists() { files(&folder, "cedar")? } else { Vec::new() };
+    found.extend(Some(dir.join("schema.cedarschema")).filter(|schema| schema.exists()));
+    Ok(found)
 }
 
 /// The folder's files of one extension, by name.
@@ -185,23 +280,23 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, BundleError> {
     Ok(found)
 }
 
-fn toml_file<T: DeserializeOwned>(path: &Path, file: &str) -> Result<T, BundleError> {
-    toml::from_str(&text_file(path)?).map_err(|error| fault(file, error.to_string()))
+fn toml_file<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, BundleError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().and_then(|span| line_at(text, span.start));
+        BundleError::file(file, line, error.message())
+    })
 }
 
-fn text_file(path: &Path) -> Result<String, BundleError> {
+pub(crate) fn text_file(path: &Path) -> Result<String, BundleError> {
     let failed = |source| BundleError::Read { path: path.to_owned(), source };
     let bytes = std::fs::metadata(path).map_err(failed)?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(fault(&name_of(path), format!("{bytes} bytes; the limit is {FILE_BYTES_MAX}")));
+        let reason = format!("{bytes} bytes; the limit is {FILE_BYTES_MAX}");
+        return Err(BundleError::file(&name_of(path), None, reason));
     }
     std::fs::read_to_string(path).map_err(failed)
 }
 
 fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn fault(file: &str, reason: impl Into<String>) -> BundleError {
-    BundleError::File { file: file.to_owned(), reason: reason.into() }
 }

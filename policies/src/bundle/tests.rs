@@ -43,6 +43,12 @@ impl Variant {
     pub(crate) fn read(&self) -> Result<Bundle, BundleError> {
         Bundle::from_dir(&self.path())
     }
+
+    /// The same without the rules for what policies may say: for trying what a rule keeps out.
+    pub(crate) fn unruled(&self) -> Bundle {
+        let read = super::directory::read(&self.path(), &super::directory::Texts::new()).unwrap();
+        Bundle::prepared(read.parts).unwrap_or_else(|error| panic!("{error}"))
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -155,7 +161,9 @@ fn what_is_refused() {
         ("a warning: can never apply", policy("forbid (principal, action == Action::\"RouteCloud\", resource) when { context.hop > 1 && false };"), "validate"),
         ("a malformed code", policy("@code(\"maybe\") forbid (principal, action, resource);"), "@code"),
         ("a malformed queue", policy("@queue(\"A B\") forbid (principal, action, resource);"), "@queue"),
-        ("a malformed cap", policy("@cost_cap_usd_micros(\"-1\") forbid (principal, action, resource);"), "@cost_cap"),
+        ("a malformed cap", policy("@cost_cap_usd_micros(\"-1\") permit (principal, action, resource);"), "`@cost_cap_usd_micros` is malformed"),
+        ("a cap with a sign", policy("@cost_cap_usd_micros(\"+1\") permit (principal, action, resource);"), "`@cost_cap_usd_micros` is malformed"),
+        ("a cap beyond all cost", policy("@cost_cap_usd_micros(\"1000000000001\") permit (principal, action, resource);"), "up to 10^12"),
         ("three levels", Variant::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
             MORE,
             &format!("{ok}forbid (principal, action, resource) when {{ principal.tenant has next && principal.tenant.next has next && principal.tenant.next.next == principal.tenant }};"),
@@ -170,12 +178,203 @@ fn what_is_refused() {
         ("a local destination with a protocol", Variant::new().replace("destinations.toml", "target = \"default\"", "target = \"default\"\nprotocol = \"openai_chat\""), "protocol"),
         ("an unknown key", Variant::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"), "mood"),
         ("an unbounded pattern", Variant::new().replace("taxonomy.toml", "{1,64}@", "+@"), "bound"),
+        ("regions in a circle", Variant::new().replace("taxonomy.toml", "world = []", "world = [\"us\"]"), "region `us` lies in itself"),
+        ("actions in a circle", Variant::new().replace("schema.cedarschema", "action Route;", "action Route in [RouteCloud];"), "cycle"),
+        ("a fraction", policy("forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 0.5 };"), "99-more.cedar` line 1"),
         ("an unknown category", Variant::new().replace("taxonomy.toml", "category = \"card\"", "category = \"cards\""), "cards"),
     ];
     for (what, copy, wanted) in table {
         let error = copy.read().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{what}: {error}");
     }
+}
+
+/// Where a policy must not compute: it would be skipped when it fails.
+#[test]
+fn a_forbid_that_computes_is_refused_by_name() {
+    let policy = |effect: &str, condition: &str| {
+        let text = format!(
+            "// a comment; with a semicolon\n\n@id(\"x\") @owner(\"o\") @title(\"t;\")\n{effect} (principal, action in [Action::\"Route\"], resource)\nwhen {{ {condition} }};"
+        );
+        Variant::new().write(MORE, &text).read()
+    };
+    let computing = [
+        ("context.hop + 1 > 2", "+"),
+        ("2 - context.hop > 2", "-"),
+        ("context.hop * 2 > 2", "*"),
+        ("-context.hop > 2", "-"),
+        ("[context.hop + 1].contains(2)", "+"),
+        ("if context.tools then context.hop * 2 > 2 else false", "*"),
+        ("{hop: context.hop + 1}.hop > 2", "+"),
+        ("context.now.offset(duration(\"1d\")) > datetime(\"2026-01-01\")", ".offset"),
+        ("context.now.durationSince(datetime(\"2026-01-01\")) > duration(\"1d\")", ".durationSince"),
+        ("context.now.toDate() == datetime(\"2026-01-01\")", ".toDate"),
+        ("context.now.toTime() == duration(\"1h\")", ".toTime"),
+    ];
+    for (condition, sign) in computing {
+        let error = policy("forbid", condition).map(|_| ()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`99-more.cedar` line 3: policy `x` computes with"),
+            "{condition}: {error}"
+        );
+        assert!(error.contains(&format!("`{sign}`")), "{condition}: {error}");
+        // Negative control: where a failure permits nothing, it may.
+        assert!(policy("permit", condition).is_ok(), "{condition}");
+    }
+    let comparing = [
+        "context.hop > -2",
+        "context.now > datetime(\"2026-01-01\")",
+        "decimal(\"0.5\").lessThan(decimal(\"0.7\")) && context.tools",
+        "{\"+\": context.hop, \"*\": 1}[\"+\"] > 2",
+    ];
+    for condition in comparing {
+        policy("forbid", condition).unwrap_or_else(|error| panic!("{condition}: {error}"));
+    }
+    // A template, and an archive, which has no files.
+    let template = "@id(\"x\") @owner(\"o\") @title(\"t\") forbid (principal in ?principal, action in [Action::\"Route\"], resource) when { context.hop * 2 > 2 };";
+    let error = Variant::new().write(MORE, template).read().map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("line 1: policy `x` computes with `*`"), "{error}");
+    let archive = Variant::new().write(MORE, template).unruled().archive().to_owned();
+    let error = Bundle::from_archive(&archive).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("policy `x` computes with `*`"), "{error}");
+}
+
+/// A cap, a code or a queue that nobody reads would be none.
+#[test]
+fn an_annotation_that_nobody_reads_is_refused_with_its_place() {
+    let policy = |annotation: &str, effect: &str| {
+        let text = format!(
+            "\n@id(\"x\") @owner(\"o\") @title(\"t\")\n{annotation}\n{effect} (principal, action == Action::\"RouteCloud\", resource);"
+        );
+        Variant::new().write(MORE, &text).read()
+    };
+    let unread = [
+        (
+            "@cost_cap_usd_micro(\"1\")",
+            "permit",
+            "unknown annotation `@cost_cap_usd_micro`; there are `@id`, ",
+        ),
+        ("@Code(\"lane_off\")", "forbid", "unknown annotation `@Code`"),
+        ("@obligation(\"redact\")", "permit", "unknown annotation `@obligation`"),
+        ("@cost_cap_usd_micros(\"1\")", "forbid", "it forbids"),
+        ("@code(\"lane_off\")", "permit", "it permits"),
+        ("@queue(\"default\")", "permit", "it permits"),
+    ];
+    for (annotation, effect, wanted) in unread {
+        let error = policy(annotation, effect).map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("`99-more.cedar` line 2: policy `x` has"), "{error}");
+        assert!(error.contains(wanted), "{error}");
+    }
+    // Negative controls.
+    for (annotation, effect) in [
+        ("@cost_cap_usd_micros(\"1\")", "permit"),
+        ("@code(\"lane_off\")", "forbid"),
+        ("@queue(\"default\")", "forbid"),
+    ] {
+        policy(annotation, effect).unwrap_or_else(|error| panic!("{annotation}: {error}"));
+    }
+}
+
+#[test]
+fn a_fault_is_told_with_file_line_and_what_to_do() {
+    let ok = "@id(\"x\") @owner(\"o\") @title(\"t\")";
+    let before = "// a comment; or two\n@id(\"y\") @owner(\"o\") @title(\"t; \\\"u\\\"\")\nforbid (principal, action, resource) when { context.hop > 99 };\n\n// next\n";
+    let before = before.replace("action, resource", "action in [Action::\"Route\"], resource");
+    let after = |text: &str| Variant::new().write(MORE, &format!("{before}{text}"));
+    let table: Vec<(Variant, &str, &str)> = vec![
+        (
+            after(&format!("{ok}\nforbid (principal, action);")),
+            "`99-more.cedar` line 7: ",
+            "missing the `resource`",
+        ),
+        (
+            after("@owner(\"o\")\nforbid (principal, action, resource);"),
+            "`99-more.cedar` line 6: ",
+            "give it one",
+        ),
+        (
+            after("@id(\"y\")\nforbid (principal, action, resource);"),
+            "`99-more.cedar` line 6: ",
+            "first in `99-more.cedar` line 2; rename one",
+        ),
+        (
+            after("@id(\"cost-limit\")\nforbid (principal, action, resource);"),
+            "`99-more.cedar` line 6: ",
+            "first in `40-limits.cedar` line ",
+        ),
+        (
+            after("@id(\"x\") @title(\"t\")\nforbid (principal, action, resource);"),
+            "`99-more.cedar` line 6: ",
+            "needs `@owner`",
+        ),
+        (
+            after(&format!(
+                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource) when {{ context.mood > 1 }};"
+            )),
+            "`99-more.cedar` line 6: ",
+            "mood",
+        ),
+        (
+            after(&format!("{ok}\nforbid (principal, action, resource in Region::\"euu\");")),
+            "`99-more.cedar` line 6: ",
+            "euu",
+        ),
+        (
+            after(&format!("{ok} @code(\"maybe\")\nforbid (principal, action, resource);")),
+            "`99-more.cedar` line 6: ",
+            "it must be lane_off",
+        ),
+        (
+            Variant::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = {;"),
+            "`schema.cedarschema` line 2: ",
+            "",
+        ),
+        (
+            Variant::new().replace(
+                "schema.cedarschema",
+                "entity Team in [Tenant];",
+                "entity Team in [Tenants];",
+            ),
+            "`schema.cedarschema`",
+            "Tenants",
+        ),
+        (
+            Variant::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""),
+            "`links.toml` line 4: ",
+            "clinic-local-only",
+        ),
+        (
+            Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'", "principal = 'clinic'"),
+            "`links.toml` line 4: ",
+            "clinic-local-only",
+        ),
+        (
+            Variant::new().replace("destinations.toml", "region = \"us\"", "region = \"moon\""),
+            "`destinations.toml` line ",
+            "moon",
+        ),
+        (
+            Variant::new().replace("taxonomy.toml", "world = []", "world = [\"us\"]"),
+            "`taxonomy.toml` line ",
+            "lies in itself",
+        ),
+        (
+            Variant::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"),
+            "`bundle.toml` line ",
+            "mood",
+        ),
+        (
+            Variant::new().replace("cases/50-people.toml", "tenant = \"demo\"", "tenant = 1"),
+            "`50-people.toml` line ",
+            "",
+        ),
+    ];
+    for (copy, place, what) in table {
+        let error = copy.read().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains(what), "{place} {what}: {error}");
+    }
+    // Negative control.
+    assert!(after("").read().is_ok());
 }
 
 #[test]

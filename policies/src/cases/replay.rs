@@ -45,6 +45,7 @@ impl ReplayCase {
         } else {
             vec![format!("replay: expected {:?}, got {permission:?}", self.expect)]
         };
-        Ran { name: self.name.clone(), differences, decision: None, permission: Some(permission) }
+        let policies = permission.policies.iter().cloned().collect();
+        Ran { name: self.name.clone(), differences, policies, decision: None, permission: Some(permission) }
     }
 }

@@ -29,31 +29,6 @@ fn shipped_bundles_pass_their_cases() {
 }
 
 #[test]
-fn every_default_policy_decides_some_case() {
-    let (bundle, report) = check::dir(&dir("default")).unwrap();
-    // Model scans do not exist yet, so what is permitted after one is not reached; the rest is.
-    let unreached = [
-        "cloud-internal-scanned",
-        "cloud-confidential-cleared",
-        "review-confidential-egress",
-        "review-medium-egress",
-        "nothing-looked",
-    ];
-    let decisions: Vec<_> = report.cases.iter().filter_map(|ran| ran.decision.as_ref()).collect();
-    let permissions: Vec<_> = report.cases.iter().filter_map(|ran| ran.permission.as_ref()).collect();
-    let seen = |id: &str| {
-        permissions.iter().any(|permission| permission.policies.iter().any(|p| p == id))
-            || decisions.iter().any(|decision| {
-                decision.determining.iter().any(|p| p == id)
-                    || decision.considered.iter().any(|c| c.policies.iter().any(|p| p == id))
-            })
-    };
-    let silent: Vec<&str> =
-        bundle.policy_ids().into_iter().filter(|id| !seen(id) && !unreached.contains(id)).collect();
-    assert_eq!(silent, Vec::<&str>::new());
-}
-
-#[test]
 fn a_wrong_expectation_is_noticed() {
     let (bundle, _) = check::dir(&dir("demo")).unwrap();
     let judge = crate::Judge::new(bundle).unwrap();

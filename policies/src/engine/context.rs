@@ -43,6 +43,8 @@ pub(crate) struct Settled {
     pub(crate) tenant_residency: BTreeSet<Name>,
     pub(crate) providers: Option<BTreeSet<Name>>,
     pub(crate) off: BTreeSet<Name>,
+    /// Destinations where the work would cost more than the task may cost.
+    pub(crate) over_cost: BTreeSet<Name>,
     pub(crate) approved: bool,
     pub(crate) egress_ready: bool,
     pub(crate) hop: u32,
@@ -74,6 +76,7 @@ impl Circumstances {
             tenant_residency: tenant.residency.clone(),
             providers: tenant.providers.clone(),
             off: BTreeSet::new(),
+            over_cost: BTreeSet::new(),
             approved: facts.approval.is_some(),
             egress_ready: facts.egress_ready,
             hop: facts.hop,
@@ -98,6 +101,7 @@ impl Circumstances {
             tenant_residency: BTreeSet::new(),
             providers: Some(BTreeSet::new()),
             off: BTreeSet::new(),
+            over_cost: BTreeSet::new(),
             approved: false,
             egress_ready: false,
             hop: 0,
@@ -126,17 +130,18 @@ impl Circumstances {
             ("latency_ms_max", settled.latency_ms_max.map(long)),
             ("providers", settled.providers.as_ref().map(strings)),
         ];
-        let off = places
-            .iter()
-            .filter(|place| settled.off.contains(&place.name))
-            .map(|place| place.as_value.clone());
+        let set = |names: &BTreeSet<Name>| {
+            let named = places.iter().filter(|place| names.contains(&place.name));
+            RestrictedExpression::new_set(named.map(|place| place.as_value.clone()))
+        };
         let rest = [
             ("categories", words.values("Category", &settled.labels.categories)),
             ("regulations", words.values("Regulation", &settled.labels.regulations)),
             ("consent", words.values("Consent", &settled.labels.consent)),
             ("residency", types.regions(&settled.labels.residency)),
             ("tenant_residency", types.regions(&settled.tenant_residency)),
-            ("off", RestrictedExpression::new_set(off)),
+            ("off", set(&settled.off)),
+            ("over_cost", set(&settled.over_cost)),
             ("findings", long(settled.findings)),
             ("tokens_in", long(self.tokens.input.min(CONTEXT_TOKENS_MAX))),
             ("tokens_out", long(self.tokens.output.min(CONTEXT_TOKENS_MAX))),

@@ -153,7 +153,7 @@ impl<'a> Folder<'a> {
 }
 
 /// Everything that a policy asks before it applies, its scope included, as one expression. None where a slot is open.
-pub(super) fn condition(policy: &Value) -> Option<Value> {
+pub(crate) fn condition(policy: &Value) -> Option<Value> {
     let mut all = FIXED.iter().map(|var| scope(var, policy.get(*var)?)).collect::<Option<Vec<_>>>()?;
     for clause in policy.get("conditions")?.as_array()? {
         let body = clause.get("body")?.clone();
@@ -198,7 +198,7 @@ pub(super) fn is_of_context_only(residual: &str) -> bool {
 }
 
 /// A policy that applies where the expression holds.
-pub(super) fn permit(expr: &Value) -> Value {
+pub(crate) fn permit(expr: &Value) -> Value {
     let all = json!({ "op": "All" });
     let conditions = json!([{ "kind": "when", "body": expr }]);
     json!({ "effect": "permit", "principal": all, "action": all, "resource": all, "conditions": conditions })
@@ -231,7 +231,8 @@ pub(super) fn needs(expr: &Value) -> Vec<String> {
     found
 }
 
-fn conjuncts(expr: &Value) -> Vec<&Value> {
+/// What must hold all together.
+pub(crate) fn conjuncts(expr: &Value) -> Vec<&Value> {
     match expr.get("&&").and_then(|and| Some((and.get("left")?, and.get("right")?))) {
         Some((left, right)) => [conjuncts(left), conjuncts(right)].concat(),
         None => vec![expr],

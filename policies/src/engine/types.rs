@@ -12,6 +12,7 @@ use crate::destination::DestinationSpec;
 use crate::taxonomy::{Taxonomy, UNKNOWN};
 
 /// The entity types, and the values of closed vocabularies, ready to be used.
+#[derive(Clone)]
 pub(crate) struct Types {
     pub(super) tenant: EntityTypeName,
     pub(super) team: EntityTypeName,
@@ -26,12 +27,14 @@ pub(crate) struct Types {
 }
 
 /// Values of enumerations by type and word.
+#[derive(Clone)]
 pub(crate) struct Words {
     types: HashMap<&'static str, EntityTypeName>,
     known: HashMap<(&'static str, String), RestrictedExpression>,
 }
 
 /// A destination as an entity.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(super) uid: EntityUid,
     /// It and everything it is in.

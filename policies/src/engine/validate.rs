@@ -3,7 +3,7 @@
 use cedar_policy::{PolicySet, PolicySetError, ValidationMode, Validator};
 
 use super::{Circumstances, Engine, Principal, Seat, content};
-use crate::bundle::BundleError;
+use crate::bundle::{BundleError, Fault};
 
 /// How many attributes a policy may follow from the request on. Two is what prebuilt entities hold.
 const LEVEL_MAX: u32 = 2;
@@ -20,8 +20,9 @@ impl Engine {
             set.add_template(template.clone()).map_err(failed)?;
         }
         for link in &self.links {
-            set.link(link.template.clone(), link.id.clone(), link.values.clone())
-                .map_err(|error| content(format!("link `{}`: {error}", link.id)))?;
+            set.link(link.template.clone(), link.id.clone(), link.values.clone()).map_err(|error| {
+                BundleError::policy(link.id.to_string(), format!("link `{}`: {error}", link.id))
+            })?;
         }
         Ok(set)
     }
@@ -32,8 +33,10 @@ impl Engine {
         let result =
             Validator::new(self.schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL_MAX);
         if !result.validation_passed_without_warnings() {
-            let errors = result.validation_errors().map(ToString::to_string);
-            let warnings = result.validation_warnings().map(ToString::to_string);
+            let errors =
+                result.validation_errors().map(|e| Fault::new(e.policy_id().to_string(), e.to_string()));
+            let warnings =
+                result.validation_warnings().map(|w| Fault::new(w.policy_id().to_string(), w.to_string()));
             return Err(BundleError::Policies(errors.chain(warnings).collect()));
         }
         self.check_annotations(&set)?;
@@ -51,16 +54,18 @@ impl Engine {
         for (id, named, owner, title) in statics.chain(templates) {
             let text: &str = id.as_ref();
             if named != Some(text) || !is_id(text) {
-                return Err(content(format!("policy `{id}` needs an `@id` of a-z, 0-9 and `-`")));
+                let reason = format!("policy `{id}` needs an `@id` of a-z, 0-9 and `-`");
+                return Err(BundleError::policy(text, reason));
             }
             if owner.is_none_or(str::is_empty) || title.is_none_or(str::is_empty) {
-                return Err(content(format!("policy `{id}` needs `@owner` and `@title`")));
+                return Err(BundleError::policy(text, format!("policy `{id}` needs `@owner` and `@title`")));
             }
         }
         for link in &self.links {
             let text: &str = link.id.as_ref();
             if !is_id(text) {
-                return Err(content(format!("link `{}` needs an id of a-z, 0-9 and `-`", link.id)));
+                let reason = format!("link `{}` needs an id of a-z, 0-9 and `-`", link.id);
+                return Err(BundleError::policy(text, reason));
             }
         }
         Ok(())
@@ -74,9 +79,8 @@ impl Engine {
             set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
         for (policy, uid) in literals.chain(slots) {
             if self.types.missing(&uid, &self.places) {
-                return Err(content(format!(
-                    "policy `{policy}` names {uid}, which the bundle does not have"
-                )));
+                let reason = format!("policy `{policy}` names {uid}, which the bundle does not have");
+                return Err(BundleError::policy(policy.to_string(), reason));
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use tidegate_schemas::ids::Name;
 use crate::bundle::{Bundle, BundleError};
 
 /// Annotations by policy id, read once.
+#[derive(Clone)]
 pub(crate) struct Notes(HashMap<String, Note>);
 
 /// A policy's annotations.
@@ -25,6 +26,15 @@ pub(crate) struct Note {
     pub(crate) cost_cap: Option<u64>,
 }
 
+/// Largest cap, millionths of a US dollar.
+const CAP_MAX: u64 = 1_000_000_000_000;
+
+/// A number as annotations write it: digits only.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && *number <= CAP_MAX)
+}
+
 impl Notes {
     pub(crate) fn of(bundle: &Bundle) -> Result<Self, BundleError> {
         let mut notes = HashMap::new();
@@ -34,24 +44,27 @@ impl Notes {
                     "policy `{id}`: ids that begin with `{}` are the judge's own",
                     super::consider::FLOOR
                 );
-                return Err(BundleError::Content(reserved));
+                return Err(BundleError::policy(id, reserved));
             }
-            let fault = |key: &str| BundleError::Content(format!("policy `{id}`: `@{key}` is malformed"));
+            let fault = |key: &str, form: &str| {
+                BundleError::policy(id, format!("policy `{id}`: `@{key}` is malformed; it must be {form}"))
+            };
             let code = match bundle.annotation(id, "code") {
                 None => None,
                 Some("lane_off") => Some(Code::LaneOff),
                 Some("policy_denied") => Some(Code::PolicyDenied),
-                Some(_) => return Err(fault("code")),
+                Some(_) => return Err(fault("code", "lane_off or policy_denied")),
             };
-            let queue =
-                bundle.annotation(id, "queue").map(Name::new).transpose().map_err(|_| fault("queue"))?;
-            let cap = bundle.annotation(id, "cost_cap_usd_micros").map(str::parse).transpose();
+            let queue = bundle.annotation(id, "queue").map(Name::new).transpose();
+            let cap = bundle.annotation(id, "cost_cap_usd_micros").map(number);
             let note = Note {
                 title: bundle.annotation(id, "title").unwrap_or_default().to_owned(),
                 owner: bundle.annotation(id, "owner").unwrap_or_default().to_owned(),
                 code,
-                queue,
-                cost_cap: cap.map_err(|_| fault("cost_cap_usd_micros"))?,
+                queue: queue.map_err(|_| fault("queue", "the name of a queue, of a-z, 0-9 and `-`"))?,
+                cost_cap: cap
+                    .map(|cap| cap.ok_or_else(|| fault("cost_cap_usd_micros", "digits, up to 10^12")))
+                    .transpose()?,
             };
             notes.insert(id.to_owned(), note);
         }

@@ -17,13 +17,18 @@ use super::Judge;
 use crate::bundle::Bundle;
 use crate::bundle::tests::Variant;
 use crate::cases::Case;
-use crate::engine::{Answers, Circumstances, Principal, Question, Seat};
+use crate::engine::{Answers, Principal, Question, Seat};
 
 static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Variant::new()));
 const MORE: &str = "policies/99-more.cedar";
 
 fn judge(copy: &Variant) -> Judge {
     Judge::new(Arc::new(copy.read().unwrap_or_else(|error| panic!("{error}")))).unwrap()
+}
+
+/// By policies that loading refuses.
+fn unruled(copy: &Variant) -> Judge {
+    Judge::new(Arc::new(copy.unruled())).unwrap()
 }
 
 /// The case of this name in the default bundle.
@@ -66,7 +71,7 @@ const OVERFLOW: &str = "@id(\"budget\") @owner(\"o\") @title(\"t\")
 
 #[test]
 fn a_forbid_that_fails_denies() {
-    let broken = judge(&Variant::new().write(MORE, OVERFLOW));
+    let broken = unruled(&Variant::new().write(MORE, OVERFLOW));
     let (task, directory, mut facts) = request("public question leaves");
     // The control: where it does not overflow, it forbids like any other.
     assert_eq!(verdict(&broken.decide(&task, &directory, &facts), "openai"), Considering::Forbidden);
@@ -82,6 +87,19 @@ fn a_forbid_that_fails_denies() {
     let policies = format!("permit (principal, action, resource); {OVERFLOW}");
     assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 1), (Cedar::Allow, 1));
     assert_eq!(cedar(&policies, "Agent::\"demo/assistant\"", Entities::empty(), 0), (Cedar::Deny, 0));
+    // So such a policy does not get as far as this.
+    assert!(Variant::new().write(MORE, OVERFLOW).read().is_err());
+}
+
+#[test]
+fn a_permit_that_fails_denies_where_another_permits() {
+    let permit = OVERFLOW.replace("forbid", "permit");
+    let broken = judge(&Variant::new().write(MORE, &permit));
+    let (task, directory, mut facts) = request("public question leaves");
+    // The control: where it does not overflow, what another permits stays permitted.
+    assert_eq!(verdict(&broken.decide(&task, &directory, &facts), "openai"), Considering::Chosen);
+    facts.hop = 1;
+    assert_eq!(verdict(&broken.decide(&task, &directory, &facts), "openai"), Considering::Errored);
 }
 
 #[test]
@@ -102,7 +120,7 @@ fn a_decision_names_whom_to_ask_about_each_policy_behind_it() {
 fn when_all_fail_the_code_says_so() {
     let everywhere = OVERFLOW
         .replace("action == Action::\"RouteCloud\"", "action in [Action::\"Route\", Action::\"SkipReview\"]");
-    let broken = judge(&Variant::new().write(MORE, &everywhere));
+    let broken = unruled(&Variant::new().write(MORE, &everywhere));
     let (task, directory, mut facts) = request("public question leaves");
     facts.hop = 1;
     let decision = broken.decide(&task, &directory, &facts);
@@ -112,7 +130,7 @@ fn when_all_fail_the_code_says_so() {
 
 #[test]
 fn a_review_policy_that_fails_denies() {
-    let broken = judge(&Variant::new().write(MORE, &OVERFLOW.replace("RouteCloud", "SkipReview")));
+    let broken = unruled(&Variant::new().write(MORE, &OVERFLOW.replace("RouteCloud", "SkipReview")));
     let (task, directory, mut facts) = request("public question leaves");
     facts.hop = 1;
     let decision = broken.decide(&task, &directory, &facts);
@@ -175,9 +193,7 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
             vary(round, &mut task, &mut facts);
             let (labels, findings) = judge.look(&task, None);
             let count = findings.counts.values().map(|c| u64::from(*c)).sum();
-            let mut circumstances =
-                Circumstances::new(&task, &labels, tenant, &facts, &judge.scanner.fact(), count);
-            circumstances.settled.off = judge.off(&task, &facts);
+            let circumstances = judge.circumstances(&task, &labels, tenant, &facts, count);
             let context = engine.context(&circumstances).unwrap();
             let seat = seats.entry((task.tenant.clone(), task.agent.clone())).or_insert_with(|| {
                 Seat::new(engine, Principal::new(&task.tenant, &task.agent, agent)).unwrap()
@@ -215,7 +231,7 @@ fn varied(round: usize, task: &mut Task, facts: &mut Facts) {
 #[test]
 fn residuals_and_slices_decide_as_the_whole_set() {
     assert!(compare(&JUDGE, varied) > 300);
-    assert!(compare(&judge(&Variant::new().write(MORE, TRICKY)), varied) > 300);
+    assert!(compare(&unruled(&Variant::new().write(MORE, TRICKY)), varied) > 300);
 }
 
 #[test]
@@ -299,18 +315,67 @@ fn no_text_of_a_task_stands_in_a_decision() {
 }
 
 #[test]
-fn a_near_miss_names_the_condition() {
-    let (task, directory, facts) = request("internal text stays local");
+fn a_near_miss_names_the_condition_and_what_it_saw() {
+    let (mut task, directory, facts) = request("internal text stays local");
+    if let Input::Chat(chat) = &mut task.input {
+        chat.sampling.max_tokens = Some(77);
+    }
     let misses = crate::explain::near_misses(&JUDGE, &task, &directory, &facts);
     let near = |destination: &str, policy: &str| {
         misses.iter().find(|miss| miss.destination.as_str() == destination && miss.policy == policy)
     };
-    let scanned = near("openai-eu", "cloud-internal-scanned").unwrap();
-    assert_eq!(scanned.conditions.len(), 1, "{scanned:?}");
-    assert!(scanned.conditions[0].contains("scan"), "{scanned:?}");
-    assert_eq!(near("openai", "cloud-internal-scanned").unwrap().conditions.len(), 2);
-    // What is permitted is no near miss.
-    assert!(near("local-chat", "local-any-agent").is_none());
+    let told = |destination: &str, policy: &str| -> Vec<(&str, Vec<(&str, &str)>)> {
+        let conditions = near(destination, policy).map_or(&[][..], |miss| &miss.conditions);
+        conditions
+            .iter()
+            .map(|unmet| {
+                let saw = unmet.saw.iter().map(|(what, value)| (what.as_str(), value.as_str())).collect();
+                (unmet.condition.as_str(), saw)
+            })
+            .collect()
+    };
+    let scan = ("context.scan == Scan::\"model\"", vec![("context.scan", "Scan::\"recognisers\"")]);
+    assert_eq!(told("openai-eu", "cloud-internal-scanned"), [scan.clone()]);
+    let kept = ("resource.zero_retention", vec![("resource.zero_retention", "false")]);
+    assert_eq!(told("openai", "cloud-internal-scanned"), [scan.clone(), kept]);
+    let public = |name| vec![(name, "Sensitivity::\"internal\"")];
+    assert_eq!(
+        told("openai", "cloud-public"),
+        [
+            ("context.declared == Sensitivity::\"public\"", public("context.declared")),
+            ("context.sensitivity == Sensitivity::\"public\"", public("context.sensitivity")),
+        ]
+    );
+    // Where it is permitted nothing is near, and permits of other actions are not.
+    assert!(misses.iter().all(|miss| miss.destination.as_str() != "local-chat"));
+    assert!(misses.iter().all(|miss| !["review-default", "local-any-agent"].contains(&miss.policy.as_str())));
+    let text = crate::explain::near_text(&misses);
+    let wanted = "  nearly       openai-eu: cloud-internal-scanned, but not context.scan == Scan::\"model\" (context.scan is Scan::\"recognisers\")\n";
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[test]
+fn a_near_miss_names_the_role_that_is_lacking_and_nothing_of_the_text() {
+    let (mut case, directory) = case("cleared agents do not send confidential text below a model scan");
+    case.text = Some("hunter2 is the word".to_owned());
+    let role = "principal in Role::\"confidential-cloud\"";
+    for (agent, lacks) in [("counsel", false), ("assistant", true)] {
+        case.agent = agent.parse().unwrap();
+        let (task, facts) = case.request(&directory).unwrap();
+        let misses = crate::explain::near_misses(&JUDGE, &task, &directory, &facts);
+        let cleared = misses.iter().find(|miss| {
+            (miss.destination.as_str(), miss.policy.as_str()) == ("openai-eu", "cloud-confidential-cleared")
+        });
+        let conditions = &cleared.unwrap().conditions;
+        let named = conditions.iter().find(|unmet| unmet.condition == role);
+        assert_eq!(named.is_some(), lacks, "{conditions:?}");
+        assert!(named.is_none_or(|unmet| unmet.saw["principal"] == "Agent::\"demo/assistant\""));
+        assert!(!crate::explain::near_text(&misses).contains("hunter2"));
+    }
+    // Who is let through misses nothing.
+    let (task, directory, facts) = request("public question leaves");
+    let misses = crate::explain::near_misses(&JUDGE, &task, &directory, &facts);
+    assert!(misses.iter().all(|miss| miss.destination.as_str() != "openai"), "{misses:?}");
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! What two bundles say differently: policies as Cedar writes them, everything else value by value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cedar_policy::{Policy, PolicyId, Template};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tidegate_schemas::digest::Digest;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::layout;
+
+#[cfg(test)]
+mod tests;
+
+/// How one bundle differs from another.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// Whether they are the same bundle. Their files may differ in comments, order and layout.
+    pub same: bool,
+    /// Hash of the first.
+    pub from: Digest,
+    /// Hash of the second.
+    pub to: Digest,
+    /// What differs, part by part.
+    pub changes: Vec<Change>,
+    /// Cases of both, count.
+    pub cases: [usize; 2],
+}
+
+/// One thing that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The part of the bundle.
+    pub part: &'static str,
+    /// What of it: an id, or the way to a value.
+    pub what: String,
+    /// `permit` or `forbid`, of a policy or template: the first's, and the second's where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<String>,
+    /// What the first says; absent where it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What the second says; absent where it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Compares two bundles.
+///
+/// # Errors
+/// [`BundleError`] when one cannot be written; one that was read can.
+pub fn diff(from: &Bundle, to: &Bundle) -> Result<Difference, BundleError> {
+    let mut changes = Vec::new();
+    let (a, b) = (value(from)?, value(to)?);
+    let both = |part: &str| (a.get(part).unwrap_or(&Value::Null), b.get(part).unwrap_or(&Value::Null));
+    for (part, key) in [("policy", "policies"), ("template", "templates")] {
+        let (a, b) = both(key);
+        let effects = effects(a, b);
+        let texts = compared(part, &statements(part, a)?, &statements(part, b)?);
+        changes.extend(
+            texts.into_iter().map(|change| Change { effect: effects.get(&change.what).cloned(), ..change }),
+        );
+    }
+    let parts = [
+        ("link", "links"),
+        ("destination", "destinations"),
+        ("limit", "manifest"),
+        ("taxonomy", "taxonomy"),
+        ("schema", "schema"),
+        ("case", "cases"),
+    ];
+    for (part, key) in parts {
+        let (a, b) = both(key);
+        changes.extend(compared(part, &leaves(a), &leaves(b)));
+    }
+    let cases = [from, to].map(|bundle| bundle.cases().count());
+    Ok(Difference { same: from.hash() == to.hash(), from: from.hash(), to: to.hash(), changes, cases })
+}
+
+fn value(bundle: &Bundle) -> Result<Value, BundleError> {
+    let failed = |error| BundleError::Content(format!("the bundle cannot be written as JSON: {error}"));
+    serde_json::to_value(bundle.parts()).map_err(failed)
+}
+
+/// Policies or templates by id, as Cedar writes them.
+fn statements(part: &str, all: &Value) -> Result<BTreeMap<String, String>, BundleError> {
+    let mut texts = BTreeMap::new();
+    for (id, json) in all.as_object().into_iter().flatten() {
+        let named = Some(PolicyId::new(id));
+        let text = if part == "policy" {
+            Policy::from_json(named, json.clone()).map(|policy| policy.to_string())
+        } else {
+            Template::from_json(named, json.clone()).map(|template| template.to_string())
+        };
+        let text = text.map_err(|error| BundleError::policy(id, format!("{part} `{id}`: {error}")))?;
+        texts.insert(id.clone(), layout::policies_text(&text)?.trim_end().to_owned());
+    }
+    Ok(texts)
+}
+
+fn effects(a: &Value, b: &Value) -> BTreeMap<String, String> {
+    let effect = |of: &Value, id: &str| Some(of.get(id)?.get("effect")?.as_str()?.to_owned());
+    let ids: BTreeSet<&String> =
+        [a, b].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+    let told = |id: &String| match (effect(a, id), effect(b, id)) {
+        (Some(a), Some(b)) if a != b => Some(format!("{a} → {b}")),
+        (a, b) => a.or(b),
+    };
+    ids.into_iter().filter_map(|id| Some((id.clone(), told(id)?))).collect()
+}
+
+fn compared(part: &'static str, a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> Vec<Change> {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let changed = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
+    let change = |name: &String| {
+        let (before, after) = (a.get(name).cloned(), b.get(name).cloned());
+        Change { part, what: name.clone(), effect: None, before, after }
+    };
+    changed.map(change).collect()
+}
+
+/// Every value by the way to it. A list of things that have names is gone through by them; any other is one value.
+fn leaves(value: &Value) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    gather(value, String::new(), &mut found);
+    found
+}
+
+fn gather(value: &Value, way: String, found: &mut BTreeMap<String, String>) {
+    let below = |step: &str| if way.is_empty() { step.to_owned() } else { format!("{way}.{step}") };
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            entries.iter().for_each(|(key, value)| gather(value, below(key), found));
+        }
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| name(item).is_some()) => {
+            for item in items {
+                let mut rest = item.clone();
+                let own = name(item).unwrap_or_default();
+                if let Some(entries) = rest.as_object_mut() {
+                    entries.retain(|key, value| !(["id", "name"].contains(&key.as_str()) && *value == own));
+                }
+                gather(&rest, below(own), found);
+            }
+        }
+        leaf => drop(found.insert(way, leaf.to_string())),
+    }
+}
+
+fn name(item: &Value) -> Option<&str> {
+    item.get("id").or_else(|| item.get("name"))?.as_str()
+}
