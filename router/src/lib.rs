@@ -8,6 +8,7 @@ pub use run::{RouterConfig, RouterError, run};
 pub mod life;
 pub mod recent;
 
+mod alarm;
 mod control;
 mod egress;
 mod judges;

@@ -18,6 +18,7 @@ use tidegate_schemas::subject::{RESULTS, Subject};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::alarm;
 use crate::control::{self, ControlError, Then};
 use crate::knowledge::Knowledge;
 use crate::life::{
@@ -161,6 +162,7 @@ impl Shell {
                 Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
                 Action::Send(message) => {
                     count(&message.headers);
+                    alarm::raise(&message.headers);
                     if let Some((tenant, agent, task)) = life.named() {
                         self.recent.note(tenant, agent, task, sequence);
                     }

@@ -2,6 +2,8 @@
 
 /// Decisions made; labels `outcome`, `lane`.
 pub const DECISIONS: &str = "tidegate_decisions_total";
+/// Decisions that met a policy which cannot be evaluated.
+pub const POLICIES_FAILED: &str = "tidegate_policies_failed_total";
 /// Time to decide, seconds.
 pub const DECISION_SECONDS: &str = "tidegate_decision_seconds";
 /// Results published; labels `state`, `code`.

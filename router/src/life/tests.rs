@@ -166,6 +166,33 @@ fn kept(message: &Message, position: Position) -> Stored {
     }
 }
 
+/// Loading keeps a `forbid` that can fail out; a `permit` that fails denies all the same, and is told.
+#[test]
+fn a_policy_that_fails_denies_is_on_record_and_raises_the_alarm() {
+    let mut world = World::new();
+    let sent_by = |world: &World| sent(&world.begin(task_at(1, &public())).1).clone();
+    let before = sent_by(&world);
+    assert!(before.subject.starts_with("work.cloud."), "negative control: {}", before.subject);
+    assert!(crate::alarm::failed(&before.headers).is_none(), "negative control");
+    let mut archive: Value = serde_json::from_str(world.judge.bundle().archive()).unwrap();
+    let hop = json!({ ".": { "left": { "Var": "context" }, "attr": "tokens_in" } });
+    let product = json!({ "*": { "left": hop, "right": { "Value": i64::MAX } } });
+    archive["policies"]["broken"] = json!({
+        "effect": "permit",
+        "principal": { "op": "All" },
+        "action": { "op": "==", "entity": { "type": "Action", "id": "RouteCloud" } },
+        "resource": { "op": "All" },
+        "conditions": [{ "kind": "when", "body": { ">": { "left": product, "right": { "Value": 1 } } } }],
+        "annotations": { "id": "broken", "owner": "broken@example.com", "title": "t" },
+    });
+    world.judge = Judge::new(Arc::new(Bundle::from_archive(&archive.to_string()).unwrap())).unwrap();
+    let after = sent_by(&world);
+    assert!(after.subject.starts_with("work.local."), "{}", after.subject);
+    let (on_record, policies) = crate::alarm::failed(&after.headers).unwrap();
+    assert_eq!(on_record, decision(&after));
+    assert_eq!(policies, ["broken".to_owned()].into());
+}
+
 #[test]
 fn a_public_task_becomes_cloud_work_whose_ticket_is_for_exactly_its_bytes() {
     let world = World::new();
