@@ -128,13 +128,39 @@ pub(crate) enum PolicyCommand {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
     },
-    /// Run a bundle's cases.
-    #[command(after_help = "Example:\n  tidegate policy test my-bundle")]
+    /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
+    /// dropping a forbid breaks none.
+    #[command(after_help = "Examples:
+  tidegate policy test my-bundle
+  tidegate policy test my-bundle --cedar-tests tests.json   with cases as `cedar run-tests` reads them")]
     Test {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
+        /// File of more cases in the form of Cedar's own command line; may be repeated.
+        #[arg(long, value_name = "FILE")]
+        cedar_tests: Vec<PathBuf>,
     },
-    /// Say what a bundle decides about a task, and why.
+    /// Lay out a bundle's Cedar files; what the bundle says, and its hash, stay the same.
+    #[command(after_help = "Examples:
+  tidegate policy fmt my-bundle
+  tidegate policy fmt my-bundle --check   write nothing; ends with 2 where a file would change")]
+    Fmt {
+        /// The bundle's directory; absent: the default one.
+        dir: Option<PathBuf>,
+        /// Only say which files would change.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Say how one bundle differs from another.
+    #[command(after_help = "Examples:
+  tidegate policy diff my-bundle              from the running cell's active bundle
+  tidegate policy diff old-bundle my-bundle   a bundle is a directory, `active`, or a hash that the cell knows")]
+    Diff {
+        /// From which bundle to which; one alone is compared with the running cell's active one.
+        #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
+        bundles: Vec<String>,
+    },
+    /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle
   tidegate policy explain task.json --bundle my-bundle --kind extract")]

@@ -15,6 +15,7 @@ use tidegate_policies::cases::{self, Ran};
 use tidegate_policies::{Bundle, Judge, check, explain};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
 use tidegate_schemas::decision::{Facts, Switch};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
@@ -22,6 +23,10 @@ use tidegate_schemas::limits::TASK_BYTES_MAX;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Message, Task};
 use uuid::Uuid;
+
+mod diff;
+mod layout;
+mod trial;
 
 use super::act;
 use crate::cell::Cell;
@@ -39,7 +44,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
     match command {
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
-        PolicyCommand::Test { dir } => tested(global, dir.as_deref()),
+        PolicyCommand::Test { dir, cedar_tests } => trial::run(global, dir.as_deref(), &cedar_tests),
+        PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
+        PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
@@ -84,9 +91,15 @@ pub(super) async fn active_bundle(bus: &Bus) -> Result<Bundle> {
 /// The cell's active bundle; none in a cell that is new.
 pub(super) async fn active_if_any(bus: &Bus) -> Result<Option<Bundle>> {
     let Some(Active { hash, .. }) = active_hash(bus).await? else { return Ok(None) };
-    let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.context("the active bundle is gone")?;
-    let archive = std::str::from_utf8(&entry.value).context("the active bundle is not text")?;
-    Ok(Some(Bundle::from_archive(archive)?))
+    kept(bus, hash).await.map(Some)
+}
+
+/// A bundle that the cell keeps.
+async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
+    let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?;
+    let entry = entry.with_context(|| format!("the cell has no bundle {hash}"))?;
+    let archive = std::str::from_utf8(&entry.value).context("the bundle is not text")?;
+    Ok(Bundle::from_archive(archive)?)
 }
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
@@ -203,19 +216,6 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tested(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
-    let bundle = Arc::new(bundle_in(&named(dir)?)?);
-    let ran = cases::run(&Judge::new(bundle)?);
-    let failed = failures(&ran);
-    if global.json {
-        output::json(&json!({ "passed": ran.len() - failed.len(), "failed": named_failures(&failed) }))?;
-    } else {
-        tell_failures(&failed);
-        output::line(format!("{} cases passed, {} failed", ran.len() - failed.len(), failed.len()));
-    }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
 fn failures(ran: &[Ran]) -> Vec<&Ran> {
     ran.iter().filter(|case| !case.differences.is_empty()).collect()
 }
@@ -276,10 +276,15 @@ async fn explained(
         egress_ready: true,
     };
     let decision = judge.decide(&task, &directory, &facts);
+    let near = explain::near_misses(&judge, &task, &directory, &facts);
     if global.json {
-        output::json(&decision)?;
+        let mut told = serde_json::to_value(&decision).context("writing the decision")?;
+        if let Some(told) = told.as_object_mut() {
+            told.insert("near_misses".to_owned(), json!(near));
+        }
+        output::json(&told)?;
     } else {
-        output::line(explain::text(&decision, Some(&bundle)));
+        output::line(explain::text(&decision, Some(&bundle)) + explain::near_text(&near).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }

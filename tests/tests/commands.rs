@@ -85,6 +85,14 @@ async fn what_ships_is_there(cell: &TestCell) -> Result<()> {
     let tested = cell.json(&["policy", "test"]).await?;
     assert!(tested["passed"].as_u64().is_some_and(|passed| passed > 0), "{tested}");
     assert_eq!(tested["failed"], json!([]), "the default bundle does what its cases say");
+    assert_eq!((&tested["silent"], &tested["survivors"]), (&json!([]), &json!([])), "{tested}");
+    let laid = cell.json(&["policy", "fmt", "policies/bundles/demo", "--check"]).await?;
+    assert_eq!(laid["files"], json!([]), "it has no policies of its own: {laid}");
+    let changed = cell.json(&["policy", "diff", "policies/bundles/default"]).await?;
+    assert!(changed["same"] == false && items(&changed["changes"], "changes")?.len() > 1, "{changed}");
+    let hash = changed["from"].as_str().context("a hash")?.to_owned();
+    let same = cell.json(&["policy", "diff", &hash, "active"]).await?;
+    assert_eq!((&same["same"], &same["changes"]), (&json!(true), &json!([])), "negative control");
 
     let models = cell.json(&["model", "list"]).await?;
     for kind in ["chat", "embed"] {

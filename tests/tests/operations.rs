@@ -329,6 +329,78 @@ fn a_bundle_whose_case_fails_is_not_well() -> Result<()> {
     Ok(())
 }
 
+/// `policy test`, `fmt` and `diff` on a copy of the default bundle, none of which needs a cell.
+#[test]
+fn a_bundle_is_tested_laid_out_and_compared_before_it_is_applied() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bundle = dir.path().join("bundle");
+    let name = bundle.display().to_string();
+    let policy = |words: &[&str]| -> Result<(Option<i32>, String)> {
+        let cell = dir.path().join("no-cell");
+        let output = Command::new(program())
+            .current_dir(root())
+            .env("TIDEGATE_CELL", cell)
+            .arg("policy")
+            .args(words)
+            .output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?))
+    };
+    assert_eq!(policy(&["new", &name])?.0, Some(0));
+    let shipped = "policies/bundles/default";
+    assert!(policy(&["diff", shipped, &name])?.1.starts_with("the same bundle, "), "negative control");
+
+    // Another layout is no other bundle.
+    let laid = policy(&["fmt", &name, "--check"])?;
+    assert_eq!(laid.0, Some(2), "{}", laid.1);
+    assert!(laid.1.contains("would be laid out: ") && laid.1.contains("10-route.cedar"), "{}", laid.1);
+    assert_eq!(policy(&["fmt", &name])?.0, Some(0));
+    assert_eq!(policy(&["fmt", &name, "--check"])?.0, Some(0));
+    assert!(policy(&["diff", shipped, &name])?.1.starts_with("the same bundle, "));
+
+    // Every policy is covered, and no lost forbid goes unnoticed; one that no case needs is named.
+    let tested = policy(&["test", &name])?;
+    assert_eq!(tested.0, Some(0), "{}", tested.1);
+    let idle = "@id(\"idle\") @owner(\"o\") @title(\"t\")\nforbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 99 };\n";
+    std::fs::write(bundle.join("policies/99-more.cedar"), idle)?;
+    let (code, said) = policy(&["test", &name, "--json"])?;
+    let told: Value = serde_json::from_str(&said)?;
+    assert_eq!((code, &told["silent"], &told["survivors"]), (Some(2), &json!(["idle"]), &json!(["idle"])));
+    let (code, said) = policy(&["diff", shipped, &name, "--json"])?;
+    let told: Value = serde_json::from_str(&said)?;
+    assert_eq!(
+        (code, &told["same"], told["changes"].as_array().map(Vec::len)),
+        (Some(0), &json!(false), Some(1))
+    );
+    assert_eq!(
+        (&told["changes"][0]["what"], &told["changes"][0]["effect"]),
+        (&json!("idle"), &json!("forbid"))
+    );
+
+    // Cases of Cedar's own command line cover it, with the entities that they bring.
+    let read = |file: &str| std::fs::read(bundle.join("cases").join(file));
+    let mut tests: Value = serde_json::from_slice(&read("80-scanned.json")?)?;
+    let entities: Value = serde_json::from_slice(&read("80-entities.json")?)?;
+    let own = &mut tests[0];
+    (own["entities"], own["decision"], own["reason"]) = (entities, json!("deny"), json!(["idle"]));
+    own["request"]["context"]["hop"] = json!(100);
+    let file = dir.path().join("tests.json");
+    std::fs::write(&file, json!([own]).to_string())?;
+    let more = file.display().to_string();
+    let tested = policy(&["test", &name, "--cedar-tests", &more])?;
+    assert_eq!(tested.0, Some(0), "{}", tested.1);
+
+    // What breaks a rule is refused with its place, and nothing is laid out.
+    std::fs::write(bundle.join("policies/99-more.cedar"), idle.replace("hop > 99", "hop * 2 > 99"))?;
+    for words in [&["check", &name][..], &["test", &name], &["fmt", &name], &["diff", shipped, &name]] {
+        let (code, said) = policy(words)?;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("`99-more.cedar` line 1: policy `idle` computes with `*`"), "{said}");
+    }
+    let (code, said) = policy(&["diff", &name])?;
+    assert!(code == Some(1) && said.contains("no cell answers here"), "{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn story_a_tenant_beyond_its_quota_is_told_to_come_again() -> Result<()> {
     let cell = TestCell::start(&[]).await?;

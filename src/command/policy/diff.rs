@@ -1,0 +1,79 @@
+//! `tidegate policy diff`: how one bundle differs from another.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use tidegate_bus::Role;
+use tidegate_policies::Bundle;
+use tidegate_policies::diff::{self, Change, Difference};
+use tidegate_schemas::digest::Digest;
+
+use super::{active_bundle, bundle_in, kept};
+use crate::cell::Cell;
+use crate::cli::Global;
+use crate::output;
+
+/// The cell's active bundle, by this word.
+const ACTIVE: &str = "active";
+
+pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode> {
+    let (from, to) = match bundles {
+        [from, to] => (from.as_str(), to.as_str()),
+        [to] => (ACTIVE, to.as_str()),
+        _ => (ACTIVE, ACTIVE),
+    };
+    let found = diff::diff(&bundle(global, from).await?, &bundle(global, to).await?)?;
+    if global.json {
+        output::json(&found)?;
+    } else {
+        show(&found);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bundle by its directory, its hash or as the active one.
+async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
+    let dir = Path::new(word);
+    let hash = word.parse::<Digest>().ok();
+    if dir.is_dir() || (word != ACTIVE && hash.is_none()) {
+        return bundle_in(dir);
+    }
+    let bus = async { Cell::open(&global.cell)?.connect(Role::Provisioner).await };
+    let bus = bus.await.context("no cell answers here; name two directories")?;
+    match hash {
+        Some(hash) => kept(&bus, hash).await,
+        None => active_bundle(&bus).await,
+    }
+}
+
+fn show(found: &Difference) {
+    if found.same {
+        output::line(format!(
+            "the same bundle, {}; its files may differ in comments, order and layout",
+            found.from
+        ));
+        return;
+    }
+    output::line(format!("from {}\nto   {}", found.from, found.to));
+    for change in &found.changes {
+        one(change);
+    }
+    let [before, after] = found.cases;
+    output::line(format!("cases: {before} before, {after} after"));
+}
+
+fn one(change: &Change) {
+    let did = match (&change.before, &change.after) {
+        (None, _) => "added",
+        (_, None) => "removed",
+        _ => "changed",
+    };
+    let effect = change.effect.as_ref().map_or_else(String::new, |effect| format!(" ({effect})"));
+    output::line(format!("{did} {} {}{effect}", change.part, change.what));
+    for (sign, text) in [('-', &change.before), ('+', &change.after)] {
+        for line in text.iter().flat_map(|text| text.lines()) {
+            output::line(format!("  {sign} {line}"));
+        }
+    }
+}
