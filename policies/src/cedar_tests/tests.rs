@@ -107,7 +107,7 @@ fn lists_that_are_none_are_refused() {
     let plain = written();
     let mut missing = plain.clone();
     missing[0]["entities"] = json!("../who.json");
-    let mut more = plain.clone();
+    let mut more = plain;
     more[0]["mood"] = json!(1);
     let table = [
         ("[\n{,", "`90-own.json` line 2: "),

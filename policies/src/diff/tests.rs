@@ -5,6 +5,8 @@
 use super::diff;
 use crate::bundle::tests::Variant;
 
+/// File, what is replaced there by what, and the changes that must be told; none: any.
+type Row<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>);
 /// Part, what, and whether the first and the second say something.
 type Told = (&'static str, String, bool, bool);
 
@@ -17,7 +19,7 @@ fn told(from: &Variant, to: &Variant) -> Vec<Told> {
 
 #[test]
 fn each_part_that_was_changed_is_told_and_no_other() {
-    let table: Vec<(&str, &str, &str, Vec<(&str, &str)>)> = vec![
+    let table: Vec<Row<'_>> = vec![
         ("bundle.toml", "version = \"1\"", "version = \"2\"", vec![("limit", "version")]),
         ("bundle.toml", "500_000", "400_000", vec![("limit", "cloud_cost_usd_micros_max")]),
         (

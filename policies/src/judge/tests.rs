@@ -335,9 +335,9 @@ fn a_near_miss_names_the_condition_and_what_it_saw() {
             .collect()
     };
     let scan = ("context.scan == Scan::\"model\"", vec![("context.scan", "Scan::\"recognisers\"")]);
-    assert_eq!(told("openai-eu", "cloud-internal-scanned"), [scan.clone()]);
+    assert_eq!(told("openai-eu", "cloud-internal-scanned"), std::slice::from_ref(&scan));
     let kept = ("resource.zero_retention", vec![("resource.zero_retention", "false")]);
-    assert_eq!(told("openai", "cloud-internal-scanned"), [scan.clone(), kept]);
+    assert_eq!(told("openai", "cloud-internal-scanned"), [scan, kept]);
     let public = |name| vec![(name, "Sensitivity::\"internal\"")];
     assert_eq!(
         told("openai", "cloud-public"),
