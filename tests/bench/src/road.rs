@@ -30,6 +30,11 @@ const BUS_RATIO: f64 = 0.5;
 /// What the full road must reach of what its parts cost now.
 const ROAD_RATIO: f64 = 0.6;
 
+/// The row of a recorder that is behind.
+const CATCH_UP: &str = "record catching up 512B durable";
+/// Messages that it is behind.
+const BEHIND: u64 = 1_000_000;
+
 /// When an acknowledged message is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sync {
@@ -123,7 +128,7 @@ pub(crate) async fn run(
             across(table, server, messages, directory, sync).await?;
         }
     }
-    Ok(())
+    if CATCH_UP.contains(only) { catch_up(table, server, directory).await } else { Ok(()) }
 }
 
 impl Setting {
@@ -232,6 +237,18 @@ async fn across(table: &mut Table, server: &Path, messages: u64, directory: &Pat
     let (value, ceiling) = median(rounds);
     let name = format!("bus drain 512B across accounts {}", sync.as_str());
     table.add(Row::new(name, value, "messages/s", ceiling, "inside one account"))
+}
+
+/// A recorder that comes to a million tasks, which wait on a server as deployed.
+async fn catch_up(table: &mut Table, server: &Path, directory: &Path) -> Result<()> {
+    say(&format!("{CATCH_UP}: {BEHIND} messages"));
+    let cell = Cell::start(server, directory, Sync::Durable).await?;
+    cell.fill(512, BEHIND).await?;
+    let pull = raw::pull(&cell, "behind").await?;
+    say(&format!("  pull and ack {pull}"));
+    let recorded = route::catch_up(&cell).await?;
+    say(&format!("  recorder {recorded}"));
+    table.add(Row::new(CATCH_UP, recorded.rate, "messages/s", pull.rate, "pull + ack"))
 }
 
 /// Messages a second that the parts leave room for.

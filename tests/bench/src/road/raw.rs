@@ -53,6 +53,19 @@ pub(super) async fn drain(cell: &Cell, sync: Sync, id: &str, fill: usize) -> Res
     Ok(Drain::of(count, begun.elapsed().as_secs_f64(), meter.us()))
 }
 
+/// Pulls and acknowledges all tasks, and does nothing with them.
+pub(super) async fn pull(cell: &Cell, id: &str) -> Result<Drain> {
+    let raw = Raw::new(cell, id).await?;
+    let count = cell.messages(&tasks_stream()).await?;
+    let (meter, begun) = (cell.meter(), Instant::now());
+    let mut messages = raw.messages(WINDOW).await?;
+    for _ in 0..count {
+        acknowledge(&messages.next().await.context("the consumer ended")??).await?;
+    }
+    raw.client.flush().await?;
+    Ok(Drain::of(count, begun.elapsed().as_secs_f64(), meter.us()))
+}
+
 // === impl Raw ===
 
 impl Raw {
