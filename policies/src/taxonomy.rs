@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::labels::{Labels, Raise, Sensitivity};
+use tidegate_schemas::labels::{KnownLabels, Labels, NOWHERE, Raise, Sensitivity};
 
 pub mod checksum;
 pub mod normal;
@@ -167,6 +167,20 @@ impl Taxonomy {
         declared.raised_by(&raise)
     }
 
+    /// The names among labels in its own words: one that it does not know stands as [`UNKNOWN`], so that nothing which a
+    /// producer made up goes further. [`NOWHERE`] is a word of ours.
+    #[must_use]
+    pub fn known(&self, labels: &Labels) -> KnownLabels {
+        let regional = |name: &Name| self.regions.contains_key(name) || name.as_str() == NOWHERE;
+        KnownLabels {
+            categories: known(&labels.categories, |name| self.categories.contains_key(name)),
+            regulations: known(&labels.regulations, |name| self.regulations.contains(name)),
+            residency: known(&labels.residency, regional),
+            consent: known(&labels.consent, |name| self.consents.contains(name)),
+            purpose: known(&labels.purpose, |name| self.purposes.contains(name)).into_iter().next(),
+        }
+    }
+
     /// Its closed vocabularies as Cedar enumerations, to stand beside the bundle's own schema. A misspelt name in a policy
     /// is then an error of validation.
     #[must_use]
@@ -189,4 +203,10 @@ impl Taxonomy {
         }
         text
     }
+}
+
+/// Some names, with [`UNKNOWN`] for those that are not known.
+fn known<'a>(names: impl IntoIterator<Item = &'a Name>, knows: impl Fn(&Name) -> bool) -> BTreeSet<Name> {
+    let told = |name: &Name| if knows(name) { Some(name.clone()) } else { Name::new(UNKNOWN).ok() };
+    names.into_iter().filter_map(told).collect()
 }

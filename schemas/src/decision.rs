@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
-use crate::labels::{Labels, Sensitivity, Stakes};
+use crate::labels::{KnownLabels, Labels, Sensitivity, Stakes};
 use crate::subject::Lane;
 
 mod grouped;
@@ -37,6 +37,9 @@ pub struct Decision {
     pub determining: Vec<String>,
     /// Labels after detection.
     pub labels: Labels,
+    /// Their names in the bundle's own words.
+    #[serde(default, skip_serializing_if = "KnownLabels::is_empty")]
+    pub known: KnownLabels,
     /// What the recognisers found: finding → count. Never the text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub findings: BTreeMap<Name, u32>,

@@ -171,6 +171,35 @@ impl Labels {
     }
 }
 
+/// The names among labels in the words of the bundle that judged: one that its taxonomy does not know stands as `unknown`.
+/// No producer's own word is among them, so they may be told in the open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct KnownLabels {
+    /// Kinds of data in it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub categories: BTreeSet<Name>,
+    /// Rules it falls under.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub regulations: BTreeSet<Name>,
+    /// Regions it may be worked on in; empty means anywhere.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub residency: BTreeSet<Name>,
+    /// What the data subjects consented to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub consent: BTreeSet<Name>,
+    /// What the work is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Name>,
+}
+
+impl KnownLabels {
+    /// Whether there is no name.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A region that no taxonomy knows and no destination is in.
 pub const NOWHERE: &str = "nowhere";
 

@@ -40,7 +40,9 @@ pub(crate) enum AuditCommand {
     #[command(after_help = "Examples:
   tidegate audit query --tenant acme --outcome cloud --from 2026-11-01T00:00:00Z
   tidegate audit query --state failed --json
-  tidegate audit query --subject customer-1 --outcome cloud          what left of a person")]
+  tidegate audit query --subject customer-1 --outcome cloud          what left of a person
+  tidegate audit query --category health --regulation gdpr --outcome cloud
+                                                                     what left of a kind of data under a rule")]
     Query(QueryArgs),
     /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
     /// a task.

@@ -58,6 +58,22 @@ pub(crate) struct FilterArgs {
     /// What is at stake: low, medium, high; as decided, of a task as declared.
     #[arg(long)]
     pub(crate) stakes: Option<String>,
+    /// Kind of data in it, as the bundle that judged names it: personal, health, card, …; `unknown` where it does not know
+    /// the name. Of what was decided: work, reviews, rejections; what was decided before leaves had these names has none.
+    #[arg(long)]
+    pub(crate) category: Option<Name>,
+    /// Regulation that it falls under, likewise: gdpr, hipaa, pci, …
+    #[arg(long)]
+    pub(crate) regulation: Option<Name>,
+    /// Region that it may be worked on in, likewise: eu, ch, us, …
+    #[arg(long, value_name = "REGION")]
+    pub(crate) residency: Option<Name>,
+    /// What the data subjects consented to, likewise: cloud_processing, marketing, …
+    #[arg(long)]
+    pub(crate) consent: Option<Name>,
+    /// What the work is for, likewise: support, research, …
+    #[arg(long)]
+    pub(crate) purpose: Option<Name>,
     /// Workflow. Needs the master key where there is no recorder.
     #[arg(long)]
     pub(crate) workflow: Option<String>,

@@ -308,13 +308,13 @@ impl Dev {
             output::line(running.replace('\n', " "));
             return Ok(());
         }
-        lines(&self.cell, &self.addresses);
+        lines(&self.cell, &self.addresses, true);
         Ok(())
     }
 }
 
-/// How to go on with a running cell.
-pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
+/// How to go on with a running cell. `in_front`: it is this process, so Ctrl-C reaches it.
+pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>, in_front: bool) {
     output::line(format!("the cell runs: {} ({})", cell.config.url, cell.dir.display()));
     for (role, address) in addresses {
         match role.as_str() {
@@ -323,11 +323,11 @@ pub(super) fn lines(cell: &Cell, addresses: &BTreeMap<String, String>) {
             _ => output::line(format!("  {role:<10} {address}/readyz")),
         }
     }
-    commands(cell);
+    commands(cell, in_front);
 }
 
 /// What to do with a cell that runs.
-pub(super) fn commands(cell: &Cell) {
+pub(super) fn commands(cell: &Cell, in_front: bool) {
     let (dir, tidegate) = (cell.dir.display(), program());
     if let (Ok(tenant), Ok(agent)) = (Name::new("acme"), Name::new("helpdesk")) {
         let helpdesk = Identity::Agent { tenant, agent };
@@ -339,7 +339,8 @@ pub(super) fn commands(cell: &Cell) {
     ));
     output::line(format!("record:   {tidegate} --cell {dir} audit tail"));
     output::line(format!("status:   {tidegate} --cell {dir} status"));
-    output::line(format!("stop:     {tidegate} --cell {dir} stop, or Ctrl-C"));
+    let or = if in_front { ", or Ctrl-C" } else { "" };
+    output::line(format!("stop:     {tidegate} --cell {dir} stop{or}"));
 }
 
 /// How this program is called here: by its name where the shell finds it, else by its path.

@@ -7,6 +7,7 @@ import unittest
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
 PYPI = {"kind", "package", "version", "wheel", "sha256", "bytes_max", "folder"}
+PINNED = re.compile(r"^https://huggingface\.co/[^/]+/[^/]+/resolve/[0-9a-f]{40}$")
 ITEM = {"name", "licence", "origin", "files", "sources"}
 TABLE = [
     # file, head, keys of an item, keys that say which machine
@@ -30,9 +31,17 @@ class Manifests(unittest.TestCase):
                         want = {"kind", "base"} if source["kind"] == "https" else PYPI | machine
                         self.assertEqual(set(source), want)
                         self.assertRegex(source.get("base", "https://"), r"^https://")
+                        if "huggingface.co" in source.get("base", ""):
+                            self.assertRegex(source["base"], PINNED, "a branch may move")
                     for pinned in [*item["files"], *(s for s in item["sources"] if "sha256" in s)]:
                         self.assertTrue(re.fullmatch(r"[0-9a-f]{64}", pinned["sha256"]))
                         self.assertLess(pinned["bytes_max"], 1 << 30)
+
+    def test_a_branch_is_no_pin(self):
+        folder = "https://huggingface.co/owner/model/resolve/"
+        self.assertRegex(folder + 40 * "a", PINNED)
+        for branch in ("main", 39 * "a", 40 * "a" + "/.."):
+            self.assertNotRegex(folder + branch, PINNED)
 
 
 if __name__ == "__main__":

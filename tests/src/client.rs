@@ -13,9 +13,12 @@ use tidegate_schemas::result::TaskResult;
 use uuid::Uuid;
 
 use crate::cell::TestCell;
+use crate::wait::until;
 
 /// How long a result may take.
 const RESULT: Duration = Duration::from_secs(60);
+/// How long it may take until a task runs.
+const RUNS: Duration = Duration::from_secs(30);
 
 /// An agent of a tenant, connected as it would be: in its own account, under its own key.
 pub struct Agent {
@@ -73,6 +76,25 @@ impl Agent {
         let reply = tokio::time::timeout(RESULT, replies.next()).await;
         let reply: CoreMessage = reply.context("no result in time")?.context("the connection closed")?;
         serde_json::from_slice(&reply.payload).context("reading the result")
+    }
+
+    /// Submits a task that has an id, withdraws it once it runs, and waits for its result.
+    ///
+    /// # Errors
+    /// When it does not run, or end, in time.
+    pub async fn ask_and_withdraw(&self, cell: &TestCell, kind: &str, body: Value) -> Result<TaskResult> {
+        let id = body.get("id").and_then(Value::as_str).context("a task with an id")?.to_owned();
+        let withdraw = async {
+            until("the task to run", RUNS, || async {
+                let text = cell.tidegate(&["audit", "task", &id]).await?;
+                Ok(text.contains("attempt").then_some(()))
+            })
+            .await?;
+            cell.tidegate(&["task", "cancel", &id]).await
+        };
+        let (result, withdrawn) = tokio::join!(self.ask(kind, body), withdraw);
+        withdrawn?;
+        result
     }
 
     /// Publishes raw bytes with a reply token in the header, and waits for the result.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound, Role, topology};
 use tidegate_schemas::code::Code;
@@ -18,8 +19,9 @@ use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::{Lane, WORK_CLOUD, WORK_LOCAL};
 use tidegate_tests::cell::{program, root};
 use tidegate_tests::client::connect;
+use tidegate_tests::conservation::Ledger;
 use tidegate_tests::wait::until;
-use tidegate_tests::{Agent, TestCell};
+use tidegate_tests::{Agent, Operator, TestCell};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -154,17 +156,7 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
     let id = Uuid::now_v7().to_string();
     let long = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": {
         "messages": [{ "role": "user", "content": "Count as far as you can." }], "sampling": { "max_tokens": 2000 } } });
-    let withdraw = async {
-        until("the task to run", SOON, || async {
-            let text = cell.tidegate(&["audit", "task", &id]).await?;
-            Ok(text.contains("attempt").then_some(()))
-        })
-        .await?;
-        cell.tidegate(&["task", "cancel", &id]).await
-    };
-    let (result, withdrawn) = tokio::join!(agent.ask("chat", long), withdraw);
-    withdrawn?;
-    let result = result?;
+    let result = agent.ask_and_withdraw(&cell, "chat", long).await?;
     assert_eq!((result.state, code(&result)), (State::Canceled, Some(Code::Canceled)));
     let again = cell.tidegate(&["task", "get", &id]).await?;
     assert!(again.contains("canceled"), "{again}");
@@ -469,6 +461,82 @@ async fn story_while_a_stream_is_nearly_full_tasks_wait_and_none_is_lost() -> Re
     Ok(())
 }
 
+/// Has the cell's server start again with another limit of all streams together.
+async fn file_store(cell: &TestCell, most: &str) -> Result<()> {
+    let path = cell.path().join("nats/nats.conf");
+    let config = std::fs::read_to_string(&path)?;
+    let line = config.lines().find(|line| line.contains("max_file_store:")).context("no such limit")?;
+    std::fs::write(&path, config.replace(line, &format!("  max_file_store: {most}")))?;
+    cell.kill_and_wait("nats").await
+}
+
+#[tokio::test]
+async fn story_while_the_server_has_no_room_nothing_is_accepted_and_nothing_is_lost() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let operator = Operator::connect(&cell).await?;
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    // A task that is accepted while there is room, and worked on when there is none for its result.
+    cell.signal("local", Signal::SIGSTOP)?;
+    let id = Uuid::now_v7().to_string();
+    let task = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
+    agent.publish("embed", Some(&id), Headers::new(), task.to_string().into_bytes()).await?;
+    let last = |stream: &'static str| {
+        let bus = operator.bus();
+        // While the connection comes back there is no answer.
+        async move { bus.stream_info(stream).await.ok().map(|state| state.last) }
+    };
+    until("its work to be there", SOON, || async { Ok(last(WORK_LOCAL).await.filter(|last| *last == 2)) })
+        .await?;
+    file_store(&cell, "1KB").await?;
+    cell.signal("local", Signal::SIGCONT)?;
+    let log = cell.path().join("logs/local.log");
+    until("the worker to be refused", SOON, || async {
+        Ok(std::fs::read_to_string(&log)?.contains("no room for").then_some(()))
+    })
+    .await?;
+
+    let rows: [(&[&str], &str); 2] = [
+        (
+            &["submit", "embed", "y", "--sensitivity", "internal", "--no-wait"],
+            "no room for `task.helpdesk.embed`",
+        ),
+        (
+            &["tenant", "add", "globex", "--owner", "ops@globex.example"],
+            "no room for `$JS.API.STREAM.CREATE.",
+        ),
+    ];
+    for (arguments, what) in rows {
+        let refused = cell.output(arguments).await?;
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {said}");
+        assert_eq!(said.lines().filter(|line| line.starts_with("tidegate: ")).count(), 1, "{said}");
+        assert!(said.contains(what) && said.contains("raise `max_file_store`"), "{said}");
+    }
+    let accepted = until("the stream's state", SOON, || async { Ok(last("TASKS_acme").await) }).await?;
+    assert_eq!(accepted, 2, "nothing was accepted");
+    let tenants = cell.json(&["tenant", "list"]).await?;
+    assert!(tenants.pointer("/tenants/globex").is_none() && tenants.pointer("/tenants/acme").is_some());
+    let get = || async { cell.output(&["task", "get", &id, "--json"]).await };
+    assert_eq!(get().await?.status.code(), Some(2), "the task before has not ended");
+
+    // With room again it ends, and what was refused is taken.
+    file_store(&cell, "16TB").await?;
+    until("the task's result", SOON, || async { Ok((get().await?.status.code() == Some(0)).then_some(())) })
+        .await?;
+    for (arguments, _) in rows {
+        cell.tidegate(arguments).await?;
+    }
+    let ledger = until("every task to end", SOON, || async {
+        let Ok(ledger) = Ledger::read(&operator).await else { return Ok(None) };
+        Ok((ledger.accepted.len() == 3 && ledger.open().is_empty()).then_some(ledger))
+    })
+    .await?;
+    assert_eq!(ledger.breaches(), Vec::<String>::new());
+    cell.tidegate(&["audit", "verify"]).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Result<()> {
     let cell = TestCell::start_cramped(8 << 20, &[]).await?;
@@ -495,8 +563,6 @@ async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Resu
     let task = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": { "texts": ["x"] } });
     agent.publish("embed", Some(&id), Headers::new(), task.to_string().into_bytes()).await?;
     let timeline = || async { cell.output(&["audit", "task", &id]).await };
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!timeline().await?.status.success(), "nothing is recorded");
     // Without a record nothing leaves.
     until("the cloud to close", SOON, || async {
         Ok(readiness().await?.contains("nothing goes to the cloud").then_some(()))
@@ -507,6 +573,8 @@ async fn story_a_full_disk_stops_the_recorder_and_it_goes_on_by_itself() -> Resu
     let kept = agent.ask("chat", question.clone()).await?;
     assert_eq!((kept.state, lane(&kept)), (State::Completed, Some(Lane::Local)), "{kept:?}");
     assert_eq!(router.stream_info(WORK_CLOUD).await?.last, sent, "no byte for a provider");
+    // It came before a task that has ended since, so there was time to record it.
+    assert!(!timeline().await?.status.success(), "nothing is recorded");
 
     let pid = cell.pid("recorder")?.to_string();
     let lifted = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status()?;

@@ -89,3 +89,43 @@ async fn story_the_past_is_replayed_and_a_killed_recorder_goes_on() -> Result<()
     assert_eq!(of, first["records"][0]["task"], "it names the first one");
     Ok(())
 }
+
+#[tokio::test]
+async fn story_a_late_tool_gets_the_results_of_a_span_and_no_others() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    for _ in 0..6 {
+        assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed);
+    }
+    until("all results on record", SOON, || async {
+        Ok((recorded(&cell, "result").await? == 6).then_some(()))
+    })
+    .await?;
+    let page = cell.json(&["audit", "query", "--kind", "result", "--limit", "1000"]).await?;
+    let results = page["records"].as_array().context("records")?;
+    let time = |at: usize| results[at]["time"].as_str().context("a time");
+    let dir = tempfile::tempdir()?;
+    let file = |name: &str| dir.path().join(name).display().to_string();
+
+    // From the third on, and before the fifth.
+    let plan = file("span.json");
+    let of = ["replay", "plan", "--kind", "result", "--tenant", "acme"];
+    let span = ["--from", time(2)?, "--to", time(4)?, "--out", &plan];
+    let made = cell.json(&[&of[..], &span].concat()).await?;
+    assert_eq!(made["records"], json!(2), "{made}");
+    let all = cell.json(&[&of[..], &["--out", &file("all.json")]].concat()).await?;
+    assert_eq!(all["records"], json!(6), "negative control: without a span it would be all of them");
+
+    let run = ["replay", "run", "--plan", &plan, "--tool", "acme/desk", "--rate", "1000", "--reason", "late"];
+    let run = cell.json(&run).await?;
+    assert_eq!((&run["published"], &run["state"]), (&json!(2), &json!("done")), "{run}");
+    let read =
+        cell.tidegate(&["results", "--tool", "desk", "--replayed", "--limit", "100", "--json"]).await?;
+    let tasks: Vec<Value> = read
+        .lines()
+        .map(|line| Ok(serde_json::from_str::<Value>(line)?["task"].clone()))
+        .collect::<Result<_>>()?;
+    let wanted: Vec<Value> = results[2..4].iter().map(|result| result["task"].clone()).collect();
+    assert_eq!(tasks, wanted, "in their order, and nothing of another time");
+    Ok(())
+}

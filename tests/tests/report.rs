@@ -223,3 +223,51 @@ async fn query_story_by_what_a_record_has_from_recorder_and_file_and_as_cedar_te
     assert!(!cell.output(&lines).await?.status.success(), "a bundle of less than all proves nothing");
     Ok(())
 }
+
+#[tokio::test]
+async fn query_story_by_labels_in_the_bundle_s_words_and_in_no_producer_s() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let known = json!({ "sensitivity": "internal", "categories": ["personal"], "regulations": ["gdpr"],
+        "residency": ["eu"], "purpose": "support" });
+    let made_up = json!({ "sensitivity": "internal", "categories": ["health", "anna-schmidt"],
+        "regulations": ["anna-schmidt"], "residency": ["eu", "anna-schmidt"], "consent": ["anna-schmidt"],
+        "purpose": "anna-schmidt" });
+    for labels in [known, made_up] {
+        let task = json!({ "labels": labels, "input": { "texts": ["canary-7f3a"] } });
+        assert_eq!(agent.ask("embed", task).await?.state, State::Completed);
+    }
+    let count = |page: &Value| page["records"].as_array().map_or(0, Vec::len);
+    until("both on record", SOON, || async {
+        Ok((count(&cell.json(&["audit", "query", "--state", "completed"]).await?) == 2).then_some(()))
+    })
+    .await?;
+    let record = cell.path().join("record").display().to_string();
+    let of_file = ["--record", record.as_str()];
+    let cases: [(&[&str], usize); 13] = [
+        (&[], 2),
+        (&["--category", "personal"], 1),
+        (&["--category", "health"], 1),
+        (&["--category", "unknown"], 1),
+        (&["--regulation", "gdpr"], 1),
+        (&["--residency", "eu"], 2),
+        (&["--consent", "unknown"], 1),
+        (&["--purpose", "support"], 1),
+        (&["--category", "personal", "--regulation", "gdpr", "--residency", "eu"], 1),
+        // Negative controls.
+        (&["--category", "personal", "--regulation", "unknown"], 0),
+        (&["--category", "card"], 0),
+        (&["--residency", "ch"], 0),
+        (&["--category", "anna-schmidt"], 0),
+    ];
+    for (asked, found) in cases {
+        let asked = [&["audit", "query", "--kind", "work"][..], asked].concat();
+        let (told, read) = (cell.json(&asked).await?, cell.json(&[&asked[..], &of_file].concat()).await?);
+        assert!(count(&told) == found && told["records"] == read["records"], "{asked:?}: {told}");
+    }
+    let all = cell.json(&["audit", "query"]).await?;
+    assert!(count(&all) >= 6 && !all.to_string().contains("anna-schmidt"), "no producer's word: {all}");
+    let refused = cell.output(&["audit", "query", "--category", "Anna Schmidt"]).await?;
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("a name must be"));
+    Ok(())
+}

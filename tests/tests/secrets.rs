@@ -155,23 +155,12 @@ async fn refused(agent: &Agent) -> Result<()> {
 
 /// A task that is withdrawn while it runs.
 async fn withdrawn(cell: &TestCell, agent: &Agent) -> Result<()> {
-    let id = Uuid::now_v7().to_string();
     // Where the answer would stop: it does not come so far.
     let sampling = json!({ "max_tokens": 2000, "stop": [secret()] });
     let messages = json!([{ "role": "user", "content": "Count as far as you can." }]);
     let mut long = task("internal", json!({ "messages": messages, "sampling": sampling }));
-    long["id"] = json!(id);
-    let withdraw = async {
-        until("the task to run", SOON, || async {
-            let text = cell.tidegate(&["audit", "task", &id]).await?;
-            Ok(text.contains("attempt").then_some(()))
-        })
-        .await?;
-        cell.tidegate(&["task", "cancel", &id]).await
-    };
-    let (result, told) = tokio::join!(agent.ask("chat", long), withdraw);
-    told?;
-    assert_eq!(result?.state, State::Canceled);
+    long["id"] = json!(Uuid::now_v7());
+    assert_eq!(agent.ask_and_withdraw(cell, "chat", long).await?.state, State::Canceled);
     Ok(())
 }
 

@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +19,10 @@ use tokio::process::{Child, Command};
 const LOADED: Duration = Duration::from_secs(90);
 /// How long a role may take to drain.
 const DRAINED: Duration = Duration::from_secs(10);
+/// How long a whole cell may take to stop.
+const STOPPED: Duration = Duration::from_secs(60);
+/// How long the demo's first result may take once it is built, seconds.
+const FIRST_RESULT_S: f64 = 60.0;
 /// What the engine reads its threads from.
 const THREADS: [&str; 3] = ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "CANDLE_BARRIER_POOL_SPIN_LIMIT"];
 
@@ -61,19 +66,82 @@ fn cell_with(dir: &Path, local: &str) -> String {
     cell.display().to_string()
 }
 
-/// What `./deploy/quickstart` runs once everything is built.
+/// A cell that a demo leaves running. It must not outlive a test that fails.
+struct Kept(PathBuf);
+
+impl Kept {
+    /// Whether its supervisor runs it: the last that this one does is to remove the file.
+    fn runs(&self) -> bool {
+        self.0.join("run.json").exists()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.runs() {
+            return;
+        }
+        let mut stop = std::process::Command::new(program());
+        // Whatever it says: the test has failed already.
+        let _ = stop.arg("--cell").arg(&self.0).arg("stop").stdin(Stdio::null()).output();
+        let begun = Instant::now();
+        while self.runs() && begun.elapsed() < STOPPED {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What `./deploy/quickstart --keep` runs once everything is built, and the lines that it ends with.
 #[tokio::test]
-async fn the_guided_demo_passes() -> Result<()> {
+async fn the_guided_demo_passes_and_leaves_its_cell_running() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let cell = dir.path().join("cell").display().to_string();
-    let mut demo = by_hand(&["demo", "--json", "--cell", &cell]);
-    let output = demo.stderr(Stdio::piped()).output().await?;
-    let said =
-        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{said}");
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| said.clone())?;
-    ensure!(told["passed"] == 6 && told["failed"] == 0, "{said}");
+    let kept = Kept(dir.path().join("cell"));
+    let cell = kept.0.display().to_string();
+    let output = by_hand(&["demo", "--keep", "--cell", &cell]).output().await?;
+    let (told, noted) =
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr));
+    let said = format!("{told}\n{noted}");
+    ensure!(output.status.success() && told.contains("6 scenes passed, 0 failed"), "{said}");
+    let first = noted.split("(first result ").nth(1).and_then(|rest| rest.split(' ').next());
+    let first: f64 = first.context("no first result")?.parse()?;
+    ensure!(first <= FIRST_RESULT_S, "the first result took {first} s: {said}");
+
+    // The process that printed them has ended, and what they name is there.
+    let line = |what: &str| {
+        let found = told.lines().find_map(|line| line.strip_prefix(what)).map(str::trim_start);
+        found.with_context(|| format!("no line `{what}`: {said}"))
+    };
+    let doors: Vec<&str> = told.lines().filter_map(|line| line.strip_suffix("/readyz")).collect();
+    ensure!(doors.len() == 4, "recorder, local, cloud and router: {said}");
+    for door in doors {
+        ready(door.split_whitespace().last().context("an address")?).await?;
+    }
+    let publish = line("publish:")?;
+    ensure!(publish.starts_with("nats --server nats://127.0.0.1:"), "{publish}");
+    ensure!(publish.contains(" pub task.helpdesk.chat ") && publish.contains(&cell), "{publish}");
+    for (what, words) in [("record:", "audit tail"), ("status:", "status"), ("stop:", "stop")] {
+        let line = line(what)?;
+        ensure!(line.ends_with(&format!("--cell {cell} {words}")), "{line}");
+    }
+    let submit = format!("{} --max-tokens 4", line("submit:")?);
+    let submitted = typed(&submit).await?;
+    ensure!(submitted.status.success(), "{submit}: {}", String::from_utf8_lossy(&submitted.stderr));
+
+    ensure!(kept.runs(), "it runs until it is told to stop");
+    let stopping = typed(line("stop:")?).await?;
+    ensure!(stopping.status.success(), "{}", String::from_utf8_lossy(&stopping.stderr));
+    until("the cell to stop", STOPPED, || async { Ok((!kept.runs()).then_some(())) }).await?;
+    // Negative control: of a cell that has stopped the same line gets no result.
+    let refused = typed(&submit).await?;
+    ensure!(refused.status.code() == Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
     Ok(())
+}
+
+/// What becomes of a line that somebody types.
+async fn typed(line: &str) -> Result<std::process::Output> {
+    let mut shell = Command::new("sh");
+    shell.current_dir(root()).args(["-c", line]).stdin(Stdio::null()).kill_on_drop(true);
+    shell.output().await.context("running a line")
 }
 
 #[tokio::test]
@@ -146,6 +214,35 @@ async fn what_is_no_cell_of_ours_stays() -> Result<()> {
     let said = sentence(by_hand(&["demo", "--cell", &cell])).await;
     assert!(said.contains("no demo made") && said.contains("--cell"), "{said}");
     assert!(notes.exists() && Path::new(&cell).join("cell.toml").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_room_for_the_streams_is_one_sentence_that_says_what_to_do() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cell = dir.path().join("cell").display().to_string();
+    // nats-server as it is, but for the limit of all streams together.
+    let real = tidegate_bus::server::find()?.canonicalize()?;
+    let cramped = dir.path().join(real.file_name().context("a program")?);
+    let script = format!(
+        "#!/bin/sh\nPATH=/usr/bin:/bin\n\
+         if [ \"$1\" = -c ]; then sed -i 's/max_file_store: .*/max_file_store: 1MB/' \"$2\"; fi\n\
+         exec '{}' \"$@\"\n",
+        real.display()
+    );
+    std::fs::write(&cramped, script)?;
+    std::fs::set_permissions(&cramped, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = by_hand(&["--cell", &cell, "dev", "--port", "0"]);
+    command.env("TIDEGATE_NATS_SERVER", &cramped);
+    let said = sentence(command).await;
+    assert!(said.contains("no room for `$JS.API.STREAM.CREATE."), "{said}");
+    assert!(said.contains("free room") && said.contains("raise `max_file_store`"), "{said}");
+    assert!(said.len() < 400, "one sentence: {said}");
+    // Negative control: with room the same cell starts, and ends with its input.
+    let output = by_hand(&["--cell", &cell, "dev", "--attached"]).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(said.contains("the cell runs: "), "{said}");
     Ok(())
 }
 

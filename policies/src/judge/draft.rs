@@ -22,6 +22,7 @@ pub(super) struct Draft<'a> {
 
 impl Draft<'_> {
     fn decision(self, outcome: Outcome, sentence: String, considered: Vec<Considered>) -> Decision {
+        let known = self.judge.bundle.taxonomy().known(&self.labels);
         Decision {
             schema_version: 1,
             id: self.facts.decision_id,
@@ -30,6 +31,7 @@ impl Draft<'_> {
             considered,
             determining: Vec::new(),
             labels: self.labels,
+            known,
             findings: self.findings,
             scan: self.scan,
             facts: self.facts.clone(),

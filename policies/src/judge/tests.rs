@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Considering, Decision, Facts, Obligation, Outcome};
 use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::task::{Input, Task};
 
@@ -312,6 +313,19 @@ fn no_text_of_a_task_stands_in_a_decision() {
     let written =
         serde_json::to_string(&decision).unwrap() + &crate::explain::text(&decision, Some(JUDGE.bundle()));
     assert!(!written.contains("hunter2"));
+}
+
+#[test]
+fn a_decision_tells_its_labels_in_the_bundle_s_words_too() {
+    let (mut task, directory, facts) = request("internal text stays local");
+    assert!(JUDGE.decide(&task, &directory, &facts).known.is_empty(), "negative control");
+    let names = |words: [&str; 2]| words.map(|word| Name::new(word).unwrap()).into_iter().collect();
+    task.labels.categories = names(["card", "anna-schmidt"]);
+    let decision = JUDGE.decide(&task, &directory, &facts);
+    assert_eq!(decision.labels.categories, names(["card", "anna-schmidt"]), "they are judged as declared");
+    assert_eq!(decision.known.categories, names(["card", "unknown"]));
+    let raised = ["pci"].map(|word| Name::new(word).unwrap());
+    assert_eq!(decision.known.regulations, BTreeSet::from(raised), "what a category brings along");
 }
 
 #[test]

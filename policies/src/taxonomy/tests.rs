@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::labels::{Labels, Sensitivity, Stakes};
+use tidegate_schemas::labels::{KnownLabels, Labels, NOWHERE, Sensitivity, Stakes};
 
-use super::Taxonomy;
 use super::checksum::luhn;
 use super::scan::Scanner;
+use super::{Taxonomy, UNKNOWN};
 
 static TAXONOMY: LazyLock<Taxonomy> = LazyLock::new(|| {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/default/taxonomy.toml");
@@ -215,5 +215,49 @@ proptest! {
     fn any_text_can_be_scanned(text in "\\PC{0,400}") {
         let once = SCANNER.scan(&[&text]);
         prop_assert_eq!(once, SCANNER.scan(&[&text]));
+    }
+}
+
+#[test]
+fn what_a_producer_made_up_is_known_as_unknown_alone() {
+    let made_up =
+        |also: &[&str]| also.iter().copied().chain(["anna-schmidt", "canary-7f3a"]).map(name).collect();
+    let labels = Labels {
+        categories: made_up(&["health"]),
+        regulations: made_up(&[]),
+        residency: made_up(&["eu", NOWHERE]),
+        consent: made_up(&["marketing"]),
+        purpose: Some(name("anna-schmidt")),
+        ..Labels::of(Sensitivity::Public)
+    };
+    let names = |words: &[&str]| words.iter().copied().map(name).collect();
+    let known = KnownLabels {
+        categories: names(&["health", UNKNOWN]),
+        regulations: names(&[UNKNOWN]),
+        residency: names(&["eu", NOWHERE, UNKNOWN]),
+        consent: names(&["marketing", UNKNOWN]),
+        purpose: Some(name(UNKNOWN)),
+    };
+    assert_eq!(TAXONOMY.known(&labels), known);
+    assert!(TAXONOMY.known(&Labels::of(Sensitivity::Restricted)).is_empty(), "negative control");
+}
+
+proptest! {
+    #[test]
+    fn known_labels_are_those_of_the_task_in_the_taxonomy_s_words(declared in labels(), found in labels()) {
+        let labels = TAXONOMY.raise(&declared, &found.categories);
+        let told = |names: &BTreeSet<Name>, made_up: &str| -> BTreeSet<Name> {
+            let word = |of: &Name| if of.as_str() == made_up { name(UNKNOWN) } else { of.clone() };
+            names.iter().map(word).collect()
+        };
+        let purpose = labels.purpose.iter().cloned().collect();
+        let known = KnownLabels {
+            categories: told(&labels.categories, "gossip"),
+            regulations: told(&labels.regulations, "martian"),
+            residency: told(&labels.residency, "atlantis"),
+            consent: told(&labels.consent, "nonsense"),
+            purpose: told(&purpose, "mischief").pop_first(),
+        };
+        prop_assert_eq!(TAXONOMY.known(&labels), known);
     }
 }

@@ -11,7 +11,7 @@ use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Outcome, Scan};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
-use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
 use tidegate_schemas::result::State;
 use tidegate_schemas::task::Kind;
 use uuid::Uuid;
@@ -207,6 +207,10 @@ pub struct DecisionLeaf {
     pub sensitivity: Sensitivity,
     /// What is at stake.
     pub stakes: Stakes,
+    /// Names among its effective labels, in the words of the bundle that judged: never a producer's own. Decisions from
+    /// before a router wrote them have none.
+    #[serde(default, skip_serializing_if = "KnownLabels::is_empty")]
+    pub labels: KnownLabels,
     /// Policies that determined it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,

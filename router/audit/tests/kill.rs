@@ -21,6 +21,8 @@ const HASTY: &str = "TIDEGATE_TEST_HASTY";
 /// Set where the writer is to move what it recorded into segments.
 const SEALING: &str = "TIDEGATE_TEST_SEALING";
 const KILLS: u64 = 60;
+/// Kills with `tests/run --long`.
+const KILLS_LONG: u64 = 600;
 /// Kills of a writer that makes segments.
 const SEALING_KILLS: u64 = 12;
 
@@ -124,23 +126,33 @@ fn kill_with(dir: &Path, after: usize, set: Option<&str>) -> u64 {
     acknowledged
 }
 
-#[test]
-fn crash_sixty_kills_take_nothing_that_was_acknowledged() {
+/// Kills so many writers of one record, one after the other.
+fn nothing_is_lost(kills: u64, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
-    let mut random = StdRng::seed_from_u64(20);
+    let mut random = StdRng::seed_from_u64(seed);
     let mut last = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let acknowledged = self::kill(dir.path(), random.random_range(1..12), false);
         assert!(acknowledged > last, "kill {kill}: it went on from {last}");
         let crashed = Reader::open(dir.path(), None);
         assert!(crashed.is_err() || crashed.unwrap().status().unwrap().records >= acknowledged);
         let store = open(dir.path());
         assert!(store.records() >= acknowledged, "kill {kill}: {} of {acknowledged}", store.records());
-        let level = if kill + 1 == KILLS { Level::Full } else { Level::Since(last) };
+        let level = if kill + 1 == kills { Level::Full } else { Level::Since(last) };
         let report = store.reader().verify(level, &mut |_, _| {}).unwrap();
         assert!(report.is_ok(), "kill {kill}: {:?}", report.problems);
         last = store.records();
     }
+}
+
+#[test]
+fn crash_sixty_kills_take_nothing_that_was_acknowledged() {
+    nothing_is_lost(KILLS, 20);
+}
+
+#[test]
+fn long_crash_six_hundred_kills_take_nothing_that_was_acknowledged() {
+    nothing_is_lost(KILLS_LONG, 22);
 }
 
 #[test]
@@ -172,13 +184,19 @@ fn crash_a_writer_that_acknowledges_too_soon_is_found_out() {
     assert!(lost, "negative control");
 }
 
-/// All files of a directory: their bytes and when they were changed.
+/// All files below a directory: their bytes and when they were changed.
 fn files(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
-    let read = |path: PathBuf| {
-        let changed = path.metadata().unwrap().modified().unwrap();
-        (path.clone(), (std::fs::read(&path).unwrap(), changed))
-    };
-    std::fs::read_dir(dir).unwrap().map(|file| read(file.unwrap().path())).collect()
+    let mut found = BTreeMap::new();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let changed = path.metadata().unwrap().modified().unwrap();
+            found.insert(path.clone(), (std::fs::read(&path).unwrap(), changed));
+        }
+    }
+    found
 }
 
 #[test]
@@ -205,6 +223,36 @@ fn crash_what_it_left_can_be_read_without_touching_it() {
     assert!(matches!(beside, Err(OpenError::Locked { .. })), "not beside a recorder");
     drop(store);
     assert!(files(dir.path()) != left, "negative control: a repair does change it");
+}
+
+#[test]
+fn crash_what_it_left_with_its_segments_can_be_read_without_touching_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // So many batches that the oldest are in segments.
+    let acknowledged = kill_with(dir.path(), 16, Some(SEALING));
+    let left = files(dir.path());
+    let segment = dir.path().join("segments/seg-0.redb");
+    assert!(left.contains_key(&segment), "there are segments: {:?}", left.keys());
+    assert!(matches!(Reader::open(dir.path(), None), Err(OpenError::NeedsRepair)), "it needs a repair");
+    let reader = Reader::open_crashed(dir.path(), Some(master())).unwrap();
+    let status = reader.status().unwrap();
+    assert!(status.records >= acknowledged, "{} of {acknowledged}", status.records);
+    // The first is in a segment, the last in the file that was written.
+    for index in [0, acknowledged - 1] {
+        let record = reader.get(index).unwrap().unwrap();
+        assert!(matches!(reader.body(&record).unwrap(), Opened::Body(_)), "{index}");
+    }
+    let report = reader.verify(Level::Full, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
+    assert_eq!((report.records, report.bodies), (status.records, status.records));
+    drop(reader);
+    assert!(files(dir.path()) == left, "each byte, and the time of each file");
+
+    // Negative control: the same reading misses a segment's file.
+    std::fs::remove_file(&segment).unwrap();
+    let reader = Reader::open_crashed(dir.path(), None).unwrap();
+    assert!(reader.get(0).is_err(), "it was read from there");
+    assert!(!reader.verify(Level::Full, &mut |_, _| {}).unwrap().is_ok());
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub struct StatusAnswer {
     pub lag: BTreeMap<String, u64>,
     /// Streams that cannot be recorded, and why.
     pub refused: BTreeMap<String, String>,
+    /// Commits of records since the recorder began. What comes while one runs goes with the next: records a commit grow with load.
+    #[serde(default)]
+    pub commits: u64,
 }
 
 /// A page of records.
@@ -151,7 +154,8 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
     match query.subject() {
         STATUS => {
             let record = read(shared, |reader| reader.status()).await?;
-            encode(&StatusAnswer { record, lag: shared.lag(), refused: shared.refused() })
+            let (lag, refused, commits) = (shared.lag(), shared.refused(), shared.commits());
+            encode(&StatusAnswer { record, lag, refused, commits })
         }
         QUERY_OPEN => {
             if shared.reader().is_none() || !shared.refused().is_empty() {

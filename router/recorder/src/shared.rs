@@ -1,6 +1,7 @@
 //! What the parts of the recorder share: positions, a reader of the record, what is odd.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ struct Inner {
     recorded: watch::Sender<BTreeMap<String, u64>>,
     /// stream → last sequence that the server gave, when it was last asked.
     last: Mutex<BTreeMap<String, u64>>,
+    /// Commits of records since the recorder began.
+    commits: AtomicU64,
     /// Streams that cannot be recorded, and why.
     refused: Mutex<BTreeMap<String, String>>,
     /// Streams that will not be recorded until somebody does something.
@@ -83,6 +86,16 @@ impl Shared {
     /// More is recorded.
     pub(crate) fn advance(&self, positions: impl IntoIterator<Item = (String, u64)>) {
         self.inner.recorded.send_modify(|recorded| recorded.extend(positions));
+    }
+
+    /// A batch is durable.
+    pub(crate) fn committed(&self) {
+        self.inner.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Commits of records since the recorder began.
+    pub(crate) fn commits(&self) -> u64 {
+        self.inner.commits.load(Ordering::Relaxed)
     }
 
     /// A stream's last sequence, as the server gave it.

@@ -350,6 +350,7 @@ impl Opener {
         };
         match open.append(batch) {
             Ok(appended) => {
+                self.shared.committed();
                 metrics::counter!(metric::RECORDS).increment(appended.records);
                 for (index, flag) in &appended.anomalies {
                     metrics::counter!(metric::ANOMALIES, "kind" => flag.as_str()).increment(1);

@@ -332,11 +332,7 @@ impl Bus {
         let malformed = |_| ApiError::Malformed { subject: subject.to_owned() };
         let failed: ErrorAnswer = serde_json::from_slice(&answer.payload).map_err(malformed)?;
         if let Some(error) = failed.error {
-            return Err(ApiError::Server {
-                subject: subject.to_owned(),
-                err_code: error.err_code,
-                reason: error.description,
-            });
+            return Err(refusal(subject.to_owned(), error));
         }
         serde_json::from_slice(&answer.payload).map_err(malformed)
     }
@@ -350,6 +346,16 @@ impl Bus {
             Some(StatusCode::NOT_FOUND) => Ok(None),
             Some(_) => Err(status_error(subject.to_owned(), &answer)),
         }
+    }
+}
+
+fn refusal(subject: String, error: ErrorBody) -> ApiError {
+    let ErrorBody { err_code, description: reason } = error;
+    match err_code {
+        wire_code::NO_RESOURCES | wire_code::NO_STORAGE | wire_code::NO_STORE => {
+            ApiError::Full { subject, reason }
+        }
+        _ => ApiError::Server { subject, err_code, reason },
     }
 }
 

@@ -1,5 +1,11 @@
 //! What can go wrong between a role and the server. Never holds payload text.
 
+/// What to do where one stream has no room.
+pub(crate) const STREAM_FULL: &str = "let the recorder trim, or raise the stream's max_bytes";
+/// What to do where the server has none for any stream.
+pub(crate) const SERVER_FULL: &str =
+    "free room on the server's disk, or raise `max_file_store` in its configuration, and start it again";
+
 /// A message was not taken, or it is unknown whether it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -15,13 +21,15 @@ pub enum PublishError {
         /// The subject.
         subject: String,
     },
-    /// The stream or the disk has no room.
-    #[error("no room for `{subject}`: {reason}; let the recorder trim, or raise the stream's max_bytes")]
+    /// The stream, the server or its disk has no room. The message was not taken.
+    #[error("no room for `{subject}`: {reason}; {remedy}")]
     Full {
         /// The subject.
         subject: String,
         /// The server's words.
         reason: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The server's allow-list of this identity does not hold the subject.
     #[error("this identity may not publish `{subject}`; compare its allow-list in the accounts file")]
@@ -35,8 +43,12 @@ pub enum PublishError {
         /// The subject.
         subject: String,
     },
-    /// No answer in time; it is unknown whether the message was taken. Retry under the same id.
-    #[error("no acknowledgement for `{subject}` in time; retry under the same id")]
+    /// No answer in time; it is unknown whether the message was taken. Retry under the same id. A server that ran out of disk
+    /// answers nothing at all.
+    #[error(
+        "no acknowledgement for `{subject}` in time; retry under the same id, and where that does not help look into the \
+         server's log: is its disk full?"
+    )]
     Timeout {
         /// The subject.
         subject: String,
@@ -118,6 +130,14 @@ pub enum ApiError {
         /// The subject.
         subject: String,
     },
+    /// The server or its disk has no room for what was asked.
+    #[error("the server has no room for `{subject}`: {reason}; {remedy}", remedy = SERVER_FULL)]
+    Full {
+        /// The subject.
+        subject: String,
+        /// The server's words.
+        reason: String,
+    },
     /// The server answered with an error.
     #[error("`{subject}` failed: {reason} (error {err_code})")]
     Server {
@@ -178,6 +198,8 @@ pub(crate) mod wire_code {
     pub(crate) const NO_RESOURCES: u64 = 10_023;
     /// Storage resources exceeded.
     pub(crate) const NO_STORAGE: u64 = 10_047;
+    /// A new stream's files could not be made.
+    pub(crate) const NO_STORE: u64 = 10_049;
     /// JetStream temporarily unavailable.
     pub(crate) const UNAVAILABLE: u64 = 10_008;
     /// A sequence that is not in the stream.

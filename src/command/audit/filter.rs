@@ -37,6 +37,11 @@ pub(in crate::command) fn of(args: FilterArgs) -> Result<Filter> {
             .map(|text| label("--sensitivity", text, Sensitivity::as_str))
             .transpose()?,
         stakes: args.stakes.map(|text| label("--stakes", text, Stakes::as_str)).transpose()?,
+        category: args.category,
+        regulation: args.regulation,
+        residency: args.residency,
+        consent: args.consent,
+        purpose: args.purpose,
         subject: args.subject.map(Identifier::new).transpose().context("--subject")?,
         subject_ref: args.subject_ref.map(|text| text.to_ascii_lowercase()),
         trace: args.trace.map(|text| text.to_ascii_lowercase()),
@@ -85,12 +90,15 @@ mod tests {
         let good = FilterArgs {
             kind: Some("result".into()),
             outcome: Some("cloud".into()),
+            regulation: Some("gdpr".parse().unwrap()),
             from: Some("2026-11-01T00:00:00Z".into()),
             ..FilterArgs::default()
         };
         let filter = page(query(good, "41")).unwrap();
         assert_eq!((filter.kind, filter.outcome), (Some(RecordKind::Result), Some(Outcome::Cloud)));
         assert_eq!((filter.limit, filter.after.is_some()), (Some(7), true));
+        assert_eq!(filter.regulation.as_ref().map(|name| name.as_str()), Some("gdpr"));
+        assert_eq!((filter.category, filter.residency), (None, None));
         let bad = [
             (FilterArgs { kind: Some("results".into()), ..FilterArgs::default() }, "41", "`result`"),
             (FilterArgs { outcome: Some("edge".into()), ..FilterArgs::default() }, "41", "`cloud`"),

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tidegate_bus::Role;
+use tidegate_schemas::subject::WORK_CLOUD;
 
 use self::cell::Cell;
 use self::parts::Parts;
@@ -28,6 +29,11 @@ const ROUNDS: usize = 3;
 const BUS_RATIO: f64 = 0.5;
 /// What the full road must reach of what its parts cost now.
 const ROAD_RATIO: f64 = 0.6;
+
+/// The row of a recorder that is behind.
+const CATCH_UP: &str = "record catching up 512B durable";
+/// Messages that it is behind.
+const BEHIND: u64 = 1_000_000;
 
 /// When an acknowledged message is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +128,7 @@ pub(crate) async fn run(
             across(table, server, messages, directory, sync).await?;
         }
     }
-    Ok(())
+    if CATCH_UP.contains(only) { catch_up(table, server, directory).await } else { Ok(()) }
 }
 
 impl Setting {
@@ -131,16 +137,19 @@ impl Setting {
         say(&format!("road {name}: {messages} messages, nats-server {}", cell.version()));
         cell.fill(*bytes, *messages).await?;
         let raw = self.bus(table, cell).await?;
-        let latency = if *bytes == 512 { Some(latency::raw(cell, *bytes, *sync).await?) } else { None };
+        let bare = cell.bytes_each(WORK_CLOUD).await?;
+        let quick = latency::raw(cell, *bytes, *sync).await?;
         let parts = Parts::measure(*bytes)?;
-        self.road(table, cell, raw, &parts).await?;
-        if let Some(raw) = latency {
-            let ours = latency::road(cell, *bytes).await?;
-            let name = |percentile| format!("latency {percentile} 1k/s {}", sync.as_str());
-            table.add(Row::new(name("p50"), ours.p50_ms, "ms", raw.p50_ms, "raw shape"))?;
-            let p99 = Row::new(name("p99"), ours.p99_ms, "ms", raw.p99_ms, "raw shape");
-            table.add(p99.target(Target::Over(sync.added_ms_max())))?;
-        }
+        let road = self.road(table, cell, raw, &parts).await?;
+        let more = cell.bytes_each(WORK_CLOUD).await?.saturating_sub(bare);
+        let ours = latency::road(cell, *bytes).await?;
+        // The usual size has the usual name.
+        let size = if *bytes == 512 { "" } else { "4KiB " };
+        let latency = |percentile| format!("latency {percentile} 1k/s {size}{}", sync.as_str());
+        table.add(Row::new(latency("p50"), ours.p50_ms, "ms", quick.p50_ms, "raw shape"))?;
+        let p99 = Row::new(latency("p99"), ours.p99_ms, "ms", quick.p99_ms, "raw shape");
+        table.add(p99.target(Target::Over(sync.added_ms_max())))?;
+        self.as_heavy(table, cell, &road, usize::try_from(more)?, &parts).await?;
         let recorded = route::drain(cell, true).await?;
         let (name, ceiling) = (format!("road drain {name}, recorder on"), parts.ceiling(raw.us()));
         table.add(Row::new(name, recorded.rate, "messages/s", ceiling, "cores / parts, no recorder"))
@@ -151,7 +160,7 @@ impl Setting {
         let (mut raws, mut rates, mut costs) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             cell.rewind().await?;
-            let raw = raw::drain(cell, self.sync, &format!("raw-{round}")).await?;
+            let raw = raw::drain(cell, self.sync, &format!("raw-{round}"), 0).await?;
             cell.rewind().await?;
             let bus = bus::drain(cell, &format!("bus-{round}")).await?;
             say(&format!("  raw {raw}; bus {bus}"));
@@ -174,7 +183,25 @@ impl Setting {
         raws.get(ROUNDS / 2).copied().context("no rounds")
     }
 
-    async fn road(&self, table: &mut Table, cell: &Cell, raw: Drain, parts: &Parts) -> Result<()> {
+    /// The road beside a raw shape whose messages weigh what the road's work does: `more` than what came, for decision and ticket.
+    async fn as_heavy(
+        &self,
+        table: &mut Table,
+        cell: &Cell,
+        road: &Drain,
+        more: usize,
+        parts: &Parts,
+    ) -> Result<()> {
+        cell.rewind().await?;
+        let heavy = raw::drain(cell, self.sync, "raw-heavy", more).await?;
+        say(&format!("  raw with {more} bytes more {heavy}"));
+        let (name, ceiling) =
+            (format!("road drain {}, of as many bytes", self.name), parts.ceiling(heavy.us()));
+        table.add(Row::new(name, road.rate, "messages/s", ceiling, "cores / parts, as heavy"))
+    }
+
+    /// The full road; returns what it did.
+    async fn road(&self, table: &mut Table, cell: &Cell, raw: Drain, parts: &Parts) -> Result<Drain> {
         say(&format!(
             "  parts of a message, us: raw {:.1}, decide {:.1}, render {:.1}, sign {:.1}; not in the ceiling: read {:.1}",
             raw.us(),
@@ -189,7 +216,8 @@ impl Setting {
         let row = Row::new(name, road.rate, "messages/s", ceiling, "cores / parts");
         table.add(row.target(Target::Ratio(ROAD_RATIO)))?;
         let (name, parts) = (format!("road cpu {}", self.name), raw.us() + parts.sum_us());
-        table.add(Row::new(name, road.us(), "us", parts, "parts, a message"))
+        table.add(Row::new(name, road.us(), "us", parts, "parts, a message"))?;
+        Ok(road)
     }
 }
 
@@ -209,6 +237,18 @@ async fn across(table: &mut Table, server: &Path, messages: u64, directory: &Pat
     let (value, ceiling) = median(rounds);
     let name = format!("bus drain 512B across accounts {}", sync.as_str());
     table.add(Row::new(name, value, "messages/s", ceiling, "inside one account"))
+}
+
+/// A recorder that comes to a million tasks, which wait on a server as deployed.
+async fn catch_up(table: &mut Table, server: &Path, directory: &Path) -> Result<()> {
+    say(&format!("{CATCH_UP}: {BEHIND} messages"));
+    let cell = Cell::start(server, directory, Sync::Durable).await?;
+    cell.fill(512, BEHIND).await?;
+    let pull = raw::pull(&cell, "behind").await?;
+    say(&format!("  pull and ack {pull}"));
+    let recorded = route::catch_up(&cell).await?;
+    say(&format!("  recorder {recorded}"));
+    table.add(Row::new(CATCH_UP, recorded.rate, "messages/s", pull.rate, "pull + ack"))
 }
 
 /// Messages a second that the parts leave room for.

@@ -4,8 +4,9 @@
 
 mod cell;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use cell::refusals::Refusals;
 use cell::work::{CloudWork, name};
 use cell::{Answer, Cell, PATIENCE, good, heard, http, json_of, streamed, until};
 use serde_json::{Value, json};
@@ -269,6 +270,8 @@ async fn a_paid_answer_waits_for_room_and_is_not_paid_for_again() {
             }
         }
     }
+    let refusals = Refusals::default();
+    let _counting = metrics::set_default_local_recorder(&refusals);
     let worker = cell.worker_with(CloudConfig { patience_ms: 300, ..cell.config() }).await;
     let work = CloudWork::new(1, false);
     cell.send(&work).await;
@@ -277,8 +280,13 @@ async fn a_paid_answer_waits_for_room_and_is_not_paid_for_again() {
         cell.captured().len() == 1
     })
     .await;
-    // Far longer than the patience with anything else, and than the pause after which put off work is taken up again.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The pauses before the sixth try add up to 4.6 s: far longer than the patience with anything else, and than the pause after
+    // which put off work is taken up again.
+    until("the result is refused six times", async || {
+        cell.tick().await;
+        refusals.count() >= 6
+    })
+    .await;
     assert!(cell.result(&work).await.is_none());
     let last = cell.router.stream_info(RESULTS).await.unwrap().last;
     let recorder = cell.bus(Identity::Role(Role::Recorder)).await;

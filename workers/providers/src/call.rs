@@ -96,7 +96,11 @@ fn failure(error: &reqwest::Error) -> Failure {
         }
         source = inner.source();
     }
-    if error.is_connect() { Failure::Connect } else { Failure::Broken }
+    match error.is_connect() {
+        true if error.is_timeout() => Failure::Timeout(Wait::Connect),
+        true => Failure::Connect,
+        false => Failure::Broken,
+    }
 }
 
 fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {

@@ -118,6 +118,8 @@ pub enum Failure {
 /// Which of an attempt's times ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
+    /// Until there is a connection: no byte of the request has left.
+    Connect,
     /// Until the answer's headers.
     Header,
     /// Between two parts of it.
@@ -129,6 +131,7 @@ pub enum Wait {
 impl std::fmt::Display for Wait {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Connect => "`connect_ms`",
             Self::Header => "`header_ms`",
             Self::Idle => "`idle_ms`",
             Self::Total => "`total_ms`",

@@ -17,6 +17,27 @@ use tidegate_schemas::code::Code;
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::result::Finish;
 use tidegate_schemas::ticket::Cleared;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// How long the kernel may take to make a connection on loopback.
+const CONNECTED: Duration = Duration::from_millis(500);
+/// More connections than a queue that was asked to hold one may hold, count.
+const QUEUED_MAX: usize = 64;
+
+/// A listener that accepts nothing and whose queue is full, and the connections that fill it: the next one is neither made nor
+/// refused.
+async fn full() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(made) = tokio::time::timeout(CONNECTED, TcpStream::connect(address)).await {
+        queued.push(made.unwrap());
+        assert!(queued.len() < QUEUED_MAX, "this machine queues more connections than it was asked to");
+    }
+    (listener, queued)
+}
 
 fn client(double: &Double) -> Client {
     Client::new(vec![config(&format!("http://{}/v1", double.address))]).unwrap()
@@ -361,6 +382,35 @@ async fn a_server_that_is_not_there_is_tried_again() {
         (Failure::Connect, Code::ProviderUnavailable, 2)
     );
     assert_eq!(notes.begun.len(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_never_made_has_its_limit_and_sends_nothing() {
+    let (listener, queued) = full().await;
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    // Any other limit is far longer, so this one alone can end the attempts in time.
+    let config = ProviderConfig { connect_ms: 200, header_ms: 15_000, ..config(&url) };
+    let client = Client::new(vec![config]).unwrap();
+    let control = Control { attempts_max: 2, ..control() };
+    let begun = Instant::now();
+    let (outcome, notes) = send(&client, &cleared(REQUEST), &control).await;
+    let (error, took) = (outcome.unwrap_err(), begun.elapsed());
+    let expected = Failure::Timeout(Wait::Connect);
+    assert_eq!(
+        (error.failure, error.failure.code(), error.attempts),
+        (expected, Code::ProviderUnavailable, 2)
+    );
+    assert_eq!((notes.retried.len(), notes.retried[0].0), (1, expected), "it was tried again");
+    assert!(error.to_string().contains("`connect_ms`"), "{error}");
+    // Two waits and the pause between them.
+    assert!((Duration::from_millis(400)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    // Negative control: once connections are accepted the same client is answered. Nothing of the attempts before has arrived.
+    for _ in &queued {
+        listener.accept().await.unwrap();
+    }
+    let double = Double::behind(listener, vec![answer(200, "", GOOD)]);
+    assert_eq!(send(&client, &cleared(REQUEST), &control).await.0.unwrap().attempts, 1);
+    assert_eq!(double.bodies(), [REQUEST]);
 }
 
 #[tokio::test]

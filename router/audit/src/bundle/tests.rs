@@ -12,11 +12,13 @@ use crate::entry::{Gap, GapReason, Item};
 use crate::export::Form;
 use crate::fixture::{at, items, keys, road, store, task};
 use crate::merkle::text::{ConsistencyProof, InclusionProof, ProofError};
-use crate::read::Reader;
+use crate::read::{RECORDS_MAX, Reader};
 use crate::verify::{Fault, Trust};
 
 /// Records of the exported store.
 const RECORDS: u64 = 500;
+/// Records of the one that is tampered with byte by byte with `tests/run --long`.
+const RECORDS_LONG: u64 = 2_000;
 
 /// A record of 500 with three checkpoints, and what an outsider keeps.
 struct Evidence {
@@ -30,9 +32,15 @@ struct Evidence {
 type Case = (&'static str, fn(&Path), Option<(Option<u64>, Fault)>);
 
 fn evidence() -> Evidence {
+    evidence_of(RECORDS)
+}
+
+/// The same of so many records: two more than three a task.
+fn evidence_of(records: u64) -> Evidence {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(&dir.path().join("record"));
-    let all = road(166);
+    let tasks = (records - 2) / 3;
+    let all = road(tasks);
     let mut earlier = String::new();
     for part in all.chunks(150) {
         store.append(part).unwrap();
@@ -43,15 +51,15 @@ fn evidence() -> Evidence {
     }
     let lost = Gap {
         stream: "TASKS_acme".to_owned(),
-        from: 167,
-        to: 169,
+        from: tasks + 1,
+        to: tasks + 3,
         reason: GapReason::Unexplained,
         time: at(0),
     };
     store.append(&[Item::Gap(lost)]).unwrap();
-    store.append(&items([task(170, 170)])).unwrap();
+    store.append(&items([task(tasks + 4, tasks + 4)])).unwrap();
     store.checkpoint().unwrap();
-    assert_eq!(store.records(), RECORDS);
+    assert_eq!(store.records(), records);
     let (reader, key) = (store.reader(), keys().signer.public());
     let earlier = key.open(&earlier).unwrap();
     Evidence { dir, reader, key, earlier }
@@ -70,7 +78,7 @@ impl Evidence {
     }
 
     fn leaves(&self) -> Vec<Vec<u8>> {
-        let records = self.reader.tail(0, 1_000).unwrap();
+        let records = self.reader.tail(0, RECORDS_MAX).unwrap();
         records.into_iter().map(|record| record.line.into_bytes()).collect()
     }
 }
@@ -206,13 +214,13 @@ fn tamper_a_bundle_is_found_and_located() {
     }
 }
 
-#[test]
-fn tamper_every_byte_of_every_leaf_and_proof_counts() {
-    let evidence = evidence();
+/// Changes each byte of each leaf and of each proof.
+fn every_byte_counts(records: u64) {
+    let evidence = evidence_of(records);
     let (key, mut flips) = (&evidence.key, 0_u64);
     for (index, leaf) in (0..).zip(evidence.leaves()) {
         let proof = evidence.reader.prove_inclusion(key, index).unwrap();
-        assert_eq!(proof.check(key, &leaf).unwrap().size, RECORDS, "negative control");
+        assert_eq!(proof.check(key, &leaf).unwrap().size, records, "negative control");
         let signed = key.open(&proof.note).unwrap();
         let mut bad = leaf.clone();
         for at in 0..leaf.len() {
@@ -235,9 +243,9 @@ fn tamper_every_byte_of_every_leaf_and_proof_counts() {
             flips += 1;
         }
     }
-    assert!(flips > 500_000, "{flips} flips");
+    assert!(flips > 1_000 * records, "{flips} flips");
     let proof = evidence.reader.prove_consistency(key, &evidence.earlier).unwrap();
-    assert_eq!(proof.check(key, &evidence.earlier).unwrap().size, RECORDS, "negative control");
+    assert_eq!(proof.check(key, &evidence.earlier).unwrap().size, records, "negative control");
     let text = proof.to_string().into_bytes();
     for at in 0..text.len() {
         let mut bad = text.clone();
@@ -248,6 +256,16 @@ fn tamper_every_byte_of_every_leaf_and_proof_counts() {
             "consistency, byte {at}"
         );
     }
+}
+
+#[test]
+fn tamper_every_byte_of_every_leaf_and_proof_counts() {
+    every_byte_counts(RECORDS);
+}
+
+#[test]
+fn long_tamper_every_byte_of_a_larger_record_counts() {
+    every_byte_counts(RECORDS_LONG);
 }
 
 #[test]

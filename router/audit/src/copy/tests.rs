@@ -18,6 +18,7 @@ use crate::verify::{Level, Trust};
 use crate::{copy, table};
 
 mod backup;
+mod meanwhile;
 mod rebuild;
 mod same;
 pub(crate) mod segments;

@@ -24,6 +24,11 @@ enum Field {
     Sensitivity = 14,
     Stakes = 15,
     Anomaly = 16,
+    Category = 17,
+    Regulation = 18,
+    Residency = 19,
+    Consent = 20,
+    Purpose = 21,
 }
 
 /// FNV-1a, 64 bits: the same in every release, and quick for short texts.
@@ -67,6 +72,12 @@ pub(crate) fn of(leaf: &Leaf, mut give: impl FnMut(u64)) {
     if let Some(decision) = &leaf.decision {
         text(Field::Outcome, Some(decision.outcome.as_str()));
         decision.policies.iter().for_each(|policy| text(Field::Policy, Some(policy)));
+        let known = &decision.labels;
+        known.categories.iter().for_each(|name| text(Field::Category, Some(name.as_str())));
+        known.regulations.iter().for_each(|name| text(Field::Regulation, Some(name.as_str())));
+        known.residency.iter().for_each(|name| text(Field::Residency, Some(name.as_str())));
+        known.consent.iter().for_each(|name| text(Field::Consent, Some(name.as_str())));
+        known.purpose.iter().for_each(|name| text(Field::Purpose, Some(name.as_str())));
         give(term(Field::Bundle, decision.bundle.as_bytes()));
     }
     if let Some(id) = leaf.task {
@@ -88,6 +99,11 @@ pub(crate) fn asked(filter: &Filter) -> Vec<u64> {
         text(Field::Anomaly, filter.anomalies.then_some("")),
         text(Field::State, filter.state.map(|state| state.as_str())),
         text(Field::Outcome, filter.outcome.map(|outcome| outcome.as_str())),
+        text(Field::Category, filter.category.as_ref().map(|name| name.as_str())),
+        text(Field::Regulation, filter.regulation.as_ref().map(|name| name.as_str())),
+        text(Field::Residency, filter.residency.as_ref().map(|name| name.as_str())),
+        text(Field::Consent, filter.consent.as_ref().map(|name| name.as_str())),
+        text(Field::Purpose, filter.purpose.as_ref().map(|name| name.as_str())),
         text(Field::Tenant, filter.tenant.as_ref().map(|name| name.as_str())),
         text(Field::Sensitivity, filter.sensitivity.map(|label| label.as_str())),
         text(Field::Stakes, filter.stakes.map(|label| label.as_str())),

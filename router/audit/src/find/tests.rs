@@ -91,3 +91,25 @@ fn terms_keep_their_numbers() {
     let acme = term::asked(&Filter { tenant: leaf.tenant, ..Filter::default() });
     assert_eq!(acme, [0x479f_89c1_1895_a312]);
 }
+
+/// As above, for the names of labels.
+#[test]
+fn terms_of_labels_keep_their_numbers() {
+    let name = |text: &str| Some(tidegate_schemas::ids::Name::new(text).unwrap());
+    let labels = Filter {
+        category: name("personal"),
+        regulation: name("gdpr"),
+        residency: name("eu"),
+        consent: name("marketing"),
+        purpose: name("support"),
+        ..Filter::default()
+    };
+    let numbers = [
+        0x3a00_ac82_d638_ff7c,
+        0x0835_e39e_6186_6e80,
+        0x6c32_6618_bf29_0010,
+        0x48fb_e34e_9e27_ab71,
+        0x0747_98b3_715b_f737,
+    ];
+    assert_eq!(term::asked(&labels), numbers);
+}

@@ -11,13 +11,13 @@ use tidegate_schemas::decision::{Outcome, Scan, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
-use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
 use tidegate_schemas::result::{State, Timings, Usage};
 use tidegate_schemas::step::{Step, StepReason};
 use tidegate_schemas::subject::Lane;
 use uuid::Uuid;
 
-use super::word::{WORDS_MAX, word};
+use super::word::{WORDS_MAX, labels, word};
 use super::{Effect, Projection};
 use crate::erase::{SUBJECTS_MAX, is_reference};
 use crate::hold::HoldChange;
@@ -31,6 +31,8 @@ struct DecisionHead {
     destination: Option<DestinationHead>,
     determining: Vec<String>,
     labels: LabelsHead,
+    #[serde(default)]
+    known: KnownLabels,
     scan: Scan,
     facts: FactsHead,
     #[serde(default)]
@@ -195,6 +197,7 @@ impl Projection {
             region,
             sensitivity: head.labels.sensitivity,
             stakes: head.labels.stakes,
+            labels: labels(head.known),
             policies: head.determining.iter().take(WORDS_MAX).map(|policy| word(policy)).collect(),
             scan: head.scan,
             hop: head.facts.hop,

@@ -107,3 +107,42 @@ fn what_is_on_no_subject_of_ours_is_unparsable() {
         );
     }
 }
+
+/// The leaf of work whose task declared a name as every label that there is; `known` stands in its decision too.
+fn labelled(known: &str) -> crate::project::Projection {
+    let mut entry = crate::fixture::work(1, 1, "TASKS_acme:1");
+    let named = r#"["anna-schmidt"]"#;
+    let declared = format!(
+        r#"{known}"labels":{{"categories":{named},"regulations":{named},"residency":{named},"consent":{named},"purpose":"anna-schmidt","#
+    );
+    for (_, value) in entry.headers.iter_mut().filter(|(name, _)| name == "tidegate-decision") {
+        *value = value.replace("\"labels\":{", &declared);
+        assert!(value.contains("anna-schmidt"), "negative control: the decision names it");
+    }
+    project(&entry)
+}
+
+#[test]
+fn no_label_that_a_producer_made_up_stands_in_a_leaf() {
+    // As a router wrote it that knew no such field.
+    let before = labelled("").decision.unwrap();
+    assert!(before.labels.is_empty());
+    let text = serde_json::to_string(&before).unwrap();
+    assert!(!text.contains("labels") && !text.contains("anna"), "{text}");
+
+    let known = r#""known":{"categories":["health","unknown"],"residency":["eu"],"purpose":"unknown"},"#;
+    let told = labelled(known).decision.unwrap();
+    let text = serde_json::to_string(&told).unwrap();
+    let labels = r#""labels":{"categories":["health","unknown"],"residency":["eu"],"purpose":"unknown"}"#;
+    assert!(text.contains(labels) && !text.contains("anna"), "{text}");
+    assert_eq!(serde_json::from_str::<crate::leaf::DecisionLeaf>(&text).unwrap(), told);
+}
+
+#[test]
+fn labels_of_a_leaf_are_names_and_few() {
+    let many: Vec<String> = (0..1_000).map(|number| format!("kind-{number}")).collect();
+    let told = labelled(&format!(r#""known":{},"#, json!({ "categories": many })));
+    assert_eq!((told.malformed, told.decision.unwrap().labels.categories.len()), (false, 64));
+    let sentence = labelled(r#""known":{"categories":["Anna lives in Bern"]},"#);
+    assert!(sentence.malformed && sentence.decision.is_none(), "a sentence is no name");
+}

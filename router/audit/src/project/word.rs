@@ -1,6 +1,10 @@
 //! What may stand in a leaf of a text that came in a message: names in a closed alphabet, or their digest.
 
+use std::collections::BTreeSet;
+
 use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::KnownLabels;
 use tidegate_schemas::ticket::Claims;
 use uuid::Uuid;
 
@@ -17,6 +21,19 @@ pub(crate) fn word(text: &str) -> String {
         text.to_owned()
     } else {
         format!("sha256:{}", Digest::plain(text.as_bytes()))
+    }
+}
+
+/// Names that the bundle which judged gave to labels. What a task declared stands beside them in the decision, and is left
+/// there: it may be any word.
+pub(crate) fn labels(known: KnownLabels) -> KnownLabels {
+    let few = |names: BTreeSet<Name>| names.into_iter().take(WORDS_MAX).collect::<BTreeSet<Name>>();
+    KnownLabels {
+        categories: few(known.categories),
+        regulations: few(known.regulations),
+        residency: few(known.residency),
+        consent: few(known.consent),
+        purpose: known.purpose,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is asked for: a filter, and what a record must have to match it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -59,6 +60,22 @@ pub struct Filter {
     /// What is at stake: by a decision, as declared of a task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stakes: Option<Stakes>,
+    /// Kind of data, among the labels of the decision, as its bundle names it: `unknown` where it does not know the name. As
+    /// the four after it, only of decisions that a router wrote with the bundle's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<Name>,
+    /// Rule that the data falls under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regulation: Option<Name>,
+    /// Region that the data may be worked on in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Name>,
+    /// What the data subjects consented to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Name>,
+    /// What the work is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Name>,
     /// Workflow they belong to; needs the master key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Identifier>,
@@ -101,6 +118,7 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, leaf: &Leaf) -> bool {
         let decision = leaf.decision.as_ref();
+        let known = decision.map(|decision| &decision.labels);
         fits(self.tenant.as_ref(), leaf.tenant.as_ref())
             && fits(self.agent.as_ref(), leaf.agent.as_ref())
             && fits(self.task, leaf.task)
@@ -114,6 +132,11 @@ impl Filter {
             && self.policy.as_ref().is_none_or(|policy| decision.is_some_and(|d| d.policies.contains(policy)))
             && fits(self.sensitivity, leaf.sensitivity())
             && fits(self.stakes, leaf.stakes())
+            && among(self.category.as_ref(), known.map(|labels| &labels.categories))
+            && among(self.regulation.as_ref(), known.map(|labels| &labels.regulations))
+            && among(self.residency.as_ref(), known.map(|labels| &labels.residency))
+            && among(self.consent.as_ref(), known.map(|labels| &labels.consent))
+            && fits(self.purpose.as_ref(), known.and_then(|labels| labels.purpose.as_ref()))
             && self.subject_ref.as_ref().is_none_or(|subject| leaf.subjects.contains(subject))
             && fits(self.trace.as_ref(), leaf.trace.as_ref())
             && (!self.anomalies || leaf.is_odd())
@@ -124,6 +147,10 @@ impl Filter {
 
 fn fits<T: PartialEq>(wanted: Option<T>, there: Option<T>) -> bool {
     wanted.is_none() || wanted == there
+}
+
+fn among(wanted: Option<&Name>, there: Option<&BTreeSet<Name>>) -> bool {
+    wanted.is_none_or(|name| there.is_some_and(|names| names.contains(name)))
 }
 
 // === impl Cursor ===

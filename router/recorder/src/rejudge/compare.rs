@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tidegate_policies::Bundle;
 use tidegate_schemas::decision::{Considering, Decision, Outcome};
+use tidegate_schemas::labels::KnownLabels;
 use tidegate_schemas::render::{self, Protocol};
 use tidegate_schemas::task::Task;
 
@@ -33,13 +34,16 @@ pub enum Part {
 /// What differs at all. The digest of what was sent on is no part of the decision: it is random.
 pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
     let mut parts = in_effect(recorded, judged);
+    // What an earlier router decided is the same without the bundle's words for its labels.
+    let known = !recorded.known.is_empty() && recorded.known != judged.known;
     let more = [
-        (Part::Labels, recorded.labels != judged.labels),
+        (Part::Labels, recorded.labels != judged.labels || known),
         (Part::Findings, recorded.findings != judged.findings),
         (Part::Considered, recorded.considered != judged.considered),
     ];
     parts.extend(more.into_iter().filter_map(|(part, differs)| differs.then_some(part)));
-    let bare = |decision: &Decision| Decision { content: None, ..decision.clone() };
+    let bare =
+        |decision: &Decision| Decision { content: None, known: KnownLabels::default(), ..decision.clone() };
     if parts.is_empty() && bare(recorded) != bare(judged) {
         parts.push(Part::Rest);
     }
@@ -76,5 +80,38 @@ pub(super) fn as_sent(judged: Decision, recorded: &Decision, task: &Task, bundle
             sentence: refused.sentence,
             ..judged
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::{Value, json};
+    use tidegate_schemas::decision::Decision;
+
+    use super::{Part, exactly};
+
+    fn decision(known: &Value) -> Decision {
+        let id = "01935000-0000-7000-8000-000000000001";
+        let decision = json!({
+            "schema_version": 1, "id": id, "outcome": "local", "considered": [], "determining": ["permit-local"],
+            "labels": {"sensitivity": "internal", "categories": ["personal"]}, "known": known,
+            "facts": {
+                "decision_id": id, "now": "2026-11-23T08:30:00Z", "directory": "00".repeat(32), "egress_ready": true
+            },
+            "scan": "recognisers", "sentence": "runs here", "bundle": "11".repeat(32), "owner": "ops"
+        });
+        serde_json::from_value(decision).unwrap()
+    }
+
+    #[test]
+    fn a_decision_from_before_its_bundle_s_words_is_judged_the_same() {
+        let (before, now) = (decision(&json!({})), decision(&json!({"categories": ["personal"]})));
+        assert_eq!(exactly(&before, &now), []);
+        assert_eq!(exactly(&now, &now), []);
+        let other = decision(&json!({"categories": ["unknown"]}));
+        assert_eq!(exactly(&other, &now), [Part::Labels], "negative control: other words differ");
+        assert_eq!(exactly(&now, &before), [Part::Labels], "and words that are no longer there");
     }
 }

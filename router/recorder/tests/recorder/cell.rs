@@ -112,6 +112,20 @@ impl Cell {
         cell
     }
 
+    /// Ends the server by a signal, has something done to the streams that it keeps, and starts it again.
+    pub(crate) async fn restart(&mut self, signal: &str, meanwhile: impl FnOnce(&Path)) {
+        let pid = self.server.pid().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let begun = tokio::time::Instant::now();
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !self.server.has_ended() {
+            look.tick().await;
+            assert!(begun.elapsed() < PATIENCE, "the server does not end");
+        }
+        meanwhile(&self.dir.path().join("nats/streams"));
+        self.server.restart().await.unwrap();
+    }
+
     pub(crate) async fn bus(&self, identity: Identity) -> Bus {
         let seed = self.identities.seed_file(&identity);
         Bus::connect(BusConfig::new(self.server.url(), identity, Some(seed))).await.unwrap()
@@ -210,10 +224,15 @@ impl Running {
 
     /// Waits until all streams of the road stand still for this reason.
     pub(crate) async fn until_not_ready(&self, why: &str) {
+        self.until_so_many_not_ready(3, why).await;
+    }
+
+    /// Waits until so many parts stand still for this reason.
+    pub(crate) async fn until_so_many_not_ready(&self, parts: usize, why: &str) {
         let begun = tokio::time::Instant::now();
         let mut look = tokio::time::interval(Duration::from_millis(20));
         let told = || self.health.report().not_ready.values().filter(|text| text.contains(why)).count();
-        while told() < 3 {
+        while told() < parts {
             look.tick().await;
             assert!(begun.elapsed() < PATIENCE, "never not ready: {:?}", self.health.report());
         }

@@ -3,6 +3,7 @@
 
 mod cell;
 mod checkpoints;
+mod corrupt;
 mod erase;
 mod gaps;
 mod rebuild;

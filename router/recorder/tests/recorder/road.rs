@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tidegate_audit::RecordKind;
-use tidegate_bus::Role;
 use tidegate_bus::topology::RECORDER;
-use tidegate_recorder::service;
+use tidegate_bus::{Bus, Role};
+use tidegate_recorder::service::{self, StatusAnswer};
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::subject::{EVENTS, QUERY_OPEN, RESULTS, WORK_LOCAL};
 
@@ -123,6 +125,49 @@ async fn questions_are_answered_over_nats() {
     tokio::time::timeout(Duration::from_secs(10), counted).await.expect("the open task is counted");
     assert_eq!(ask(service::TASK, json!({"task": task_id(99)})).await["timelines"], json!([]));
     assert_eq!(ask(service::RECORDS, json!({"no_such_field": 1})).await, Value::Null, "refused");
+    running.stop().await;
+}
+
+/// Records there are, and commits since the recorder began.
+async fn counts(bus: &Bus) -> (u64, u64) {
+    let answer = bus.request(service::STATUS, Bytes::new(), Duration::from_secs(10)).await.unwrap();
+    let answer: StatusAnswer = serde_json::from_slice(&answer.payload).unwrap();
+    (answer.record.records, answer.commits)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn group_commit_takes_a_trickle_one_by_one_and_a_flood_in_groups() {
+    const TRICKLE: u64 = 20;
+    const FLOOD: u64 = 2_000;
+    /// Fewest records a commit of a flood, on average.
+    const GROUP_MIN: u64 = 8;
+    let cell = Cell::start().await;
+    let (agent, ops) = (cell.agent().await, cell.role(Role::Router).await);
+    let running = cell.record().await;
+    for n in 1..=TRICKLE {
+        agent.publish(task(n, 300_000)).await.unwrap();
+        cell.until_records(n).await;
+    }
+    let (records, commits) = counts(&ops).await;
+    assert!(records < 2 * commits, "each is committed as it comes: {records} records, {commits} commits");
+    running.stop().await;
+
+    // All of it is there when the recorder begins: what comes while one commit runs goes with the next.
+    let before = cell.reader().status().unwrap().records;
+    futures::stream::iter(TRICKLE + 1..=TRICKLE + FLOOD)
+        .for_each_concurrent(32, |n| {
+            let agent = &agent;
+            async move {
+                agent.publish(task(n, 300_000)).await.unwrap();
+            }
+        })
+        .await;
+    let running = cell.record().await;
+    cell.until_records(TRICKLE + FLOOD).await;
+    let (records, commits) = counts(&ops).await;
+    let taken = records - before;
+    assert!(taken >= FLOOD && commits > 0, "{taken} records, {commits} commits");
+    assert!(taken >= GROUP_MIN * commits, "{taken} records, {commits} commits");
     running.stop().await;
 }
 

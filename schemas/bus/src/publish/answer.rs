@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::error::{PublishError, wire_code};
+use crate::error::{PublishError, SERVER_FULL, STREAM_FULL, wire_code};
 use crate::message::Outbound;
 
 /// A publish acknowledgement.
@@ -30,8 +30,11 @@ pub(super) fn server_error(message: &Outbound, error: &AnswerError) -> PublishEr
     let (subject, reason) = (message.subject.clone(), error.description.clone());
     match error.err_code {
         wire_code::STORE_FAILED if reason.contains("per subject") => PublishError::Refused { subject },
+        wire_code::STORE_FAILED if !reason.contains("no space left") => {
+            PublishError::Full { subject, reason, remedy: STREAM_FULL }
+        }
         wire_code::STORE_FAILED | wire_code::NO_RESOURCES | wire_code::NO_STORAGE => {
-            PublishError::Full { subject, reason }
+            PublishError::Full { subject, reason, remedy: SERVER_FULL }
         }
         wire_code::WRONG_SEQUENCE | wire_code::WRONG_SEQUENCE_CONSTANT => PublishError::Conflict { subject },
         err_code => PublishError::Server { subject, err_code, reason },

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidegate_bus::{
-    Bus, BusConfig, CancellationToken, CheckError, ConnectError, Identity, Outbound, PublishError, Role,
-    Verdict, provision, serve, topology,
+    ApiError, Bus, BusConfig, CancellationToken, CheckError, ConnectError, Identity, Outbound,
+    ProvisionError, PublishError, Role, Verdict, provision, serve, topology,
 };
 
 use crate::cell::{Cell, PATIENCE, With, agent, consumer, count, health, name, options, tenant, until, work};
@@ -149,6 +149,51 @@ async fn a_server_that_crashes_loses_nothing_that_was_acknowledged() {
     .await;
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// Starts the server again with another limit of all streams together.
+async fn file_store(cell: &mut Cell, from: &str, to: &str) {
+    let path = cell.dir.path().join("nats/nats.conf");
+    let (from, to) = (format!("max_file_store: {from}\n"), format!("max_file_store: {to}\n"));
+    let config = std::fs::read_to_string(&path).unwrap();
+    assert!(config.contains(&from), "{config}");
+    std::fs::write(&path, config.replace(&from, &to)).unwrap();
+    cell.server.restart().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_room_takes_nothing_and_says_what_to_do() {
+    let mut cell = Cell::start().await;
+    let (router, admin) = (cell.role(Role::Router).await, cell.role(Role::Provisioner).await);
+    let large = Outbound::new("work.local.default.batch.acme", vec![b'x'; 10_000]).with_id("large");
+    router.publish(large).await.unwrap();
+    cell.directory.tenants.insert(name("gamma"), tenant(&["helpdesk"]));
+    let topology = cell.topology();
+
+    file_store(&mut cell, "16TB", "1KB").await;
+    until("the connections are back", || async {
+        router.stream_info("WORK_LOCAL").await.is_ok() && admin.stream_info("WORK_LOCAL").await.is_ok()
+    })
+    .await;
+    let refused = router.publish(work(1)).await.unwrap_err();
+    assert!(matches!(refused, PublishError::Full { .. }) && refused.is_retryable(), "{refused:?}");
+    assert!(refused.to_string().contains("raise `max_file_store`"), "{refused}");
+    assert_eq!(count(&router, "WORK_LOCAL").await, 1, "it was not taken");
+    let refused = provision(&admin, &topology).await.unwrap_err();
+    let ProvisionError::Api { what, source: source @ ApiError::Full { .. } } = &refused else {
+        panic!("{refused:?}")
+    };
+    assert!(what == "TASKS_gamma" && source.to_string().contains("raise `max_file_store`"), "{refused}");
+
+    // Negative control: with room again both are taken.
+    file_store(&mut cell, "1KB", "16TB").await;
+    until("the connections are back", || async {
+        router.stream_info("WORK_LOCAL").await.is_ok() && admin.stream_info("WORK_LOCAL").await.is_ok()
+    })
+    .await;
+    assert_eq!(router.publish(work(1)).await.unwrap().sequence, 2);
+    let report = provision(&admin, &topology).await.unwrap();
+    assert!(report.created.contains(&"TASKS_gamma".to_owned()), "{report:?}");
 }
 
 #[tokio::test]

@@ -225,7 +225,7 @@ async fn progress_keeps_a_message_longer_than_its_ack_wait() {
         let runs = count_runs.clone();
         async move {
             runs.fetch_add(1, Ordering::SeqCst);
-            // Three times the wait: the time itself is what is tested.
+            // Three times the wait. No event stands for it: that the time passes is what is tested.
             tokio::time::sleep(Duration::from_millis(2_700)).await;
             Verdict::Done
         }

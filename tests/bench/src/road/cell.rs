@@ -104,6 +104,12 @@ impl Cell {
         Ok(self.admin.stream_info(stream).await?.messages)
     }
 
+    /// What a message of a stream weighs, headers included, bytes.
+    pub(super) async fn bytes_each(&self, stream: &str) -> Result<u64> {
+        let state = self.admin.stream_info(stream).await?;
+        Ok(state.bytes / state.messages.max(1))
+    }
+
     /// Makes the backlog: tasks of an agent, each of so many bytes.
     pub(super) async fn fill(&self, bytes: usize, messages: u64) -> Result<()> {
         let task = |_| {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{self, AckKind, Message};
 use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use tidegate_bus::Role;
@@ -36,16 +37,32 @@ pub(super) struct Raw {
     client: Client,
     jetstream: jetstream::Context,
     id: String,
+    /// What each message gets more than it came with.
+    fill: Vec<u8>,
 }
 
-pub(super) async fn drain(cell: &Cell, sync: Sync, id: &str) -> Result<Drain> {
-    let raw = Raw::new(cell, id).await?;
+/// Drains all tasks; each message gets `fill` bytes more than it came with.
+pub(super) async fn drain(cell: &Cell, sync: Sync, id: &str, fill: usize) -> Result<Drain> {
+    let raw = Raw { fill: vec![b'x'; fill], ..Raw::new(cell, id).await? };
     let count = cell.messages(&tasks_stream()).await?;
     let (meter, begun) = (cell.meter(), Instant::now());
     match sync {
         Sync::Default => raw.singles(count).await?,
         Sync::Durable => raw.batches(count).await?,
     }
+    Ok(Drain::of(count, begun.elapsed().as_secs_f64(), meter.us()))
+}
+
+/// Pulls and acknowledges all tasks, and does nothing with them.
+pub(super) async fn pull(cell: &Cell, id: &str) -> Result<Drain> {
+    let raw = Raw::new(cell, id).await?;
+    let count = cell.messages(&tasks_stream()).await?;
+    let (meter, begun) = (cell.meter(), Instant::now());
+    let mut messages = raw.messages(WINDOW).await?;
+    for _ in 0..count {
+        acknowledge(&messages.next().await.context("the consumer ended")??).await?;
+    }
+    raw.client.flush().await?;
     Ok(Drain::of(count, begun.elapsed().as_secs_f64(), meter.us()))
 }
 
@@ -56,7 +73,7 @@ impl Raw {
         let client = cell.bare(Role::Router).await?;
         let jetstream =
             jetstream::ContextBuilder::new().ack_timeout(Duration::from_secs(60)).build(client.clone());
-        Ok(Self { jetstream, client, id: id.to_owned() })
+        Ok(Self { jetstream, client, id: id.to_owned(), fill: Vec::new() })
     }
 
     async fn messages(&self, ahead: usize) -> Result<pull::Stream> {
@@ -74,6 +91,13 @@ impl Raw {
         Ok(headers)
     }
 
+    fn payload(&self, message: &Message) -> Bytes {
+        if self.fill.is_empty() {
+            return message.payload.clone();
+        }
+        [&self.fill, message.payload.as_ref()].concat().into()
+    }
+
     /// Routes `count` messages, each published by itself.
     pub(super) async fn singles(&self, count: u64) -> Result<()> {
         let mut messages = self.messages(WINDOW).await?;
@@ -83,7 +107,7 @@ impl Raw {
             tokio::select! {
                 Some(message) = messages.next(), if taken < count && under_way.len() < WINDOW => {
                     let message = message?;
-                    let (headers, payload) = (self.headers(&message)?, message.payload.clone());
+                    let (headers, payload) = (self.headers(&message)?, self.payload(&message));
                     let published = self.jetstream.publish_with_headers(TO, headers, payload).await?;
                     under_way.push(async move {
                         published.await?;
@@ -151,9 +175,9 @@ impl Raw {
             headers.insert("Nats-Batch-Sequence", (index + 1).to_string());
             if index + 1 == group.len() {
                 headers.insert("Nats-Batch-Commit", "1");
-                commit = Some((headers, message.payload.clone()));
+                commit = Some((headers, self.payload(message)));
             } else {
-                self.client.publish_with_headers(TO, headers, message.payload.clone()).await?;
+                self.client.publish_with_headers(TO, headers, self.payload(message)).await?;
             }
         }
         let (client, (headers, payload)) = (self.client.clone(), commit.context("an empty batch")?);

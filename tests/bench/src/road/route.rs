@@ -57,6 +57,19 @@ pub(super) async fn drain(cell: &Cell, recorded: bool) -> Result<Drain> {
     Ok(Drain::of(count - first, seconds, us))
 }
 
+/// Records all tasks, which wait since before there was a recorder.
+pub(super) async fn catch_up(cell: &Cell) -> Result<Drain> {
+    let count = cell.messages(&tasks_stream()).await?;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let recording = Recording::start(cell).await?;
+    let first = progress(cell, Some(&recording), &mut look, 1).await?;
+    let (meter, begun) = (cell.meter(), Instant::now());
+    progress(cell, Some(&recording), &mut look, count).await?;
+    let (seconds, us) = (begun.elapsed().as_secs_f64(), meter.us());
+    recording.stop()?;
+    Ok(Drain::of(count.saturating_sub(first), seconds, us))
+}
+
 /// Waits until so much is routed, or recorded; says how much it is then.
 async fn progress(
     cell: &Cell,

@@ -318,6 +318,7 @@ fn each_failure_has_its_fate() {
     let back = |code| Fate::Back(StepReason::Fallback { code });
     let table = [
         (Failure::Connect, back(Code::ProviderUnavailable)),
+        (Failure::Timeout(Wait::Connect), back(Code::ProviderUnavailable)),
         (Failure::Timeout(Wait::Idle), back(Code::ProviderUnavailable)),
         (Failure::Truncated, back(Code::ProviderUnavailable)),
         (Failure::Status(503), back(Code::ProviderUnavailable)),

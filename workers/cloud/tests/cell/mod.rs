@@ -22,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+pub(crate) mod refusals;
 pub(crate) mod work;
 
 use work::{CloudWork, name, verifier};

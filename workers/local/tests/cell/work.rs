@@ -9,7 +9,7 @@ use tidegate_schemas::decision::{Decision, Destination, Facts, Outcome, Scan};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
-use tidegate_schemas::labels::{Labels, Sensitivity};
+use tidegate_schemas::labels::{KnownLabels, Labels, Sensitivity};
 use tidegate_schemas::subject::{Class, Lane, Subject};
 use tidegate_schemas::task::Input;
 use tidegate_schemas::work::{Hop, LocalWork};
@@ -125,6 +125,7 @@ impl Given {
             considered: Vec::new(),
             determining: Vec::new(),
             labels: Labels::of(Sensitivity::Internal),
+            known: KnownLabels::default(),
             findings: BTreeMap::new(),
             scan: Scan::Recognisers,
             facts: facts(self.hop.submitted),

@@ -37,15 +37,19 @@ pub(crate) struct Double {
 
 impl Double {
     pub(crate) async fn start(scripts: Vec<Vec<Act>>) -> Self {
-        Self::listen(scripts, None).await
+        Self::behind(TcpListener::bind("127.0.0.1:0").await.unwrap(), scripts)
     }
 
     pub(crate) async fn start_tls(scripts: Vec<Vec<Act>>, tls: tokio_rustls::TlsAcceptor) -> Self {
-        Self::listen(scripts, Some(tls)).await
+        Self::listen(TcpListener::bind("127.0.0.1:0").await.unwrap(), scripts, Some(tls))
     }
 
-    async fn listen(scripts: Vec<Vec<Act>>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// Behind a listener that was there before.
+    pub(crate) fn behind(listener: TcpListener, scripts: Vec<Vec<Act>>) -> Self {
+        Self::listen(listener, scripts, None)
+    }
+
+    fn listen(listener: TcpListener, scripts: Vec<Vec<Act>>, tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
         let address = listener.local_addr().unwrap();
         let double = Self { address, seen: Arc::default(), tls };
         let scripts = Arc::new(Mutex::new(VecDeque::from(scripts)));

@@ -34,6 +34,13 @@ fn varied(n: u64) -> [Entry; 3] {
     };
     let (agent, person) = (of(5, &["desk", "bot", "bot", "clerk", "bot"]), format!("customer-{}", n % 3));
     let outcome = of(2, &["local", "cloud"]);
+    let (kind, rule) = (of(3, &["personal", "health", "unknown"]), of(2, &["gdpr", "hipaa"]));
+    let known = format!(
+        "\"known\":{{\"categories\":[\"card\",\"{kind}\"],\"regulations\":[\"{rule}\"],\"residency\":[\"{}\"],\
+         \"consent\":[\"marketing\"],\"purpose\":\"{}\"}},",
+        of(4, &["eu", "ch", "eu", "us"]),
+        of(5, &["support", "hiring", "support", "support", "support"])
+    );
     let pairs = [
         (".bot.", format!(".{agent}.")),
         ("bot", agent),
@@ -45,6 +52,7 @@ fn varied(n: u64) -> [Entry; 3] {
         ("1111111111", format!("111111111{}", n % 2)),
         ("\"internal\"", of(2, &["\"internal\"", "\"restricted\""])),
         ("\"low\"", of(4, &["\"low\"", "\"high\"", "\"low\"", "\"medium\""])),
+        ("\"scan\":", known + "\"scan\":"),
     ];
     let pairs: Vec<(&str, &str)> = pairs.iter().map(|(old, new)| (*old, new.as_str())).collect();
     let state = of(3, &["completed", "completed", "failed"]);
@@ -100,6 +108,23 @@ fn filters(reader: &Reader) -> Vec<(&'static str, Filter)> {
         ("bundle", Filter { bundle: Some(bundle), ..plain() }),
         ("sensitivity", Filter { sensitivity: Some(Sensitivity::Restricted), ..plain() }),
         ("stakes", Filter { stakes: Some(Stakes::Low), ..plain() }),
+        ("category", Filter { category: name("health"), ..plain() }),
+        ("category of all", Filter { category: name("card"), ..plain() }),
+        ("category that no bundle knew", Filter { category: name("unknown"), ..plain() }),
+        ("regulation", Filter { regulation: name("gdpr"), ..plain() }),
+        ("residency", Filter { residency: name("ch"), ..plain() }),
+        ("consent", Filter { consent: name("marketing"), ..plain() }),
+        ("purpose", Filter { purpose: name("hiring"), ..plain() }),
+        (
+            "labels together",
+            Filter {
+                category: name("personal"),
+                regulation: name("hipaa"),
+                residency: name("us"),
+                outcome: Some(Outcome::Cloud),
+                ..plain()
+            },
+        ),
         ("subject reference", Filter { subject_ref: leaf.subjects.first().cloned(), ..plain() }),
         ("from", Filter { from: Some(at(20)), ..plain() }),
         ("to", Filter { to: Some(at(20)), ..plain() }),
@@ -119,6 +144,12 @@ fn filters(reader: &Reader) -> Vec<(&'static str, Filter)> {
             },
         ),
         ("no such policy", Filter { policy: Some("permit-9".to_owned()), ..plain() }),
+        ("no such category", Filter { category: name("finance"), ..plain() }),
+        ("no region, but a category", Filter { residency: name("health"), ..plain() }),
+        (
+            "not by what a task declared",
+            Filter { kind: Some(RecordKind::Task), category: name("card"), ..plain() },
+        ),
         ("never together", Filter { kind: Some(RecordKind::Task), state: Some(State::Failed), ..plain() }),
     ]
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc;
 
@@ -89,11 +90,12 @@ fn case(seed: u64, sync: Sync, empty: &Empty, items: &[Item]) -> Option<(u64, Re
     Some((acknowledged, found(lost.image.found(&mut random), acknowledged, items, dir.path())))
 }
 
-#[test]
-fn crash_power_loss_takes_nothing_that_was_acknowledged() {
+/// Loses the power once for each of these seeds: nothing that was acknowledged is missing.
+fn nothing_is_lost(seeds: Range<u64>) {
     let (empty, items) = (empty(), road(30));
     let (mut lost, mut unacknowledged) = (0, 0);
-    for seed in 0..CASES {
+    let cases = seeds.end - seeds.start;
+    for seed in seeds {
         let Some((acknowledged, found)) = case(seed, Sync::Honest, &empty, &items) else { continue };
         lost += 1;
         match found {
@@ -101,8 +103,18 @@ fn crash_power_loss_takes_nothing_that_was_acknowledged() {
             Err(error) => assert_eq!(error, "", "case {seed}"),
         }
     }
-    assert_eq!(lost, CASES, "the power did go");
+    assert_eq!(lost, cases, "the power did go");
     assert!((1..lost).contains(&unacknowledged), "batches were lost, and kept, that nobody had acknowledged");
+}
+
+#[test]
+fn crash_power_loss_takes_nothing_that_was_acknowledged() {
+    nothing_is_lost(0..CASES);
+}
+
+#[test]
+fn long_crash_power_loss_in_ten_times_as_many_cases_takes_nothing() {
+    nothing_is_lost(CASES..11 * CASES);
 }
 
 #[test]

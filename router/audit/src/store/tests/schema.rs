@@ -20,6 +20,7 @@ use crate::table;
 use crate::verify::{Level, Trust};
 use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::ids::{Identifier, Name};
+use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::result::State;
 
 /// Set, this form's fixture is written anew: `TIDEGATE_WRITE_FIXTURE=1` with the test `schema_a_record_of_each_release_opens`.
@@ -271,4 +272,25 @@ fn schema_what_is_no_record_of_ours_is_refused_with_what_to_do() {
     let other = crate::store::Keys { master: MasterKey::from_bytes([8; 32]), ..keys() };
     let wrong = Store::open(dir.path(), other, &small()).err().unwrap();
     assert!(wrong.to_string().contains("name the key file that it was made with"), "{wrong}");
+}
+
+/// What a later release adds to a leaf leaves those of an earlier one as they are, to the byte, and finds nothing in them.
+#[test]
+fn schema_leaves_of_each_release_keep_their_bytes() {
+    for (form, ..) in HOLDS {
+        let dir = tempfile::tempdir().unwrap();
+        let record = dir.path().join("record");
+        copy(&fixtures().join(format!("form-{form}")), &record);
+        let reader = Reader::open(&record, Some(master())).unwrap();
+        let all = reader.tail(0, 1_000).unwrap();
+        let decided: Vec<_> = all.iter().filter_map(|one| one.leaf.decision.as_ref()).collect();
+        assert!(decided.len() > 7 && decided.iter().all(|decision| decision.labels.is_empty()));
+        for one in &all {
+            assert_eq!(serde_json::to_string(&one.leaf).unwrap(), one.line, "form {form}");
+        }
+        let unknown = Filter { category: Some(Name::new("unknown").unwrap()), ..Filter::default() };
+        assert_eq!(reader.query(&unknown).unwrap().records, []);
+        let internal = Filter { sensitivity: Some(Sensitivity::Internal), ..Filter::default() };
+        assert!(reader.query(&internal).unwrap().records.len() > 7, "negative control");
+    }
 }
