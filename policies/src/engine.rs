@@ -20,6 +20,7 @@ use residual::Said;
 
 pub(crate) use context::Circumstances;
 pub(crate) use seat::{Principal, Seat};
+pub(crate) use validate::LEVEL_MAX;
 
 mod context;
 mod fold;
@@ -190,6 +191,10 @@ impl Engine {
                 None => self.links_everyone.push(position),
             }
         }
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// The context of one task, validated against the schema for every action.

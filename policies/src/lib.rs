@@ -10,6 +10,7 @@ pub use cedar_tests::{CedarBundle, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
+pub use properties::{Form, Property};
 pub use taxonomy::{Taxonomy, scan::Findings};
 
 pub mod bare;
@@ -21,6 +22,7 @@ pub mod destination;
 pub mod explain;
 pub mod judge;
 pub mod permission;
+pub mod properties;
 pub mod taxonomy;
 
 mod engine;

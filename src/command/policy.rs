@@ -40,6 +40,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
         PolicyCommand::Test { dir } => tested(global, dir.as_deref()),
+        PolicyCommand::Prove { dir, against, only, limit } => {
+            super::prove::run(global, &named(dir.as_deref())?, against.as_deref(), &only, limit)
+        }
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }

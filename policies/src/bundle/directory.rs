@@ -8,6 +8,7 @@
 //! links.toml            templates filled in, one `[[link]]` each
 //! destinations.toml     one `[[destination]]` each
 //! cases/*.toml          `[[case]]` rows; cases/directory.toml says who there is in them
+//! properties.toml       what must hold for every request, one `[[property]]` each
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use tidegate_schemas::ids::Name;
 use super::{BundleError, FORMAT, Link, Manifest, Parts};
 use crate::cases::{Case, Cases, ReplayCase};
 use crate::destination::DestinationSpec;
+use crate::properties::{Property, Wire};
 use crate::taxonomy::Taxonomy;
 
 /// Largest file, bytes.
@@ -65,6 +67,13 @@ struct CasesFile {
     replay: Vec<ReplayCase>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PropertiesFile {
+    #[serde(default = "Vec::new")]
+    property: Vec<Wire<String>>,
+}
+
 /// Where the parts are looked for: the bundle's own directory first, then the one it extends.
 struct Roots(Vec<PathBuf>);
 
@@ -94,6 +103,7 @@ pub(super) fn read(path: &Path) -> Result<Parts, BundleError> {
         links,
         destinations: destinations.destination,
         cases: cases(&roots)?,
+        properties: properties(&roots)?,
     })
 }
 
@@ -166,6 +176,15 @@ fn cases(roots: &Roots) -> Result<Cases, BundleError> {
         }
     }
     Ok(cases)
+}
+
+fn properties(roots: &Roots) -> Result<Vec<Property>, BundleError> {
+    let (file, path) = ("properties.toml", roots.find("properties.toml"));
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let read: PropertiesFile = toml_file(&path, file)?;
+    read.property.into_iter().map(|wire| wire.read().map_err(|reason| fault(file, reason))).collect()
 }
 
 /// The folder's files of one extension, by name.
