@@ -27,6 +27,7 @@ mod act;
 mod directory;
 mod lane;
 mod policy;
+mod prove;
 mod review;
 
 mod audit;

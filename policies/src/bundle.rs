@@ -1,6 +1,6 @@
 //! A bundle: one version of governance, read once, never changed, named by the SHA-256 of its content.
 //!
-//! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations and cases, as canonical JSON:
+//! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations, cases and properties, as canonical JSON:
 //! comments, the order of entries and the way files are laid out change neither [`Bundle::archive`] nor [`Bundle::hash`].
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use crate::cases::Cases;
 use crate::destination::DestinationSpec;
 use crate::engine::Engine;
 use crate::judge::Notes;
+use crate::properties::{self, Property};
 use crate::taxonomy::Taxonomy;
 use crate::taxonomy::scan::Scanner;
 
@@ -94,6 +95,8 @@ pub(crate) struct Parts {
     pub(crate) links: Vec<Link>,
     pub(crate) destinations: Vec<DestinationSpec>,
     pub(crate) cases: Cases,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) properties: Vec<Property>,
 }
 
 // === impl Bundle ===
@@ -139,7 +142,11 @@ impl Bundle {
         parts.sort();
         parts.check()?;
         Scanner::new(&parts.taxonomy).map_err(BundleError::Content)?;
-        Engine::new(&parts)?.validate()?;
+        let engine = Engine::new(&parts)?;
+        engine.validate()?;
+        if let Some(reason) = properties::fault(&parts.properties, engine.schema()) {
+            return Err(BundleError::file("properties.toml", None, reason));
+        }
         let archive = canonical::text(&parts)?;
         if archive.len() > ARCHIVE_BYTES_MAX {
             return Err(BundleError::Content(format!("the bundle is larger than {ARCHIVE_BYTES_MAX} bytes")));
@@ -198,6 +205,12 @@ impl Bundle {
         &self.parts.cases
     }
 
+    /// What must hold for every request, by id.
+    #[must_use]
+    pub fn properties(&self) -> &[Property] {
+        &self.parts.properties
+    }
+
     /// Ids of its policies, links included, sorted.
     #[must_use]
     pub fn policy_ids(&self) -> Vec<&str> {
@@ -238,6 +251,7 @@ impl Parts {
         self.links.sort();
         self.destinations.sort_by(|a, b| a.name.cmp(&b.name));
         self.cases.sort();
+        self.properties.sort_by(|a, b| a.id.cmp(&b.id));
     }
 
     /// Checks what Cedar cannot know.

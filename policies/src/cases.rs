@@ -285,13 +285,7 @@ impl Case {
     /// Why the case is no valid task.
     pub fn request(&self, directory: &Directory) -> Result<(Task, Facts), String> {
         let now: Timestamp = NOW.parse().map_err(|_| "the cases' time is malformed".to_owned())?;
-        let body = json!({
-            "input": self.input.clone().unwrap_or_else(|| self.usual_input()),
-            "labels": self.labels,
-            "limits": self.limits,
-            "class": self.class,
-        })
-        .to_string();
+        let body = self.envelope().to_string();
         let position = Position::new(format!("TASKS_{}", self.tenant), 1);
         let message = Message {
             tenant: &self.tenant,
@@ -304,6 +298,17 @@ impl Case {
         };
         let task = Task::read(&message).map_err(|rejected| rejected.refused.sentence)?;
         Ok((task, self.facts.facts(now, directory)?))
+    }
+
+    /// The task as its producer would send it.
+    #[must_use]
+    pub fn envelope(&self) -> Value {
+        json!({
+            "input": self.input.clone().unwrap_or_else(|| self.usual_input()),
+            "labels": self.labels,
+            "limits": self.limits,
+            "class": self.class,
+        })
     }
 
     fn usual_input(&self) -> Value {

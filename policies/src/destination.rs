@@ -13,6 +13,8 @@ use tidegate_schemas::task::{Input, Kind};
 pub const PRICE_MAX: u64 = 1_000_000_000;
 /// Largest context that a destination may state, tokens.
 pub const CONTEXT_TOKENS_MAX: u64 = 10_000_000;
+/// Largest cost that a task's limit can state, millionths of a US dollar; what is above counts as this.
+pub const COST_USD_MICROS_MAX: u64 = 1_000_000_000_000;
 /// Longest latency that a destination may state, milliseconds.
 pub const LATENCY_MS_MAX: u64 = 3_600_000;
 /// Bytes of text that make about one token.

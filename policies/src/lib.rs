@@ -10,6 +10,7 @@ pub use cedar_tests::{CedarBundle, CedarDecision, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest};
+pub use properties::{Form, Property};
 pub use taxonomy::{Taxonomy, scan::Findings};
 
 pub mod bare;
@@ -23,6 +24,7 @@ pub mod explain;
 pub mod judge;
 pub mod layout;
 pub mod permission;
+pub mod properties;
 pub mod taxonomy;
 pub mod trial;
 

@@ -160,6 +160,25 @@ pub(crate) enum PolicyCommand {
         #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
         bundles: Vec<String>,
     },
+    /// Prove a bundle's properties for every possible request, or show one for which they do not hold.
+    #[command(after_help = "Examples:
+  tidegate policy prove my-bundle                                       every property of the bundle
+  tidegate policy prove my-bundle --against policies/bundles/default    and whether cloud access got wider
+
+Exit status: 0 all proven and nothing wider; 1 refuted; 2 cloud access got wider; 3 not proven. Needs cvc5 (CVC5, else PATH).")]
+    Prove {
+        /// The bundle's directory; absent: the default one.
+        dir: Option<PathBuf>,
+        /// A second bundle's directory: has access to the cloud become wider than there?
+        #[arg(long, value_name = "DIR")]
+        against: Option<PathBuf>,
+        /// Only this property, or `never-fails:<policy>` or `applies:<policy>`; may be given again.
+        #[arg(long, value_name = "ID")]
+        only: Vec<String>,
+        /// Seconds that the solver may take for one answer; absent: 20.
+        #[arg(long, value_name = "SECONDS")]
+        limit: Option<u64>,
+    },
     /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle

@@ -47,6 +47,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Test { dir, cedar_tests } => trial::run(global, dir.as_deref(), &cedar_tests),
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
+        PolicyCommand::Prove { dir, against, only, limit } => {
+            super::prove::run(global, &named(dir.as_deref())?, against.as_deref(), &only, limit)
+        }
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }

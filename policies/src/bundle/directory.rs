@@ -9,6 +9,7 @@
 //! destinations.toml     one `[[destination]]` each
 //! cases/*.toml          `[[case]]` rows; cases/directory.toml says who there is in them
 //! cases/*.json          cases of Cedar's own command line, with their own entities
+//! properties.toml       what must hold for every request, one `[[property]]` each
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use super::{BundleError, FORMAT, Link, Manifest, Parts, statements};
 use crate::cases::{Case, Cases, ReplayCase};
 use crate::cedar_tests;
 use crate::destination::DestinationSpec;
+use crate::properties::{Property, Wire};
 use crate::taxonomy::Taxonomy;
 
 /// Largest file, bytes.
@@ -67,6 +69,13 @@ struct CasesFile {
     case: Vec<Case>,
     #[serde(default)]
     replay: Vec<ReplayCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PropertiesFile {
+    #[serde(default = "Vec::new")]
+    property: Vec<Wire<String>>,
 }
 
 /// Texts to be read in place of files.
@@ -128,6 +137,7 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
         links,
         destinations: destinations.destination,
         cases: cases(&roots)?,
+        properties: properties(&roots)?,
     };
     Ok(Read { parts, sources })
 }
@@ -261,6 +271,18 @@ pub(crate) fn cedar_files(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
     let mut found = if folder.exists() { files(&folder, "cedar")? } else { Vec::new() };
     found.extend(Some(dir.join("schema.cedarschema")).filter(|schema| schema.exists()));
     Ok(found)
+}
+
+fn properties(roots: &Roots<'_>) -> Result<Vec<Property>, BundleError> {
+    let (file, path) = ("properties.toml", roots.find("properties.toml"));
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let read: PropertiesFile = toml_file(&roots.text(&path)?, file)?;
+    read.property
+        .into_iter()
+        .map(|wire| wire.read().map_err(|reason| BundleError::file(file, None, reason)))
+        .collect()
 }
 
 /// The folder's files of one extension, by name.

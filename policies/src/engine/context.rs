@@ -12,10 +12,7 @@ use tidegate_schemas::subject::Class;
 use tidegate_schemas::task::{Kind, Task};
 
 use super::types::{Place, Types, long};
-use crate::destination::{CONTEXT_TOKENS_MAX, Tokens};
-
-/// Largest cost that a limit can state, millionths of a US dollar; what is above counts as this.
-const COST_MAX: u64 = 1_000_000_000_000;
+use crate::destination::{CONTEXT_TOKENS_MAX, COST_USD_MICROS_MAX, Tokens};
 
 /// Attributes that change from task to task; all others follow from [`Settled`].
 pub(super) const QUICK: [&str; 3] = ["tokens_in", "tokens_out", "now"];
@@ -126,7 +123,10 @@ impl Circumstances {
             ("stakes", words.value("Stakes", settled.labels.stakes.as_str())),
             ("scan", words.value("Scan", settled.scan)),
             ("purpose", words.value("Purpose", purpose)),
-            ("cost_usd_micros_max", settled.cost_usd_micros_max.map(|cost| long(cost.min(COST_MAX)))),
+            (
+                "cost_usd_micros_max",
+                settled.cost_usd_micros_max.map(|cost| long(cost.min(COST_USD_MICROS_MAX))),
+            ),
             ("latency_ms_max", settled.latency_ms_max.map(long)),
             ("providers", settled.providers.as_ref().map(strings)),
         ];

@@ -6,7 +6,7 @@ use super::{Circumstances, Engine, Principal, Seat, content};
 use crate::bundle::{BundleError, Fault};
 
 /// How many attributes a policy may follow from the request on. Two is what prebuilt entities hold.
-const LEVEL_MAX: u32 = 2;
+pub(crate) const LEVEL_MAX: u32 = 2;
 
 impl Engine {
     /// All policies in one set, for validation.

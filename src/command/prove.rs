@@ -1,0 +1,55 @@
+//! `tidegate policy prove`: runs the prover, a program of its own, and passes on what it says and how it ends.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::Global;
+use crate::output;
+
+/// The prover: beside this program, else on `PATH`.
+const PROVER: &str = "tidegate-prove";
+/// What it answers where something could not be proven; so does this command where there is no answer.
+const NOT_PROVEN: u8 = 3;
+
+pub(super) fn run(
+    global: &Global,
+    dir: &Path,
+    against: Option<&Path>,
+    only: &[String],
+    limit: Option<u64>,
+) -> Result<ExitCode> {
+    let program = prover();
+    let mut command = Command::new(&program);
+    command.arg(dir);
+    if let Some(against) = against {
+        command.arg("--against").arg(against);
+    }
+    for id in only {
+        command.arg("--only").arg(id);
+    }
+    if let Some(limit) = limit {
+        command.arg("--limit").arg(limit.to_string());
+    }
+    if global.json {
+        command.arg("--json");
+    }
+    let status = match command.status() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            output::note(format!(
+                "tidegate: `{PROVER}` is neither beside this program nor on PATH, so nothing is proven: build it with `cargo build -p {PROVER}`"
+            ));
+            return Ok(ExitCode::from(NOT_PROVEN));
+        }
+        other => other.with_context(|| format!("running `{}`", program.display()))?,
+    };
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(NOT_PROVEN)))
+}
+
+fn prover() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROVER)));
+    beside.filter(|program| program.is_file()).unwrap_or_else(|| PROVER.into())
+}
