@@ -129,7 +129,7 @@ pub(crate) enum PolicyCommand {
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
-    /// dropping a forbid breaks none.
+    /// dropping a forbid breaks none. What it takes from the bundle that it extends is asked of that one.
     #[command(after_help = "Examples:
   tidegate policy test my-bundle
   tidegate policy test my-bundle --cedar-tests tests.json   with cases as `cedar run-tests` reads them")]

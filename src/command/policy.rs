@@ -99,7 +99,7 @@ async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?;
     let entry = entry.with_context(|| format!("the cell has no bundle {hash}"))?;
     let archive = std::str::from_utf8(&entry.value).context("the bundle is not text")?;
-    Ok(Bundle::from_archive(archive)?)
+    Ok(Bundle::from_kept(archive)?)
 }
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
