@@ -183,7 +183,7 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
         Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
     })
     .await?;
-    let status = cell.json(&["status"]).await?;
+    let status = cell.screen().await?;
     assert_eq!(status.pointer("/record/alarms"), Some(&json!(0)), "any agent may withdraw any id: {status}");
     Ok(())
 }
@@ -210,7 +210,7 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     let error = rejected.error.context("an error")?;
     assert_eq!(error.code, Code::Overloaded, "{error:?}");
     assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
-    let status = cell.json(&["status"]).await?;
+    let status = cell.screen().await?;
     let queues = status["queues"].as_array().context("queues")?;
     let waits = |queue: &&Value| {
         let positive = |name: &str| queue[name].as_u64().is_some_and(|count| count > 0);
@@ -640,13 +640,13 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     );
     std::fs::write(demo.join("links.toml"), links)?;
     let demo = demo.display().to_string();
-    let before = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    let before = cell.screen().await?["bundle"]["hash"].clone();
     let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked", "--json"]).await?;
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     assert!(!String::from_utf8_lossy(&applied.stderr).contains("no worker"), "negative control");
     let applied: Value = serde_json::from_slice(&applied.stdout)?;
     assert!(applied["ms"].as_u64().is_some_and(|ms| ms < APPLIED_MS), "in force at once: {applied}");
-    let now = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    let now = cell.screen().await?["bundle"]["hash"].clone();
     assert_eq!(now, applied["bundle"], "the screen names what was applied");
     assert_ne!(now, before, "negative control");
     let asked = AtomicU64::new(1);
@@ -664,6 +664,7 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
         Ok((page["records"].as_array().map(Vec::len) == Some(1)).then_some(()))
     })
     .await?;
+    cell.recorded(SOON).await?;
     // Judged again, each decision under its own bundle: nothing differs.
     let asked = asked.into_inner();
     let before = asked - 1;
