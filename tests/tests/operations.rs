@@ -341,7 +341,18 @@ fn a_bundle_is_tested_laid_out_and_compared_before_it_is_applied() -> Result<()>
     let shipped = "policies/bundles/default";
     assert!(policy(&["diff", shipped, &name])?.1.starts_with("the same bundle, "), "negative control");
 
+    // What ships is laid out, and tested.
+    for ships in [shipped, "policies/bundles/demo"] {
+        let laid = policy(&["fmt", ships, "--check"])?;
+        assert_eq!(laid.0, Some(0), "{}", laid.1);
+        let tested = policy(&["test", ships])?;
+        assert_eq!(tested.0, Some(0), "{}", tested.1);
+    }
     // Another layout is no other bundle.
+    let route = bundle.join("policies/10-route.cedar");
+    let text = std::fs::read_to_string(&route)?;
+    assert!(text.contains("permit (\n  principal is Agent,"), "{text}");
+    std::fs::write(&route, text.replace("permit (\n  principal is Agent,", "permit (principal is Agent,"))?;
     let laid = policy(&["fmt", &name, "--check"])?;
     assert_eq!(laid.0, Some(2), "{}", laid.1);
     assert!(laid.1.contains("would be laid out: ") && laid.1.contains("10-route.cedar"), "{}", laid.1);
