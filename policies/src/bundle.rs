@@ -3,7 +3,7 @@
 //! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations, cases and properties, as canonical JSON:
 //! comments, the order of entries and the way files are laid out change neither [`Bundle::archive`] nor [`Bundle::hash`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,10 @@ mod statements;
 pub(crate) mod tests;
 
 /// Version of the archive's form.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+/// The form before: fewer rules for what policies may say, and no `over_cost` in the context. It is read where it judged, and
+/// never made active again.
+const FORMAT_BEFORE: u32 = 1;
 /// Largest archive, bytes.
 pub const ARCHIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most destinations, count.
@@ -41,6 +44,8 @@ pub const DESTINATIONS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Bundle {
     parts: Parts,
+    /// Ids of policies, templates and links that its directory took from the sibling that it extends.
+    taken: BTreeSet<String>,
     archive: String,
     hash: Digest,
 }
@@ -113,26 +118,45 @@ impl Bundle {
     /// Reads a bundle's directory with some texts in place of what its files hold.
     pub(crate) fn from_texts(path: &Path, texts: &directory::Texts) -> Result<Self, BundleError> {
         let read = directory::read(path, texts)?;
-        Self::checked(read.parts).map_err(|error| read.sources.locate(error))
+        let bundle = Self::checked(read.parts).map_err(|error| read.sources.locate(error))?;
+        Ok(Self { taken: read.taken, ..bundle })
     }
 
-    /// Reads an archive, as [`Bundle::archive`] wrote it.
+    /// Reads an archive, as [`Bundle::archive`] wrote it, to make it active.
     ///
     /// # Errors
     /// [`BundleError`] with the rule that it breaks.
     pub fn from_archive(archive: &str) -> Result<Self, BundleError> {
+        Self::checked(Self::unpacked(archive)?)
+    }
+
+    /// Reads an archive that was active once, and that a record or a cell keeps. It may be of the form before, and is held to
+    /// the rules of its own: its hash is as it was, and it decides as it did.
+    ///
+    /// # Errors
+    /// [`BundleError`] with the rule that it breaks.
+    pub fn from_kept(archive: &str) -> Result<Self, BundleError> {
+        let parts = Self::unpacked(archive)?;
+        if parts.format == FORMAT_BEFORE { Self::prepared(parts) } else { Self::checked(parts) }
+    }
+
+    fn unpacked(archive: &str) -> Result<Parts, BundleError> {
         if archive.len() > ARCHIVE_BYTES_MAX {
             return Err(BundleError::Content(format!(
                 "the archive has {} bytes; the limit is {ARCHIVE_BYTES_MAX}",
                 archive.len()
             )));
         }
-        let parts = serde_json::from_str(archive)
-            .map_err(|error| BundleError::Content(format!("the archive is no bundle: {error}")))?;
-        Self::checked(parts)
+        serde_json::from_str(archive)
+            .map_err(|error| BundleError::Content(format!("the archive is no bundle: {error}")))
     }
 
     fn checked(parts: Parts) -> Result<Self, BundleError> {
+        if parts.format != FORMAT {
+            let reason =
+                format!("`format` must be {FORMAT}; make the archive again from the bundle's directory");
+            return Err(BundleError::Content(reason));
+        }
         rules::check(&parts)?;
         Self::prepared(parts)
     }
@@ -152,7 +176,7 @@ impl Bundle {
             return Err(BundleError::Content(format!("the bundle is larger than {ARCHIVE_BYTES_MAX} bytes")));
         }
         let hash = Digest::plain(archive.as_bytes());
-        let bundle = Self { parts, archive, hash };
+        let bundle = Self { parts, taken: BTreeSet::new(), archive, hash };
         Notes::of(&bundle)?;
         Ok(bundle)
     }
@@ -220,6 +244,11 @@ impl Bundle {
         ids
     }
 
+    /// Whether a policy, template or link is the sibling's that it extends. An archive does not tell: there all are its own.
+    pub(crate) fn takes(&self, id: &str) -> bool {
+        self.taken.contains(id)
+    }
+
     /// A policy's annotation: `owner`, `title`, `code`, `queue`, …; a link's `owner` is its own, the rest its template's.
     #[must_use]
     pub fn annotation(&self, policy: &str, key: &str) -> Option<&str> {
@@ -256,8 +285,8 @@ impl Parts {
 
     /// Checks what Cedar cannot know.
     fn check(&self) -> Result<(), BundleError> {
-        if self.format != FORMAT {
-            return Err(BundleError::Content(format!("`format` must be {FORMAT}")));
+        if ![FORMAT_BEFORE, FORMAT].contains(&self.format) {
+            return Err(BundleError::Content(format!("`format` must be {FORMAT_BEFORE} or {FORMAT}")));
         }
         if self.manifest.owner.is_empty() || self.manifest.version.is_empty() {
             return Err(BundleError::Content("the bundle needs `version` and `owner`".to_owned()));

@@ -102,6 +102,8 @@ pub(crate) struct Engine {
     /// One question for each form of context in the schema; mostly all actions share one.
     contexts: Vec<Question>,
     places: Vec<types::Place>,
+    /// The bundle's form; it says what a context holds.
+    format: u32,
     authorizer: Authorizer,
 }
 
@@ -170,6 +172,7 @@ impl Engine {
             links_everyone: Vec::new(),
             contexts: contexts(&parts.schema),
             places,
+            format: parts.format,
             authorizer: Authorizer::new(),
         };
         engine.index();
@@ -209,6 +212,7 @@ impl Engine {
             links_everyone: Vec::new(),
             contexts: self.contexts.clone(),
             places: self.places.clone(),
+            format: self.format,
             authorizer: Authorizer::new(),
         };
         engine.index();
@@ -236,7 +240,9 @@ impl Engine {
 
     /// The context of one task, validated against the schema for every action.
     pub(crate) fn context(&self, circumstances: &Circumstances) -> Result<Context, String> {
-        let context = circumstances.context(&self.types, &self.places).map_err(|error| error.to_string())?;
+        let context = circumstances
+            .context(&self.types, &self.places, self.format)
+            .map_err(|error| error.to_string())?;
         for question in &self.contexts {
             let (action, _) = &self.actions[*question as usize];
             context.validate(&self.schema, action).map_err(|error| error.to_string())?;

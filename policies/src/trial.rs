@@ -2,6 +2,8 @@
 //!
 //! Dropping a `forbid` can only change what it determined, so only those cases are run again without it, and only until one
 //! fails. A `forbid` of which the loss no case notices is a rule that the next change may lose unseen.
+//!
+//! What a bundle takes from the sibling that it extends is tried there: the sibling's cases are for the sibling's destinations.
 
 use std::collections::BTreeSet;
 
@@ -24,6 +26,8 @@ pub struct Trial {
     pub mutants: usize,
     /// Those that no case missed, sorted.
     pub survivors: Vec<String>,
+    /// Policies and links of the sibling that the bundle extends, count. They are in force in the cases, and tried there.
+    pub taken: usize,
 }
 
 /// Runs a bundle's cases, and more in Cedar's own form. `progress` hears how many steps are done, of how many.
@@ -31,7 +35,9 @@ pub struct Trial {
 pub fn run(judge: &Judge, more: &[CedarTest], progress: &mut dyn FnMut(usize, usize)) -> Trial {
     let (bundle, bench) = (judge.bundle(), Bench::new(judge));
     let subjects = cases::subjects(judge, more);
-    let forbids: Vec<&str> = bundle.policy_ids().into_iter().filter(|id| forbids(bundle, id)).collect();
+    let (taken, own): (Vec<&str>, Vec<&str>) =
+        bundle.policy_ids().into_iter().partition(|id| bundle.takes(id));
+    let forbids: Vec<&str> = own.into_iter().filter(|id| forbids(bundle, id)).collect();
     let steps = subjects.len() + forbids.len();
     let mut ran = Vec::with_capacity(subjects.len());
     for subject in &subjects {
@@ -51,7 +57,7 @@ pub fn run(judge: &Judge, more: &[CedarTest], progress: &mut dyn FnMut(usize, us
         progress(subjects.len() + at + 1, steps);
     }
     let silent = silent(bundle, &ran);
-    Trial { ran, silent, mutants: forbids.len(), survivors }
+    Trial { ran, silent, mutants: forbids.len(), survivors, taken: taken.len() }
 }
 
 fn forbids(bundle: &Bundle, id: &str) -> bool {
@@ -64,7 +70,8 @@ fn silent(bundle: &Bundle, ran: &[Ran]) -> Vec<String> {
     let linked: BTreeSet<&str> = parts.links.iter().map(|link| link.template.as_str()).collect();
     let templates = parts.templates.keys().map(String::as_str).filter(|id| !linked.contains(id));
     let policies = bundle.policy_ids().into_iter().filter(|id| !heard.contains(id));
-    let mut silent: Vec<String> = templates.chain(policies).map(str::to_owned).collect();
+    let own = templates.chain(policies).filter(|id| !bundle.takes(id));
+    let mut silent: Vec<String> = own.map(str::to_owned).collect();
     silent.sort_unstable();
     silent
 }

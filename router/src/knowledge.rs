@@ -152,7 +152,7 @@ async fn judges(bus: &Bus) -> Result<Judges, KnowledgeError> {
         .map_err(|source| KnowledgeError::Bucket { bucket, source })?
         .ok_or(KnowledgeError::Missing { bucket })?;
     let archive = std::str::from_utf8(&entry.value).map_err(|_| KnowledgeError::Malformed { bucket })?;
-    let bundle = Bundle::from_archive(archive)?;
+    let bundle = Bundle::from_kept(archive)?;
     if bundle.hash() != active.hash {
         return Err(KnowledgeError::Malformed { bucket });
     }

@@ -129,7 +129,7 @@ pub(crate) enum PolicyCommand {
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
-    /// dropping a forbid breaks none.
+    /// dropping a forbid breaks none. What it takes from the bundle that it extends is asked of that one.
     #[command(after_help = "Examples:
   tidegate policy test my-bundle
   tidegate policy test my-bundle --cedar-tests tests.json   with cases as `cedar run-tests` reads them")]
@@ -163,15 +163,15 @@ pub(crate) enum PolicyCommand {
     /// Prove a bundle's properties for every possible request, or show one for which they do not hold.
     #[command(after_help = "Examples:
   tidegate policy prove my-bundle                                       every property of the bundle
-  tidegate policy prove my-bundle --against policies/bundles/default    and whether cloud access got wider
+  tidegate policy prove my-bundle --against active                      and whether cloud access gets wider than it is in the running cell
 
 Exit status: 0 all proven and nothing wider; 1 refuted; 2 cloud access got wider; 3 not proven. Needs cvc5 (CVC5, else PATH).")]
     Prove {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
-        /// A second bundle's directory: has access to the cloud become wider than there?
-        #[arg(long, value_name = "DIR")]
-        against: Option<PathBuf>,
+        /// A second bundle, a directory, `active`, or a hash that the cell knows: has access to the cloud become wider than there?
+        #[arg(long, value_name = "BUNDLE")]
+        against: Option<String>,
         /// Only this property, or `never-fails:<policy>` or `applies:<policy>`; may be given again.
         #[arg(long, value_name = "ID")]
         only: Vec<String>,

@@ -48,7 +48,11 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
         PolicyCommand::Prove { dir, against, only, limit } => {
-            super::prove::run(global, &named(dir.as_deref())?, against.as_deref(), &only, limit)
+            let against = match &against {
+                Some(word) => Some(diff::bundle(global, word).await?),
+                None => None,
+            };
+            super::prove::run(global, &named(dir.as_deref())?, against.as_ref(), &only, limit)
         }
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
@@ -102,7 +106,7 @@ async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?;
     let entry = entry.with_context(|| format!("the cell has no bundle {hash}"))?;
     let archive = std::str::from_utf8(&entry.value).context("the bundle is not text")?;
-    Ok(Bundle::from_archive(archive)?)
+    Ok(Bundle::from_kept(archive)?)
 }
 
 pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {

@@ -1,10 +1,11 @@
 //! `tidegate policy prove`: runs the prover, a program of its own, and passes on what it says and how it ends.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
+use tidegate_policies::Bundle;
 
 use crate::cli::Global;
 use crate::output;
@@ -17,15 +18,15 @@ const NOT_PROVEN: u8 = 3;
 pub(super) fn run(
     global: &Global,
     dir: &Path,
-    against: Option<&Path>,
+    against: Option<&Bundle>,
     only: &[String],
     limit: Option<u64>,
 ) -> Result<ExitCode> {
     let program = prover();
     let mut command = Command::new(&program);
     command.arg(dir);
-    if let Some(against) = against {
-        command.arg("--against").arg(against);
+    if against.is_some() {
+        command.arg("--against").arg("-").stdin(Stdio::piped());
     }
     for id in only {
         command.arg("--only").arg(id);
@@ -36,7 +37,7 @@ pub(super) fn run(
     if global.json {
         command.arg("--json");
     }
-    let status = match command.status() {
+    let mut running = match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             output::note(format!(
                 "tidegate: `{PROVER}` is neither beside this program nor on PATH, so nothing is proven: build it with `cargo build -p {PROVER}`"
@@ -45,6 +46,11 @@ pub(super) fn run(
         }
         other => other.with_context(|| format!("running `{}`", program.display()))?,
     };
+    if let Some((mut input, against)) = running.stdin.take().zip(against) {
+        // A prover that ended before it read everything says why itself.
+        let _ = input.write_all(against.archive().as_bytes());
+    }
+    let status = running.wait().context("waiting for the prover")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(NOT_PROVEN)))
 }

@@ -120,10 +120,10 @@ impl TestCell {
         let waited = until("the cell", START, || {
             ended = child.try_wait().ok().flatten();
             let there = run.exists();
-            let gone = ended.is_some();
+            let gone = ended;
             async move {
-                if gone {
-                    bail!("the cell ended at its start");
+                if let Some(status) = gone {
+                    bail!("the cell ended at its start, {status}");
                 }
                 Ok(there.then_some(()))
             }
@@ -170,7 +170,9 @@ impl TestCell {
     pub async fn tidegate(&self, arguments: &[&str]) -> Result<String> {
         let output = self.output(arguments).await?;
         if !output.status.success() {
-            bail!("tidegate {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            // Some say on standard output what is not well.
+            let [said, told] = [&output.stderr, &output.stdout].map(|text| String::from_utf8_lossy(text));
+            bail!("tidegate {arguments:?}, {}: {said}{told}", output.status);
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -197,6 +199,29 @@ impl TestCell {
             .output()
             .await
             .context("running tidegate")
+    }
+
+    /// The screen of `tidegate status`, whatever it says: a cell that has just begun answers before all of it is well.
+    ///
+    /// # Errors
+    /// When it prints none.
+    pub async fn screen(&self) -> Result<Value> {
+        let output = self.output(&["status", "--json"]).await?;
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("`tidegate status` printed no JSON: {}", String::from_utf8_lossy(&output.stderr))
+        })
+    }
+
+    /// Waits until the recorder is behind no stream.
+    ///
+    /// # Errors
+    /// When it stays behind for so long.
+    pub async fn recorded(&self, within: Duration) -> Result<()> {
+        until("all of it on record", within, || async {
+            let lag = self.screen().await?.pointer("/record/lag").and_then(Value::as_u64);
+            Ok((lag == Some(0)).then_some(()))
+        })
+        .await
     }
 
     /// What a role's health door answers: the status, and the body.

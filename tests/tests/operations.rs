@@ -183,7 +183,7 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
         Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
     })
     .await?;
-    let status = cell.json(&["status"]).await?;
+    let status = cell.screen().await?;
     assert_eq!(status.pointer("/record/alarms"), Some(&json!(0)), "any agent may withdraw any id: {status}");
     Ok(())
 }
@@ -210,7 +210,7 @@ async fn story_a_task_that_would_wait_beyond_its_deadline_is_rejected_at_once() 
     let error = rejected.error.context("an error")?;
     assert_eq!(error.code, Code::Overloaded, "{error:?}");
     assert!(error.retry_after_ms.is_some_and(|ms| ms > 0), "when to come again: {error:?}");
-    let status = cell.json(&["status"]).await?;
+    let status = cell.screen().await?;
     let queues = status["queues"].as_array().context("queues")?;
     let waits = |queue: &&Value| {
         let positive = |name: &str| queue[name].as_u64().is_some_and(|count| count > 0);
@@ -341,7 +341,18 @@ fn a_bundle_is_tested_laid_out_and_compared_before_it_is_applied() -> Result<()>
     let shipped = "policies/bundles/default";
     assert!(policy(&["diff", shipped, &name])?.1.starts_with("the same bundle, "), "negative control");
 
+    // What ships is laid out, and tested.
+    for ships in [shipped, "policies/bundles/demo"] {
+        let laid = policy(&["fmt", ships, "--check"])?;
+        assert_eq!(laid.0, Some(0), "{}", laid.1);
+        let tested = policy(&["test", ships])?;
+        assert_eq!(tested.0, Some(0), "{}", tested.1);
+    }
     // Another layout is no other bundle.
+    let route = bundle.join("policies/10-route.cedar");
+    let text = std::fs::read_to_string(&route)?;
+    assert!(text.contains("permit (\n  principal is Agent,"), "{text}");
+    std::fs::write(&route, text.replace("permit (\n  principal is Agent,", "permit (principal is Agent,"))?;
     let laid = policy(&["fmt", &name, "--check"])?;
     assert_eq!(laid.0, Some(2), "{}", laid.1);
     assert!(laid.1.contains("would be laid out: ") && laid.1.contains("10-route.cedar"), "{}", laid.1);
@@ -640,13 +651,13 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
     );
     std::fs::write(demo.join("links.toml"), links)?;
     let demo = demo.display().to_string();
-    let before = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    let before = cell.screen().await?["bundle"]["hash"].clone();
     let applied = cell.output(&["policy", "apply", &demo, "--reason", "blocked", "--json"]).await?;
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     assert!(!String::from_utf8_lossy(&applied.stderr).contains("no worker"), "negative control");
     let applied: Value = serde_json::from_slice(&applied.stdout)?;
     assert!(applied["ms"].as_u64().is_some_and(|ms| ms < APPLIED_MS), "in force at once: {applied}");
-    let now = cell.json(&["status"]).await?["bundle"]["hash"].clone();
+    let now = cell.screen().await?["bundle"]["hash"].clone();
     assert_eq!(now, applied["bundle"], "the screen names what was applied");
     assert_ne!(now, before, "negative control");
     let asked = AtomicU64::new(1);
@@ -664,6 +675,7 @@ async fn story_a_new_policy_acts_and_the_past_is_published_again() -> Result<()>
         Ok((page["records"].as_array().map(Vec::len) == Some(1)).then_some(()))
     })
     .await?;
+    cell.recorded(SOON).await?;
     // Judged again, each decision under its own bundle: nothing differs.
     let asked = asked.into_inner();
     let before = asked - 1;

@@ -175,14 +175,14 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
         "the lane was off {took_ms} ms after the act, and {} ms after the command, the program's start included",
         begun.elapsed().as_millis()
     );
-    let off = cell.json(&["status"]).await?["off"].clone();
+    let off = cell.screen().await?["off"].clone();
     assert_eq!(off, json!([{ "lane": "cloud" }]), "and the screen says so");
     assert_eq!(explained().await?, json!("local"), "and by what is switched off");
     let local = agent.ask("chat", chat("public", "What is a tide?")).await?;
     assert_eq!(lane(&local), Some(Lane::Local), "{local:?}");
     assert_eq!(operator.bus().stream_info(WORK_CLOUD).await?.messages, 0, "nothing went to the cloud lane");
     cell.tidegate(&["lane", "on", "cloud", "--reason", "the drill is over"]).await?;
-    assert_eq!(cell.json(&["status"]).await?["off"], json!([]), "negative control");
+    assert_eq!(cell.screen().await?["off"], json!([]), "negative control");
     let cloud = agent.ask("chat", chat("public", "What is a tide?")).await?;
     assert_eq!(lane(&cloud), Some(Lane::Cloud), "{cloud:?}");
 

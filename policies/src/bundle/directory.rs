@@ -12,7 +12,7 @@
 //! properties.toml       what must hold for every request, one `[[property]]` each
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -88,6 +88,8 @@ struct Roots<'a>(Vec<PathBuf>, &'a Texts);
 pub(super) struct Read {
     pub(super) parts: Parts,
     pub(super) sources: Sources,
+    /// Ids of what comes from the directory that it extends.
+    pub(super) taken: BTreeSet<String>,
 }
 
 /// What a fault's place is found by.
@@ -120,6 +122,13 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
     };
     let mut places: Places = links.iter().filter_map(place).collect();
     let (policies, templates) = policies(&roots, &mut places)?;
+    let mut taken = BTreeSet::new();
+    if !roots.is_own("links.toml") {
+        taken.extend(links.iter().map(|link| link.id.clone()));
+    }
+    if !roots.is_own("policies") {
+        taken.extend(policies.keys().chain(templates.keys()).cloned());
+    }
     sources.places = places;
     let parts = Parts {
         format: FORMAT,
@@ -139,7 +148,7 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
         cases: cases(&roots)?,
         properties: properties(&roots)?,
     };
-    Ok(Read { parts, sources })
+    Ok(Read { parts, sources, taken })
 }
 
 // === impl Sources ===
@@ -173,6 +182,11 @@ impl Roots<'_> {
         let mut paths = self.0.iter().map(|root| root.join(part));
         let own = paths.next().unwrap_or_default();
         if own.exists() { own } else { paths.find(|path| path.exists()).unwrap_or(own) }
+    }
+
+    /// Whether a part is the bundle's own.
+    fn is_own(&self, part: &str) -> bool {
+        self.0.first().is_some_and(|own| self.find(part) == own.join(part))
     }
 }
 

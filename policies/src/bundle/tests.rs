@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{Bundle, BundleError};
+use crate::judge::Judge;
 
 /// A copy of the default bundle, to be changed.
 pub(crate) struct Variant(tempfile::TempDir);
@@ -130,6 +132,9 @@ fn a_bundle_takes_what_it_lacks_from_the_one_it_extends() {
     let default = Variant::new().read().unwrap();
     assert_eq!(demo.taxonomy(), default.taxonomy());
     assert_eq!(demo.destinations().len(), 3);
+    // What it says itself is its link.
+    assert!(!demo.takes("clinic-local-only") && demo.takes("cost-limit") && demo.takes("agent-blocked"));
+    assert!(!default.takes("cost-limit"), "negative control");
     assert!(default.destination(&"standin".parse().unwrap()).is_none());
 }
 
@@ -381,9 +386,10 @@ fn a_fault_is_told_with_file_line_and_what_to_do() {
 fn archives_that_are_none_are_refused() {
     let bundle = Variant::new().read().unwrap();
     let mut value: Value = serde_json::from_str(bundle.archive()).unwrap();
-    value["format"] = 2.into();
+    value["format"] = 3.into();
     assert!(Bundle::from_archive(&value.to_string()).is_err());
-    value["format"] = 1.into();
+    assert!(Bundle::from_kept(&value.to_string()).is_err());
+    value["format"] = 2.into();
     // The control: untouched it is read.
     assert!(Bundle::from_archive(&value.to_string()).is_ok());
     value["policies"]["cost-limit"]["effect"] = "maybe".into();
@@ -395,6 +401,36 @@ fn archives_that_are_none_are_refused() {
     value["policies"]["free-lunch"] = moved;
     let error = Bundle::from_archive(&value.to_string()).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("@id"), "{error}");
+}
+
+/// A bundle as it was written before there were rules for what policies may say, and `over_cost`: its `forbid` computes, and
+/// it has an annotation that nobody reads. Its hash is what the program of that time gave it.
+const FORMER: &str = include_str!("kept/format-1.json");
+const FORMER_HASH: &str = "5c0dee7e020fc04d9c26e06341dcc0ec3e515a4e5ed444b6d5e86276cc602516";
+
+#[test]
+fn a_bundle_of_the_form_before_judges_as_it_did_and_is_not_made_active_again() {
+    let kept = Bundle::from_kept(FORMER).unwrap();
+    assert_eq!((kept.hash().to_string().as_str(), kept.archive()), (FORMER_HASH, FORMER.trim_end()));
+    let judge = Judge::new(Arc::new(kept)).unwrap();
+    let ran = crate::cases::run(&judge);
+    let failed: Vec<_> = ran.iter().filter(|case| !case.passed()).map(|case| &case.differences).collect();
+    assert_eq!((ran.len(), failed), (2, vec![]), "the limit of cost that it computes itself among them");
+    let error = Bundle::from_archive(FORMER).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`format` must be 2"), "{error}");
+
+    // The present form is held to its rules, wherever it is read.
+    let mut value: Value = serde_json::from_str(FORMER).unwrap();
+    value["format"] = 2.into();
+    let error = |value: &Value| Bundle::from_kept(&value.to_string()).map(|_| ()).unwrap_err().to_string();
+    assert!(error(&value).contains("unknown annotation `@reviewed`"), "{}", error(&value));
+    value["policies"]["cloud-public"]["annotations"].as_object_mut().unwrap().remove("reviewed");
+    assert!(error(&value).contains("`cost-limit` computes"), "{}", error(&value));
+    value["policies"].as_object_mut().unwrap().remove("cost-limit");
+    assert!(error(&value).contains("the schema does not fit"), "{}", error(&value));
+    // Negative control: the present form is read both ways.
+    let now = Variant::new().read().unwrap();
+    assert_eq!(Bundle::from_kept(now.archive()).unwrap().hash(), now.hash());
 }
 
 proptest! {

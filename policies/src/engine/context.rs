@@ -12,6 +12,7 @@ use tidegate_schemas::subject::Class;
 use tidegate_schemas::task::{Kind, Task};
 
 use super::types::{Place, Types, long};
+use crate::bundle::FORMAT;
 use crate::destination::{CONTEXT_TOKENS_MAX, COST_USD_MICROS_MAX, Tokens};
 
 /// Attributes that change from task to task; all others follow from [`Settled`].
@@ -107,7 +108,12 @@ impl Circumstances {
     }
 
     #[expect(clippy::result_large_err, reason = "Cedar's own error, looked at once and dropped")]
-    pub(super) fn context(&self, types: &Types, places: &[Place]) -> Result<Context, ContextCreationError> {
+    pub(super) fn context(
+        &self,
+        types: &Types,
+        places: &[Place],
+        format: u32,
+    ) -> Result<Context, ContextCreationError> {
         let (words, settled) = (&types.words, &self.settled);
         let now = self.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let purpose = settled.labels.purpose.as_ref().map_or("none", Name::as_str);
@@ -141,7 +147,6 @@ impl Circumstances {
             ("residency", types.regions(&settled.labels.residency)),
             ("tenant_residency", types.regions(&settled.tenant_residency)),
             ("off", set(&settled.off)),
-            ("over_cost", set(&settled.over_cost)),
             ("findings", long(settled.findings)),
             ("tokens_in", long(self.tokens.input.min(CONTEXT_TOKENS_MAX))),
             ("tokens_out", long(self.tokens.output.min(CONTEXT_TOKENS_MAX))),
@@ -152,7 +157,9 @@ impl Circumstances {
             ("now", RestrictedExpression::new_datetime(&now)),
         ];
         let single = single.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Context::from_pairs(single.chain(rest).map(|(key, value)| (key.to_owned(), value)))
+        // Bundles of the form before compute the cost themselves.
+        let over_cost = (format >= FORMAT).then(|| ("over_cost", set(&settled.over_cost)));
+        Context::from_pairs(single.chain(rest).chain(over_cost).map(|(key, value)| (key.to_owned(), value)))
     }
 }
 

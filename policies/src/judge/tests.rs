@@ -260,7 +260,7 @@ fn no_bundle_can_permit_what_the_floor_forbids() {
 fn without_a_permit_a_person_decides() {
     let strict = judge(&Variant::new().replace(
         "policies/50-people.cedar",
-        "permit (principal is Agent, action == Action::\"SkipReview\", resource is Destination);",
+        "permit (\n  principal is Agent,\n  action == Action::\"SkipReview\",\n  resource is Destination\n);",
         "forbid (principal is Agent, action == Action::\"SkipReview\", resource is Destination) when { context.hop > 99 };",
     ));
     let decision = decide(&strict, "public question leaves");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::{Laid, schema_text, wanted};
 use crate::bundle::tests::Variant;
@@ -39,6 +40,15 @@ fn a_layout_keeps_hash_and_comments_and_needs_no_second() {
     assert_eq!(wanted(&copy.path()).unwrap(), []);
     // Negative control: what breaks a bundle is not laid out.
     assert!(wanted(&copy.write("policies/99-more.cedar", "forbid").path()).is_err());
+}
+
+#[test]
+fn what_ships_is_laid_out() {
+    for name in ["default", "demo"] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles").join(name);
+        let otherwise: Vec<_> = wanted(&dir).unwrap().into_iter().map(|laid| laid.path).collect();
+        assert_eq!(otherwise, Vec::<PathBuf>::new(), "lay it out with `tidegate policy fmt`");
+    }
 }
 
 #[test]

@@ -28,6 +28,22 @@ fn no_default_policy_is_silent_and_no_lost_forbid_unnoticed() {
 }
 
 #[test]
+fn what_a_bundle_takes_from_its_sibling_is_tried_there() {
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles/demo");
+    let bundle = Bundle::from_dir(&demo).unwrap();
+    let archive = bundle.archive().to_owned();
+    let trial = super::run(&judge(bundle), &[], &mut |_, _| {});
+    let failed: Vec<String> =
+        trial.failed().iter().map(|ran| format!("{}: {}", ran.name, ran.differences.join("; "))).collect();
+    assert_eq!((failed, &trial.silent, &trial.survivors), (vec![], &vec![], &vec![]));
+    assert_eq!(trial.mutants, 1, "its own link");
+    assert!(trial.passed() && trial.taken > 40, "{} taken", trial.taken);
+    // Negative control: alone it would have to show all of it.
+    let alone = super::run(&judge(Bundle::from_archive(&archive).unwrap()), &[], &mut |_, _| {});
+    assert!(!alone.passed() && alone.taken == 0 && alone.mutants > 35, "{:?}", alone.survivors);
+}
+
+#[test]
 fn what_no_case_misses_is_named() {
     let idle = "@id(\"idle\") @owner(\"o\") @title(\"t\") forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 99 };
         @id(\"unlinked\") @owner(\"o\") @title(\"t\") forbid (principal in ?principal, action in [Action::\"Route\"], resource);";

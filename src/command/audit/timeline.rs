@@ -41,7 +41,7 @@ impl Bundles {
 
     async fn fetch(&self, hash: Digest) -> Option<Bundle> {
         let entry = self.bus.as_ref()?.kv_get(BUNDLES_BUCKET, &hash.to_string()).await.ok()??;
-        Bundle::from_archive(std::str::from_utf8(&entry.value).ok()?).ok()
+        Bundle::from_kept(std::str::from_utf8(&entry.value).ok()?).ok()
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode>
 }
 
 /// A bundle by its directory, its hash or as the active one.
-async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
+pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
     let dir = Path::new(word);
     let hash = word.parse::<Digest>().ok();
     if dir.is_dir() || (word != ACTIVE && hash.is_none()) {

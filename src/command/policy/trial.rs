@@ -45,6 +45,7 @@ fn show(global: &Global, trial: &Trial) -> Result<()> {
             "silent": trial.silent,
             "mutants": trial.mutants,
             "survivors": trial.survivors,
+            "taken": trial.taken,
         }));
     }
     tell_failures(&failed);
@@ -61,5 +62,8 @@ fn show(global: &Global, trial: &Trial) -> Result<()> {
         trial.survivors.len(),
         trial.mutants
     ));
+    if trial.taken > 0 {
+        output::line(format!("{} policies are the extended bundle's: test it there", trial.taken));
+    }
     Ok(())
 }

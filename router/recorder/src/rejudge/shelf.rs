@@ -68,7 +68,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
                 Some(Act::BundleActivate { archive, .. }) => Some(archive),
                 _ => (self.fetch)(Version::Bundle, hash).and_then(|bytes| String::from_utf8(bytes).ok()),
             };
-            let bundle = archive.and_then(|archive| Bundle::from_archive(&archive).ok());
+            let bundle = archive.and_then(|archive| Bundle::from_kept(&archive).ok());
             let bundle = bundle.filter(|bundle| bundle.hash() == hash);
             let judge = bundle.and_then(|bundle| Judge::new(Arc::new(bundle)).ok());
             if self.judges.len() >= JUDGES_MAX {

@@ -117,7 +117,7 @@ async fn active_bundle(bus: &Bus) -> Result<Bundle, Refusal> {
     let active: Active =
         serde_json::from_slice(&value(RELEASE_BUCKET, ACTIVE_KEY).await?).map_err(|_| unjudged())?;
     let archive = value(BUNDLES_BUCKET, &active.hash.to_string()).await?;
-    let bundle = String::from_utf8(archive).ok().and_then(|archive| Bundle::from_archive(&archive).ok());
+    let bundle = String::from_utf8(archive).ok().and_then(|archive| Bundle::from_kept(&archive).ok());
     bundle.filter(|bundle| bundle.hash() == active.hash).ok_or_else(unjudged)
 }
 
