@@ -40,7 +40,7 @@ pub(super) fn run(
     let mut running = match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             output::note(format!(
-                "tidegate: `{PROVER}` is neither beside this program nor on PATH, so nothing is proven: build it with `cargo build -p {PROVER}`"
+                "tidegate: `{PROVER}` is neither beside this program nor on PATH, so nothing is proven: build it with `cargo build --release --locked -p {PROVER}`"
             ));
             return Ok(ExitCode::from(NOT_PROVEN));
         }

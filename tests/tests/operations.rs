@@ -321,6 +321,31 @@ fn a_bundle_whose_case_fails_is_not_well() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn prove_without_the_prover_or_its_solver_proves_nothing_and_says_what_to_do() -> Result<()> {
+    let prove = |program: &std::path::Path, cvc5: Option<&str>| -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(program);
+        command.current_dir(root()).args(["policy", "prove", "--only", "pci-never-leaves"]);
+        match cvc5 {
+            // Neither the prover nor a solver is on this path.
+            None => command.env("PATH", "/nowhere"),
+            Some(cvc5) => command.env("CVC5", cvc5),
+        };
+        let output = command.output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)? + &String::from_utf8(output.stderr)?))
+    };
+    let program = program();
+    let (code, said) = prove(&program, Some("/nowhere/cvc5"))?;
+    assert!(code == Some(3) && said.contains("NOT PROVEN") && said.contains("install cvc5"), "{said}");
+    // The program alone, as somebody may have copied it. It is too large to copy for a test.
+    let alone = tempfile::tempdir_in(program.parent().context("it stands in a directory")?)?;
+    let copy = alone.path().join("tidegate");
+    std::fs::hard_link(&program, &copy)?;
+    let (code, said) = prove(&copy, None)?;
+    assert!(code == Some(3) && said.contains("build it with `cargo build"), "{said}");
+    Ok(())
+}
+
 /// `policy test`, `fmt` and `diff` on a copy of the default bundle, none of which needs a cell.
 #[test]
 fn a_bundle_is_tested_laid_out_and_compared_before_it_is_applied() -> Result<()> {

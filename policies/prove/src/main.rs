@@ -79,7 +79,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn piped() -> anyhow::Result<Arc<Bundle>> {
     let mut archive = String::new();
     let limit = ARCHIVE_BYTES_MAX + 1;
-    std::io::stdin().take(limit).read_to_string(&mut archive).context("reading the other bundle's archive")?;
+    std::io::stdin()
+        .take(limit)
+        .read_to_string(&mut archive)
+        .context("reading the other bundle's archive")?;
     // What is longer was cut, and is no bundle.
     tidegate_prove::archived(&archive).context("loading the other bundle's archive")
 }
