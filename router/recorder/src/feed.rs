@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use tidegate_audit::{Entry, Gap, GapReason, Item, ReadError, RecordKind};
+use tidegate_audit::{Entry, Gap, GapReason, Item, ReadError, Reader as RecordReader, RecordKind};
 use tidegate_bus::{
     ApiError, Bus, CancellationToken, CheckError, Delivery, Health, Inbound, Reader, ServeError, Stored,
     topology,
@@ -28,6 +28,8 @@ const GROUP_MAX: usize = 512;
 const GETS_MAX: usize = 32;
 /// Pause before a feed that failed begins again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often a feed looks whether its connection is another one.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether a stream belongs into the record.
 pub(crate) fn is_recorded(stream: &str) -> bool {
@@ -51,6 +53,9 @@ enum FeedError {
         "its message {recorded} is not the one that was recorded: it was made anew; restore it, or begin a new record"
     )]
     Another { recorded: u64 },
+    /// The server may have been another one in between, or have lost what it held: everything is compared again.
+    #[error("the connection was made anew")]
+    Reconnected,
     #[error("reading the record: {0}")]
     Record(#[from] ReadError),
     #[error(transparent)]
@@ -70,15 +75,25 @@ pub(crate) struct Feeder {
     pub(crate) drained: CancellationToken,
 }
 
+/// A delivery that waits until it is recorded.
+struct Held {
+    delivery: Delivery,
+    /// It was itself handed on. Any other is compared with the record before it is let go: what only has the sequence of a
+    /// recorded message would be lost.
+    handed_on: bool,
+}
+
 /// A feed that runs.
 struct Session<'a> {
     feeder: &'a Feeder,
     reader: Reader,
     recorded: watch::Receiver<BTreeMap<String, u64>>,
+    /// The connection over which it reads; what comes over another one is not read.
+    connection: u64,
     /// The sequence that is handed on next.
     next: &'a mut u64,
     /// Deliveries that are not recorded yet, by sequence.
-    held: BTreeMap<u64, Vec<Delivery>>,
+    held: BTreeMap<u64, Vec<Held>>,
     /// What erasures deleted, once it is needed.
     erased: Option<Vec<gaps::Range>>,
 }
@@ -93,6 +108,13 @@ impl Feeder {
         while !self.drained.is_cancelled() {
             match self.session(&mut next, &part).await {
                 Ok(()) => return,
+                Err(FeedError::Reconnected) => {
+                    info!(
+                        stream = self.stream,
+                        "The connection was made anew; comparing the stream with the record."
+                    );
+                    continue;
+                }
                 Err(error) => {
                     warn!(stream = self.stream, %error, "A stream cannot be recorded for now.");
                     let another = matches!(error, FeedError::Another { .. } | FeedError::Younger { .. });
@@ -109,13 +131,18 @@ impl Feeder {
     }
 
     async fn session(&self, next: &mut u64, part: &str) -> Result<(), FeedError> {
+        let connection = self.bus.connections();
+        // What was handed on before is compared like everything else, once it is recorded.
+        if !self.settled(*next).await? {
+            return Ok(());
+        }
         let state = self.bus.stream_info(&self.stream).await?;
         self.shared.seen(&self.stream, state.last);
         let recorded = self.shared.recorded().get(&self.stream).copied().unwrap_or(0);
         if state.last < recorded {
             return Err(FeedError::Younger { last: state.last, recorded });
         }
-        if state.first <= recorded {
+        if recorded > 0 && state.first <= recorded {
             self.compare(recorded).await?;
         }
         if *next == 0 {
@@ -129,7 +156,7 @@ impl Feeder {
         let reader = self.bus.reader(&spec, usize::try_from(AHEAD_MAX / 2).unwrap_or(1)).await?;
         let recorded = self.shared.follow();
         let mut session =
-            Session { feeder: self, reader, recorded, next, held: BTreeMap::new(), erased: None };
+            Session { feeder: self, reader, recorded, connection, next, held: BTreeMap::new(), erased: None };
         // What was acknowledged and is not in the record (a copy of it was restored) does not come by itself; what was
         // delivered to a recorder that died comes again only after half a minute.
         session.fill(delivered).await?;
@@ -139,19 +166,48 @@ impl Feeder {
         session.run().await
     }
 
+    /// Waits until everything before `next` is recorded. False when the recorder ends before.
+    async fn settled(&self, next: u64) -> Result<bool, FeedError> {
+        let mut recorded = self.shared.follow();
+        let is_recorded = |recorded: &BTreeMap<String, u64>| {
+            recorded.get(&self.stream).copied().unwrap_or(0) >= next.saturating_sub(1)
+        };
+        tokio::select! {
+            waited = recorded.wait_for(is_recorded) => {
+                waited.map_err(|_| RecorderError::WriterEnded)?;
+                Ok(true)
+            }
+            () = self.drained.cancelled() => Ok(false),
+        }
+    }
+
     /// Whether the last recorded message, where the stream still has it, is the one that was recorded. A stream that was made
     /// anew has others under the same sequences, and would be taken for the old one as soon as it is longer.
     async fn compare(&self, recorded: u64) -> Result<(), FeedError> {
-        let position = Position::new(self.stream.clone(), recorded);
-        let Some(leaf) = self.shared.read(move |reader| reader.at(&position)).await.transpose()?.flatten()
-        else {
-            return Ok(());
-        };
         let Some(stored) = self.bus.get(&self.stream, recorded).await? else { return Ok(()) };
-        if leaf.leaf.kind != RecordKind::Gap && leaf.leaf.time != stored.published {
-            return Err(FeedError::Another { recorded });
+        self.are_recorded(vec![(recorded, stored.published)]).await
+    }
+
+    /// Whether these messages, sequence and time of each, are those that the record has under their sequences.
+    async fn are_recorded(&self, messages: Vec<(u64, Timestamp)>) -> Result<(), FeedError> {
+        let stream = self.stream.clone();
+        let find = move |reader: &RecordReader| {
+            for (sequence, published) in messages {
+                let position = Position::new(stream.clone(), sequence);
+                let same = match reader.at(&position)? {
+                    Some(record) => record.leaf.kind != RecordKind::Gap && record.leaf.time == published,
+                    None => reader.was_pruned(&position)?,
+                };
+                if !same {
+                    return Ok(Some(sequence));
+                }
+            }
+            Ok(None)
+        };
+        match self.shared.read(find).await.transpose()?.flatten() {
+            Some(recorded) => Err(FeedError::Another { recorded }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn feed(&self, feed: Feed) -> Result<(), RecorderError> {
@@ -164,19 +220,18 @@ impl Feeder {
 impl Session<'_> {
     async fn run(mut self) -> Result<(), FeedError> {
         let feeder = self.feeder;
+        let mut look = tokio::time::interval(LOOK);
         loop {
             let room = self.next.saturating_sub(self.durable()) <= AHEAD_MAX;
             tokio::select! {
                 biased;
-                () = feeder.drained.cancelled() => {
-                    self.acknowledge().await;
-                    return Ok(());
-                }
+                () = feeder.drained.cancelled() => return self.acknowledge().await,
+                _ = look.tick() => self.is_same_connection()?,
                 changed = self.recorded.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.acknowledge().await;
+                    self.acknowledge().await?;
                 }
                 group = self.reader.take(GROUP_MAX), if room && !feeder.shutdown.is_cancelled() => {
                     self.take(group?).await?;
@@ -190,7 +245,22 @@ impl Session<'_> {
         self.recorded.borrow().get(&self.feeder.stream).copied().unwrap_or(0)
     }
 
+    /// Whether the server is the one whose stream was compared. The count of connections is higher before the first message of
+    /// a new one comes.
+    fn is_same_connection(&self) -> Result<(), FeedError> {
+        let same = self.feeder.bus.connections() == self.connection;
+        if same { Ok(()) } else { Err(FeedError::Reconnected) }
+    }
+
+    /// Hands on what is next, up to a sequence.
+    async fn hand_on(&mut self, item: Item, to: u64) -> Result<(), FeedError> {
+        self.feeder.feed(Feed::Item(item)).await?;
+        *self.next = to + 1;
+        Ok(())
+    }
+
     async fn take(&mut self, mut group: Vec<Delivery>) -> Result<(), FeedError> {
+        self.is_same_connection()?;
         group.sort_by_key(|delivery| delivery.message.sequence);
         for delivery in group {
             let message = &delivery.message;
@@ -199,23 +269,28 @@ impl Session<'_> {
             if sequence > *self.next {
                 self.fill(sequence - 1).await?;
             }
-            if sequence == *self.next {
-                self.feeder.feed(Feed::Item(Item::Message(entry(message)))).await?;
-                *self.next += 1;
+            let handed_on = sequence == *self.next;
+            if handed_on {
+                self.hand_on(Item::Message(entry(message)), sequence).await?;
             }
-            self.held.entry(sequence).or_default().push(delivery);
+            self.held.entry(sequence).or_default().push(Held { delivery, handed_on });
         }
-        self.acknowledge().await;
-        Ok(())
+        self.acknowledge().await
     }
 
     /// Lets go what is recorded.
-    async fn acknowledge(&mut self) {
+    async fn acknowledge(&mut self) -> Result<(), FeedError> {
         let later = self.held.split_off(&(self.durable() + 1));
-        let done = std::mem::replace(&mut self.held, later);
-        if !done.is_empty() {
-            self.reader.done(done.into_values().flatten()).await;
+        let done: Vec<Held> = std::mem::replace(&mut self.held, later).into_values().flatten().collect();
+        let again = done.iter().filter(|held| !held.handed_on).map(|held| &held.delivery.message);
+        let again: Vec<_> = again.map(|message| (message.sequence, message.published)).collect();
+        if !again.is_empty() {
+            self.feeder.are_recorded(again).await?;
         }
+        if !done.is_empty() {
+            self.reader.done(done.into_iter().map(|held| held.delivery)).await;
+        }
+        Ok(())
     }
 
     /// Hands on everything up to `to` that the consumer did not bring: read one by one, or told as a gap.
@@ -240,8 +315,8 @@ impl Session<'_> {
                 self.gap(sequence - 1, GapReason::Deleted).await?;
             }
             self.room().await?;
-            feeder.feed(Feed::Item(Item::Message(stored_entry(stored)))).await?;
-            *self.next = sequence + 1;
+            self.is_same_connection()?;
+            self.hand_on(Item::Message(stored_entry(stored)), sequence).await?;
         }
         if *self.next <= to {
             self.gap(to, GapReason::Deleted).await?;
@@ -261,17 +336,17 @@ impl Session<'_> {
     }
 
     async fn gap(&mut self, to: u64, reason: GapReason) -> Result<(), FeedError> {
-        let stream = &self.feeder.stream;
+        let feeder = self.feeder;
         // Of a record that was restored, or made again from its streams: what was erased meanwhile is no loss.
         if self.erased.is_none() {
-            self.erased = Some(gaps::of(&self.feeder.bus, stream).await?);
+            self.erased = Some(gaps::of(&feeder.bus, &feeder.stream).await?);
         }
-        let erased = self.erased.as_deref().unwrap_or_default();
-        for ((from, to), reason) in gaps::split((*self.next, to), reason, erased) {
-            warn!(stream, from, to, ?reason, "Messages are missing.");
-            let gap = Gap { stream: stream.clone(), from, to, reason, time: Timestamp::now() };
-            self.feeder.feed(Feed::Item(Item::Gap(gap))).await?;
-            *self.next = to + 1;
+        let parts = gaps::split((*self.next, to), reason, self.erased.as_deref().unwrap_or_default());
+        for ((from, to), reason) in parts {
+            warn!(stream = feeder.stream, from, to, ?reason, "Messages are missing.");
+            let gap = Gap { stream: feeder.stream.clone(), from, to, reason, time: Timestamp::now() };
+            self.is_same_connection()?;
+            self.hand_on(Item::Gap(gap), to).await?;
         }
         Ok(())
     }

@@ -352,9 +352,8 @@ impl Bus {
 fn refusal(subject: String, error: ErrorBody) -> ApiError {
     let ErrorBody { err_code, description: reason } = error;
     match err_code {
-        wire_code::NO_RESOURCES | wire_code::NO_STORAGE | wire_code::NO_STORE => {
-            ApiError::Full { subject, reason }
-        }
+        wire_code::NO_RESOURCES | wire_code::NO_STORAGE => ApiError::Full { subject, reason },
+        wire_code::NO_STREAM_MADE => ApiError::NotMade { subject, reason },
         _ => ApiError::Server { subject, err_code, reason },
     }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,6 +92,12 @@ impl Bus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.inner.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// How many connections were made so far. It has grown before the first message of a new one can be read.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.inner.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// Publishes into a stream and waits until the message is durable there.

@@ -138,6 +138,16 @@ pub enum ApiError {
         /// The server's words.
         reason: String,
     },
+    /// The server could not make a stream; its disk, its directory or what the stream asks for.
+    #[error(
+        "the server could not make the stream of `{subject}`: {reason}; its log says more: look whether its store directory can be written and has room"
+    )]
+    NotMade {
+        /// The subject.
+        subject: String,
+        /// The server's words.
+        reason: String,
+    },
     /// The server answered with an error.
     #[error("`{subject}` failed: {reason} (error {err_code})")]
     Server {
@@ -198,8 +208,8 @@ pub(crate) mod wire_code {
     pub(crate) const NO_RESOURCES: u64 = 10_023;
     /// Storage resources exceeded.
     pub(crate) const NO_STORAGE: u64 = 10_047;
-    /// A new stream's files could not be made.
-    pub(crate) const NO_STORE: u64 = 10_049;
+    /// A new stream could not be made, whatever the cause.
+    pub(crate) const NO_STREAM_MADE: u64 = 10_049;
     /// JetStream temporarily unavailable.
     pub(crate) const UNAVAILABLE: u64 = 10_008;
     /// A sequence that is not in the stream.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use tidegate_audit::complete::Account;
 use tidegate_audit::{GapReason, Level};
+use tidegate_bus::Role;
 
-use crate::cell::{Cell, task};
+use crate::cell::{Cell, counted, task};
 
 /// The stream that is damaged.
 const STREAM: &str = "TASKS_acme";
@@ -105,6 +106,36 @@ async fn corrupt_block_of_a_broker_that_crashed_is_noticed_by_what_was_recorded(
             cell.is_healthy();
         }
         running.stop().await;
+    }
+}
+
+/// The same while the recorder runs on: what the server then gives under recorded sequences is no redelivery.
+#[tokio::test(flavor = "multi_thread")]
+async fn corrupt_block_of_a_broker_that_crashed_is_noticed_by_a_recorder_that_runs_on() {
+    for damage in [None, Some(flip)] {
+        let mut cell = Cell::start_unencrypted().await;
+        let running = cell.record().await;
+        submit(&cell, 1, 6).await;
+        cell.until_records(6).await;
+        cell.restart("-KILL", |streams| damage.into_iter().for_each(|damage| damage(streams))).await;
+        submit(&cell, 7, 12).await;
+        if damage.is_some() {
+            running.until_so_many_not_ready(1, "its message 6 is not the one that was recorded").await;
+        } else {
+            cell.until_records(12).await;
+            cell.is_healthy();
+        }
+        running.stop().await;
+        let records = counted(&cell.reader());
+        assert_eq!(records, if damage.is_some() { 6 } else { 12 }, "nothing is recorded in another's place");
+        if damage.is_some() {
+            let state = cell.role(Role::Recorder).await.stream_info(STREAM).await.unwrap();
+            assert_eq!(
+                (state.first, state.last),
+                (1, 8),
+                "two that were left, and six new ones: nobody let them go"
+            );
+        }
     }
 }
 
