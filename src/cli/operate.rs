@@ -134,6 +134,8 @@ pub(crate) enum PolicyCommand {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
     },
+    /// Judge recorded decisions again by another bundle: what would flip, leave, cost, and what stays. Nothing is acted on.
+    Backtest(Box<super::BacktestArgs>),
     /// Say what a bundle decides about a task, and why.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle

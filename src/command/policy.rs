@@ -40,6 +40,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
         PolicyCommand::Test { dir } => tested(global, dir.as_deref()),
+        PolicyCommand::Backtest(asked) => super::backtest::run(global, *asked).await,
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
