@@ -146,7 +146,8 @@ mod tests {
             let seen = text.parse::<Moment>().unwrap().seen_from(now);
             assert_eq!(seen, time.parse::<Timestamp>().unwrap(), "{text}");
         }
-        for text in ["", "d", "30", "-3d", "3.5d", "30 days", "yesterday", "9223372036854775807d", "40000d", "3é"]
+        for text in
+            ["", "d", "30", "-3d", "3.5d", "30 days", "yesterday", "9223372036854775807d", "40000d", "3é"]
         {
             assert!(text.parse::<Moment>().is_err(), "{text}");
         }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tidegate_audit::Filter;
-use tidegate_recorder::rejudge::backtest::{self, Backtest, Capped, Example, Gate, Kind, Labels, Left, Tally};
+use tidegate_recorder::rejudge::backtest::{
+    self, Backtest, Capped, Example, Gate, Kind, Labels, Left, Tally,
+};
 use tidegate_schemas::labels::KnownLabels;
 
 use super::audit::rejudge::{self, BEYOND, brief};

@@ -116,13 +116,20 @@ async fn the_permit_is_gone(cell: &TestCell, dir: &Path, leaves: &str, same: &Va
     let row = flip(&told, "cloud->local").context("a flip")?;
     assert_eq!((&row["decisions"], &row["wider"]), (&json!(2), &json!(false)), "{told}");
     let example = &row["example"];
-    assert_eq!((&example["task"], &example["agent"]), (&json!(leaves), &json!("helpdesk")), "the smaller one");
+    assert_eq!(
+        (&example["task"], &example["agent"]),
+        (&json!(leaves), &json!("helpdesk")),
+        "the smaller one"
+    );
     assert_eq!(example["input_bytes"], json!("What is a tide?".len()));
     assert!(example["before"]["policies"].to_string().contains("cloud-public"), "{example}");
     assert!(!example["after"]["policies"].to_string().contains("cloud-public"), "{example}");
     assert_eq!(told["backtest"]["flips"].as_array().map(Vec::len), Some(1), "{told}");
     let deltas = &told["backtest"]["deltas"];
-    assert_eq!((&deltas["egress"]["no_longer"]["decisions"], &deltas["egress"]["after"]["decisions"]), (&json!(2), &json!(0)));
+    assert_eq!(
+        (&deltas["egress"]["no_longer"]["decisions"], &deltas["egress"]["after"]["decisions"]),
+        (&json!(2), &json!(0))
+    );
     assert!(deltas["cost"]["delta_usd_micros"].as_i64().is_some_and(|delta| delta < 0), "{deltas}");
     let tally = &told["backtest"]["tenants"]["named"]["acme"]["flips"];
     assert_eq!(tally, &json!({ "cloud->local": 2 }));
@@ -154,7 +161,9 @@ async fn the_permit_is_wider(cell: &TestCell, dir: &Path, stays: &str) -> Result
     assert_eq!(told["backtest"]["deltas"]["egress"]["newly"]["decisions"], json!(2));
     let (code, _) = backtest(cell, &wide, &["--fail-on", "local->cloud>2"]).await?;
     assert_eq!(code, Some(0), "as many as are let");
-    let (code, none) = backtest(cell, &wide, &["--until", "2020-01-01T00:00:00Z", "--since", "2019-01-01T00:00:00Z"]).await?;
+    let (code, none) =
+        backtest(cell, &wide, &["--until", "2020-01-01T00:00:00Z", "--since", "2019-01-01T00:00:00Z"])
+            .await?;
     assert_eq!((code, &none["backtest"]["decisions"]), (Some(0), &json!(0)), "{none}");
     let said = cell.output(&["policy", "backtest", "--bundle", &wide, "--fail-on", "local->cloud>0"]).await?;
     let text = String::from_utf8_lossy(&said.stdout).into_owned();

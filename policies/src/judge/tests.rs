@@ -330,8 +330,7 @@ fn what_was_found_then_is_taken_and_means_what_this_bundle_says() {
     assert_eq!((again.outcome, &again.findings), (Outcome::Local, &recorded.findings));
     assert_eq!(again.labels, recorded.labels);
     let card = "card = { sensitivity = \"restricted\", regulations = [\"pci\"] }";
-    let mild =
-        judge(&Variant::new().replace("taxonomy.toml", card, "card = { sensitivity = \"internal\" }"));
+    let mild = judge(&Variant::new().replace("taxonomy.toml", card, "card = { sensitivity = \"internal\" }"));
     let again = mild.decide_as_found(&task, &directory, &recorded);
     assert_eq!(again.labels.sensitivity, Sensitivity::Internal, "what a card means is the bundle's own");
     assert_eq!(again.labels.categories, recorded.labels.categories);

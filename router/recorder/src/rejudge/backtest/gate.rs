@@ -99,9 +99,7 @@ impl Most {
     pub fn is_exceeded(self, count: u64, all: u64) -> bool {
         match self {
             Self::Count(most) => count > most,
-            Self::Share(most) => {
-                u128::from(count) * u128::from(WHOLE) > u128::from(all) * u128::from(most)
-            }
+            Self::Share(most) => u128::from(count) * u128::from(WHOLE) > u128::from(all) * u128::from(most),
         }
     }
 }

@@ -89,7 +89,8 @@ mod tests {
     fn each_decision_counts_once() {
         let mut tally = Tally::default();
         let flip = Flip { from: Outcome::Local, to: Outcome::Cloud };
-        for change in [Change::Flipped(flip), Change::Flipped(flip), Change::Moved(Outcome::Cloud), Change::None]
+        for change in
+            [Change::Flipped(flip), Change::Flipped(flip), Change::Moved(Outcome::Cloud), Change::None]
         {
             tally.add(change);
         }
