@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::directory::Directory;
 
 use block::{Block, Row};
 use compare::{Breach, How};
-use mutants::Edit;
+use mutants::{Edit, Weakened};
 use scene::{Looked, Terms};
 use tally::Tally;
 
@@ -83,7 +84,7 @@ fn block(judge: &Judge, terms: &Terms, seed: u64, tasks: usize, tally: &mut Tall
 struct Sheet {
     terms: Terms,
     rows: Vec<Row>,
-    directory: tidegate_schemas::directory::Directory,
+    directory: Directory,
 }
 
 impl Sheet {
@@ -100,7 +101,7 @@ impl Sheet {
         let judge = Judge::new(bundle).unwrap();
         let breaches = |row: &Row| {
             let mut breaches = row.breaches(&judge, &self.terms, &self.directory);
-            breaches.retain(|breach| wanted(breach));
+            breaches.retain(&wanted);
             breaches
         };
         self.rows.iter().map(breaches).find(|breaches| !breaches.is_empty()).unwrap_or_default()
@@ -151,11 +152,13 @@ fn oracle_and_judge_agree_on_a_hundred_thousand_tasks() {
 #[test]
 fn oracle_and_judge_agree_about_places_of_other_regions_and_certifications() {
     let shipped = mutants::bundle(&[]).destinations().len();
-    let more = mutants::bundle(&[mutants::MORE_PLACES]);
+    let no_embedding = Edit::Swap("destinations.toml", "kinds = [\"embed\"]", "kinds = [\"classify\"]");
+    let more = mutants::bundle(&[mutants::MORE_PLACES, no_embedding]);
     assert_eq!(more.destinations().len(), shipped + 4);
     let tally = compared(more, Looked::Recognisers, 2, TASKS / 2);
-    let outcomes = tally.outcomes.get("cloud").copied().unwrap_or_default();
-    assert!(outcomes > 1_000 && tally.outcomes.contains_key("no_capable_destination"), "{tally:#?}");
+    for (outcome, least) in [("cloud", 1_000), ("no_capable_destination", 100)] {
+        assert!(tally.outcomes.get(outcome).is_some_and(|count| *count >= least), "{outcome}: {tally:#?}");
+    }
 }
 
 #[test]
@@ -170,7 +173,8 @@ fn oracle_and_judge_agree_that_nothing_leaves_where_nothing_looks() {
 fn each_guard_that_is_taken_away_is_found_and_named() {
     let sheet = Sheet::new();
     let any = |breach: &Breach| matches!(breach.how, How::Opened | How::Unsaid);
-    assert_eq!(sheet.first(mutants::bundle(&[]), |_| true), [], "the control: nothing is taken away");
+    let control = sheet.first(mutants::bundle(&[]), |_| true);
+    assert!(control.is_empty(), "the control, nothing is taken away: {control:?}");
     let is_policy = |id: &&str| !rules::ASLEEP.contains(id) && !id.starts_with("floor-");
     let guards: Vec<&'static str> = rules::KEEPS.into_iter().filter(is_policy).collect();
     assert!(guards.len() >= 40);
@@ -184,7 +188,7 @@ fn each_guard_that_is_taken_away_is_found_and_named() {
 #[test]
 fn each_guard_that_is_weakened_is_found_and_named() {
     let sheet = Sheet::new();
-    let all: Vec<&'static mutants::Weakened> = mutants::WEAKENED.iter().collect();
+    let all: Vec<&Weakened> = mutants::WEAKENED.iter().collect();
     on_two_threads(&all, |weak| {
         let bundle = mutants::bundle(weak.edits);
         let found = sheet.first(bundle, |breach| breach.guarantee == weak.breaks && breach.how == weak.how);

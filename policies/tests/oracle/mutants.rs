@@ -43,7 +43,7 @@ const BELIEVED: Edit = Edit::Swap(
 );
 
 /// Guards that are there and let through, and what they stand on.
-pub(crate) const WEAKENED: [Weakened; 20] = [
+pub(crate) static WEAKENED: [Weakened; 20] = [
     Weakened {
         what: "the producer is believed",
         edits: &[BELIEVED],
@@ -269,7 +269,7 @@ model = "m-4"
 region = "de"
 owner = "o"
 model_owner = "o"
-kinds = ["chat", "embed"]
+kinds = ["chat"]
 tools = true
 context_tokens = 2048
 price_in = 10

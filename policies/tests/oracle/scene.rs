@@ -142,17 +142,6 @@ pub(crate) struct Off {
     pub(crate) model: Option<String>,
 }
 
-// === impl Lane ===
-
-impl Lane {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Cloud => "cloud",
-        }
-    }
-}
-
 // === impl Kind ===
 
 impl Kind {
