@@ -160,6 +160,8 @@ pub(crate) enum PolicyCommand {
         #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
         bundles: Vec<String>,
     },
+    /// Judge recorded decisions again by another bundle: what would flip, leave, cost, and what stays. Nothing is acted on.
+    Backtest(Box<super::BacktestArgs>),
     /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle

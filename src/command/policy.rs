@@ -47,6 +47,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Test { dir, cedar_tests } => trial::run(global, dir.as_deref(), &cedar_tests),
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
+        PolicyCommand::Backtest(asked) => super::backtest::run(global, *asked).await,
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
