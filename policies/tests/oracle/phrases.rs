@@ -3,11 +3,15 @@
 use crate::scene::Planted;
 
 const fn of(category: &'static str, text: &'static str) -> Planted {
-    Planted { category: Some(category), text }
+    Planted { category: Some(category), code_words: 0, text }
 }
 
 const fn clean(text: &'static str) -> Planted {
-    Planted { category: None, text }
+    Planted { category: None, code_words: 0, text }
+}
+
+const fn code(code_words: usize, text: &'static str) -> Planted {
+    Planted { category: None, code_words, text }
 }
 
 pub(crate) const FOUND: [Planted; 20] = [
@@ -32,7 +36,7 @@ pub(crate) const FOUND: [Planted; 20] = [
     of("hr", "her salary and the severance"),
     of("finance", "the unreleased earnings"),
     of("marked", "for internal use only"),
-    of("source_code", "#include <stdio.h> int main() { const char *s = 0; return null }"),
+    code(4, "#include <stdio.h> int main() { const char *s = 0; return null }"),
     of(
         "opaque",
         "aGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQaGVsbG8gd29ybGQ",
@@ -42,7 +46,7 @@ pub(crate) const FOUND: [Planted; 20] = [
 pub(crate) const CLEAN: [Planted; 7] = [
     clean("the part number is 4111 1111 1111 1112"),
     clean("ref GB82 WEST 1234 5698 7654 33"),
-    clean("what does npm install do"),
+    code(1, "what does npm install do"),
     clean("the number 000-12-3456"),
     clean("the loopback address 127.0.0.1"),
     clean("an inpatient's patience"),

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::words::{Set, Words};
 
+/// So many words of source code are a finding.
+const CODE_WORDS_FOUND: usize = 3;
+
 /// Inside or outside the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -112,6 +115,8 @@ pub(crate) struct Work {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planted {
     pub(crate) category: Option<&'static str>,
+    /// Words of source code in it.
+    pub(crate) code_words: usize,
     pub(crate) text: &'static str,
 }
 
@@ -160,7 +165,10 @@ impl Kind {
 impl Scene {
     /// Categories of what was put into the text.
     pub(crate) fn found(&self) -> Set {
-        self.work.planted.iter().filter_map(|planted| planted.category).collect()
+        let planted = &self.work.planted;
+        let code_words: usize = planted.iter().map(|planted| planted.code_words).sum();
+        let code = (code_words >= CODE_WORDS_FOUND).then_some("source_code");
+        planted.iter().filter_map(|planted| planted.category).chain(code).collect()
     }
 
     /// Tokens in and out.
