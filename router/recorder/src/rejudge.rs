@@ -30,6 +30,8 @@ pub mod backtest;
 mod cases;
 mod compare;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 /// Records of one page.
 const PAGE: usize = 1_000;
