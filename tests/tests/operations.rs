@@ -515,6 +515,8 @@ async fn story_while_the_server_has_no_room_nothing_is_accepted_and_nothing_is_l
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let operator = Operator::connect(&cell).await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let before = cell.output(&["status"]).await?;
+    assert!(!String::from_utf8_lossy(&before.stdout).contains("no room"), "negative control");
     // A task that is accepted while there is room, and worked on when there is none for its result.
     cell.signal("local", Signal::SIGSTOP)?;
     let id = Uuid::now_v7().to_string();
@@ -532,6 +534,12 @@ async fn story_while_the_server_has_no_room_nothing_is_accepted_and_nothing_is_l
     let log = cell.path().join("logs/local.log");
     until("the worker to be refused", SOON, || async {
         Ok(std::fs::read_to_string(&log)?.contains("no room for").then_some(()))
+    })
+    .await?;
+    until("the screen to say so", SOON, || async {
+        let status = String::from_utf8_lossy(&cell.output(&["status"]).await?.stdout).into_owned();
+        let line = status.lines().find(|line| line.starts_with("local") && line.contains("NOT READY"));
+        Ok(line.filter(|line| line.contains("no room for") && line.contains("max_file_store")).map(drop))
     })
     .await?;
 
