@@ -173,14 +173,25 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
 
     let unknown = Uuid::now_v7().to_string();
     cell.tidegate(&["task", "cancel", &unknown]).await?;
+    // By the producer's own identifier, which the task still to come will have.
+    agent.bus().publish(Outbound::new("cancel.helpdesk.order-9", Vec::new())).await?;
+    let own = Headers::new().with("ce-id", "order-9");
+    let withdrawn = agent.ask_raw("embed", own, embed().to_string().into_bytes()).await?;
+    assert_eq!((withdrawn.state, code(&withdrawn)), (State::Canceled, Some(Code::Canceled)));
+    // What can name no task costs a dead letter.
+    agent.bus().publish(Outbound::new("cancel.helpdesk.a.b", Vec::new())).await?;
+    until("its dead letter", SOON, || async {
+        Ok(cell.json(&["dead", "list"]).await?.pointer("/0/sequence").and_then(Value::as_u64))
+    })
+    .await?;
     until("the withdrawal on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "cancel"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     until("its result on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "result", "--state", "canceled"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     let status = cell.screen().await?;
