@@ -271,7 +271,8 @@ fn the_description_on_disk_is_that_of_the_claims() {
     let described = described();
     let all = described.iter().map(|(number, _, of)| (*number, of.clone()));
     assert_eq!(written(&with), all.clone().collect::<Vec<_>>());
-    let optional: Vec<u64> = described.iter().filter(|(_, optional, _)| *optional).map(|(n, ..)| *n).collect();
+    let optional: Vec<u64> =
+        described.iter().filter(|(_, optional, _)| *optional).map(|(n, ..)| *n).collect();
     assert_eq!(written(&without), all.filter(|(n, _)| !optional.contains(n)).collect::<Vec<_>>());
     assert_eq!(optional, [18]);
 }
