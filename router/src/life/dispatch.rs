@@ -306,7 +306,7 @@ fn hold(
 
 fn queue(decision: &Decision) -> Name {
     let named = decision.obligations.iter().find_map(|obligation| match obligation {
-        Obligation::Review { queue } => Some(queue.clone()),
+        Obligation::Review { queue, .. } => Some(queue.clone()),
         Obligation::CostCap { .. } => None,
     });
     named.unwrap_or_else(default_queue)

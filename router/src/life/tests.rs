@@ -22,6 +22,8 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod reviews;
+
 const NOW: &str = "2026-11-23T12:00:00Z";
 
 struct World {
