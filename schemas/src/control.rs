@@ -9,6 +9,7 @@ use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::ids::{Name, Position, TaskId};
+use crate::release::ShareBy;
 use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
@@ -42,6 +43,48 @@ pub enum Act {
         hash: Digest,
         /// Its content.
         archive: String,
+        /// Another operator than the one who acts, who agreed that more may leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<Name>,
+    },
+    /// Topic `bundle`: keeps a bundle in the cell, so that it can be released; nothing is decided by it yet.
+    BundlePush {
+        /// Its hash.
+        hash: Digest,
+        /// Its content.
+        archive: String,
+    },
+    /// Topic `bundle`: has a bundle judge beside, without effect.
+    BundleShadow {
+        /// Which; absent: none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
+    },
+    /// Topic `bundle`: has a bundle decide for a share of the tasks.
+    BundleCanary {
+        /// Which.
+        hash: Digest,
+        /// Its share, basis points: 1 to 10,000.
+        share_bp: u16,
+        /// What is drawn.
+        by: ShareBy,
+        /// Another operator than the one who acts, who agreed that more may leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<Name>,
+    },
+    /// Topic `bundle`: makes a bundle that the cell keeps the active one; the one before is remembered.
+    BundlePromote {
+        /// Which.
+        hash: Digest,
+        /// Another operator than the one who acts, who agreed that more may leave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<Name>,
+    },
+    /// Topic `bundle`: the canary ends; where there is none, the bundle before becomes the active one.
+    BundleRollback {
+        /// What is taken back: the canary or, where there is none, the active bundle. Refused where that is another meanwhile,
+        /// so that an act that comes twice takes back one step.
+        from: Digest,
     },
     /// Topic `directory`: makes a directory the active one, if the one that it was made from still is.
     DirectoryActivate {
@@ -197,7 +240,12 @@ impl Act {
     pub fn topic(&self) -> &'static str {
         match self {
             Self::LaneOff { .. } | Self::LaneOn { .. } => "lane",
-            Self::BundleActivate { .. } => "bundle",
+            Self::BundleActivate { .. }
+            | Self::BundlePush { .. }
+            | Self::BundleShadow { .. }
+            | Self::BundleCanary { .. }
+            | Self::BundlePromote { .. }
+            | Self::BundleRollback { .. } => "bundle",
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",

@@ -345,7 +345,7 @@ async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
     }
     let started = Instant::now();
     let hash = bundle.hash();
-    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };
+    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), approval: None };
     let event = act::publish(&cell, act, reason).await?.sequence;
     while active_hash(&bus).await?.is_none_or(|active| active.event < event) {
         if started.elapsed() > APPLY {

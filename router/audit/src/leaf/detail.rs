@@ -145,7 +145,7 @@ pub enum Detail {
         operator: Name,
         /// What.
         act: ActWord,
-        /// The bundle, or the replay's plan.
+        /// The bundle, or the replay's plan; of a rollback, the bundle that was taken back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
         /// The dead letter; the first of the messages that are deleted.
@@ -231,6 +231,16 @@ pub enum ActWord {
     LaneOn,
     /// Made a bundle active.
     BundleActivate,
+    /// Had the cell keep a bundle.
+    BundlePush,
+    /// Had a bundle judged beside, or none any more.
+    BundleShadow,
+    /// Had a bundle decide for a share of the tasks.
+    BundleCanary,
+    /// Made a bundle active that the cell kept.
+    BundlePromote,
+    /// Took a canary back, or the active bundle.
+    BundleRollback,
     /// Made a directory active.
     DirectoryActivate,
     /// Took a dead letter up again.

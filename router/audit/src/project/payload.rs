@@ -7,7 +7,7 @@ use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::dead::DeadLetter;
-use tidegate_schemas::decision::{Outcome, Scan, Switch};
+use tidegate_schemas::decision::{Outcome, Scan, Shadow, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
@@ -40,6 +40,8 @@ struct DecisionHead {
     bundle: Digest,
     #[serde(default)]
     content: Option<Digest>,
+    #[serde(default)]
+    shadow: Option<Shadow>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +133,8 @@ struct ActHead {
     #[serde(default)]
     plan: Option<Digest>,
     #[serde(default)]
+    from: Option<Digest>,
+    #[serde(default)]
     letter: Option<Position>,
     #[serde(default)]
     switch: Option<Switch>,
@@ -204,6 +208,7 @@ impl Projection {
             bundle: head.bundle,
             directory: head.facts.directory,
             content: head.content,
+            shadow: head.shadow,
         });
     }
 
@@ -319,7 +324,7 @@ impl Projection {
         self.detail = Some(Detail::Control {
             operator,
             act: act.act,
-            hash: act.hash.or(act.plan),
+            hash: act.hash.or(act.plan).or(act.from),
             letter: act.letter.or(first),
             lane: switch.lane,
             tenant: switch.tenant.or(act.tenant),

@@ -47,7 +47,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
             let found = reader.query(&page)?;
             for record in &found.records {
                 let hash = match act(reader, record)? {
-                    Some(Act::BundleActivate { hash, .. }) => hash,
+                    Some(Act::BundleActivate { hash, .. } | Act::BundlePush { hash, .. }) => hash,
                     Some(Act::DirectoryActivate { directory, .. }) => directory.hash(),
                     _ => continue,
                 };
@@ -65,7 +65,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
     pub(super) fn judge(&mut self, hash: Digest) -> Result<Option<&Judge>, ReadError> {
         if !self.judges.contains_key(&hash) {
             let archive = match self.recorded(hash)? {
-                Some(Act::BundleActivate { archive, .. }) => Some(archive),
+                Some(Act::BundleActivate { archive, .. } | Act::BundlePush { archive, .. }) => Some(archive),
                 _ => (self.fetch)(Version::Bundle, hash).and_then(|bytes| String::from_utf8(bytes).ok()),
             };
             let bundle = archive.and_then(|archive| Bundle::from_kept(&archive).ok());

@@ -1,0 +1,104 @@
+//! Who is drawn, and what might be wider.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::bundle::tests::Variant;
+
+const IDS: u32 = 100_000;
+
+fn canary(content: &str, share_bp: u16, by: ShareBy) -> Canary {
+    Canary { hash: Digest::plain(content.as_bytes()), share_bp, by }
+}
+
+fn drawn(canary: &Canary) -> Vec<u32> {
+    let acme = Name::new("acme").unwrap();
+    let is_in = |n: &u32| match canary.by {
+        ShareBy::Tenant => within(canary, &Name::new(format!("t{n}")).unwrap(), None),
+        ShareBy::Workflow => within(canary, &acme, Some(&n.to_string())),
+    };
+    (0..IDS).filter(is_in).collect()
+}
+
+#[test]
+fn as_many_are_drawn_as_the_share_says_whatever_is_drawn() {
+    for by in [ShareBy::Tenant, ShareBy::Workflow] {
+        for share_bp in [1, 500, 5_000, 9_999, SHARE_BP_MAX] {
+            let found = f64::from(u32::try_from(drawn(&canary("b", share_bp, by)).len()).unwrap());
+            let share = f64::from(share_bp) / f64::from(SHARE_BP_MAX);
+            // Five standard deviations of so many draws.
+            let off = 5.0 * (f64::from(IDS) * share * (1.0 - share)).sqrt();
+            assert!((found - f64::from(IDS) * share).abs() <= off, "{by:?} {share_bp}: {found}");
+        }
+    }
+}
+
+#[test]
+fn who_is_drawn_once_is_drawn_each_time_and_at_every_larger_share() {
+    let few = drawn(&canary("b", 500, ShareBy::Workflow));
+    assert_eq!(few, drawn(&canary("b", 500, ShareBy::Workflow)));
+    let many: std::collections::BTreeSet<u32> =
+        drawn(&canary("b", 5_000, ShareBy::Workflow)).into_iter().collect();
+    assert!(few.iter().all(|n| many.contains(n)));
+    // Negative control: another bundle draws others.
+    let other = drawn(&canary("c", 500, ShareBy::Workflow));
+    let both = other.iter().filter(|n| few.contains(n)).count();
+    assert!(both * 10 < few.len(), "{both} of {}", few.len());
+}
+
+#[test]
+fn what_could_let_more_leave_is_told() {
+    let plain = Variant::new().read().unwrap();
+    let forbid = "@id(\"x\") @owner(\"o\") @title(\"t\") forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 99 };";
+    let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
+    let inside = permit.replace("RouteCloud", "RouteLocal");
+    let more = |text: &str| Variant::new().write("policies/99-more.cedar", text);
+    let change = |file: &str, from: &str, to: &str| Variant::new().replace(file, from, to);
+    let clinic = "principal = 'Tenant::\"clinic\"'";
+    let rows = [
+        (more(permit), Some("permit `x`")),
+        (
+            change("policies/10-route.cedar", "context.findings == 0", "context.findings <= 1"),
+            Some("permit `cloud-public`"),
+        ),
+        (
+            change("policies/40-limits.cedar", "context.hop > 8", "context.hop > 9"),
+            Some("forbid `hops-limit`"),
+        ),
+        (
+            change(
+                "policies/60-tenants.cedar",
+                "action == Action::\"RouteCloud\"",
+                "action == Action::\"RouteLocal\"",
+            ),
+            Some("forbid `clinic-local-only`"),
+        ),
+        (
+            change("links.toml", clinic, "principal = 'Tenant::\"clinics\"'"),
+            Some("forbid `clinic-local-only`"),
+        ),
+        (
+            change("destinations.toml", "name = \"openai\"", "name = \"openai-2\""),
+            Some("cloud destination `openai-2`"),
+        ),
+        (change("taxonomy.toml", "\"symptoms\", ", ""), Some("the taxonomy")),
+        (change("bundle.toml", "500_000", "600_000"), Some("a task may cost more")),
+        // Negative controls: what lets no more leave.
+        (Variant::new(), None),
+        (more(forbid), None),
+        (more(&inside), None),
+        (change("bundle.toml", "500_000", "400_000"), None),
+        (
+            change("policies/60-tenants.cedar", "@title(\"the agent is blocked\")", "@title(\"blocked\")"),
+            None,
+        ),
+        (change("cases/10-sensitivity.toml", "public question leaves", "public questions leave"), None),
+    ];
+    for (at, (variant, wanted)) in rows.into_iter().enumerate() {
+        let found = may_be_wider(&plain, &variant.read().unwrap());
+        match wanted {
+            Some(wanted) => assert!(found.iter().any(|why| why.contains(wanted)), "{at}: {found:?}"),
+            None => assert!(found.is_empty(), "{at}: {found:?}"),
+        }
+    }
+}
