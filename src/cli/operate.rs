@@ -114,13 +114,14 @@ pub(crate) enum PolicyCommand {
         dir: PathBuf,
     },
     /// Check, test and activate a bundle in the cell.
-    #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a new provider'")]
+    #[command(after_help = "Examples:
+  tidegate policy apply my-bundle --reason 'a stricter limit'
+  tidegate policy apply my-bundle --approval olga --reason 'a new provider'")]
     Apply {
         /// The bundle's directory.
         dir: PathBuf,
-        /// Why.
-        #[arg(long)]
-        reason: String,
+        #[command(flatten)]
+        why: super::Agreed,
     },
     /// Parse and validate a bundle, and run its cases.
     #[command(after_help = "Example:\n  tidegate policy check my-bundle")]

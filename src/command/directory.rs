@@ -146,6 +146,15 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
             let seed = cell.seed(&Identity::Reviewer(name.clone()));
             credentials(global, &seed, &format!("tidegate review list --reviewer {name}"))
         }
+        ToolCommand::Operator { name, reason } => {
+            let enter = |directory: &mut Directory| {
+                directory.operators.insert(name.clone());
+                Ok(())
+            };
+            change(&cell, &reason, enter).await?;
+            let seed = cell.seed(&Identity::Operator(name.clone()));
+            credentials(global, &seed, &format!("TIDEGATE_OPERATOR={name} tidegate status"))
+        }
     }
 }
 
@@ -241,7 +250,7 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
 }
 
 /// The dead letter of an act, where there is one.
-async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
+pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
     let act = Position::new(EVENTS, event);
     let mut from = event + 1;
     while let Some(stored) = bus.first_from(EVENTS, "dead.router.*", from).await? {

@@ -30,11 +30,9 @@ mod trial;
 
 use super::act;
 use crate::cell::Cell;
-use crate::cli::{Global, PolicyCommand, Who};
+use crate::cli::{Agreed, Global, PolicyCommand, Who};
 use crate::output;
 
-/// How long the routers may take to take a bundle over.
-const APPLY: Duration = Duration::from_secs(10);
 /// Between two looks whether a worker takes the work of a queue.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 /// The bundles that ship, where the project's own directory is at hand.
@@ -57,7 +55,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
-        PolicyCommand::Apply { dir, reason } => apply(global, &dir, &reason).await,
+        PolicyCommand::Apply { dir, why } => apply(global, &dir, why).await,
     }
 }
 
@@ -102,7 +100,7 @@ pub(super) async fn active_if_any(bus: &Bus) -> Result<Option<Bundle>> {
 }
 
 /// A bundle that the cell keeps.
-async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
+pub(super) async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?;
     let entry = entry.with_context(|| format!("the cell has no bundle {hash}"))?;
     let archive = std::str::from_utf8(&entry.value).context("the bundle is not text")?;
@@ -326,48 +324,62 @@ fn envelope(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
+/// A bundle in a directory whose cases all pass.
+pub(super) fn tested(dir: &Path) -> Result<Arc<Bundle>> {
     let bundle = Arc::new(bundle_in(dir)?);
     let ran = cases::run(&Judge::new(bundle.clone())?);
     let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
     if failed > 0 {
         bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
     }
-    let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
-    let directory = super::directory::active(&bus).await?.context("the cell has no directory")?;
-    super::provision::streams(&bus, &cell, &bundle, &directory).await?;
+    Ok(bundle)
+}
+
+/// Makes the queues that a bundle needs, before something is decided by it.
+pub(super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<()> {
+    let directory = super::directory::active(bus).await?.context("the cell has no directory")?;
+    super::provision::streams(bus, cell, bundle, &directory).await?;
     // Work for a provider that nobody here can call would only wait for its deadline.
-    for target in super::provision::to_switch_off(&bus, &cell, &bundle).await? {
+    for target in super::provision::to_switch_off(bus, cell, bundle).await? {
         output::note(format!("provider `{target}` is not configured in this cell: switched off"));
         let switch = Switch { lane: Some(Lane::Cloud), target: Some(target), ..Switch::default() };
-        act::publish(&cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
+        act::publish(cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
     }
-    let started = Instant::now();
-    let hash = bundle.hash();
-    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), approval: None };
-    let event = act::publish(&cell, act, reason).await?.sequence;
-    while active_hash(&bus).await?.is_none_or(|active| active.event < event) {
-        if started.elapsed() > APPLY {
-            bail!("the act is on record (EVENTS:{event}) but no router applied it: does one run?");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let ms = started.elapsed().as_millis();
-    // Workers may pull from the queues of a new bundle.
-    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
-        output::note(format!("{error:#}"));
-    }
-    let mut unserved = super::provision::unserved(&bus, &cell, &bundle).await?;
+    Ok(())
+}
+
+/// Queues of a bundle that no worker takes work from; it is told of each.
+pub(super) async fn unserved(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<Vec<String>> {
+    let mut unserved = super::provision::unserved(bus, cell, bundle).await?;
     if !unserved.is_empty() {
         // A worker may be between two requests.
         tokio::time::sleep(BETWEEN_LOOKS).await;
-        let still = super::provision::unserved(&bus, &cell, &bundle).await?;
+        let still = super::provision::unserved(bus, cell, bundle).await?;
         unserved.retain(|queue| still.contains(queue));
     }
     for queue in &unserved {
         output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
     }
+    Ok(unserved)
+}
+
+async fn apply(global: &Global, dir: &Path, why: Agreed) -> Result<ExitCode> {
+    let bundle = tested(dir)?;
+    let cell = Cell::open(&global.cell)?;
+    let bus = cell.connect(Role::Provisioner).await?;
+    served(&cell, &bus, &bundle).await?;
+    let Agreed { approval, reason } = why;
+    let started = Instant::now();
+    let hash = bundle.hash();
+    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), approval };
+    let event = act::publish(&cell, act, &reason).await?.sequence;
+    super::bundle::applied(&bus, event).await?;
+    let ms = started.elapsed().as_millis();
+    // Workers may pull from the queues of a new bundle.
+    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
+        output::note(format!("{error:#}"));
+    }
+    let unserved = unserved(&cell, &bus, &bundle).await?;
     if global.json {
         output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
     } else {

@@ -169,7 +169,7 @@ async fn queues(cell: &Cell, bus: &Bus) -> Result<Vec<Queue>> {
     let directory =
         directory::active(bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
     let bundle = policy::active_bundle(bus).await?;
-    let topology = topology(&provision::shape(cell, &bundle), &directory);
+    let topology = topology(&provision::shape(cell, &[&bundle]), &directory);
     let mut queues = Vec::new();
     for spec in topology.consumers.iter().filter(|spec| spec.durable_name != RECORDER) {
         let state = bus.consumer_info(&spec.stream, &spec.durable_name).await.with_context(|| {

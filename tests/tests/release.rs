@@ -1,0 +1,229 @@
+//! Releases on a real cell: a bundle is judged beside, decides for a share, is promoted and taken back, each in under a second and
+//! without losing a task; what cannot be used is refused, and the running one stays.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tidegate_bus::{Identity, Outbound, Role};
+use tidegate_schemas::control::{Act, Control};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::subject::EVENTS;
+use tidegate_tests::client::connect;
+use tidegate_tests::wait::until;
+use tidegate_tests::{Agent, TestCell};
+
+const SOON: Duration = Duration::from_secs(30);
+/// How long a router may go on by what was released before.
+const SWAP: SignedDuration = SignedDuration::from_secs(1);
+/// How long tasks are asked after an act.
+const ASK: Duration = Duration::from_millis(2_500);
+
+const BLOCKED: &str = "\n[[link]]\nid = \"helpdesk-blocked\"\ntemplate = \"agent-blocked\"\n\
+    principal = 'Agent::\"acme/helpdesk\"'\nowner = \"security@example.com\"\n";
+const WIDER: &str = "@id(\"wider\") @owner(\"o\") @title(\"t\") permit (principal is Agent, \
+    action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };\n";
+
+fn embed() -> Value {
+    json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["a tide"] } })
+}
+
+/// A copy of the cell's bundle with more text in one of its files, in a directory of this name.
+async fn variant(
+    cell: &TestCell,
+    dir: &std::path::Path,
+    name: &str,
+    file: &str,
+    more: &str,
+) -> Result<String> {
+    let path = dir.join(name);
+    let bundle = path.display().to_string();
+    cell.tidegate(&["policy", "new", &bundle]).await?;
+    let text = std::fs::read_to_string(path.join(file)).unwrap_or_default();
+    std::fs::write(path.join(file), text + more)?;
+    Ok(bundle)
+}
+
+async fn pushed(cell: &TestCell, bundle: &str) -> Result<String> {
+    let told = cell.json(&["bundle", "push", bundle, "--reason", "to be tried"]).await?;
+    Ok(told["bundle"].as_str().context("a hash")?.to_owned())
+}
+
+/// What the cell says when it does not do something.
+async fn refusal(cell: &TestCell, arguments: &[&str]) -> Result<String> {
+    let output = cell.output(arguments).await?;
+    assert!(!output.status.success(), "{arguments:?}");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Asks one task after the other while an act takes its way, and some time longer.
+async fn asked(cell: &TestCell, agent: &Agent, act: &[&str]) -> Result<(Value, Vec<TaskResult>)> {
+    let mut results = Vec::new();
+    let act = cell.json(act);
+    tokio::pin!(act);
+    let told = loop {
+        tokio::select! {
+            told = &mut act => break told?,
+            result = agent.ask("embed", embed()) => results.push(result?),
+        }
+    };
+    let begun = Instant::now();
+    while begun.elapsed() < ASK {
+        results.push(agent.ask("embed", embed()).await?);
+    }
+    Ok((told, results))
+}
+
+/// Decisions on record: when, by which bundle, and the leaf.
+async fn decisions(cell: &TestCell) -> Result<Vec<(Timestamp, String, Value)>> {
+    cell.recorded(SOON).await?;
+    let mut found = Vec::new();
+    for narrow in [["--kind", "work"], ["--outcome", "reject"]] {
+        let page = cell.json(&[["audit", "query", "--limit", "1000"].as_slice(), &narrow].concat()).await?;
+        for leaf in page["records"].as_array().context("records")? {
+            let bundle = leaf["decision"]["bundle"].as_str().context("a bundle")?.to_owned();
+            let time: Timestamp = leaf["time"].as_str().context("a time")?.parse()?;
+            found.push((time, bundle, leaf["decision"].clone()));
+        }
+    }
+    found.sort_by_key(|(time, ..)| *time);
+    Ok(found)
+}
+
+/// From the second after an act on, and until the next, all is decided by one bundle; before it by the other.
+async fn swapped(cell: &TestCell, told: &Value, before: &str, after: &str) -> Result<()> {
+    let bus = connect(cell, Role::Provisioner.into()).await?;
+    let event = told["event"].as_u64().context("an event")?;
+    let act = bus.get(EVENTS, event).await?.context("the act")?.published;
+    let all = decisions(cell).await?;
+    let at = all.iter().position(|(time, ..)| *time >= act).context("a decision after the act")?;
+    let (past, next) = all.split_at(at);
+    assert_eq!(past.last().map(|(_, bundle, _)| bundle.as_str()), Some(before), "negative control");
+    let late: Vec<_> = next.iter().filter(|(time, ..)| time.duration_since(act) > SWAP).collect();
+    assert!(!late.is_empty(), "there are decisions to look at");
+    assert!(late.iter().all(|(_, bundle, _)| bundle == after), "{act}: {late:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let dir = tempfile::tempdir()?;
+    let stricter =
+        pushed(&cell, &variant(&cell, dir.path(), "stricter", "links.toml", BLOCKED).await?).await?;
+    let status = cell.json(&["bundle", "status"]).await?;
+    let active = status["active"].as_str().context("a hash")?.to_owned();
+    assert!(active != stricter && status["shadow"].is_null() && status["canary"].is_null(), "{status}");
+
+    // Judged beside: every task still runs, and the record knows what would have come of it.
+    let shadow = ["bundle", "shadow", &stricter, "--reason", "some days beside"];
+    let (_, results) = asked(&cell, &agent, &shadow).await?;
+    assert!(results.iter().all(|result| result.state == State::Completed), "{results:?}");
+    let all = decisions(&cell).await?;
+    assert!(all.iter().all(|(_, bundle, _)| *bundle == active), "{all:?}");
+    let told = &all.last().context("a decision")?.2["shadow"];
+    assert_eq!(*told, json!({ "bundle": stricter, "outcome": "reject", "code": "policy_denied" }));
+    assert!(all[0].2["shadow"].is_null(), "negative control: nothing was judged beside the first");
+    let status = cell.json(&["bundle", "status"]).await?;
+    let beside = &status["shadows"][&stricter];
+    assert_eq!(beside["differ"], beside["decisions"], "{status}");
+    assert!(beside["outcomes"]["local -> reject"].as_u64().is_some_and(|count| count > 0), "{status}");
+
+    // Decides for every tenant, and is taken back.
+    let canary = ["bundle", "canary", &stricter, "--share", "100", "--by", "tenant", "--reason", "try it"];
+    let (told, results) = asked(&cell, &agent, &canary).await?;
+    assert_eq!(results.last().map(|result| result.state), Some(State::Rejected));
+    swapped(&cell, &told, &active, &stricter).await?;
+    let (told, results) = asked(&cell, &agent, &["bundle", "rollback", "--reason", "too strict"]).await?;
+    assert_eq!(results.last().map(|result| result.state), Some(State::Completed));
+    swapped(&cell, &told, &stricter, &active).await?;
+
+    // Made the active one, and taken back.
+    let promote = ["bundle", "promote", &stricter, "--reason", "the rules of June"];
+    let (told, _) = asked(&cell, &agent, &promote).await?;
+    swapped(&cell, &told, &active, &stricter).await?;
+    let bus = connect(&cell, Role::Provisioner.into()).await?;
+    let act = bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?;
+    let act: Control = serde_json::from_slice(&act.payload)?;
+    let hash: Digest = stricter.parse()?;
+    assert_eq!(
+        (act.act, act.reason.as_str()),
+        (Act::BundlePromote { hash, approval: None }, "the rules of June")
+    );
+    let status = cell.json(&["bundle", "status"]).await?;
+    assert_eq!((&status["active"], &status["before"]), (&json!(stricter), &json!(active)), "{status}");
+    let (told, _) = asked(&cell, &agent, &["bundle", "rollback", "--reason", "June is over"]).await?;
+    swapped(&cell, &told, &stricter, &active).await?;
+    let said = refusal(&cell, &["bundle", "rollback", "--reason", "once more"]).await?;
+    assert!(said.contains("no bundle before"), "{said}");
+
+    // Judged again, each decision under its own bundle, that of the canary too: nothing differs.
+    let own = cell.json(&["audit", "rejudge"]).await?;
+    let found = |name: &str| own["rejudged"][name].as_u64();
+    assert_eq!((found("differ"), found("equal")), (Some(0), found("decisions")), "{own}");
+    assert_eq!(own["rejudged"]["bundles"].as_object().map(serde_json::Map::len), Some(2), "{own}");
+    let screen = cell.screen().await?;
+    assert_eq!(screen.pointer("/record/open"), Some(&json!(0)), "no task is lost: {screen}");
+    Ok(())
+}
+
+/// Publishes an act as an operator's command does, and gives the sentence of its refusal.
+async fn refused(cell: &TestCell, act: Act) -> Result<String> {
+    let admin = connect(cell, Identity::Operator(Name::new("admin")?)).await?;
+    let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
+    let act = Outbound::new("control.bundle.admin", serde_json::to_vec(&control)?);
+    let event = format!("EVENTS:{}", admin.publish(act).await?.sequence);
+    let letter = until("the refusal", SOON, || async {
+        let list = cell.json(&["dead", "list"]).await?;
+        let found = list.as_array().and_then(|all| all.iter().find(|letter| letter["message"] == event));
+        Ok(found.map(|letter| letter["sequence"].to_string()))
+    })
+    .await?;
+    let shown = cell.json(&["dead", "show", &letter]).await?;
+    Ok(shown["content"]["sentence"].as_str().context("a sentence")?.to_owned())
+}
+
+#[tokio::test]
+async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_the_running_one_stays()
+-> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let before = cell.json(&["bundle", "status"]).await?;
+    let hash = Digest::plain(b"nothing");
+    let said = refused(&cell, Act::BundlePush { hash, archive: "no bundle".to_owned() }).await?;
+    assert!(said.contains("does not load"), "{said}");
+    let said = refusal(&cell, &["bundle", "shadow", &hash.to_string(), "--reason", "try"]).await?;
+    assert!(said.contains("keeps no such bundle"), "{said}");
+    let said = refused(&cell, Act::BundlePromote { hash, approval: None }).await?;
+    assert!(said.contains("keeps no such bundle"), "{said}");
+
+    // More might leave: somebody else has to agree.
+    let dir = tempfile::tempdir()?;
+    let bundle = variant(&cell, dir.path(), "wider", "policies/99-wider.cedar", WIDER).await?;
+    let wider = pushed(&cell, &bundle).await?;
+    let promote = ["bundle", "promote", &wider, "--reason", "more leaves"];
+    let said = refusal(&cell, &promote).await?;
+    assert!(said.contains("permit `wider` is new") && said.contains("--approval"), "{said}");
+    let canary = ["bundle", "canary", &wider, "--share", "0.01", "--reason", "more leaves"];
+    assert!(refusal(&cell, &canary).await?.contains("permit `wider` is new"));
+    let said = refusal(&cell, &["policy", "apply", &bundle, "--reason", "more leaves"]).await?;
+    assert!(said.contains("permit `wider` is new"), "{said}");
+    for name in ["admin", "olga"] {
+        let said = refusal(&cell, &[promote.as_slice(), &["--approval", name]].concat()).await?;
+        assert!(said.contains("another operator"), "{name}: {said}");
+    }
+    let now = cell.json(&["bundle", "status"]).await?;
+    assert_eq!((&now["active"], &now["event"]), (&before["active"], &before["event"]), "nothing moved");
+    assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the running one decides");
+
+    cell.tidegate(&["tool", "operator", "olga"]).await?;
+    cell.tidegate(&[promote.as_slice(), &["--approval", "olga"]].concat()).await?;
+    let now = cell.json(&["bundle", "status"]).await?;
+    assert_eq!((&now["active"], &now["before"]), (&json!(wider), &before["active"]), "{now}");
+    Ok(())
+}
