@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use audit::{
     AuditArgs, AuditCommand, ExportArgs, ExportForm, ProveCommand, RejudgeArgs, VerifyArgs,
 };
+pub(crate) use backtest::BacktestArgs;
 pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use operate::{
     DeadCommand, LaneCommand, LaneWhat, ModelCommand, PolicyCommand, ReviewCommand, ServeArgs, VerdictArgs,
@@ -22,6 +23,7 @@ pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
 
 mod audit;
+mod backtest;
 mod erase;
 mod operate;
 mod produce;

@@ -24,6 +24,7 @@ mod task;
 
 mod accounts;
 mod act;
+mod backtest;
 mod bundle;
 mod directory;
 mod lane;

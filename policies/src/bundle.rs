@@ -267,6 +267,11 @@ impl Bundle {
         }
     }
 
+    /// Whether it is of the form before, and held to fewer rules.
+    pub(crate) fn is_of_form_before(&self) -> bool {
+        self.parts.format == FORMAT_BEFORE
+    }
+
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
     }
@@ -291,7 +296,8 @@ impl Parts {
         if self.manifest.owner.is_empty() || self.manifest.version.is_empty() {
             return Err(BundleError::Content("the bundle needs `version` and `owner`".to_owned()));
         }
-        if let Some(fault) = self.taxonomy.fault() {
+        let cycle = || self.taxonomy.cycle().filter(|_| self.format == FORMAT);
+        if let Some(fault) = self.taxonomy.fault().or_else(cycle) {
             return Err(BundleError::file("taxonomy.toml", None, fault));
         }
         self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))

@@ -68,6 +68,7 @@ pub fn diff(from: &Bundle, to: &Bundle) -> Result<Difference, BundleError> {
         ("limit", "manifest"),
         ("taxonomy", "taxonomy"),
         ("schema", "schema"),
+        ("property", "properties"),
         ("case", "cases"),
     ];
     for (part, key) in parts {

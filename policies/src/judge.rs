@@ -84,10 +84,7 @@ impl Judge {
 
     fn look(&self, task: &Task, inherited: Option<&Labels>) -> (Labels, Findings) {
         let findings = self.scanner.scan(&task.input.texts());
-        let declared = match inherited {
-            Some(parent) => Cow::Owned(task.labels.inheriting(parent)),
-            None => Cow::Borrowed(&task.labels),
-        };
+        let declared = declared(task, inherited);
         (self.bundle.taxonomy().raise(&declared, &findings.categories), findings)
     }
 
@@ -98,6 +95,27 @@ impl Judge {
         let scan = self.scanner.fact();
         let found = findings.total();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
+        self.settle(task, directory, draft, found)
+    }
+
+    /// Decides as [`Judge::decide`] does, by what was found when `recorded` was decided: the task's texts are not looked at.
+    /// What the kinds of data in it mean is this bundle's.
+    #[must_use]
+    pub fn decide_as_found(&self, task: &Task, directory: &Directory, recorded: &Decision) -> Decision {
+        let facts = &recorded.facts;
+        // What was found is among the recorded kinds of data; what was declared is there too, and counts once.
+        let declared = declared(task, facts.inherited.as_ref());
+        let labels = self.bundle.taxonomy().raise(&declared, &recorded.labels.categories);
+        let findings = Findings { counts: recorded.findings.clone(), ..Findings::default() };
+        let found = findings.total();
+        let scan = recorded.scan.clone();
+        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
+        self.settle(task, directory, draft, found)
+    }
+
+    /// Decides what is looked at: `found` findings, all together.
+    fn settle(&self, task: &Task, directory: &Directory, draft: draft::Draft<'_>, found: u64) -> Decision {
+        let facts = draft.facts;
         let Some((tenant, agent)) = directory.agent(&task.tenant, &task.agent) else {
             return draft.reject(Code::UnknownPrincipal, sentence::UNKNOWN_PRINCIPAL.to_owned(), Vec::new());
         };
@@ -205,6 +223,14 @@ impl Judge {
         }
         seats.insert(key, Arc::clone(&seat));
         Ok(seat)
+    }
+}
+
+/// What is said of a task's data before anything is looked for.
+fn declared<'a>(task: &'a Task, inherited: Option<&Labels>) -> Cow<'a, Labels> {
+    match inherited {
+        Some(parent) => Cow::Owned(task.labels.inheriting(parent)),
+        None => Cow::Borrowed(&task.labels),
     }
 }
 

@@ -114,14 +114,18 @@ impl Taxonomy {
                 return Some(format!("region `{name}` lies in the unknown region `{region}`"));
             }
         }
-        if let Some(region) = self.regions.keys().find(|region| self.is_in_itself(region)) {
-            return Some(format!("region `{region}` lies in itself, by way of the regions that contain it"));
-        }
         let mut names = BTreeSet::new();
         let all = self.recognisers.iter().map(|r| &r.name).chain(self.classes.iter().map(|c| &c.name));
         all.filter(|name| !names.insert(*name))
             .map(|name| format!("two recognisers are named `{name}`"))
             .next()
+    }
+
+    /// A region that lies in itself, if one does.
+    #[must_use]
+    pub fn cycle(&self) -> Option<String> {
+        let region = self.regions.keys().find(|region| self.is_in_itself(region))?;
+        Some(format!("region `{region}` lies in itself, by way of the regions that contain it"))
     }
 
     fn is_in_itself(&self, region: &Name) -> bool {

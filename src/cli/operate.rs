@@ -113,7 +113,7 @@ pub(crate) enum PolicyCommand {
         /// Directory to create.
         dir: PathBuf,
     },
-    /// Check, test and activate a bundle in the cell.
+    /// Check a bundle, run its cases, and make it the active one; `policy test`, `prove` and `backtest` say more before.
     #[command(after_help = "Examples:
   tidegate policy apply my-bundle --reason 'a stricter limit'
   tidegate policy apply my-bundle --approval olga --reason 'a new provider'")]
@@ -166,7 +166,8 @@ pub(crate) enum PolicyCommand {
   tidegate policy prove my-bundle                                       every property of the bundle
   tidegate policy prove my-bundle --against active                      and whether cloud access gets wider than it is in the running cell
 
-Exit status: 0 all proven and nothing wider; 1 refuted; 2 cloud access got wider; 3 not proven. Needs cvc5 (CVC5, else PATH).")]
+Exit status: 0 all proven and nothing wider; 1 refuted; 2 cloud access got wider; 3 not proven, or not asked.
+Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside this program.")]
     Prove {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
@@ -180,6 +181,8 @@ Exit status: 0 all proven and nothing wider; 1 refuted; 2 cloud access got wider
         #[arg(long, value_name = "SECONDS")]
         limit: Option<u64>,
     },
+    /// Judge recorded decisions again by another bundle: what would flip, leave, cost, and what stays. Nothing is acted on.
+    Backtest(Box<super::BacktestArgs>),
     /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle

@@ -21,7 +21,7 @@ mod copy;
 mod erase;
 pub(super) mod filter;
 mod prove;
-mod rejudge;
+pub(super) mod rejudge;
 mod report;
 mod retain;
 mod rotate;

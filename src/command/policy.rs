@@ -47,11 +47,12 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
         PolicyCommand::Prove { dir, against, only, limit } => {
             let against = match &against {
-                Some(word) => Some(diff::bundle(global, word).await?),
+                Some(word) => Some(diff::bundle(global, word).await),
                 None => None,
             };
-            super::prove::run(global, &named(dir.as_deref())?, against.as_ref(), &only, limit)
+            super::prove::run(global, named(dir.as_deref()), against.transpose(), &only, limit)
         }
+        PolicyCommand::Backtest(asked) => super::backtest::run(global, *asked).await,
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }

@@ -15,7 +15,22 @@ const PROVER: &str = "tidegate-prove";
 /// What it answers where something could not be proven; so does this command where there is no answer.
 const NOT_PROVEN: u8 = 3;
 
+/// What cannot be asked about is not proven, and ends so: any other failure's status would say "refuted".
 pub(super) fn run(
+    global: &Global,
+    dir: Result<PathBuf>,
+    against: Result<Option<Bundle>>,
+    only: &[String],
+    limit: Option<u64>,
+) -> Result<ExitCode> {
+    let asked = dir.and_then(|dir| ask(global, &dir, against?.as_ref(), only, limit));
+    asked.or_else(|error| {
+        output::note(format!("tidegate: {error:#}"));
+        Ok(ExitCode::from(NOT_PROVEN))
+    })
+}
+
+fn ask(
     global: &Global,
     dir: &Path,
     against: Option<&Bundle>,

@@ -343,6 +343,9 @@ fn prove_without_the_prover_or_its_solver_proves_nothing_and_says_what_to_do() -
     std::fs::hard_link(&program, &copy)?;
     let (code, said) = prove(&copy, None)?;
     assert!(code == Some(3) && said.contains("build it with `cargo build"), "{said}");
+    let nowhere = Command::new(&program).args(["policy", "prove", "--against", "/nowhere"]).output()?;
+    let said = String::from_utf8(nowhere.stderr)?;
+    assert!(nowhere.status.code() == Some(3) && said.contains("/nowhere"), "not a refutation: {said}");
     Ok(())
 }
 

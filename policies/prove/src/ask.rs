@@ -101,7 +101,8 @@ impl Asking<'_> {
                 }
                 real.push(expression::parse(&assume::is_place(&world.bundle, spec, &uid.to_string()))?);
                 let action = env.types.action();
-                let place = Place { values: assume::values(world.bundle.taxonomy(), spec), uid };
+                let values = assume::values(world.bundle.taxonomy(), spec);
+                let place = Place { real: uid.clone(), values, uid };
                 let open = expression::allowed(world.policies_for(action), action, &place)?;
                 closed.push(expression::not(expression::all([expression::parse(&assume::can(spec))?, open])));
             }

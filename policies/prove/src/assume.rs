@@ -110,6 +110,14 @@ pub(crate) fn is_place(bundle: &Bundle, spec: &DestinationSpec, subject: &str) -
     text
 }
 
+/// That `subject` is among the places where a task costs too much exactly when it does there, as the judge computes it.
+pub(crate) fn is_over_cost(spec: &DestinationSpec, subject: &str) -> String {
+    let (input, output) = (spec.price_in, spec.price_out);
+    format!(
+        "context.over_cost.contains({subject}) == (context has cost_usd_micros_max && context.tokens_in * {input} + context.tokens_out * {output} > context.cost_usd_micros_max * 1000000)"
+    )
+}
+
 /// The pools and providers that the bundle knows, and whether the destination is in them.
 fn groups(bundle: &Bundle, spec: &DestinationSpec) -> Vec<(&'static str, String, bool)> {
     let all = bundle.destinations();

@@ -1,8 +1,11 @@
 //! From one bundle to another: did access to the cloud get wider?
 //!
 //! Asked of each cloud destination as each bundle has it, so a new destination, a new certification and a new rule all count.
-//! What raises labels (recognisers, key words, what categories mean) is no part of a proof: where it differs, "not wider" cannot
-//! be proven.
+//! What no policy sees is compared beside ([`beside`]): a place's address and abilities, caps. Where it cannot be told what a
+//! difference means (schema, what raises labels, queues, a property that is gone), "not wider" is not proven.
+//!
+//! Access is what may go; where it goes among the places that it may (ranks, what the local lane takes) is none: a backtest
+//! tells that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,17 +13,19 @@ use std::time::{Duration, Instant};
 
 use cedar_policy::{Effect, EntityUid, Policy, ValidationMode, Validator};
 use serde_json::Value;
+use tidegate_policies::Bundle;
 use tidegate_policies::destination::DestinationSpec;
-use tidegate_policies::{Bundle, Taxonomy};
 use tidegate_schemas::subject::Lane;
 
-use crate::ask::Asking;
+use crate::ask::{self, Asking, Question};
 use crate::expression::Place;
 use crate::solver::{NotProven, Session, Solver};
 use crate::suite::Verdict;
 use crate::witness::{self, Counterexample, Found};
 use crate::world::{Env, World, action_uid};
 use crate::{ProveError, assume, expression, pool};
+
+mod beside;
 
 /// What a task may do at a cloud destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,17 +167,38 @@ pub fn compare(new: &Arc<Bundle>, old: &Arc<Bundle>, solver: &Solver) -> Result<
         Vec::new()
     };
     changes.extend(cost(new, old));
-    let doubt = if !fits {
-        Some(
+    changes.extend(beside::changes(&now, &before));
+    let mut doubts = beside::doubts(&now, &before);
+    if !fits {
+        doubts.push(
             "the other bundle's policies do not fit this bundle's schema, so they cannot be compared"
                 .to_owned(),
-        )
-    } else if raises(new.taxonomy()) != raises(old.taxonomy()) {
-        Some("the taxonomies differ in what raises labels, which is no part of a proof".to_owned())
-    } else {
-        None
-    };
+        );
+    }
+    doubts.extend(failing(&now, &before, solver));
+    let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
     Ok(Comparison { against: Arc::clone(old), changes, doubt, took: started.elapsed() })
+}
+
+/// Policies of the other bundle that are gone or changed and may fail: what they failed on was denied, whatever else permits it.
+fn failing(now: &World, before: &World, solver: &Solver) -> Vec<String> {
+    let mut others = Vec::new();
+    for action in Access::Unreviewed.actions() {
+        let kept: BTreeSet<String> = now.policies_for(&action).map(plain).collect();
+        others.extend(before.policies_for(&action).filter(|policy| !kept.contains(&plain(policy))).cloned());
+    }
+    others.sort_by(|a, b| a.id().cmp(b.id()));
+    others.dedup_by(|a, b| a.id() == b.id());
+    let found = pool::each(solver, others, |session, policy| {
+        let verdict = match session {
+            Ok(session) => ask::answer(before, session, Question::NeverFails(&policy)),
+            Err(error) => Verdict::NotProven(error),
+        };
+        (!matches!(verdict, Verdict::Proven)).then(|| {
+            format!("policy `{}` of the other bundle may fail, and what it fails on was denied", policy.id())
+        })
+    });
+    found.into_iter().flatten().collect()
 }
 
 /// Every cloud destination of either bundle.
@@ -204,11 +230,6 @@ fn cost(new: &Bundle, old: &Bundle) -> Option<Change> {
         std::cmp::Ordering::Less => (Verdict::Proven, refuted("fell")),
     };
     Some(Change { destination: "all".to_owned(), access: Access::Cost, not_wider, not_narrower })
-}
-
-/// What of a taxonomy raises labels.
-fn raises(taxonomy: &Taxonomy) -> Taxonomy {
-    Taxonomy { regions: std::collections::BTreeMap::new(), ..taxonomy.clone() }
 }
 
 // === impl Asked ===
@@ -294,66 +315,84 @@ impl Asked<'_> {
                 *old = format!("Destination::{:?}", format!("{} before", spec.name))
                     .parse()
                     .map_err(|error| NotProven::Failed(format!("{error}")))?;
-                let off = format!("context.off.contains({new}) == context.off.contains({old})");
-                parts.push(expression::parse(&off)?);
-                if let Some(over) = self.over_cost(&new.to_string(), &old.to_string()) {
-                    parts.push(expression::parse(&over)?);
+                if self.is_switched_alike() {
+                    let off = format!("context.off.contains({new}) == context.off.contains({old})");
+                    parts.push(expression::parse(&off)?);
                 }
             }
             if let Some(old) = &old {
                 parts.push(expression::parse(&assume::is_place(&before.bundle, spec, &old.to_string()))?);
             }
         }
+        parts.extend(self.over_cost(now, before, new.as_ref(), old.as_ref())?);
         let (mut yes, mut no) = ((now, self.new, new), (before, self.old, old));
         if !wider {
             std::mem::swap(&mut yes, &mut no);
         }
         let mut differ = !alike;
-        let mut side =
-            |this: &(&World, Option<&DestinationSpec>, Option<EntityUid>), other: &World, denies: bool| {
-                let (world, spec, uid) = this;
-                let (Some(spec), Some(uid)) = (spec, uid) else {
-                    return Ok::<_, ProveError>(expression::any([]));
-                };
-                let place = Place { uid: uid.clone(), values: assume::values(world.bundle.taxonomy(), spec) };
-                let mut each = Vec::new();
-                for action in self.access.actions() {
-                    let others: BTreeSet<String> = other.policies_for(&action).map(plain).collect();
-                    let mut own: Vec<&Policy> = world.policies_for(&action).collect();
-                    let kept = if denies { Effect::Forbid } else { Effect::Permit };
-                    differ |=
-                        own.iter().any(|policy| policy.effect() == kept && !others.contains(&plain(policy)));
-                    if denies && alike {
-                        // What both forbid cannot be why only one denies.
-                        own.retain(|policy| {
-                            policy.effect() == Effect::Permit || !others.contains(&plain(policy))
-                        });
-                    }
-                    each.push(expression::allowed(own, &action, &place)?);
-                }
-                Ok(expression::all(each))
+        let mut side = |this: &(&World, Option<&DestinationSpec>, Option<EntityUid>),
+                        other: &World,
+                        denies: bool| {
+            let (world, spec, uid) = this;
+            let (Some(spec), Some(uid)) = (spec, uid) else {
+                return Ok::<_, ProveError>(expression::any([]));
             };
+            let (values, real) = (assume::values(world.bundle.taxonomy(), spec), witness::destination(spec)?);
+            let place = Place { uid: uid.clone(), real, values };
+            let mut each = Vec::new();
+            for action in self.access.actions() {
+                let others: BTreeSet<String> = other.policies_for(&action).map(plain).collect();
+                let mut own: Vec<&Policy> = world.policies_for(&action).collect();
+                let kept = if denies { Effect::Forbid } else { Effect::Permit };
+                differ |=
+                    own.iter().any(|policy| policy.effect() == kept && !others.contains(&plain(policy)));
+                if denies && alike {
+                    // What both forbid cannot be why only one denies.
+                    own.retain(|policy| {
+                        policy.effect() == Effect::Permit || !others.contains(&plain(policy))
+                    });
+                }
+                each.push(expression::allowed(own, &action, &place)?);
+            }
+            Ok(expression::all(each))
+        };
         let (permitted, denied) = (side(&yes, no.0, false)?, expression::not(side(&no, yes.0, true)?));
         parts.extend([permitted, denied]);
         // Only a permit of the one or a forbid of the other can make a difference.
         Ok(differ.then(|| expression::all(parts)))
     }
 
-    /// What its prices say of a task that costs too much at the destination now, or did before.
-    fn over_cost(&self, now: &str, before: &str) -> Option<String> {
-        let (new, old) = self.new.zip(self.old)?;
-        let prices = [new.price_in.cmp(&old.price_in), new.price_out.cmp(&old.price_out)];
-        let (now, before) =
-            (format!("context.over_cost.contains({now})"), format!("context.over_cost.contains({before})"));
-        if prices.iter().all(|price| price.is_eq()) {
-            Some(format!("{now} == {before}"))
-        } else if prices.iter().all(|price| price.is_ge()) {
-            Some(format!("(!{before} || {now})"))
-        } else if prices.iter().all(|price| price.is_le()) {
-            Some(format!("(!{now} || {before})"))
-        } else {
-            None
+    /// Whether what is switched off of the one is of the other: a switch names a lane, a target or a model.
+    fn is_switched_alike(&self) -> bool {
+        let of = |spec: &DestinationSpec| (spec.lane, spec.target.clone(), spec.model.clone());
+        self.new.map(of) == self.old.map(of)
+    }
+
+    /// Where a task costs too much, as the judge computes it. Left to the solver as it comes where it cannot make a difference:
+    /// multiplications take long.
+    fn over_cost(
+        &self,
+        now: &World,
+        before: &World,
+        new: Option<&EntityUid>,
+        old: Option<&EntityUid>,
+    ) -> Result<Vec<Value>, ProveError> {
+        let prices = |spec: Option<&DestinationSpec>| spec.map(|spec| (spec.price_in, spec.price_out));
+        let computes = [now, before].iter().any(|world| world.policies.iter().any(computes));
+        if !computes && prices(self.new) == prices(self.old) {
+            let both = new.zip(old).filter(|(new, old)| new != old);
+            let same = both.map(|(new, old)| {
+                expression::parse(&format!(
+                    "context.over_cost.contains({new}) == context.over_cost.contains({old})"
+                ))
+            });
+            return same.into_iter().collect();
         }
+        let places = [(self.new, new), (self.old, old)];
+        let named = places.into_iter().filter_map(|(spec, uid)| spec.zip(uid));
+        let rules: BTreeSet<String> =
+            named.map(|(spec, uid)| assume::is_over_cost(spec, &uid.to_string())).collect();
+        rules.iter().map(|rule| expression::parse(rule)).collect()
     }
 
     /// Whether Cedar permits it at the destination as the bundle has it, and by which policies.
@@ -376,6 +415,11 @@ impl Asked<'_> {
         }
         Ok((true, by))
     }
+}
+
+/// Whether a policy computes with a number, which a bundle of the form before may do to find what costs too much.
+fn computes(policy: &Policy) -> bool {
+    policy.to_json().unwrap_or_default().to_string().contains("\"*\"")
 }
 
 /// What a policy says, without what is said about it.

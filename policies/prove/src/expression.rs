@@ -85,6 +85,8 @@ pub(crate) fn assuming(policy: &Policy, assumption: &Value) -> Result<Policy, Pr
 /// A resource by name, with those attributes whose values are known as expressions.
 pub(crate) struct Place {
     pub(crate) uid: EntityUid,
+    /// What policies call it, where it has another name here.
+    pub(crate) real: EntityUid,
     pub(crate) values: BTreeMap<&'static str, Value>,
 }
 
@@ -154,6 +156,9 @@ fn constraint(variable: &str, scope: &Value) -> Result<Option<Value>, String> {
 /// The expression with `action` and `resource` named. A value that is known stands where its attribute stood: a number is then
 /// a number to the solver, too.
 fn named(expression: &Value, action: &Value, resource: &Place) -> Value {
+    if resource.uid != resource.real && *expression == entity(&resource.real) {
+        return entity(&resource.uid);
+    }
     match expression {
         Value::Object(entries) => match entries.get("Var").and_then(Value::as_str) {
             Some("action") => action.clone(),

@@ -9,7 +9,7 @@
 //! - **Requests are valid by the schema and entities are well formed.** The analyser knows no others. The judge refuses unknown
 //!   principals before it asks and validates every context, and a policy that fails all the same denies.
 //! - **Numbers are within the judge's limits, labels are only ever raised, and a lane is asked of its own destinations**
-//!   ([`assume`]). A test holds this against the judge's own questions.
+//!   (`assume`). A test holds this against the judge's own questions.
 //! - **The destination is any that the schema allows**, of any name, region and attributes, for what must never happen: so it
 //!   holds for destinations that are added later. For what must be reachable it is one of those that the bundle has, as they are.
 //! - **Facts are what the judge says that they are**, such as `over_cost`: where a task would cost too much is computed in the judge,

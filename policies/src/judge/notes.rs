@@ -35,6 +35,11 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| digits && *number <= CAP_MAX)
 }
 
+/// The same as bundles of the form before may write it.
+fn number_before(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
 impl Notes {
     pub(crate) fn of(bundle: &Bundle) -> Result<Self, BundleError> {
         let mut notes = HashMap::new();
@@ -56,7 +61,8 @@ impl Notes {
                 Some(_) => return Err(fault("code", "lane_off or policy_denied")),
             };
             let queue = bundle.annotation(id, "queue").map(Name::new).transpose();
-            let cap = bundle.annotation(id, "cost_cap_usd_micros").map(number);
+            let read = if bundle.is_of_form_before() { number_before } else { number };
+            let cap = bundle.annotation(id, "cost_cap_usd_micros").map(read);
             let note = Note {
                 title: bundle.annotation(id, "title").unwrap_or_default().to_owned(),
                 owner: bundle.annotation(id, "owner").unwrap_or_default().to_owned(),

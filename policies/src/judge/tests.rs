@@ -329,6 +329,30 @@ fn a_decision_tells_its_labels_in_the_bundle_s_words_too() {
 }
 
 #[test]
+fn what_was_found_then_is_taken_and_means_what_this_bundle_says() {
+    let cases = JUDGE.bundle().cases();
+    for case in &cases.rows {
+        let (task, facts) = case.request(&cases.directory).unwrap();
+        let recorded = JUDGE.decide(&task, &cases.directory, &facts);
+        let again = JUDGE.decide_as_found(&task, &cases.directory, &recorded);
+        assert_eq!(again, recorded, "{}", case.name);
+    }
+    let (task, directory, facts) = request("public question with a card number stays local");
+    let recorded = JUDGE.decide(&task, &directory, &facts);
+    // Numbers of cards have fewer digits.
+    let blind = judge(&Variant::new().replace("taxonomy.toml", "{12,30}", "{28,30}"));
+    assert_eq!(blind.decide(&task, &directory, &facts).outcome, Outcome::Cloud, "negative control");
+    let again = blind.decide_as_found(&task, &directory, &recorded);
+    assert_eq!((again.outcome, &again.findings), (Outcome::Local, &recorded.findings));
+    assert_eq!(again.labels, recorded.labels);
+    let card = "card = { sensitivity = \"restricted\", regulations = [\"pci\"] }";
+    let mild = judge(&Variant::new().replace("taxonomy.toml", card, "card = { sensitivity = \"internal\" }"));
+    let again = mild.decide_as_found(&task, &directory, &recorded);
+    assert_eq!(again.labels.sensitivity, Sensitivity::Internal, "what a card means is the bundle's own");
+    assert_eq!(again.labels.categories, recorded.labels.categories);
+}
+
+#[test]
 fn a_near_miss_names_the_condition_and_what_it_saw() {
     let (mut task, directory, facts) = request("internal text stays local");
     if let Input::Chat(chat) = &mut task.input {

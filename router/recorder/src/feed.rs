@@ -288,6 +288,8 @@ impl Session<'_> {
             self.feeder.are_recorded(again).await?;
         }
         if !done.is_empty() {
+            // Over another connection the same sequences may be those of other messages.
+            self.is_same_connection()?;
             self.reader.done(done.into_iter().map(|held| held.delivery)).await;
         }
         Ok(())

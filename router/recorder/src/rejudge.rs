@@ -25,9 +25,13 @@ pub use shelf::{Fetch, Version};
 use compare::Part;
 use shelf::Shelf;
 
+pub mod backtest;
+
 mod cases;
 mod compare;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 /// Records of one page.
 const PAGE: usize = 1_000;
@@ -130,20 +134,35 @@ pub fn run(
     let mut shelf = Shelf::new(reader, fetch)?;
     let other = other.map(Judge::new).transpose()?;
     let mut found = Rejudged::default();
+    each(reader, filter, progress, &mut |record: &Record| {
+        if let Some(outcome) = again(reader, record, &mut shelf, other.as_ref())? {
+            found.add(record, outcome);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Takes each record that a filter matches, in the record's order, a page at a time. `progress` is told records passed and
+/// records there are.
+fn each(
+    reader: &Reader,
+    filter: &Filter,
+    progress: &mut dyn FnMut(u64, u64),
+    take: &mut dyn FnMut(&Record) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
     let mut page = Filter { after: None, limit: Some(PAGE), ..filter.clone() };
     let total = reader.status()?.records;
     loop {
-        let records = reader.query(&page)?;
-        for record in &records.records {
-            if let Some(outcome) = again(reader, record, &mut shelf, other.as_ref())? {
-                found.add(record, outcome);
-            }
+        let found = reader.query(&page)?;
+        for record in &found.records {
+            take(record)?;
         }
-        let last = records.records.last().map_or(0, |record| record.leaf.index + 1);
+        let last = found.records.last().map_or(0, |record| record.leaf.index + 1);
         progress(last.min(total), total);
-        match records.next {
+        match found.next {
             Some(next) => page.after = Some(next),
-            None => return Ok(found),
+            None => return Ok(()),
         }
     }
 }

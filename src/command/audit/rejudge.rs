@@ -1,19 +1,20 @@
 //! `tidegate audit rejudge`: recorded decisions judged again, with no effect on anything.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tidegate_audit::Reader;
 use tidegate_bus::{Bus, Identity};
 use tidegate_policies::Bundle;
-use tidegate_recorder::rejudge::{self, Brief, Difference, Rejudged, Version};
+use tidegate_recorder::rejudge::{self, Brief, Difference, Fetch, RejudgeError, Rejudged, Version};
 use tidegate_schemas::control::{BUNDLES_BUCKET, DIRECTORY_BUCKET};
 use tidegate_schemas::digest::Digest;
 
-use super::filter;
 use super::words::word;
+use super::{filter, prove};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, Global, RejudgeArgs};
 use crate::command::record::Record;
@@ -21,7 +22,7 @@ use crate::command::{act, policy};
 use crate::output;
 
 /// More decisions differ, or could not be judged, than was allowed.
-const BEYOND: u8 = 2;
+pub(in crate::command) const BEYOND: u8 = 2;
 /// The record cannot be read.
 const UNREADABLE: u8 = 3;
 /// Differences listed for people; programs get all that were kept.
@@ -34,7 +35,7 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, asked: RejudgeArgs) -
     };
     let other = asked.bundle.as_deref().map(policy::bundle_in).transpose()?.map(Arc::new);
     let (differ_max, unjudged_max) = (asked.differ_max, asked.unjudged_max);
-    let found = match judge(global, record, bus, asked, other.clone()).await {
+    let found = match judge(global, &record, bus, asked, other.clone()).await {
         Ok(found) => found,
         Err(error) => return unreadable(global, &error),
     };
@@ -45,8 +46,18 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, asked: RejudgeArgs) -
 
 /// The record's file, and the cell's buckets where there is a cell: they hold the versions that it began with.
 pub(super) async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record, Option<Bus>)> {
-    if let Some(dir) = &args.record {
-        return Ok((Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None));
+    open(global, args.record.as_deref(), args.key.as_deref(), args.crashed).await
+}
+
+/// The same of the record in `dir`, with its master key in a file.
+pub(in crate::command) async fn open(
+    global: &Global,
+    dir: Option<&Path>,
+    key: Option<&Path>,
+    crashed: bool,
+) -> Result<(Record, Option<Bus>)> {
+    if let Some(dir) = dir {
+        return Ok((Record::in_directory(dir, key, crashed)?, None));
     }
     let cell = Cell::open(&global.cell)?;
     let bus = match act::operator() {
@@ -58,18 +69,32 @@ pub(super) async fn opened(global: &Global, args: &AuditArgs) -> Result<(Record,
 
 async fn judge(
     global: &Global,
-    record: Record,
+    record: &Record,
     bus: Option<Bus>,
     asked: RejudgeArgs,
     other: Option<Arc<Bundle>>,
 ) -> Result<Rejudged> {
-    let reader = Arc::clone(record.file()?);
     let filter = filter::of(asked.filter)?;
-    let bar = if global.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    bar.set_style(ProgressStyle::with_template("judging {wide_bar} {pos}/{len} records, {eta} left")?);
+    judging(global, record, bus, move |reader, fetch, progress| {
+        rejudge::run(reader, &filter, other, fetch, progress)
+    })
+    .await
+}
+
+/// Judges on a thread that may block, with a bar: the record's file is read while its recorder writes.
+pub(in crate::command) async fn judging<T: Send + 'static>(
+    global: &Global,
+    record: &Record,
+    bus: Option<Bus>,
+    judge: impl FnOnce(&Reader, &mut Fetch<'_>, &mut dyn FnMut(u64, u64)) -> Result<T, RejudgeError>
+    + Send
+    + 'static,
+) -> Result<T> {
+    let reader = Arc::clone(record.file()?);
+    let bar = prove::bar(global, "judging")?;
     let mut fetch = fetching(bus);
     let judging = move || {
-        let found = rejudge::run(&reader, &filter, other, &mut fetch, &mut |done, of| {
+        let found = judge(&reader, &mut fetch, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         });
@@ -92,7 +117,8 @@ pub(super) fn fetching(bus: Option<Bus>) -> impl FnMut(Version, Digest) -> Optio
     }
 }
 
-fn unreadable(global: &Global, error: &anyhow::Error) -> Result<ExitCode> {
+/// Says that the record cannot be read.
+pub(in crate::command) fn unreadable(global: &Global, error: &anyhow::Error) -> Result<ExitCode> {
     if global.json {
         output::json(&json!({ "verdict": "unreadable", "why": format!("{error:#}") }))?;
     } else {
@@ -148,7 +174,8 @@ fn told(difference: &Difference) -> String {
     )
 }
 
-fn brief(brief: &Brief) -> String {
+/// A decision in short, in words.
+pub(in crate::command) fn brief(brief: &Brief) -> String {
     let place = brief.destination.as_ref().map(|name| format!(" at {name}")).unwrap_or_default();
     let by =
         if brief.policies.is_empty() { String::new() } else { format!(" by {}", brief.policies.join(", ")) };

@@ -35,6 +35,7 @@ pub(crate) fn run(table: &mut Table) -> Result<()> {
     classify(table, "512B", &small)?;
     classify(table, "4KiB", &large)?;
     whole(table, &large)?;
+    again(table, &large)?;
     let (value, ceiling) = pair(
         || drop(black_box(task::rendered(&large.task))),
         || drop(black_box(serde_json::to_vec(&large.task.input))),
@@ -119,4 +120,15 @@ fn whole(table: &mut Table, sample: &Sample) -> Result<()> {
     );
     let row = Row::new("whole decision 4KiB", value, "us", ceiling, "JSON + one pass + bare Cedar");
     table.add(row.target(Target::AtMost(150.0)))
+}
+
+/// What a backtest does with each recorded decision, without reading it.
+fn again(table: &mut Table, sample: &Sample) -> Result<()> {
+    let recorded = sample.decide();
+    let (value, ceiling) = pair(
+        || drop(black_box(sample.judge.decide_as_found(&sample.task, &sample.directory, &recorded))),
+        || drop(black_box(sample.decide())),
+    );
+    let row = Row::new("judge again 4KiB, as found then", value, "us", ceiling, "the same with a scan");
+    table.add(row.target(Target::AtMost(50.0)))
 }

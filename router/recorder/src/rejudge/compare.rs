@@ -71,9 +71,25 @@ pub(super) fn in_effect(recorded: &Decision, judged: &Decision) -> Vec<Part> {
 /// pure function too, so that is done again as well.
 pub(super) fn as_sent(judged: Decision, recorded: &Decision, task: &Task, bundle: &Bundle) -> Decision {
     let chosen = recorded.considered.iter().any(|considered| considered.verdict == Considering::Chosen);
-    let (Outcome::Reject, true, Outcome::Cloud) = (recorded.outcome, chosen, judged.outcome) else {
-        return judged;
-    };
+    match (recorded.outcome, chosen, judged.outcome) {
+        (Outcome::Reject, true, Outcome::Cloud) => written(judged, task, bundle),
+        _ => judged,
+    }
+}
+
+/// The same of what another bundle decides: what did leave is known to be a request of its own destination alone.
+pub(super) fn as_would_be_sent(
+    judged: Decision,
+    recorded: &Decision,
+    task: &Task,
+    bundle: &Bundle,
+) -> Decision {
+    let left = recorded.outcome == Outcome::Cloud && recorded.destination == judged.destination;
+    if judged.outcome == Outcome::Cloud && !left { written(judged, task, bundle) } else { judged }
+}
+
+/// What leaves, rejected where it cannot be written.
+fn written(judged: Decision, task: &Task, bundle: &Bundle) -> Decision {
     let Some(destination) = &judged.destination else { return judged };
     let protocol = bundle.destination(&destination.name).and_then(|spec| spec.protocol);
     match render::render(protocol.unwrap_or(Protocol::OpenaiChat), &destination.model, &task.input) {

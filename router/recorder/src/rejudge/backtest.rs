@@ -1,0 +1,297 @@
+//! Backtesting: every recorded decision judged again by another bundle, and what would come of it, in counts.
+//!
+//! One pass in the record's order. What is kept grows with the kinds of flips and with the names that are told, which are
+//! both bounded, never with the records. It says what another bundle would decide of each task alone: that work which went
+//! elsewhere would also have ended otherwise, and been judged again, is not followed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tidegate_audit::{Filter, ReadError, Reader, Record};
+use tidegate_policies::{Bundle, Judge, Tokens};
+use tidegate_schemas::decision::{Decision, Outcome};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
+use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::task::Task;
+
+use super::shelf::{Fetch, Shelf};
+use super::{RejudgeError, Unjudged, compare, decided, each, is_decided};
+
+pub use change::{Change, Flip};
+pub use delta::{Cost, Deltas, Egress, Latency, Left, Spent};
+pub use example::{Example, Kind, Labelled};
+pub use gate::{BadGate, Gate, Most};
+pub use tally::{Capped, Tally};
+pub use unchanged::{Chain, Exchanged, Unchanged};
+
+mod change;
+mod delta;
+mod example;
+mod gate;
+mod tally;
+mod unchanged;
+
+/// Where labels and findings of the tasks come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Labels {
+    /// What was found when it was decided; what it means is the other bundle's.
+    #[default]
+    Recorded,
+    /// Each task's texts are looked at anew, with the other bundle's recognisers.
+    Rescan,
+}
+
+/// What a backtest found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backtest {
+    /// The bundle that judged now.
+    pub bundle: Digest,
+    /// Where labels and findings came from.
+    pub labels: Labels,
+    /// Decisions looked at.
+    pub decisions: u64,
+    /// Decisions judged.
+    pub judged: u64,
+    /// What happens to the task is another thing; the most dangerous flips first.
+    #[serde(serialize_with = "change::flips")]
+    pub flips: BTreeMap<Flip, Kind>,
+    /// The same happens to the task, elsewhere: by what happens.
+    pub moved: BTreeMap<Outcome, Kind>,
+    /// The same happens at the same place.
+    pub unchanged: Unchanged,
+    /// Decisions of which the effective sensitivity is another.
+    pub relabelled: u64,
+    /// By tenant.
+    pub tenants: Capped<Name, Tally>,
+    /// By data class, as it was decided then.
+    pub classes: BTreeMap<Sensitivity, Tally>,
+    /// What it takes, then and now.
+    pub deltas: Deltas,
+    /// Not judged, by reason.
+    pub unjudged: BTreeMap<Unjudged, u64>,
+    /// Bundles that had judged and are nowhere, and how many decisions each.
+    pub unknown_bundles: Capped<Digest, u64>,
+    /// Directories that had been asked and are nowhere.
+    pub unknown_directories: Capped<Digest, u64>,
+    /// Hash over all that was judged: two runs that print the same judged the same alike.
+    pub digest: Chain,
+}
+
+/// Judges every recorded decision that the filter matches by `other`. `fetch` gives versions that the record does not hold;
+/// `progress` is told records passed and records there are.
+///
+/// # Errors
+/// [`RejudgeError`]. What cannot be judged is no error but counted.
+pub fn run(
+    reader: &Reader,
+    filter: &Filter,
+    other: Arc<Bundle>,
+    labels: Labels,
+    fetch: &mut Fetch<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Backtest, RejudgeError> {
+    let mut shelf = Shelf::new(reader, fetch)?;
+    let mut found = Backtest::new(other.hash(), labels);
+    let judge = Judge::new(other)?;
+    each(reader, filter, progress, &mut |record: &Record| {
+        if is_decided(record) {
+            match again(reader, record, &mut shelf, &judge, labels)? {
+                Ok(judged) => found.add(record, &judged, judge.bundle()),
+                Err(missing) => found.miss(record, missing),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// One decision, as it was and as it would be.
+struct Judged {
+    task: Task,
+    recorded: Decision,
+    judged: Decision,
+    /// The bundle that had judged.
+    own: Arc<Bundle>,
+}
+
+/// Why a decision was not judged, and which version is missing.
+struct Missing {
+    why: Unjudged,
+    version: Option<Digest>,
+}
+
+/// Judges what one record decided.
+fn again(
+    reader: &Reader,
+    record: &Record,
+    shelf: &mut Shelf<'_, '_>,
+    judge: &Judge,
+    labels: Labels,
+) -> Result<Result<Judged, Missing>, ReadError> {
+    let (task, recorded) = match decided(reader, record)? {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(Missing { why, version: None })),
+    };
+    let version = recorded.facts.directory;
+    let Some(directory) = shelf.directory(version)? else {
+        return Ok(Err(Missing { why: Unjudged::DirectoryUnknown, version: Some(version) }));
+    };
+    // What its destinations cost and how they were reached is known from it alone.
+    let Some(own) = shelf.judge(recorded.bundle)?.map(|own| Arc::clone(own.bundle())) else {
+        return Ok(Err(Missing { why: Unjudged::BundleUnknown, version: Some(recorded.bundle) }));
+    };
+    let judged = match labels {
+        Labels::Recorded => judge.decide_as_found(&task, &directory, &recorded),
+        Labels::Rescan => judge.decide(&task, &directory, &recorded.facts),
+    };
+    let judged = compare::as_would_be_sent(judged, &recorded, &task, judge.bundle());
+    Ok(Ok(Judged { task, recorded, judged, own }))
+}
+
+// === impl Backtest ===
+
+impl Backtest {
+    fn new(bundle: Digest, labels: Labels) -> Self {
+        Self {
+            bundle,
+            labels,
+            decisions: 0,
+            judged: 0,
+            flips: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            unchanged: Unchanged::default(),
+            relabelled: 0,
+            tenants: Capped::default(),
+            classes: BTreeMap::new(),
+            deltas: Deltas::default(),
+            unjudged: BTreeMap::new(),
+            unknown_bundles: Capped::default(),
+            unknown_directories: Capped::default(),
+            digest: Chain::default(),
+        }
+    }
+
+    /// Decisions that were not judged.
+    #[must_use]
+    pub fn unjudged(&self) -> u64 {
+        self.unjudged.values().sum()
+    }
+
+    /// Decisions that flip, of any kind.
+    #[must_use]
+    pub fn flipped(&self) -> u64 {
+        self.flips.values().map(|kind| kind.decisions).sum()
+    }
+
+    /// Decisions that stay what they are, elsewhere.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.moved.values().map(|kind| kind.decisions).sum()
+    }
+
+    /// Decisions of the flips that a gate is about.
+    #[must_use]
+    pub fn counted(&self, gate: &Gate) -> u64 {
+        let flips = self.flips.iter().filter(|(flip, _)| gate.is_about(**flip));
+        flips.map(|(_, kind)| kind.decisions).sum()
+    }
+
+    /// Whether more decisions flip than a gate lets.
+    #[must_use]
+    pub fn breaches(&self, gate: &Gate) -> bool {
+        gate.most.is_exceeded(self.counted(gate), self.judged)
+    }
+
+    fn add(&mut self, record: &Record, seen: &Judged, other: &Bundle) {
+        let Judged { task, recorded, judged, own } = seen;
+        self.decisions += 1;
+        self.judged += 1;
+        let change = Change::of(recorded, judged);
+        self.relabelled += u64::from(recorded.sensitivity() != judged.sensitivity());
+        self.tenants.of(&task.tenant).add(change);
+        self.classes.entry(recorded.sensitivity()).or_default().add(change);
+        let (before, after) = (unchanged::effect(recorded), unchanged::effect(judged));
+        self.digest.follow(record.leaf.index, before, after);
+        let size = || example::Size::of(record, task, judged);
+        let sample = || Example::of(record, task, recorded, judged);
+        match change {
+            Change::Flipped(flip) => Kind::add(&mut self.flips, flip, size(), sample),
+            Change::Moved(outcome) => Kind::add(&mut self.moved, outcome, size(), sample),
+            Change::None => {
+                self.unchanged.digest.follow(record.leaf.index, before, after);
+                self.unchanged.add(recorded, judged);
+            }
+        }
+        let tokens = Tokens::of(&task.input);
+        let (then, now) = (delta::Run::of(recorded, own, tokens), delta::Run::of(judged, other, tokens));
+        self.deltas.add(then.as_ref(), now.as_ref(), example::bytes(task));
+    }
+
+    fn miss(&mut self, record: &Record, missing: Missing) {
+        let Missing { why, version } = missing;
+        self.decisions += 1;
+        *self.unjudged.entry(why).or_default() += 1;
+        if let Some(tenant) = &record.leaf.tenant {
+            self.tenants.of(tenant).miss();
+        }
+        if let Some(leaf) = &record.leaf.decision {
+            self.classes.entry(leaf.sensitivity).or_default().miss();
+        }
+        match (why, version) {
+            (Unjudged::BundleUnknown, Some(version)) => *self.unknown_bundles.of(&version) += 1,
+            (Unjudged::DirectoryUnknown, Some(version)) => *self.unknown_directories.of(&version) += 1,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::{Value, json};
+    use tidegate_audit::Record;
+    use tidegate_schemas::digest::Digest;
+
+    use super::{Backtest, Labels, Missing, Unjudged};
+
+    /// The record of a decision of a tenant.
+    fn record(tenant: &str) -> Record {
+        let id = "01935000-0000-7000-8000-000000000001";
+        let leaf = json!({
+            "v": 1, "id": id, "index": 7, "time": "2026-11-23T08:30:00Z", "kind": "work", "tenant": tenant,
+            "source": { "stream": "WORK_LOCAL", "sequence": 1 },
+            "decision": {
+                "id": id, "outcome": "local", "sensitivity": "restricted", "stakes": "low", "scan": "none",
+                "hop": 0, "bundle": "11".repeat(32), "directory": "00".repeat(32)
+            }
+        });
+        Record { leaf: serde_json::from_value(leaf).unwrap(), line: String::new(), hash: [0; 32] }
+    }
+
+    #[test]
+    fn what_is_not_judged_is_counted_by_reason_and_an_unknown_version_is_named() {
+        let (bundle, directory) = (Digest::from([0x11; 32]), Digest::from([0x22; 32]));
+        let mut found = Backtest::new(Digest::from([0; 32]), Labels::Recorded);
+        for (why, version) in [
+            (Unjudged::BundleUnknown, Some(bundle)),
+            (Unjudged::BundleUnknown, Some(bundle)),
+            (Unjudged::DirectoryUnknown, Some(directory)),
+            (Unjudged::Erased, None),
+        ] {
+            found.miss(&record("acme"), Missing { why, version });
+        }
+        assert_eq!((found.decisions, found.judged, found.unjudged()), (4, 0, 4));
+        let told: Value = serde_json::to_value(&found).unwrap();
+        let reasons = json!({ "bundle_unknown": 2, "directory_unknown": 1, "erased": 1 });
+        assert_eq!(told["unjudged"], reasons);
+        assert_eq!(told["unknown_bundles"]["named"], json!({ bundle.to_string(): 2 }));
+        assert_eq!(told["unknown_directories"]["named"], json!({ directory.to_string(): 1 }));
+        assert_eq!(told["tenants"]["named"]["acme"]["unjudged"], json!(4));
+        assert_eq!(told["classes"]["restricted"]["unjudged"], json!(4));
+        assert!(!found.breaches(&"any->any>0".parse().unwrap()), "what is not judged does not flip");
+    }
+}

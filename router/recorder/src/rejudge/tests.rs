@@ -1,0 +1,173 @@
+//! A record of decisions, judged again without a cell: by the bundle that made them, of the form before, and by another.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidegate_audit::{Entry, Filter, Item, Keys, MasterKey, Options, Reader, Signer, Store};
+use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::decision::{Facts, Outcome};
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::task::{Message, Task};
+use tidegate_schemas::work::Hop;
+use uuid::Uuid;
+
+use super::backtest::{self, Labels};
+use super::{Unjudged, Version};
+
+/// A bundle as it was written before the present form: its `forbid` computes what work costs.
+const FORMER: &str = include_str!("../../../../policies/src/bundle/kept/format-1.json");
+/// When the first task was submitted.
+const BEGUN: &str = "2026-11-23T08:30:00Z";
+const TASKS: u64 = 60;
+
+/// A record, and what its decisions name.
+struct World {
+    judge: Judge,
+    directory: Directory,
+    dir: TempDir,
+    reader: Option<Reader>,
+}
+
+impl World {
+    /// Of so many tasks; every third may cost nothing, so it stays.
+    fn of(tasks: u64) -> Self {
+        let judge = Judge::new(Arc::new(Bundle::from_kept(FORMER).unwrap())).unwrap();
+        let directory = judge.bundle().cases().directory.clone();
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = Self { judge, directory, dir, reader: None };
+        let signer = Signer::from_bytes(&[2; 32], "tidegate/test");
+        let keys = Keys { master: MasterKey::from_bytes([1; 32]), signer };
+        let mut store = Store::open(world.dir.path(), keys, &Options::default()).unwrap();
+        let all: Vec<u64> = (1..=tasks).collect();
+        for some in all.chunks(500) {
+            let items: Vec<Item> = some.iter().flat_map(|n| world.task(*n)).collect();
+            store.append(&items).unwrap();
+        }
+        while store.index().unwrap() {}
+        world.reader = Some(store.reader());
+        world
+    }
+
+    fn reader(&self) -> &Reader {
+        self.reader.as_ref().unwrap()
+    }
+
+    /// The message of a task, and of the work that its decision made of it.
+    fn task(&self, n: u64) -> [Item; 2] {
+        let time = BEGUN.parse::<Timestamp>().unwrap() + SignedDuration::from_secs(i64::try_from(n).unwrap());
+        let id = Uuid::from_u128(0x0193_5000_0000_7000_8000_0000_0000_0000 + u128::from(n));
+        let limits = if n.is_multiple_of(3) { json!({ "cost_usd_micros_max": 0 }) } else { json!({}) };
+        let payload = json!({ "id": id, "labels": { "sensitivity": "public" }, "limits": limits,
+            "input": { "messages": [{ "role": "user", "content": "What is a tide?" }] } })
+        .to_string();
+        let position = Position::new("TASKS_demo", n);
+        let (tenant, agent) = (Name::new("demo").unwrap(), Name::new("assistant").unwrap());
+        let message = Message {
+            tenant: &tenant,
+            agent: &agent,
+            kind: "chat",
+            headers: &Headers::new(),
+            payload: payload.as_bytes(),
+            position: &position,
+            submitted: time,
+        };
+        let task = Task::read(&message).unwrap_or_else(|refused| unreachable!("{:?}", refused.refused));
+        let decision = self.judge.decide(&task, &self.directory, &self.facts(time));
+        let (stream, subject, sequence) = match decision.outcome {
+            Outcome::Cloud => ("WORK_CLOUD", "work.cloud.openai.interactive.demo", n - n / 3),
+            _ => ("WORK_LOCAL", "work.local.default.interactive.demo", n / 3),
+        };
+        let headers = Hop::of(&task, 0)
+            .headers(&position)
+            .with(header::DECISION, serde_json::to_string(&decision).unwrap());
+        let headers = headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let entry = |stream: &str, sequence, subject: &str, headers, payload: String| {
+            let (stream, subject, payload) = (stream.to_owned(), subject.to_owned(), payload.into());
+            Item::Message(Entry { stream, sequence, subject, time, headers, payload })
+        };
+        let sent = json!({ "schema_version": 1, "input": "What is a tide?" }).to_string();
+        [
+            entry("TASKS_demo", n, "task.demo.assistant.chat", Vec::new(), payload),
+            entry(stream, sequence, subject, headers, sent),
+        ]
+    }
+
+    fn facts(&self, now: Timestamp) -> Facts {
+        Facts {
+            decision_id: Uuid::nil(),
+            now,
+            directory: self.directory.hash(),
+            hop: 0,
+            lane_max: None,
+            tried: Default::default(),
+            off: Vec::new(),
+            flags_revision: 0,
+            inherited: None,
+            approval: None,
+            wait_ms: Default::default(),
+            tenant_in_flight: 0,
+            egress_ready: true,
+        }
+    }
+
+    /// Versions as a cell keeps them.
+    fn kept(&self) -> impl FnMut(Version, Digest) -> Option<Vec<u8>> {
+        let (bundle, directory) = (self.judge.bundle().hash(), self.directory.clone());
+        move |version, hash| match version {
+            Version::Bundle => (hash == bundle).then(|| FORMER.as_bytes().to_vec()),
+            Version::Directory => (hash == directory.hash()).then(|| serde_json::to_vec(&directory).unwrap()),
+        }
+    }
+}
+
+/// The default bundle: of the present form.
+fn present() -> Arc<Bundle> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/bundles/default");
+    Arc::new(Bundle::from_dir(&dir).unwrap())
+}
+
+#[test]
+fn what_a_bundle_of_the_form_before_decided_is_judged_again_by_it() {
+    let world = World::of(TASKS);
+    let all = Filter::default();
+    let judged = super::run(world.reader(), &all, None, &mut world.kept(), &mut |_, _| {}).unwrap();
+    assert_eq!((judged.decisions, judged.equal, judged.unjudged()), (TASKS, TASKS, 0), "{judged:?}");
+    let outcomes = [("cloud -> cloud", TASKS * 2 / 3), ("local -> local", TASKS / 3)];
+    assert_eq!(judged.outcomes, outcomes.map(|(arrow, count)| (arrow.to_owned(), count)).into());
+
+    // Negative control: without the bundle nothing is judged, and that is said.
+    let mut kept = world.kept();
+    let mut without = |version, hash| if version == Version::Bundle { None } else { kept(version, hash) };
+    let judged = super::run(world.reader(), &all, None, &mut without, &mut |_, _| {}).unwrap();
+    assert_eq!((judged.equal, judged.unjudged.get(&Unjudged::BundleUnknown)), (0, Some(&TASKS)));
+}
+
+#[test]
+fn a_bundle_is_tried_on_what_one_of_the_form_before_decided() {
+    let world = World::of(TASKS);
+    let backtest = |bundle: Arc<Bundle>| {
+        let mut kept = world.kept();
+        let filter = Filter::default();
+        backtest::run(world.reader(), &filter, bundle, Labels::Recorded, &mut kept, &mut |_, _| {}).unwrap()
+    };
+    let same = backtest(Arc::clone(world.judge.bundle()));
+    assert_eq!((same.judged, same.unchanged.equal, same.flipped()), (TASKS, TASKS, 0));
+    let now = backtest(present());
+    assert_eq!((now.judged, now.unjudged(), now.flipped()), (TASKS, 0, 0), "both let the same leave");
+    assert!(now.unchanged.equal < TASKS, "by other policies");
+    // Negative control: what nothing permits no longer leaves.
+    let mut archive: Value = serde_json::from_str(present().archive()).unwrap();
+    archive["policies"].as_object_mut().unwrap().remove("cloud-public");
+    let narrow = backtest(Arc::new(Bundle::from_archive(&archive.to_string()).unwrap()));
+    assert_eq!((narrow.judged, narrow.flipped()), (TASKS, TASKS * 2 / 3), "{:?}", narrow.flips);
+    assert!(narrow.breaches(&"cloud->local>0".parse().unwrap()));
+    assert!(!narrow.breaches(&"local->cloud>0".parse().unwrap()));
+}
