@@ -17,7 +17,7 @@ pub(crate) use produce::{
     ToolCommand, Who,
 };
 pub(crate) use query::{FilterArgs, QueryArgs};
-pub(crate) use release::{Agreed, BundleCommand};
+pub(crate) use release::BundleCommand;
 pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};

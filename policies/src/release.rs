@@ -9,6 +9,7 @@ use tidegate_schemas::task::Task;
 
 use crate::bundle::{Bundle, Link, Parts};
 use crate::destination::DestinationSpec;
+use crate::properties::Property;
 
 #[cfg(test)]
 mod tests;
@@ -40,25 +41,58 @@ fn within(canary: &Canary, tenant: &Name, workflow: Option<&str>) -> bool {
     point < u64::from(canary.share_bp)
 }
 
+/// A difference by which a bundle might let more leave to the cloud than another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wider {
+    /// In words.
+    pub why: String,
+    /// Whether a proof that no more may leave is an answer. It is of what policies say; of places, caps, words and promises, which
+    /// the prover asks no solver about, it is none.
+    pub is_provable: bool,
+}
+
 /// Why a bundle might let more leave to the cloud than another; none where it cannot. It compares texts and asks nothing, so it
 /// is told of changes that are harmless too: what it does not name is equal. The prover says what is so.
 #[must_use]
-pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<String> {
+pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<Wider> {
     if active.hash() == candidate.hash() {
         return Vec::new();
     }
     let (before, after) = (active.parts(), candidate.parts());
-    let mut why: Vec<String> = destinations(before, after).collect();
-    why.extend(statements(before, after, "permit").map(|id| format!("permit `{id}` is new or another")));
-    why.extend(statements(after, before, "forbid").map(|id| format!("forbid `{id}` is gone or another")));
-    let limit = |parts: &Parts| parts.manifest.cloud_cost_usd_micros_max;
+    let mut found: Vec<Wider> =
+        destinations(before, after).chain(promises(before, after)).map(unprovable).collect();
+    let (old, new) = (&before.manifest, &after.manifest);
     let parts = [
+        ("the form is another", before.format == after.format),
         ("the taxonomy is another", before.taxonomy == after.taxonomy),
         ("the schema is another", before.schema == after.schema),
-        ("a task may cost more", limit(after) <= limit(before)),
+        ("a task may cost more", new.cloud_cost_usd_micros_max <= old.cloud_cost_usd_micros_max),
+        ("the queue of reviews is another", new.review_queue == old.review_queue),
     ];
-    why.extend(parts.into_iter().filter(|(_, same)| !same).map(|(why, _)| why.to_owned()));
-    why
+    found.extend(parts.into_iter().filter(|(_, same)| !same).map(|(why, _)| unprovable(why.to_owned())));
+    let permits: Vec<String> = statements(before, after, "permit").collect();
+    // What a permit failed on was denied, whatever else permits it.
+    let gone = statements(after, before, "permit").filter(|id| !permits.contains(id));
+    let policies = permits
+        .iter()
+        .map(|id| format!("permit `{id}` is new or another"))
+        .chain(statements(after, before, "forbid").map(|id| format!("forbid `{id}` is gone or another")))
+        .chain(gone.map(|id| format!("permit `{id}` is gone, and what it failed on was denied")));
+    found.extend(policies.map(|why| Wider { why, is_provable: true }));
+    found
+}
+
+fn unprovable(why: String) -> Wider {
+    Wider { why, is_provable: false }
+}
+
+/// What was promised for all tasks and is no more.
+fn promises<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {
+    let kept = |property: &Property| {
+        after.properties.iter().any(|other| (&other.id, &other.form) == (&property.id, &property.form))
+    };
+    let gone = before.properties.iter().filter(move |property| !kept(property));
+    gone.map(|property| format!("property `{}` is gone or another", property.id))
 }
 
 fn destinations<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{
@@ -83,7 +84,8 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         | Act::BundleShadow { .. }
         | Act::BundleCanary { .. }
         | Act::BundlePromote { .. }
-        | Act::BundleRollback { .. }) => release::apply(bus, event, &operator, act).await?,
+        | Act::BundleRollback { .. }
+        | Act::BundleApprove { .. }) => release::apply(bus, event, &operator, act).await?,
         Act::DirectoryActivate { base, directory: new } => directory(bus, event, base, &new).await?,
         Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
         // The event itself is the whole act.
@@ -158,6 +160,12 @@ async fn moved<T: Serialize + DeserializeOwned>(
 /// A directory replaces the whole one before it, so it must have been made from the one that is active: else what somebody
 /// else changed meanwhile would be lost.
 async fn directory(bus: &Bus, event: u64, base: Digest, directory: &Directory) -> Result<(), ControlError> {
+    if directory.operators.iter().any(|operator| operator.as_str() == RECORDER) {
+        return Err(refused(
+            Code::InvalidField,
+            "the recorder acts under its own name: no operator may bear it",
+        ));
+    }
     let hash = directory.hash();
     let content = serde_json::to_vec(directory).map_err(|_| refused(Code::Internal, "cannot be written"))?;
     bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await?;

@@ -13,7 +13,7 @@ use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::release::{CANDIDATES_KEY, Candidates};
+use tidegate_schemas::release::{APPROVALS_KEY, Approvals, Approved, CANDIDATES_KEY, Candidates};
 use tidegate_schemas::subject::Lane;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -153,6 +153,12 @@ pub(crate) async fn active(bus: &Bus) -> Result<Option<Active>, KnowledgeError> 
 /// What the last act left beside it; none before the first one.
 pub(crate) async fn candidates(bus: &Bus) -> Result<Option<Candidates>, KnowledgeError> {
     value(bus, RELEASE_BUCKET, CANDIDATES_KEY).await
+}
+
+/// Who agreed that more may leave.
+pub(crate) async fn approvals(bus: &Bus) -> Result<Vec<Approved>, KnowledgeError> {
+    let approvals: Option<Approvals> = value(bus, RELEASE_BUCKET, APPROVALS_KEY).await?;
+    Ok(approvals.unwrap_or_default().all)
 }
 
 /// The bundles that are released.

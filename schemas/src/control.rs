@@ -9,7 +9,7 @@ use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::ids::{Name, Position, TaskId};
-use crate::release::ShareBy;
+use crate::release::{Guard, Guards, ShareBy};
 use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
@@ -43,9 +43,9 @@ pub enum Act {
         hash: Digest,
         /// Its content.
         archive: String,
-        /// Another operator than the one who acts, who agreed that more may leave.
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        approval: Option<Name>,
+        not_wider: Option<Digest>,
     },
     /// Topic `bundle`: keeps a bundle in the cell, so that it can be released; nothing is decided by it yet.
     BundlePush {
@@ -68,23 +68,36 @@ pub enum Act {
         share_bp: u16,
         /// What is drawn.
         by: ShareBy,
-        /// Another operator than the one who acts, who agreed that more may leave.
+        /// Guards that do not watch it.
+        #[serde(default, skip_serializing_if = "Guards::is_empty")]
+        unguarded: Guards,
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        approval: Option<Name>,
+        not_wider: Option<Digest>,
     },
     /// Topic `bundle`: makes a bundle that the cell keeps the active one; the one before is remembered.
     BundlePromote {
         /// Which.
         hash: Digest,
-        /// Another operator than the one who acts, who agreed that more may leave.
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        approval: Option<Name>,
+        not_wider: Option<Digest>,
     },
     /// Topic `bundle`: the canary ends; where there is none, the bundle before becomes the active one.
     BundleRollback {
         /// What is taken back: the canary or, where there is none, the active bundle. Refused where that is another meanwhile,
         /// so that an act that comes twice takes back one step.
         from: Digest,
+        /// The guard that took the canary back, where no operator did. It takes back nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
+    },
+    /// Topic `bundle`: agrees that by a bundle more may leave than by the active one, for another operator who then releases it.
+    BundleApprove {
+        /// Which.
+        hash: Digest,
+        /// The active bundle that it was held against.
+        against: Digest,
     },
     /// Topic `directory`: makes a directory the active one, if the one that it was made from still is.
     DirectoryActivate {
@@ -245,7 +258,8 @@ impl Act {
             | Self::BundleShadow { .. }
             | Self::BundleCanary { .. }
             | Self::BundlePromote { .. }
-            | Self::BundleRollback { .. } => "bundle",
+            | Self::BundleRollback { .. }
+            | Self::BundleApprove { .. } => "bundle",
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",

@@ -114,14 +114,14 @@ pub(crate) enum PolicyCommand {
         dir: PathBuf,
     },
     /// Check a bundle, run its cases, and make it the active one; `policy test`, `prove` and `backtest` say more before.
-    #[command(after_help = "Examples:
-  tidegate policy apply my-bundle --reason 'a stricter limit'
-  tidegate policy apply my-bundle --approval olga --reason 'a new provider'")]
+    /// Where more might leave than by the active one, another operator agrees first: `bundle push`, `bundle approve`.
+    #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a stricter limit'")]
     Apply {
         /// The bundle's directory.
         dir: PathBuf,
-        #[command(flatten)]
-        why: super::Agreed,
+        /// Why.
+        #[arg(long)]
+        reason: String,
     },
     /// Parse and validate a bundle, and run its cases.
     #[command(after_help = "Example:\n  tidegate policy check my-bundle")]

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::ids::Name;
-use tidegate_schemas::release::{SHARE_BP_MAX, ShareBy};
+use tidegate_schemas::release::{Guard, SHARE_BP_MAX, ShareBy};
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BundleCommand {
@@ -30,10 +29,10 @@ pub(crate) enum BundleCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Have a bundle decide for a share of the tasks.
+    /// Have a bundle decide for a share of the tasks. Guards hold it against the active one and take it back where it does worse.
     #[command(after_help = "Examples:
   tidegate bundle canary 4f1c… --share 5 --reason 'begin'
-  tidegate bundle canary 4f1c… --share 50 --by tenant --approval olga --reason 'more providers'")]
+  tidegate bundle canary 4f1c… --share 50 --unguarded rejections --reason 'a stricter limit'")]
     Canary {
         /// Hash of a bundle that was pushed.
         hash: Digest,
@@ -43,8 +42,12 @@ pub(crate) enum BundleCommand {
         /// What the share is of: all tasks of a tenant or a workflow are decided by the same bundle.
         #[arg(long, value_enum, default_value_t = By::Workflow)]
         by: By,
-        #[command(flatten)]
-        why: Agreed,
+        /// A guard that does not watch it, where it is meant to have more of that; may be given again.
+        #[arg(long, value_enum, value_name = "GUARD")]
+        unguarded: Vec<Watch>,
+        /// Why.
+        #[arg(long)]
+        reason: String,
     },
     /// Make the canary, or another bundle that was pushed, the active one.
     #[command(after_help = "Examples:
@@ -53,8 +56,19 @@ pub(crate) enum BundleCommand {
     Promote {
         /// Hash of a bundle that was pushed; absent: the canary.
         hash: Option<Digest>,
-        #[command(flatten)]
-        why: Agreed,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Agree that more may leave by a bundle than by the active one; another operator releases it then.
+    #[command(after_help = "Example:
+  TIDEGATE_OPERATOR=olga tidegate bundle approve 4f1c… --reason 'the contract with the new provider is signed'")]
+    Approve {
+        /// Hash of a bundle that was pushed.
+        hash: Digest,
+        /// Why.
+        #[arg(long)]
+        reason: String,
     },
     /// End the canary; where there is none, go back to the bundle that was active before.
     #[command(after_help = "Example:\n  tidegate bundle rollback --reason 'too many rejections'")]
@@ -72,17 +86,6 @@ pub(crate) enum BundleCommand {
     },
 }
 
-/// Why, and who agreed.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Agreed {
-    /// Another operator, who agreed; needed where more might leave to the cloud than by the active bundle.
-    #[arg(long, value_name = "OPERATOR")]
-    pub(crate) approval: Option<Name>,
-    /// Why.
-    #[arg(long)]
-    pub(crate) reason: String,
-}
-
 /// Which bundle is judged beside; none any more.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shadow(pub(crate) Option<Digest>);
@@ -94,6 +97,40 @@ pub(crate) enum By {
     Tenant,
     /// The workflows; a task without one counts alone.
     Workflow,
+}
+
+/// What a guard watches.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Watch {
+    /// Policies that could not be evaluated.
+    Errors,
+    /// Rejected tasks.
+    Rejections,
+    /// Tasks that went to the cloud.
+    CloudShare,
+    /// Failed tasks.
+    Failures,
+    /// What a task costs.
+    Cost,
+    /// How long a task takes.
+    Latency,
+    /// Verdicts against the bundle.
+    Overturns,
+}
+
+impl From<Watch> for Guard {
+    fn from(watch: Watch) -> Self {
+        match watch {
+            Watch::Errors => Self::Errors,
+            Watch::Rejections => Self::Rejections,
+            Watch::CloudShare => Self::CloudShare,
+            Watch::Failures => Self::Failures,
+            Watch::Cost => Self::Cost,
+            Watch::Latency => Self::Latency,
+            Watch::Overturns => Self::Overturns,
+        }
+    }
 }
 
 impl From<By> for ShareBy {

@@ -3,19 +3,20 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tidegate_bus::{Bus, Role};
-use tidegate_policies::Bundle;
+use tidegate_policies::{Bundle, release};
 use tidegate_schemas::control::{Act, BUNDLES_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::release::{CANDIDATES_KEY, Candidates};
+use tidegate_schemas::release::{APPROVALS_KEY, Approvals, CANDIDATES_KEY, Candidates, Guard};
 
-use super::{accounts, act, directory, policy};
+use super::{accounts, act, directory, policy, prove};
 use crate::cell::Cell;
-use crate::cli::{Agreed, BundleCommand, Global};
+use crate::cli::{BundleCommand, Global};
 use crate::output;
 
 mod status;
@@ -28,34 +29,34 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) async fn run(global: &Global, command: BundleCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let bus = cell.connect(Role::Provisioner).await?;
-    let release = Step { global, cell: &cell, bus: &bus };
+    let step = Step { global, cell: &cell, bus: &bus };
     match command {
-        BundleCommand::Push { dir, reason } => release.push(&dir, &reason).await,
+        BundleCommand::Push { dir, reason } => step.push(&dir, &reason).await,
         BundleCommand::Shadow { bundle, reason } => {
             let told = bundle.0.map_or("nothing is judged beside any more".to_owned(), |hash| {
                 format!("bundle {hash} is judged beside")
             });
-            release.act(Act::BundleShadow { hash: bundle.0 }, &reason, bundle.0, &told).await
+            step.act(Act::BundleShadow { hash: bundle.0 }, &reason, bundle.0, &told).await
         }
-        BundleCommand::Canary { hash, share, by, why } => {
-            let Agreed { approval, reason } = why;
-            release.serve(hash).await?;
-            let act = Act::BundleCanary { hash, share_bp: share, by: by.into(), approval };
+        BundleCommand::Canary { hash, share, by, unguarded, reason } => {
+            let not_wider = step.serve(hash).await?;
+            let unguarded = unguarded.into_iter().map(Guard::from).collect();
+            let act = Act::BundleCanary { hash, share_bp: share, by: by.into(), unguarded, not_wider };
             let told =
                 format!("bundle {hash} decides for {} of the {}s", percent(share), status::by(by.into()));
-            release.act(act, &reason, Some(hash), &told).await
+            step.act(act, &reason, Some(hash), &told).await
         }
-        BundleCommand::Promote { hash, why } => {
-            let Agreed { approval, reason } = why;
+        BundleCommand::Promote { hash, reason } => {
             let canary = in_force(&bus).await?.and_then(|now| now.canary).map(|canary| canary.hash);
             let hash = hash
                 .or(canary)
                 .context("there is no canary: name the bundle that is to be the active one")?;
-            release.serve(hash).await?;
-            let act = Act::BundlePromote { hash, approval };
-            release.act(act, &reason, Some(hash), &format!("bundle {hash} is active")).await
+            let not_wider = step.serve(hash).await?;
+            let act = Act::BundlePromote { hash, not_wider };
+            step.act(act, &reason, Some(hash), &format!("bundle {hash} is active")).await
         }
-        BundleCommand::Rollback { reason } => release.rollback(&reason).await,
+        BundleCommand::Approve { hash, reason } => step.approve(hash, &reason).await,
+        BundleCommand::Rollback { reason } => step.rollback(&reason).await,
         BundleCommand::Status { last } => status::run(global, &cell, &bus, last).await,
     }
 }
@@ -74,6 +75,34 @@ pub(super) async fn canary(bus: &Bus) -> Result<Option<Bundle>> {
         Some(canary) => policy::kept(bus, canary.hash).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// Who agreed that more may leave.
+async fn approvals(bus: &Bus) -> Result<Approvals> {
+    let entry = bus.kv_get(RELEASE_BUCKET, APPROVALS_KEY).await?;
+    let read = entry.map(|entry| serde_json::from_slice(&entry.value).context("reading who agreed"));
+    Ok(read.transpose()?.unwrap_or_default())
+}
+
+/// The active bundle, where more might leave by this one and the prover shows that it does not. None also where nothing has to be
+/// shown, or a proof would be no answer: routers ask for another operator's agreement then, or do not.
+pub(super) async fn not_wider(bus: &Bus, bundle: &Arc<Bundle>) -> Result<Option<Digest>> {
+    let Some(active) = policy::active_if_any(bus).await? else { return Ok(None) };
+    let why = release::may_be_wider(&active, bundle);
+    if why.is_empty() || why.iter().any(|wider| !wider.is_provable) {
+        return Ok(None);
+    }
+    output::note("its policies are others: asking the prover whether more may leave by them");
+    let (bundle, hash) = (Arc::clone(bundle), active.hash());
+    let shown = tokio::task::spawn_blocking(move || prove::is_not_wider(&bundle, &active));
+    let shown = shown.await.context("asking the prover")?.unwrap_or_else(|error| {
+        output::note(format!("the prover cannot be asked: {error:#}"));
+        false
+    });
+    if !shown {
+        output::note("that no more may leave is not proven");
+    }
+    Ok(shown.then_some(hash))
 }
 
 /// Waits until the routers have applied an act on what is released; milliseconds that it took. One that they refuse is an error
@@ -137,13 +166,26 @@ impl Step<'_> {
             (None, Some(before)) => (now.active, format!("bundle {before} is active again")),
             (None, None) => bail!("there is no canary, and no bundle before the active one is remembered"),
         };
-        self.act(Act::BundleRollback { from }, reason, Some(from), &told).await
+        self.act(Act::BundleRollback { from, guard: None }, reason, Some(from), &told).await
     }
 
-    /// Makes the queues that a bundle needs, before something is decided by it.
-    async fn serve(&self, hash: Digest) -> Result<()> {
+    async fn approve(&self, hash: Digest, reason: &str) -> Result<ExitCode> {
+        let active =
+            policy::active_hash(self.bus).await?.context("the cell has no bundle to hold it against")?;
+        let started = Instant::now();
+        let act = Act::BundleApprove { hash, against: active.hash };
+        let event = act::publish(self.cell, act, reason).await?.sequence;
+        until(self.bus, event, async || Ok(approvals(self.bus).await?.event >= event)).await?;
+        let told = format!("another operator may release bundle {hash} now, though more might leave by it");
+        self.told(event, Some(hash), started, &told)
+    }
+
+    /// Makes the queues that a bundle needs, before something is decided by it. The active bundle, where the prover shows that by
+    /// this one no more may leave.
+    async fn serve(&self, hash: Digest) -> Result<Option<Digest>> {
         let bundle = policy::kept(self.bus, hash).await?;
-        policy::served(self.cell, self.bus, &bundle).await
+        policy::served(self.cell, self.bus, &bundle).await?;
+        not_wider(self.bus, &Arc::new(bundle)).await
     }
 
     async fn act(&self, act: Act, reason: &str, bundle: Option<Digest>, told: &str) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
+use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, DIRECTORY_BUCKET};
@@ -148,6 +149,9 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
         }
         ToolCommand::Operator { name, reason } => {
             let enter = |directory: &mut Directory| {
+                if name.as_str() == RECORDER {
+                    bail!("`{RECORDER}` acts by itself: name the operator otherwise");
+                }
                 directory.operators.insert(name.clone());
                 Ok(())
             };

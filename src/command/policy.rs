@@ -5,36 +5,35 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
 use tidegate_bus::{Bus, Identity, Role};
-use tidegate_policies::cases::{self, Ran};
+use tidegate_policies::cases::Ran;
 use tidegate_policies::{Bundle, Judge, check, explain};
-use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
-use tidegate_schemas::decision::{Facts, Switch};
+use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
+use tidegate_schemas::decision::Facts;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::TASK_BYTES_MAX;
-use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Message, Task};
 use uuid::Uuid;
 
+mod apply;
 mod diff;
 mod layout;
 mod trial;
 
 use super::act;
 use crate::cell::Cell;
-use crate::cli::{Agreed, Global, PolicyCommand, Who};
+use crate::cli::{Global, PolicyCommand, Who};
 use crate::output;
 
-/// Between two looks whether a worker takes the work of a queue.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+pub(super) use apply::{served, tested, unserved};
+
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -56,7 +55,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
-        PolicyCommand::Apply { dir, why } => apply(global, &dir, why).await,
+        PolicyCommand::Apply { dir, reason } => apply::run(global, &dir, &reason).await,
     }
 }
 
@@ -323,70 +322,6 @@ fn envelope(file: &Path) -> Result<Vec<u8>> {
             .with_context(|| format!("reading `{}`", file.display()))?;
     }
     Ok(bytes)
-}
-
-/// A bundle in a directory whose cases all pass.
-pub(super) fn tested(dir: &Path) -> Result<Arc<Bundle>> {
-    let bundle = Arc::new(bundle_in(dir)?);
-    let ran = cases::run(&Judge::new(bundle.clone())?);
-    let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
-    if failed > 0 {
-        bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
-    }
-    Ok(bundle)
-}
-
-/// Makes the queues that a bundle needs, before something is decided by it.
-pub(super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<()> {
-    let directory = super::directory::active(bus).await?.context("the cell has no directory")?;
-    super::provision::streams(bus, cell, bundle, &directory).await?;
-    // Work for a provider that nobody here can call would only wait for its deadline.
-    for target in super::provision::to_switch_off(bus, cell, bundle).await? {
-        output::note(format!("provider `{target}` is not configured in this cell: switched off"));
-        let switch = Switch { lane: Some(Lane::Cloud), target: Some(target), ..Switch::default() };
-        act::publish(cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
-    }
-    Ok(())
-}
-
-/// Queues of a bundle that no worker takes work from; it is told of each.
-pub(super) async fn unserved(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<Vec<String>> {
-    let mut unserved = super::provision::unserved(bus, cell, bundle).await?;
-    if !unserved.is_empty() {
-        // A worker may be between two requests.
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        let still = super::provision::unserved(bus, cell, bundle).await?;
-        unserved.retain(|queue| still.contains(queue));
-    }
-    for queue in &unserved {
-        output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
-    }
-    Ok(unserved)
-}
-
-async fn apply(global: &Global, dir: &Path, why: Agreed) -> Result<ExitCode> {
-    let bundle = tested(dir)?;
-    let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
-    served(&cell, &bus, &bundle).await?;
-    let Agreed { approval, reason } = why;
-    let started = Instant::now();
-    let hash = bundle.hash();
-    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), approval };
-    let event = act::publish(&cell, act, &reason).await?.sequence;
-    super::bundle::applied(&bus, event).await?;
-    let ms = started.elapsed().as_millis();
-    // Workers may pull from the queues of a new bundle.
-    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
-        output::note(format!("{error:#}"));
-    }
-    let unserved = unserved(&cell, &bus, &bundle).await?;
-    if global.json {
-        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
-    } else {
-        output::line(format!("bundle {hash} is active after {ms} ms"));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

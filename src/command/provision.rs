@@ -106,7 +106,7 @@ pub(super) async fn first_versions(
     if bus.kv_get(RELEASE_BUCKET, ACTIVE_KEY).await?.is_none() {
         let hash = bundle.hash();
         bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), bundle.archive().to_owned()).await?;
-        let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), approval: None };
+        let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), not_wider: None };
         let event = recorded(cell, directory, act).await?;
         create(bus, RELEASE_BUCKET, ACTIVE_KEY, &Active { event, hash }).await?;
     }

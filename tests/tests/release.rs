@@ -153,7 +153,7 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
     let hash: Digest = stricter.parse()?;
     assert_eq!(
         (act.act, act.reason.as_str()),
-        (Act::BundlePromote { hash, approval: None }, "the rules of June")
+        (Act::BundlePromote { hash, not_wider: None }, "the rules of June")
     );
     let status = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&status["active"], &status["before"]), (&json!(stricter), &json!(active)), "{status}");
@@ -199,7 +199,7 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     assert!(said.contains("does not load"), "{said}");
     let said = refusal(&cell, &["bundle", "shadow", &hash.to_string(), "--reason", "try"]).await?;
     assert!(said.contains("keeps no such bundle"), "{said}");
-    let said = refused(&cell, Act::BundlePromote { hash, approval: None }).await?;
+    let said = refused(&cell, Act::BundlePromote { hash, not_wider: None }).await?;
     assert!(said.contains("keeps no such bundle"), "{said}");
 
     // More might leave: somebody else has to agree.
@@ -208,21 +208,23 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let wider = pushed(&cell, &bundle).await?;
     let promote = ["bundle", "promote", &wider, "--reason", "more leaves"];
     let said = refusal(&cell, &promote).await?;
-    assert!(said.contains("permit `wider` is new") && said.contains("--approval"), "{said}");
+    assert!(said.contains("permit `wider` is new") && said.contains("bundle approve"), "{said}");
     let canary = ["bundle", "canary", &wider, "--share", "0.01", "--reason", "more leaves"];
     assert!(refusal(&cell, &canary).await?.contains("permit `wider` is new"));
     let said = refusal(&cell, &["policy", "apply", &bundle, "--reason", "more leaves"]).await?;
     assert!(said.contains("permit `wider` is new"), "{said}");
-    for name in ["admin", "olga"] {
-        let said = refusal(&cell, &[promote.as_slice(), &["--approval", name]].concat()).await?;
-        assert!(said.contains("another operator"), "{name}: {said}");
-    }
+    // Who acts has not agreed with himself.
+    let approve = ["bundle", "approve", &wider, "--reason", "the contract is signed"];
+    cell.tidegate(&approve).await?;
+    assert!(refusal(&cell, &promote).await?.contains("another operator"));
     let now = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&now["active"], &now["event"]), (&before["active"], &before["event"]), "nothing moved");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the running one decides");
 
     cell.tidegate(&["tool", "operator", "olga"]).await?;
-    cell.tidegate(&[promote.as_slice(), &["--approval", "olga"]].concat()).await?;
+    let agreed = cell.output_as("olga", &approve).await?;
+    assert!(agreed.status.success(), "{}", String::from_utf8_lossy(&agreed.stderr));
+    cell.tidegate(&promote).await?;
     let now = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&now["active"], &now["before"]), (&json!(wider), &before["active"]), "{now}");
     Ok(())

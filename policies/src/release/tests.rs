@@ -4,11 +4,12 @@
 
 use super::*;
 use crate::bundle::tests::Variant;
+use tidegate_schemas::release::Guards;
 
 const IDS: u32 = 100_000;
 
 fn canary(content: &str, share_bp: u16, by: ShareBy) -> Canary {
-    Canary { hash: Digest::plain(content.as_bytes()), share_bp, by }
+    Canary { hash: Digest::plain(content.as_bytes()), share_bp, by, since: 0, unguarded: Guards::default() }
 }
 
 fn drawn(canary: &Canary) -> Vec<u32> {
@@ -49,10 +50,10 @@ fn who_is_drawn_once_is_drawn_each_time_and_at_every_larger_share() {
 #[test]
 fn what_could_let_more_leave_is_told() {
     let plain = Variant::new().read().unwrap();
+    let more = |text: &str| Variant::new().write("policies/99-more.cedar", text);
     let forbid = "@id(\"x\") @owner(\"o\") @title(\"t\") forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 99 };";
     let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
     let inside = permit.replace("RouteCloud", "RouteLocal");
-    let more = |text: &str| Variant::new().write("policies/99-more.cedar", text);
     let change = |file: &str, from: &str, to: &str| Variant::new().replace(file, from, to);
     let clinic = "principal = 'Tenant::\"clinic\"'";
     let rows = [
@@ -83,6 +84,11 @@ fn what_could_let_more_leave_is_told() {
         ),
         (change("taxonomy.toml", "\"symptoms\", ", ""), Some("the taxonomy")),
         (change("bundle.toml", "500_000", "600_000"), Some("a task may cost more")),
+        (change("bundle.toml", "review_queue = \"", "review_queue = \"more-"), Some("the queue of reviews")),
+        (
+            change("properties.toml", "restricted-never-leaves", "restricted-leaves-never"),
+            Some("property `restricted-never-leaves` is gone"),
+        ),
         // Negative controls: what lets no more leave.
         (Variant::new(), None),
         (more(forbid), None),
@@ -97,8 +103,24 @@ fn what_could_let_more_leave_is_told() {
     for (at, (variant, wanted)) in rows.into_iter().enumerate() {
         let found = may_be_wider(&plain, &variant.read().unwrap());
         match wanted {
-            Some(wanted) => assert!(found.iter().any(|why| why.contains(wanted)), "{at}: {found:?}"),
+            Some(wanted) => {
+                let told = found.iter().find(|wider| wider.why.contains(wanted));
+                // A proof is about policies: it answers nothing else.
+                let of_policies = wanted.starts_with("permit") || wanted.starts_with("forbid");
+                assert_eq!(told.map(|wider| wider.is_provable), Some(of_policies), "{at}: {found:?}");
+            }
             None => assert!(found.is_empty(), "{at}: {found:?}"),
         }
     }
+}
+
+#[test]
+fn a_permit_that_is_gone_may_have_failed_and_denied() {
+    let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
+    let more = Variant::new().write("policies/99-more.cedar", permit).read().unwrap();
+    let found = may_be_wider(&more, &Variant::new().read().unwrap());
+    assert!(
+        matches!(&found[..], [Wider { why, is_provable: true }] if why.contains("permit `x` is gone")),
+        "{found:?}"
+    );
 }

@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use tidegate_bus::Bus;
-use tidegate_policies::{Bundle, Judge, release};
+use tidegate_bus::topology::RECORDER;
+use tidegate_policies::{Bundle, Judge};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::release::{CANDIDATES_KEY, Canary, Candidates, SHARE_BP_MAX};
+use tidegate_schemas::release::{Approved, CANDIDATES_KEY, Canary, Candidates, SHARE_BP_MAX};
 
 use super::{ControlError, moved, refused};
-use crate::knowledge::{self, KnowledgeError};
+use crate::knowledge;
 
-/// Reasons of a refusal that are told; the rest is counted.
-const TOLD_MAX: usize = 3;
+mod approval;
 
 /// What an act does to what is released.
 #[derive(Debug, Clone, Copy)]
@@ -24,24 +24,31 @@ enum Move {
     Canary(Canary),
     Activate(Digest),
     Rollback(Digest),
+    EndCanary(Digest),
 }
 
 /// Applies an act; those on other topics are none of it.
 pub(super) async fn apply(bus: &Bus, event: u64, operator: &Name, act: Act) -> Result<(), ControlError> {
+    guards_alone(operator, &act)?;
     let step = match act {
         Act::BundlePush { hash, archive } => return keep(bus, hash, archive).await.map(drop),
-        Act::BundleActivate { hash, archive, approval } => {
+        Act::BundleApprove { hash, against } => {
+            kept(bus, hash).await?;
+            let by = operator.clone();
+            return approval::approve(bus, event, Approved { hash, against, by }).await;
+        }
+        Act::BundleActivate { hash, archive, not_wider } => {
             let bundle = keep(bus, hash, archive).await?;
-            agreed(bus, event, &bundle, operator, approval.as_ref()).await?;
+            approval::agreed(bus, event, &bundle, operator, not_wider).await?;
             Move::Activate(hash)
         }
-        Act::BundlePromote { hash, approval } => {
-            agreed(bus, event, &kept(bus, hash).await?, operator, approval.as_ref()).await?;
+        Act::BundlePromote { hash, not_wider } => {
+            approval::agreed(bus, event, &kept(bus, hash).await?, operator, not_wider).await?;
             Move::Activate(hash)
         }
-        Act::BundleCanary { hash, share_bp, by, approval } => {
-            agreed(bus, event, &kept(bus, hash).await?, operator, approval.as_ref()).await?;
-            Move::Canary(Canary { hash, share_bp, by })
+        Act::BundleCanary { hash, share_bp, by, unguarded, not_wider } => {
+            approval::agreed(bus, event, &kept(bus, hash).await?, operator, not_wider).await?;
+            Move::Canary(Canary { hash, share_bp, by, since: event, unguarded })
         }
         Act::BundleShadow { hash } => {
             if let Some(hash) = hash {
@@ -49,7 +56,8 @@ pub(super) async fn apply(bus: &Bus, event: u64, operator: &Name, act: Act) -> R
             }
             Move::Shadow(hash)
         }
-        Act::BundleRollback { from } => Move::Rollback(from),
+        Act::BundleRollback { from, guard: None } => Move::Rollback(from),
+        Act::BundleRollback { from, guard: Some(_) } => Move::EndCanary(from),
         _ => return Ok(()),
     };
     let active = knowledge::active(bus).await?;
@@ -64,6 +72,18 @@ pub(super) async fn apply(bus: &Bus, event: u64, operator: &Name, act: Act) -> R
         Ok((!stands).then_some(Active { event: now.event, hash: now.active }))
     })
     .await
+}
+
+/// The recorder's guards take canaries back and do nothing else; nobody else acts in their name.
+fn guards_alone(operator: &Name, act: &Act) -> Result<(), ControlError> {
+    let is_guards = matches!(act, Act::BundleRollback { guard: Some(_), .. });
+    if is_guards == (operator.as_str() == RECORDER) {
+        return Ok(());
+    }
+    Err(refused(
+        Code::IdentityMismatch,
+        "only the recorder's guards act as guards, and they only take a canary back",
+    ))
 }
 
 /// What a move leaves; none where the act came late or twice.
@@ -89,10 +109,21 @@ fn next(now: Option<Candidates>, event: u64, step: Move) -> Result<Option<Candid
         Move::Canary(canary) if is_active(canary.hash) => {
             return Err(invalid("that bundle is the active one: it decides for all tasks already"));
         }
-        Move::Canary(canary) => Candidates { canary: Some(canary), ..now },
+        Move::Canary(canary) => {
+            // Another share of the same draw is the same trial: what its guards saw still counts.
+            let same = now.canary.filter(|old| (old.hash, old.by) == (canary.hash, canary.by));
+            let since = same.map_or(canary.since, |old| old.since);
+            Candidates { canary: Some(Canary { since, ..canary }), ..now }
+        }
         Move::Activate(hash) => {
             let before = if is_active(hash) { now.before } else { Some(now.active) };
             Candidates { active: hash, before, canary: None, ..now }
+        }
+        Move::EndCanary(from) if now.canary.is_some_and(|canary| canary.hash == from) => {
+            Candidates { canary: None, ..now }
+        }
+        Move::EndCanary(_) => {
+            return Err(Refused::new(Code::Outdated, "that bundle is not the canary any more"));
         }
         Move::Rollback(from) => match (now.canary, now.before) {
             (Some(canary), _) if canary.hash == from => Candidates { canary: None, ..now },
@@ -138,56 +169,24 @@ fn loaded(hash: Digest, archive: &str) -> Result<Bundle, ControlError> {
     Arc::into_inner(bundle).ok_or_else(|| refused(Code::Internal, "the bundle is held"))
 }
 
-/// Where more might leave than by the active bundle, another operator has to agree.
-async fn agreed(
-    bus: &Bus,
-    event: u64,
-    bundle: &Bundle,
-    operator: &Name,
-    approval: Option<&Name>,
-) -> Result<(), ControlError> {
-    let Some(active) = knowledge::in_force(bus).await?.filter(|now| now.event < event) else { return Ok(()) };
-    let why = match knowledge::bundle(bus, active.active).await {
-        Ok(active) => release::may_be_wider(&active, bundle),
-        Err(error @ KnowledgeError::Bucket { .. }) => return Err(error.into()),
-        // A way on from a bundle that is damaged.
-        Err(_) => vec!["the active bundle cannot be read, so nothing can be compared".to_owned()],
-    };
-    if why.is_empty() {
-        return Ok(());
-    }
-    let (directory, _) = knowledge::directory(bus).await?;
-    match approval {
-        Some(name) if name != operator && directory.operators.contains(name) => Ok(()),
-        Some(_) => Err(refused(
-            Code::PolicyDenied,
-            "the approval must name another operator of the directory than the one who acts",
-        )),
-        None => {
-            let more = why.len().saturating_sub(TOLD_MAX);
-            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-            let told = why.iter().take(TOLD_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let sentence =
-                format!("more might leave: {told}{more}; name another operator who agrees with --approval");
-            Err(ControlError::Refused(Refused::new(Code::PolicyDenied, sentence)))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use tidegate_schemas::release::ShareBy;
+    use tidegate_schemas::release::{Guard, Guards, ShareBy};
 
     use super::*;
 
     #[test]
     fn each_act_moves_what_it_names_and_nothing_moves_back() {
         let [a, b, c] = [b"a", b"b", b"c"].map(|content| Digest::plain(content));
-        let canary = |hash, share_bp| Canary { hash, share_bp, by: ShareBy::Tenant };
+        let began = |hash, share_bp, since| {
+            let (by, unguarded) = (ShareBy::Tenant, Guards::default());
+            Canary { hash, share_bp, by, since, unguarded }
+        };
+        let canary = |hash, share_bp| began(hash, share_bp, 6);
         let only = |active| Candidates::only(5, active);
-        let on = Some(canary(b, 500));
+        let on = Some(began(b, 500, 3));
         let full = Candidates { before: Some(c), shadow: Some(b), canary: on, ..only(a) };
         // What stands since event 5, what event 6 does, and what it leaves.
         let rows = [
@@ -195,6 +194,7 @@ mod tests {
             (full, Move::Shadow(Some(c)), Ok(Candidates { shadow: Some(c), ..full })),
             (full, Move::Shadow(Some(a)), Err(Code::InvalidField)),
             (full, Move::Canary(canary(c, 1)), Ok(Candidates { canary: Some(canary(c, 1)), ..full })),
+            (full, Move::Canary(canary(b, 900)), Ok(Candidates { canary: Some(began(b, 900, 3)), ..full })),
             (full, Move::Canary(canary(b, 0)), Err(Code::InvalidField)),
             (full, Move::Canary(canary(b, 10_001)), Err(Code::InvalidField)),
             (full, Move::Canary(canary(a, 1)), Err(Code::InvalidField)),
@@ -204,6 +204,10 @@ mod tests {
             // A canary is taken back before the active one is.
             (full, Move::Rollback(b), Ok(Candidates { canary: None, ..full })),
             (full, Move::Rollback(a), Err(Code::Outdated)),
+            (full, Move::EndCanary(b), Ok(Candidates { canary: None, ..full })),
+            // It was promoted, or ended, before its guard came: nothing else is taken back.
+            (Candidates { canary: None, ..full }, Move::EndCanary(a), Err(Code::Outdated)),
+            (full, Move::EndCanary(a), Err(Code::Outdated)),
             (
                 Candidates { canary: None, ..full },
                 Move::Rollback(a),
@@ -226,12 +230,37 @@ mod tests {
     fn a_bundle_that_an_older_router_made_active_ends_the_canary() {
         let [a, b, c] = [b"a", b"b", b"c"].map(|content| Digest::plain(content));
         let left = Candidates {
-            canary: Some(Canary { hash: b, share_bp: 1, by: ShareBy::Tenant }),
+            canary: Some(Canary {
+                hash: b,
+                share_bp: 1,
+                by: ShareBy::Tenant,
+                since: 4,
+                unguarded: Guards::default(),
+            }),
             ..Candidates::only(5, a)
         };
         let by = |event, hash| Candidates::in_force(Some(Active { event, hash }), Some(left)).unwrap();
         assert_eq!(by(4, c), left, "negative control: the pointer is not there yet");
         assert_eq!(by(6, c), Candidates { before: Some(a), ..Candidates::only(6, c) });
         assert_eq!(Candidates::in_force(None, None), None);
+    }
+
+    #[test]
+    fn guards_do_nothing_but_take_a_canary_back_and_nobody_acts_as_one() {
+        let [recorder, olga] = ["recorder", "olga"].map(|name| Name::new(name).unwrap());
+        let hash = Digest::plain(b"a");
+        let back = |guard| Act::BundleRollback { from: hash, guard };
+        let rows = [
+            (&recorder, back(Some(Guard::Errors)), true),
+            (&olga, back(None), true),
+            (&olga, Act::BundlePromote { hash, not_wider: None }, true),
+            (&olga, back(Some(Guard::Errors)), false),
+            (&recorder, back(None), false),
+            (&recorder, Act::BundlePromote { hash, not_wider: None }, false),
+            (&recorder, Act::BundleApprove { hash, against: hash }, false),
+        ];
+        for (operator, act, is_right) in rows {
+            assert_eq!(guards_alone(operator, &act).is_ok(), is_right, "{operator} {act:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::{Timings, Usage};
 use tidegate_schemas::subject::{Class, Lane};
 use tidegate_schemas::task::Kind;
@@ -173,6 +174,9 @@ pub enum Detail {
         /// The hold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hold: Option<Uuid>,
+        /// The guard that took a canary back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
     },
     /// Of a gap.
     Gap {
@@ -241,6 +245,8 @@ pub enum ActWord {
     BundlePromote,
     /// Took a canary back, or the active bundle.
     BundleRollback,
+    /// Agreed that more may leave by a bundle.
+    BundleApprove,
     /// Made a directory active.
     DirectoryActivate,
     /// Took a dead letter up again.

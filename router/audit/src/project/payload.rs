@@ -12,6 +12,7 @@ use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::{State, Timings, Usage};
 use tidegate_schemas::step::{Step, StepReason};
 use tidegate_schemas::subject::Lane;
@@ -134,6 +135,8 @@ struct ActHead {
     plan: Option<Digest>,
     #[serde(default)]
     from: Option<Digest>,
+    #[serde(default)]
+    guard: Option<Guard>,
     #[serde(default)]
     letter: Option<Position>,
     #[serde(default)]
@@ -333,6 +336,7 @@ impl Projection {
             records: act.records.or(act.published).or(deleted),
             first: act.first,
             hold: act.hold,
+            guard: act.guard,
         });
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidegate_schemas::code::Code;
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::State;
 
 use super::{Effect, project};
@@ -86,10 +87,17 @@ fn operators_acts_are_told_without_their_words() {
             ActWord::BundleCanary,
         ),
         (
-            json!({"act": "bundle_promote", "hash": "11".repeat(32), "approval": "canary-7f3a"}),
+            json!({"act": "bundle_promote", "hash": "11".repeat(32), "not_wider": "22".repeat(32)}),
             ActWord::BundlePromote,
         ),
-        (json!({"act": "bundle_rollback", "from": "11".repeat(32)}), ActWord::BundleRollback),
+        (
+            json!({"act": "bundle_rollback", "from": "11".repeat(32), "guard": "cloud_share"}),
+            ActWord::BundleRollback,
+        ),
+        (
+            json!({"act": "bundle_approve", "hash": "11".repeat(32), "against": "22".repeat(32)}),
+            ActWord::BundleApprove,
+        ),
         (json!({"act": "dead_discard", "letter": "EVENTS:4"}), ActWord::DeadDiscard),
         (
             json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),
@@ -105,6 +113,8 @@ fn operators_acts_are_told_without_their_words() {
         assert!(matches!(&detail, Detail::Control { act, .. } if *act == word), "{detail:?}");
         let named = matches!(word, ActWord::BundleCanary | ActWord::BundleRollback);
         assert!(!named || matches!(&detail, Detail::Control { hash: Some(_), .. }), "{detail:?}");
+        let guarded = matches!(&detail, Detail::Control { guard: Some(Guard::CloudShare), .. });
+        assert_eq!(guarded, word == ActWord::BundleRollback, "{detail:?}");
         assert!(!serde_json::to_string(&detail).unwrap().contains("canary-7f3a"), "{word:?}");
     }
 }

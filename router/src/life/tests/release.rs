@@ -2,7 +2,7 @@
 
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Shadow;
-use tidegate_schemas::release::ShareBy;
+use tidegate_schemas::release::{Guards, ShareBy};
 
 use super::*;
 use crate::life::dispatch;
@@ -29,7 +29,8 @@ fn stricter() -> Judge {
 }
 
 fn released(world: &mut World, judge: Judge, share_bp: u16, by: ShareBy) {
-    world.canary = Some((Canary { hash: judge.bundle().hash(), share_bp, by }, judge));
+    let (since, unguarded) = (0, Guards::default());
+    world.canary = Some((Canary { hash: judge.bundle().hash(), share_bp, by, since, unguarded }, judge));
 }
 
 fn in_flow(flow: usize) -> Value {
