@@ -116,6 +116,20 @@ pub struct Candidates {
     /// The bundle that decides for a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// The canary that a guard took back; it stands until another begins, or a bundle is promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// A canary that a guard took back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// The bundle.
+    pub hash: Digest,
+    /// The guard.
+    pub guard: Guard,
+    /// Sequence in EVENTS of the guard's act.
+    pub event: u64,
 }
 
 /// Key of [`Candidates`] in bucket `release`.
@@ -204,6 +218,6 @@ impl Candidates {
     /// An active bundle and nothing beside it.
     #[must_use]
     pub fn only(event: u64, active: Digest) -> Self {
-        Self { event, active, before: None, shadow: None, canary: None }
+        Self { event, active, before: None, shadow: None, canary: None, taken_back: None }
     }
 }

@@ -19,7 +19,7 @@ use crate::cell::Cell;
 use crate::cli::{BundleCommand, Global};
 use crate::output;
 
-mod status;
+pub(super) mod status;
 
 /// How long the routers may take to take an act over.
 const APPLY: Duration = Duration::from_secs(10);

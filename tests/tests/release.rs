@@ -1,5 +1,5 @@
 //! Releases on a real cell: a bundle is judged beside, decides for a share, is promoted and taken back, each in under a second and
-//! without losing a task; what cannot be used is refused, and the running one stays.
+//! without losing a task; what cannot be used is refused, and the running one stays; a guard takes back what does worse.
 
 use std::time::{Duration, Instant};
 
@@ -95,17 +95,22 @@ async fn decisions(cell: &TestCell) -> Result<Vec<(Timestamp, String, Value)>> {
 
 /// From the second after an act on, and until the next, all is decided by one bundle; before it by the other.
 async fn swapped(cell: &TestCell, told: &Value, before: &str, after: &str) -> Result<()> {
+    let past = swapped_from(cell, &told["event"], after).await?;
+    assert_eq!(past.last().map(String::as_str), Some(before), "negative control");
+    Ok(())
+}
+
+/// The same; by which bundles was decided before the act.
+async fn swapped_from(cell: &TestCell, event: &Value, after: &str) -> Result<Vec<String>> {
     let bus = connect(cell, Role::Provisioner.into()).await?;
-    let event = told["event"].as_u64().context("an event")?;
-    let act = bus.get(EVENTS, event).await?.context("the act")?.published;
+    let act = bus.get(EVENTS, event.as_u64().context("an event")?).await?.context("the act")?.published;
     let all = decisions(cell).await?;
     let at = all.iter().position(|(time, ..)| *time >= act).context("a decision after the act")?;
     let (past, next) = all.split_at(at);
-    assert_eq!(past.last().map(|(_, bundle, _)| bundle.as_str()), Some(before), "negative control");
     let late: Vec<_> = next.iter().filter(|(time, ..)| time.duration_since(act) > SWAP).collect();
     assert!(!late.is_empty(), "there are decisions to look at");
     assert!(late.iter().all(|(_, bundle, _)| bundle == after), "{act}: {late:?}");
-    Ok(())
+    Ok(past.iter().map(|(_, bundle, _)| bundle.clone()).collect())
 }
 
 #[tokio::test]
@@ -228,4 +233,88 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let now = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&now["active"], &now["before"]), (&json!(wider), &before["active"]), "{now}");
     Ok(())
+}
+
+/// A copy of the cell's bundle that decides alike, under another version.
+async fn alike(cell: &TestCell, dir: &std::path::Path) -> Result<String> {
+    let bundle = variant(cell, dir, "alike", "bundle.toml", "").await?;
+    let manifest = dir.join("alike/bundle.toml");
+    let text = std::fs::read_to_string(&manifest)?;
+    let other = text.replace("version = \"1\"", "version = \"2\"");
+    assert_ne!(other, text);
+    std::fs::write(manifest, other)?;
+    Ok(bundle)
+}
+
+#[tokio::test]
+async fn release_story_a_guard_takes_a_worse_canary_back_and_leaves_an_equal_one() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let dir = tempfile::tempdir()?;
+    let equal = pushed(&cell, &alike(&cell, dir.path()).await?).await?;
+    let worse = pushed(&cell, &variant(&cell, dir.path(), "worse", "links.toml", BLOCKED).await?).await?;
+    let active = cell.json(&["bundle", "status"]).await?["active"].clone();
+    let canary = |hash| ["bundle", "canary", hash, "--share", "50", "--reason", "half of it"];
+
+    // Negative control: one that decides alike is watched, and stays.
+    cell.json(&canary(&equal)).await?;
+    for _ in 0..60 {
+        assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed);
+    }
+    cell.recorded(SOON).await?;
+    let status = until("the guards to have seen them", SOON, || async {
+        let status = cell.json(&["bundle", "status"]).await?;
+        let [ours, theirs] = ["canary", "active"].map(|arm| rejections(&status)[arm]["tasks"].as_u64());
+        Ok((ours.zip(theirs).is_some_and(|(ours, theirs)| ours + theirs >= 55)).then_some(status))
+    })
+    .await?;
+    assert_eq!((&status["canary"]["hash"], &status["taken_back"]), (&json!(equal), &Value::Null), "{status}");
+    assert_eq!(rejections(&status)["state"], json!("watching"));
+    assert!(rejections(&status)["pairs"].as_u64().is_some_and(|pairs| pairs > 10), "{status}");
+
+    // One that rejects what the active one permits is taken back, by a guard that has a name. A recorder that is killed meanwhile
+    // comes to the same by the record.
+    cell.json(&canary(&worse)).await?;
+    let mut states = Vec::new();
+    for _ in 0..10 {
+        states.push(agent.ask("embed", embed()).await?.state);
+    }
+    cell.kill_and_wait("recorder").await?;
+    let begun = Instant::now();
+    let taken = loop {
+        states.push(agent.ask("embed", embed()).await?.state);
+        let status = cell.json(&["bundle", "status"]).await?;
+        if status["canary"].is_null() {
+            break status["taken_back"].clone();
+        }
+        assert!(begun.elapsed() < 2 * SOON, "{} tasks and no alarm: {status}", states.len());
+    };
+    let act = taken["event"].clone();
+    assert_eq!(taken, json!({ "hash": worse, "guard": "rejections", "event": act }));
+    assert_eq!(cell.screen().await?.pointer("/bundle/taken_back/guard"), Some(&json!("rejections")));
+    let worked = |state: &State| [State::Completed, State::Rejected].contains(state);
+    assert!(states.iter().all(worked) && states.contains(&State::Rejected), "{states:?}");
+    let begun = Instant::now();
+    while begun.elapsed() < ASK {
+        agent.ask("embed", embed()).await?;
+    }
+    swapped_from(&cell, &act, active.as_str().context("a hash")?).await?;
+
+    // On record: who, what and which guard; and the cell's operators were not needed.
+    let acts = cell.json(&["audit", "query", "--kind", "control"]).await?;
+    let told = acts["records"].as_array().context("records")?.last().context("an act")?;
+    let control = &told["detail"]["control"];
+    assert_eq!(
+        (&control["operator"], &control["act"], &control["guard"], &control["hash"]),
+        (&json!("recorder"), &json!("bundle_rollback"), &json!("rejections"), &json!(worse)),
+        "{told}"
+    );
+    assert_eq!(cell.screen().await?.pointer("/record/open"), Some(&json!(0)), "no task is lost");
+    Ok(())
+}
+
+fn rejections(status: &Value) -> &Value {
+    let guards = status["guarded"]["guards"].as_array();
+    let found = guards.and_then(|all| all.iter().find(|line| line["guard"] == "rejections"));
+    found.unwrap_or(&Value::Null)
 }

@@ -10,7 +10,9 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::release::{Approved, CANDIDATES_KEY, Canary, Candidates, SHARE_BP_MAX};
+use tidegate_schemas::release::{
+    Approved, CANDIDATES_KEY, Canary, Candidates, Guard, SHARE_BP_MAX, TakenBack,
+};
 
 use super::{ControlError, moved, refused};
 use crate::knowledge;
@@ -24,7 +26,7 @@ enum Move {
     Canary(Canary),
     Activate(Digest),
     Rollback(Digest),
-    EndCanary(Digest),
+    EndCanary(Digest, Guard),
 }
 
 /// Applies an act; those on other topics are none of it.
@@ -57,7 +59,7 @@ pub(super) async fn apply(bus: &Bus, event: u64, operator: &Name, act: Act) -> R
             Move::Shadow(hash)
         }
         Act::BundleRollback { from, guard: None } => Move::Rollback(from),
-        Act::BundleRollback { from, guard: Some(_) } => Move::EndCanary(from),
+        Act::BundleRollback { from, guard: Some(guard) } => Move::EndCanary(from, guard),
         _ => return Ok(()),
     };
     let active = knowledge::active(bus).await?;
@@ -113,16 +115,16 @@ fn next(now: Option<Candidates>, event: u64, step: Move) -> Result<Option<Candid
             // Another share of the same draw is the same trial: what its guards saw still counts.
             let same = now.canary.filter(|old| (old.hash, old.by) == (canary.hash, canary.by));
             let since = same.map_or(canary.since, |old| old.since);
-            Candidates { canary: Some(Canary { since, ..canary }), ..now }
+            Candidates { canary: Some(Canary { since, ..canary }), taken_back: None, ..now }
         }
         Move::Activate(hash) => {
             let before = if is_active(hash) { now.before } else { Some(now.active) };
-            Candidates { active: hash, before, canary: None, ..now }
+            Candidates { active: hash, before, canary: None, taken_back: None, ..now }
         }
-        Move::EndCanary(from) if now.canary.is_some_and(|canary| canary.hash == from) => {
-            Candidates { canary: None, ..now }
+        Move::EndCanary(hash, guard) if now.canary.is_some_and(|canary| canary.hash == hash) => {
+            Candidates { canary: None, taken_back: Some(TakenBack { hash, guard, event }), ..now }
         }
-        Move::EndCanary(_) => {
+        Move::EndCanary(..) => {
             return Err(Refused::new(Code::Outdated, "that bundle is not the canary any more"));
         }
         Move::Rollback(from) => match (now.canary, now.before) {
@@ -173,7 +175,7 @@ fn loaded(hash: Digest, archive: &str) -> Result<Bundle, ControlError> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use tidegate_schemas::release::{Guard, Guards, ShareBy};
+    use tidegate_schemas::release::{Guards, ShareBy};
 
     use super::*;
 
@@ -188,6 +190,8 @@ mod tests {
         let only = |active| Candidates::only(5, active);
         let on = Some(began(b, 500, 3));
         let full = Candidates { before: Some(c), shadow: Some(b), canary: on, ..only(a) };
+        let back = |hash| Move::EndCanary(hash, Guard::Errors);
+        let taken = TakenBack { hash: b, guard: Guard::Errors, event: 6 };
         // What stands since event 5, what event 6 does, and what it leaves.
         let rows = [
             (full, Move::Shadow(None), Ok(Candidates { shadow: None, ..full })),
@@ -204,10 +208,15 @@ mod tests {
             // A canary is taken back before the active one is.
             (full, Move::Rollback(b), Ok(Candidates { canary: None, ..full })),
             (full, Move::Rollback(a), Err(Code::Outdated)),
-            (full, Move::EndCanary(b), Ok(Candidates { canary: None, ..full })),
+            (full, back(b), Ok(Candidates { canary: None, taken_back: Some(taken), ..full })),
+            (
+                Candidates { taken_back: Some(taken), ..full },
+                Move::Canary(canary(c, 1)),
+                Ok(Candidates { canary: Some(canary(c, 1)), ..full }),
+            ),
             // It was promoted, or ended, before its guard came: nothing else is taken back.
-            (Candidates { canary: None, ..full }, Move::EndCanary(a), Err(Code::Outdated)),
-            (full, Move::EndCanary(a), Err(Code::Outdated)),
+            (Candidates { canary: None, ..full }, back(a), Err(Code::Outdated)),
+            (full, back(a), Err(Code::Outdated)),
             (
                 Candidates { canary: None, ..full },
                 Move::Rollback(a),

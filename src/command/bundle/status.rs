@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tidegate_audit::{Cursor, Filter, Leaf, RecordKind};
 use tidegate_bus::Bus;
+use tidegate_recorder::guard::{ArmLine, GuardLine, GuardState, Guarded};
 use tidegate_schemas::decision::Outcome;
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::release::{Canary, Candidates, ShareBy};
+use tidegate_schemas::release::{Canary, Candidates, Guard, ShareBy, TakenBack};
 
 use super::super::record::Record;
 use super::{in_force, percent};
@@ -28,6 +29,10 @@ struct Released {
     before: Option<Digest>,
     shadow: Option<Digest>,
     canary: Option<Canary>,
+    /// Where its guards stand.
+    guarded: Option<Guarded>,
+    /// The last canary, where a guard took it back.
+    taken_back: Option<TakenBack>,
     /// Records that were looked at; absent where the record cannot be asked.
     records: Option<usize>,
     /// What each bundle decided among them.
@@ -55,13 +60,15 @@ struct Beside {
 
 pub(super) async fn run(global: &Global, cell: &Cell, bus: &Bus, last: usize) -> Result<ExitCode> {
     let now = in_force(bus).await?.context("the cell has no bundle: start it with `tidegate dev`")?;
-    let Candidates { event, active, before, shadow, canary } = now;
+    let Candidates { event, active, before, shadow, canary, taken_back } = now;
     let mut released = Released {
         event,
         active,
         before,
         shadow,
         canary,
+        guarded: None,
+        taken_back,
         records: None,
         decided: BTreeMap::new(),
         shadows: BTreeMap::new(),
@@ -82,11 +89,54 @@ pub(super) fn by(by: ShareBy) -> &'static str {
     by.as_str()
 }
 
+/// A canary, or what became of the last one.
+pub(in super::super) fn canary(canary: Option<&Canary>, taken_back: Option<&TakenBack>) -> String {
+    match (canary, taken_back) {
+        (Some(canary), _) => format!(
+            "{} for {} of the {}s (since EVENTS:{})",
+            canary.hash,
+            percent(canary.share_bp),
+            by(canary.by),
+            canary.since
+        ),
+        (None, Some(TakenBack { hash, guard, event })) => {
+            format!("none: guard `{}` took {hash} back (EVENTS:{event})", guard.as_str())
+        }
+        (None, None) => "none".to_owned(),
+    }
+}
+
+/// Each guard, and how near to an alarm it ever was.
+fn guards(guarded: &Guarded) {
+    let row = |line: &GuardLine| {
+        let state = match line.state {
+            GuardState::Watching => "watching",
+            GuardState::Alarm => "ALARM",
+            GuardState::Off => "off",
+        };
+        let arm = |arm: &ArmLine| match line.guard {
+            Guard::Cost | Guard::Latency => {
+                let unit = if line.guard == Guard::Cost { "micro-USD" } else { "ms" };
+                format!("{} {unit} each of {}", arm.sum.checked_div(arm.tasks).unwrap_or(0), arm.tasks)
+            }
+            _ => format!("{} of {}", arm.sum, arm.tasks),
+        };
+        let evidence = format!("{:.0} %", line.evidence * 100.0);
+        vec![line.guard.as_str().to_owned(), state.to_owned(), arm(&line.canary), arm(&line.active), evidence]
+    };
+    let rows: Vec<_> = guarded.guards.iter().map(row).collect();
+    output::line("");
+    output::table(&["GUARD", "STATE", "CANARY", "ACTIVE", "OF AN ALARM"], &rows);
+}
+
 // === impl Released ===
 
 impl Released {
     async fn look(&mut self, cell: &Cell, last: usize) -> Result<()> {
         let record = Record::open(cell).await?;
+        // The recorder may not have seen yet that it is another one.
+        let is_of = |guarded: &Guarded| self.canary.is_some_and(|canary| canary.hash == guarded.canary);
+        self.guarded = record.guarded().await?.filter(is_of);
         let begin = record.status().await?.records.saturating_sub(last as u64);
         // A page begins behind its cursor.
         let after = begin.checked_sub(1).map(Cursor::at);
@@ -130,17 +180,14 @@ impl Released {
     }
 
     fn show(&self) {
-        let none = || "none".to_owned();
-        let hash = |hash: Option<Digest>| hash.map_or_else(none, |hash| hash.to_string());
-        let canary = self.canary.map_or_else(none, |canary| {
-            format!("{} for {} of the {}s", canary.hash, percent(canary.share_bp), by(canary.by))
-        });
+        let hash = |hash: Option<Digest>| hash.map_or_else(|| "none".to_owned(), |hash| hash.to_string());
         output::line(format!("active   {} (since EVENTS:{})", self.active, self.event));
-        output::line(format!(
-            "before   {}\ncanary   {canary}\nshadow   {}",
-            hash(self.before),
-            hash(self.shadow)
-        ));
+        output::line(format!("before   {}", hash(self.before)));
+        output::line(format!("canary   {}", canary(self.canary.as_ref(), self.taken_back.as_ref())));
+        output::line(format!("shadow   {}", hash(self.shadow)));
+        if let Some(guarded) = &self.guarded {
+            guards(guarded);
+        }
         let Some(records) = self.records else { return };
         output::line(format!("\nof the last {records} records:"));
         let words = |outcomes: Vec<(String, u64)>| {
