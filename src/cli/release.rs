@@ -62,7 +62,7 @@ pub(crate) enum BundleCommand {
     },
     /// Agree that more may leave by a bundle than by the active one; another operator releases it then.
     #[command(after_help = "Example:
-  TIDEGATE_OPERATOR=olga tidegate bundle approve 4f1c… --reason 'the contract with the new provider is signed'")]
+  tidegate bundle approve 4f1c… --reason 'the contract is signed'   with TIDEGATE_OPERATOR=olga, where another is to release it")]
     Approve {
         /// Hash of a bundle that was pushed.
         hash: Digest,

@@ -74,8 +74,8 @@ fn ask(
     Ok(ExitCode::from(code.unwrap_or(NOT_PROVEN)))
 }
 
-/// Whether the prover shows that by a bundle no more may leave than by another, and that all holds that it promises. Where there is
-/// no prover, or it cannot tell, it does not; what it says goes to standard error.
+/// Whether the prover shows that by a bundle no more may leave than by another. Where there is no prover, or it cannot tell, it does
+/// not.
 pub(super) fn is_not_wider(bundle: &Bundle, against: &Bundle) -> Result<bool> {
     let file = std::env::temp_dir().join(format!("tidegate-bundle-{}", Uuid::now_v7()));
     std::fs::write(&file, bundle.archive()).with_context(|| format!("writing `{}`", file.display()))?;
@@ -87,7 +87,11 @@ pub(super) fn is_not_wider(bundle: &Bundle, against: &Bundle) -> Result<bool> {
 
 fn shown(file: &Path, bundle: &Bundle, against: &Bundle) -> Result<bool> {
     let mut command = Command::new(prover());
-    command.arg(file).args(["--against", "-", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .arg(file)
+        .args(["--against", "-", "--access", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut running = match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other.context("running the prover")?,

@@ -24,8 +24,13 @@ const ASK: Duration = Duration::from_millis(2_500);
 
 const BLOCKED: &str = "\n[[link]]\nid = \"helpdesk-blocked\"\ntemplate = \"agent-blocked\"\n\
     principal = 'Agent::\"acme/helpdesk\"'\nowner = \"security@example.com\"\n";
-const WIDER: &str = "@id(\"wider\") @owner(\"o\") @title(\"t\") permit (principal is Agent, \
-    action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };\n";
+const WIDER: &str = "@id(\"wider\") @owner(\"o\") @title(\"t\") permit (principal == Agent::\"acme/nobody\", \
+    action == Action::\"RouteCloud\", resource is Destination) when { context.findings < 5 && \
+    context.declared == Sensitivity::\"public\" && context.sensitivity == Sensitivity::\"public\" };\n";
+/// It permits nothing that is not permitted anyway: texts differ, and the prover shows that no more may leave.
+const HARMLESS: &str = "@id(\"harmless\") @owner(\"o\") @title(\"t\") permit (principal == Agent::\"acme/nobody\", \
+    action == Action::\"RouteCloud\", resource is Destination) when { context.findings == 0 && \
+    context.declared == Sensitivity::\"public\" && context.sensitivity == Sensitivity::\"public\" };\n";
 
 fn embed() -> Value {
     json!({ "labels": { "sensitivity": "internal" }, "input": { "texts": ["a tide"] } })
@@ -82,11 +87,18 @@ async fn decisions(cell: &TestCell) -> Result<Vec<(Timestamp, String, Value)>> {
     cell.recorded(SOON).await?;
     let mut found = Vec::new();
     for narrow in [["--kind", "work"], ["--outcome", "reject"]] {
-        let page = cell.json(&[["audit", "query", "--limit", "1000"].as_slice(), &narrow].concat()).await?;
-        for leaf in page["records"].as_array().context("records")? {
-            let bundle = leaf["decision"]["bundle"].as_str().context("a bundle")?.to_owned();
-            let time: Timestamp = leaf["time"].as_str().context("a time")?.parse()?;
-            found.push((time, bundle, leaf["decision"].clone()));
+        let mut after: Vec<String> = Vec::new();
+        loop {
+            let mut question = vec!["audit", "query", "--limit", "1000", narrow[0], narrow[1]];
+            question.extend(after.iter().map(String::as_str));
+            let page = cell.json(&question).await?;
+            for leaf in page["records"].as_array().context("records")? {
+                let bundle = leaf["decision"]["bundle"].as_str().context("a bundle")?.to_owned();
+                let time: Timestamp = leaf["time"].as_str().context("a time")?.parse()?;
+                found.push((time, bundle, leaf["decision"].clone()));
+            }
+            let Some(next) = page["next"].as_str() else { break };
+            after = vec!["--after".to_owned(), next.to_owned()];
         }
     }
     found.sort_by_key(|(time, ..)| *time);
@@ -232,6 +244,17 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     cell.tidegate(&promote).await?;
     let now = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&now["active"], &now["before"]), (&json!(wider), &before["active"]), "{now}");
+
+    // Nobody has to agree to what the prover shows to let no more leave.
+    let bundle = variant(&cell, dir.path(), "harmless", "policies/99-more.cedar", HARMLESS).await?;
+    let harmless = pushed(&cell, &bundle).await?;
+    let hash: Digest = harmless.parse()?;
+    assert!(refused(&cell, Act::BundlePromote { hash, not_wider: None }).await?.contains("bundle approve"));
+    let told = cell.json(&["bundle", "promote", &harmless, "--reason", "as before"]).await?;
+    let bus = connect(&cell, Role::Provisioner.into()).await?;
+    let act = bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?;
+    let act: Control = serde_json::from_slice(&act.payload)?;
+    assert_eq!(act.act, Act::BundlePromote { hash, not_wider: Some(wider.parse()?) });
     Ok(())
 }
 
