@@ -16,6 +16,10 @@ mod tests;
 
 /// Actions that let nothing leave, whoever is permitted them.
 const INSIDE: [&str; 1] = ["RouteLocal"];
+/// Actions that the prover compares, and the group that they are in.
+const ASKED_ACTIONS: [&str; 4] = ["RouteLocal", "RouteCloud", "SkipReview", "Route"];
+/// Annotations that it reads, or that mean nothing.
+const ASKED_NOTES: [&str; 5] = ["id", "owner", "title", "cost_cap_usd_micros", "queue"];
 /// Annotations that change nothing of what is decided.
 const FOR_PEOPLE: [&str; 2] = ["owner", "title"];
 
@@ -71,15 +75,39 @@ pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<Wider> {
     ];
     found.extend(parts.into_iter().filter(|(_, same)| !same).map(|(why, _)| unprovable(why.to_owned())));
     let permits: Vec<String> = statements(before, after, "permit").collect();
+    let forbids = statements(after, before, "forbid");
     // What a permit failed on was denied, whatever else permits it.
-    let gone = statements(after, before, "permit").filter(|id| !permits.contains(id));
-    let policies = permits
-        .iter()
-        .map(|id| format!("permit `{id}` is new or another"))
-        .chain(statements(after, before, "forbid").map(|id| format!("forbid `{id}` is gone or another")))
-        .chain(gone.map(|id| format!("permit `{id}` is gone, and what it failed on was denied")));
-    found.extend(policies.map(|why| Wider { why, is_provable: true }));
+    let gone: Vec<String> = statements(after, before, "permit").filter(|id| !permits.contains(id)).collect();
+    let told = permits
+        .into_iter()
+        .map(|id| (format!("permit `{id}` is new or another"), id))
+        .chain(forbids.map(|id| (format!("forbid `{id}` is gone or another"), id)))
+        .chain(
+            gone.into_iter()
+                .map(|id| (format!("permit `{id}` is gone, and what it failed on was denied"), id)),
+        );
+    found.extend(told.map(|(why, id)| {
+        let is_provable = [before, after].into_iter().all(|parts| is_asked_about(parts, &id));
+        Wider { why, is_provable }
+    }));
     found
+}
+
+/// Whether the prover is asked about all that a policy does: it is about work alone, and has no note that the prover does not read.
+/// One that is not there does nothing.
+fn is_asked_about(parts: &Parts, id: &str) -> bool {
+    let template =
+        || parts.links.iter().find(|link| link.id == id).and_then(|link| parts.templates.get(&link.template));
+    let Some(policy) = parts.policies.get(id).or_else(template) else { return true };
+    let named = |entity: &Value| {
+        entity.get("id").and_then(Value::as_str).is_some_and(|action| ASKED_ACTIONS.contains(&action))
+    };
+    let action = policy.get("action");
+    let one = action.and_then(|action| action.get("entity")).map(named);
+    let many = action.and_then(|action| action.get("entities")).and_then(Value::as_array);
+    let of_work = one.or(many.map(|all| all.iter().all(named))).unwrap_or(false);
+    let notes = policy.get("annotations").and_then(Value::as_object);
+    of_work && notes.is_none_or(|notes| notes.keys().all(|note| ASKED_NOTES.contains(&note.as_str())))
 }
 
 fn unprovable(why: String) -> Wider {

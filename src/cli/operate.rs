@@ -190,9 +190,10 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
-        /// The bundle's directory; absent: the running cell's active one, with what is switched off there, else the default one.
+        /// A directory, a hash that the cell knows, or `active`: the running cell's, with what is switched off there; absent:
+        /// the active one where a cell answers, else the default one.
         #[arg(long)]
-        bundle: Option<PathBuf>,
+        bundle: Option<String>,
         /// Kind of the task.
         #[arg(long, default_value = "chat")]
         kind: Name,

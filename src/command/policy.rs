@@ -238,16 +238,19 @@ fn tell_failures(failed: &[&Ran]) {
 async fn explained(
     global: &Global,
     file: &Path,
-    dir: Option<&Path>,
+    named: Option<&str>,
     kind: &Name,
     who: &Who,
 ) -> Result<ExitCode> {
     let payload = envelope(file)?;
-    let (bundle, flags, which) = match (dir, in_force(global).await) {
-        (Some(dir), _) => (bundle_in(dir)?, Flags::default(), "the named bundle"),
-        (None, Ok(InForce { bundle, flags })) => {
+    let (bundle, flags, which) = match (named, in_force(global).await) {
+        (Some(word), _) if word != diff::ACTIVE => {
+            (diff::bundle(global, word).await?, Flags::default(), "the named bundle")
+        }
+        (_, Ok(InForce { bundle, flags })) => {
             (bundle, flags, "the cell's active bundle, and what is switched off there")
         }
+        (Some(_), Err(error)) => return Err(error.context(diff::NO_CELL)),
         (None, Err(_)) => (default_bundle()?, Flags::default(), "the default bundle: no cell answers here"),
     };
     output::note(format!("by {which} ({} {})", bundle.manifest().name, bundle.hash()));

@@ -46,6 +46,11 @@ async fn letters(cell: &TestCell, count: usize) -> Result<Vec<Value>> {
     .await
 }
 
+/// By a word that is too long to name a task.
+fn withdrawal_of_nothing() -> Outbound {
+    Outbound::new(format!("cancel.helpdesk.{}", "x".repeat(400)), Vec::new())
+}
+
 #[tokio::test]
 async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
@@ -76,9 +81,17 @@ async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> 
     assert!(!twice.status.success(), "once is enough");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
 
-    agent.bus().publish(Outbound::new("cancel.helpdesk.order-17", Vec::new())).await?;
+    agent.bus().publish(withdrawal_of_nothing()).await?;
     let last = letters(&cell, 3).await?.remove(2);
     assert_eq!((&last["tenant"], &last["code"]), (&json!("acme"), &json!("invalid_field")), "{last}");
+    // What no role can read is not offered again: the act would be on record, and lead to another letter.
+    let number = last["sequence"].to_string();
+    let shown = cell.tidegate(&["dead", "show", &number]).await?;
+    assert!(shown.contains("dead discard") && !shown.contains("dead requeue"), "{shown}");
+    let refused = cell.output(&["dead", "requeue", &number, "--reason", "try"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("dead discard"), "{said}");
+    assert_eq!(letters(&cell, 3).await?[2]["handled"], Value::Null, "nothing was done");
     Ok(())
 }
 
@@ -173,14 +186,25 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
 
     let unknown = Uuid::now_v7().to_string();
     cell.tidegate(&["task", "cancel", &unknown]).await?;
+    // By the producer's own identifier, which the task still to come will have.
+    agent.bus().publish(Outbound::new("cancel.helpdesk.order-9", Vec::new())).await?;
+    let own = Headers::new().with("ce-id", "order-9");
+    let withdrawn = agent.ask_raw("embed", own, embed().to_string().into_bytes()).await?;
+    assert_eq!((withdrawn.state, code(&withdrawn)), (State::Canceled, Some(Code::Canceled)));
+    // What can name no task costs a dead letter.
+    agent.bus().publish(withdrawal_of_nothing()).await?;
+    until("its dead letter", SOON, || async {
+        Ok(cell.json(&["dead", "list"]).await?.pointer("/0/sequence").and_then(Value::as_u64))
+    })
+    .await?;
     until("the withdrawal on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "cancel"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     until("its result on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "result", "--state", "canceled"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     let status = cell.screen().await?;
@@ -515,6 +539,8 @@ async fn story_while_the_server_has_no_room_nothing_is_accepted_and_nothing_is_l
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let operator = Operator::connect(&cell).await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
+    let before = cell.output(&["status"]).await?;
+    assert!(!String::from_utf8_lossy(&before.stdout).contains("no room"), "negative control");
     // A task that is accepted while there is room, and worked on when there is none for its result.
     cell.signal("local", Signal::SIGSTOP)?;
     let id = Uuid::now_v7().to_string();
@@ -532,6 +558,12 @@ async fn story_while_the_server_has_no_room_nothing_is_accepted_and_nothing_is_l
     let log = cell.path().join("logs/local.log");
     until("the worker to be refused", SOON, || async {
         Ok(std::fs::read_to_string(&log)?.contains("no room for").then_some(()))
+    })
+    .await?;
+    until("the screen to say so", SOON, || async {
+        let status = String::from_utf8_lossy(&cell.output(&["status"]).await?.stdout).into_owned();
+        let line = status.lines().find(|line| line.starts_with("local") && line.contains("NOT READY"));
+        Ok(line.filter(|line| line.contains("no room for") && line.contains("max_file_store")).map(drop))
     })
     .await?;
 

@@ -97,6 +97,14 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     let page = std::fs::read_to_string(&file)?;
     assert!(page.contains("SmolLM2-135M-Instruct") && page.ends_with("</html>\n"));
     assert!(!page.contains("canary-7f3a"), "nothing that a person wrote stands in it");
+    for (within, says) in [("public=ch", Some("of class public reached")), ("internal=eu", None)] {
+        let arguments = ["audit", "report", "--tenant", "all", "--month", &month, "--out", &file, "--within"];
+        let output = cell.output(&[&arguments[..], &[within]].concat()).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let told = said.lines().find(|line| line.starts_with("tidegate: "));
+        assert_eq!(told.is_some(), says.is_some(), "{said}");
+        assert!(told.is_none_or(|told| told.contains(says.unwrap_or_default())), "{said}");
+    }
 
     backed(&cell, &month).await?;
     for (arguments, says) in [

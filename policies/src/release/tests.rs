@@ -115,6 +115,31 @@ fn what_could_let_more_leave_is_told() {
 }
 
 #[test]
+fn a_proof_is_no_answer_to_what_the_prover_is_not_asked_about() {
+    let plain = Variant::new().read().unwrap();
+    let permit = |notes: &str, action: &str| {
+        format!(
+            "@id(\"x\") @owner(\"o\") @title(\"t\") {notes} permit (principal, {action}, resource) when {{ context has now }};"
+        )
+    };
+    let rows = [
+        ("", "action == Action::\"RouteCloud\"", true),
+        ("", "action in [Action::\"RouteCloud\", Action::\"SkipReview\"]", true),
+        ("@cost_cap_usd_micros(\"7\")", "action == Action::\"RouteCloud\"", true),
+        ("@queue(\"stakes\") @quorum(\"2\")", "action == Action::\"RouteCloud\"", false),
+        ("", "action == Action::\"ApproveReview\"", false),
+        ("", "action in [Action::\"RouteCloud\", Action::\"ApproveReview\"]", false),
+        ("", "action", false),
+    ];
+    for (notes, action, is_provable) in rows {
+        let policy = cedar_policy::Policy::parse(None, permit(notes, action)).unwrap().to_json().unwrap();
+        let mut parts = plain.parts().clone();
+        parts.policies.insert("x".to_owned(), policy);
+        assert_eq!(is_asked_about(&parts, "x"), is_provable, "{notes} {action}");
+    }
+}
+
+#[test]
 fn a_permit_that_is_gone_may_have_failed_and_denied() {
     let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
     let more = Variant::new().write("policies/99-more.cedar", permit).read().unwrap();

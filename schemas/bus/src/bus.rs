@@ -20,6 +20,7 @@ use crate::event::{BusEvent, Denial, DeniedAction};
 use crate::identity::Identity;
 use crate::message::{Outbound, Published};
 use crate::publish::Publisher;
+use crate::room::Room;
 use crate::wire;
 
 /// Events kept for a listener that lags, count.
@@ -39,6 +40,7 @@ struct Inner {
     config: BusConfig,
     events: broadcast::Sender<BusEvent>,
     publisher: Publisher,
+    room: Room,
 }
 
 /// A message of core NATS: not stored, delivered to whoever listens now.
@@ -73,7 +75,7 @@ impl Bus {
         let publisher = Publisher::start(&client, &config, events.subscribe())
             .await
             .map_err(|reason| ConnectError::Unreachable { url: config.url.clone(), reason })?;
-        Ok(Self { inner: Arc::new(Inner { client, config, events, publisher }) })
+        Ok(Self { inner: Arc::new(Inner { client, config, events, publisher, room: Room::default() }) })
     }
 
     /// Who is connected.
@@ -110,7 +112,16 @@ impl Bus {
         if bytes > bytes_max {
             return Err(PublishError::TooLarge { subject: message.subject, bytes, bytes_max });
         }
-        self.inner.publisher.publish(message).await
+        let taken = self.inner.publisher.publish(message).await;
+        if let Err(error) = &taken {
+            self.inner.room.note(error);
+        }
+        taken
+    }
+
+    /// Why there is no room, if a message was refused for want of it of late; holds no content.
+    pub(crate) fn no_room(&self) -> Option<String> {
+        self.inner.room.refused()
     }
 
     /// More waits at the server than this process can take up at once: publishing may linger for larger batches.

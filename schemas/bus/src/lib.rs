@@ -27,6 +27,7 @@ mod provision;
 mod publish;
 mod pull;
 mod reader;
+mod room;
 mod serve;
 mod wire;
 

@@ -17,6 +17,7 @@ use tidegate_schemas::metric;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
@@ -35,6 +36,10 @@ mod suspect;
 
 /// Deliveries taken in one turn of the loop, count.
 const TURN_MAX: usize = 256;
+/// Between two looks whether the server takes what is published.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What of the process is not ready while it does not.
+const ROOM: &str = "room";
 /// Shortest delay of a message that is given back, milliseconds: a bare nak would come back at once.
 const GIVE_BACK_MS_MIN: u64 = 300;
 /// First delay after a panic, milliseconds; it doubles with each delivery.
@@ -173,6 +178,8 @@ async fn pull<H: Handler>(
     let held_max = shared.options.in_flight + shared.options.ahead;
     let mut events = shared.bus.events();
     let mut was_served = None;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while tasks.try_join_next().is_some() {}
         if was_served != Some(puller.is_served) {
@@ -200,6 +207,13 @@ async fn pull<H: Handler>(
             }
             pulled = puller.next() => pulled,
             Some(_) = tasks.join_next() => continue,
+            _ = look.tick() => {
+                match shared.bus.no_room() {
+                    Some(why) => shared.health.not_ready(ROOM, why),
+                    None => shared.health.ready(ROOM),
+                }
+                continue;
+            }
         };
         let mut next = Some(pulled);
         let mut taken = 0;
@@ -345,7 +359,7 @@ async fn settle<H: Handler>(
         Outcome::Panicked => {
             counters.panicked.fetch_add(1, Ordering::Relaxed);
             metrics::counter!(metric::BUS_PANICS, "role" => shared.health.role().as_str()).increment(1);
-            error!(message = %message.position(), delivered = message.delivered, "A handler panicked.");
+            error!(position = %message.position(), delivered = message.delivered, "A handler panicked.");
             shared.health.error(format!("a handler panicked on {}", message.position()));
             let doubled = PANIC_DELAY_MS.saturating_mul(1 << message.delivered.saturating_sub(1).min(6));
             (Ack::Again(with_jitter(Duration::from_millis(doubled.min(PANIC_DELAY_MS_MAX)))), "panicked")
@@ -355,11 +369,11 @@ async fn settle<H: Handler>(
             match dead::publish(&shared.bus, shared.health.role(), message, *dead).await {
                 Ok(()) => {
                     counters.dead.fetch_add(1, Ordering::Relaxed);
-                    warn!(message = %message.position(), code = %code, "A message was given up.");
+                    warn!(position = %message.position(), code = %code, "A message was given up.");
                     (Ack::Never, "dead")
                 }
                 Err(error) => {
-                    error!(message = %message.position(), %error, "A dead letter could not be published.");
+                    error!(position = %message.position(), %error, "A dead letter could not be published.");
                     shared.health.error(error.to_string());
                     (Ack::Again(with_jitter(Duration::from_millis(DEAD_DELAY_MS))), "dead_failed")
                 }

@@ -94,6 +94,9 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
             output::note(format!("{}: {}", file.display(), words::summary(&monthly)));
         }
     }
+    for class in monthly.residency.iter().filter(|class| !is_kept(class.verdict)) {
+        output::failed(words::statement(class, false).trim_end_matches('.'));
+    }
     Ok(status(&monthly))
 }
 
@@ -171,12 +174,15 @@ fn read(
     })
 }
 
+fn is_kept(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Told | Verdict::Holds)
+}
+
 /// 1 where the record is not what was recorded or signed, 2 where a claim does not hold, cannot be proven or is not shown.
 fn status(monthly: &Monthly) -> ExitCode {
-    let kept = |verdict: Verdict| matches!(verdict, Verdict::Told | Verdict::Holds);
     if monthly.record.damaged.count > 0 || monthly.record.is_forged() {
         ExitCode::from(TAMPERED)
-    } else if monthly.residency.iter().all(|class| kept(class.verdict)) {
+    } else if monthly.residency.iter().all(|class| is_kept(class.verdict)) {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(BREACHED)

@@ -15,7 +15,9 @@ use crate::cli::Global;
 use crate::output;
 
 /// The cell's active bundle, by this word.
-const ACTIVE: &str = "active";
+pub(super) const ACTIVE: &str = "active";
+/// Where a word names a bundle that only a cell knows.
+pub(super) const NO_CELL: &str = "no cell answers here; name a directory, or a cell with --cell";
 
 pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode> {
     let (from, to) = match bundles {
@@ -40,7 +42,7 @@ pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
         return bundle_in(dir);
     }
     let bus = async { Cell::open(&global.cell)?.connect(Role::Provisioner).await };
-    let bus = bus.await.context("no cell answers here; name two directories")?;
+    let bus = bus.await.context(NO_CELL)?;
     match hash {
         Some(hash) => kept(&bus, hash).await,
         None => active_bundle(&bus).await,

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn agreements_are_kept_up_to_a_limit_and_not_beyond_the_active_bundle() {
         let first = with(Approvals::default(), 1, &approved("a", "x", "olga")).unwrap();
-        let twice = with(first.clone(), 2, &approved("a", "x", "olga")).unwrap();
+        let twice = with(first, 2, &approved("a", "x", "olga")).unwrap();
         assert_eq!((twice.event, twice.all.len()), (2, 1));
         assert_eq!(with(twice.clone(), 2, &approved("b", "x", "olga")), None, "it came twice");
         let next = with(twice, 3, &approved("b", "y", "olga")).unwrap();
