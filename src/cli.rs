@@ -17,6 +17,7 @@ pub(crate) use produce::{
     ToolCommand, Who,
 };
 pub(crate) use query::{FilterArgs, QueryArgs};
+pub(crate) use release::BundleCommand;
 pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
@@ -27,6 +28,7 @@ mod erase;
 mod operate;
 mod produce;
 mod query;
+mod release;
 mod replay;
 mod report;
 mod retain;
@@ -98,7 +100,7 @@ pub(crate) enum Command {
     /// Add agents.
     #[command(subcommand, after_help = "Example:\n  tidegate agent add globex crawler --role analyst")]
     Agent(AgentCommand),
-    /// Add support tools and reviewers.
+    /// Add support tools, reviewers and operators.
     #[command(
         subcommand,
         after_help = "Examples:\n  tidegate tool add globex desk --content\n  tidegate tool reviewer bob --queue default"
@@ -122,9 +124,15 @@ pub(crate) enum Command {
     /// Bundles of policies.
     #[command(
         subcommand,
-        after_help = "Examples:\n  tidegate policy new my-bundle\n  tidegate policy explain task.json --bundle my-bundle\n  tidegate policy apply my-bundle --reason 'a new provider'"
+        after_help = "Examples:\n  tidegate policy new my-bundle\n  tidegate policy explain task.json --bundle my-bundle\n  tidegate policy apply my-bundle --reason 'a stricter limit'"
     )]
     Policy(PolicyCommand),
+    /// Releases: bundles beside the active one.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate bundle push my-bundle --reason 'the rules of June'\n  tidegate bundle status\n  tidegate bundle rollback --reason 'too many rejections'"
+    )]
+    Bundle(BundleCommand),
     /// Models of the local lane.
     #[command(subcommand, after_help = "Example:\n  tidegate model verify")]
     Model(ModelCommand),

@@ -25,6 +25,7 @@ mod task;
 mod accounts;
 mod act;
 mod backtest;
+mod bundle;
 mod directory;
 mod lane;
 mod policy;
@@ -75,6 +76,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Status => status::run(&global).await,
         Command::Dead(command) => dead::run(&global, command).await,
         Command::Lane(command) => lane::run(&global, command).await,
+        Command::Bundle(command) => bundle::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,
         Command::Model(ModelCommand::Serve(args)) => serve_model::run(&args).await,
         Command::Model(ModelCommand::List) => model::list(&global),

@@ -25,6 +25,7 @@ pub mod judge;
 pub mod layout;
 pub mod permission;
 pub mod properties;
+pub mod release;
 pub mod taxonomy;
 pub mod trial;
 

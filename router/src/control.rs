@@ -2,16 +2,13 @@
 //!
 //! Each pointer remembers the event that moved it and never moves back, so an event may come twice or late.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
-use tidegate_policies::{Bundle, Judge};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{
-    ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags,
-    RELEASE_BUCKET,
+    ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags,
 };
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
@@ -21,6 +18,10 @@ use tidegate_schemas::ids::Position;
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::subject::{EVENTS, Lane, Subject};
+
+use crate::knowledge::KnowledgeError;
+
+mod release;
 
 /// Times a pointer is read again when another router moved it meanwhile.
 const TRIES_MAX: u32 = 8;
@@ -43,6 +44,9 @@ pub(crate) enum ControlError {
     /// It may apply later.
     #[error("reading a message: {0}")]
     Read(#[from] tidegate_bus::ApiError),
+    /// It may apply later.
+    #[error("reading what is active: {0}")]
+    Knowledge(#[from] KnowledgeError),
     /// Routers keep moving the pointer.
     #[error("other routers keep moving `{0}`")]
     Contended(&'static str),
@@ -64,10 +68,10 @@ pub(crate) enum Then {
 /// Applies an operator's act.
 pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlError> {
     let control: Control = json::read(&inbound.payload, MESSAGE_BYTES_MAX)?;
-    match Subject::parse(&inbound.subject) {
-        Ok(Subject::Control { topic, .. }) if topic.as_str() == control.act.topic() => {}
+    let operator = match Subject::parse(&inbound.subject) {
+        Ok(Subject::Control { topic, operator }) if topic.as_str() == control.act.topic() => operator,
         _ => return Err(refused(Code::IdentityMismatch, "the act does not belong to its subject's topic")),
-    }
+    };
     if control.reason.trim().is_empty() || control.reason.len() > REASON_BYTES_MAX {
         return Err(refused(Code::InvalidField, "an act needs a reason of 1 to 2,000 bytes"));
     }
@@ -75,7 +79,13 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
     match control.act {
         Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
         Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
-        Act::BundleActivate { hash, archive } => bundle(bus, event, hash, archive).await?,
+        act @ (Act::BundleActivate { .. }
+        | Act::BundlePush { .. }
+        | Act::BundleShadow { .. }
+        | Act::BundleCanary { .. }
+        | Act::BundlePromote { .. }
+        | Act::BundleRollback { .. }
+        | Act::BundleApprove { .. }) => release::apply(bus, event, &operator, act).await?,
         Act::DirectoryActivate { base, directory: new } => directory(bus, event, base, &new).await?,
         Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
         // The event itself is the whole act.
@@ -147,25 +157,15 @@ async fn moved<T: Serialize + DeserializeOwned>(
     Err(ControlError::Contended(bucket))
 }
 
-/// A bundle that does not load never becomes the active one.
-async fn bundle(bus: &Bus, event: u64, hash: Digest, archive: String) -> Result<(), ControlError> {
-    let unusable =
-        |_| refused(Code::InvalidField, "the bundle does not load; check it with `tidegate policy check`");
-    let bundle = Bundle::from_archive(&archive).map_err(unusable)?;
-    if bundle.hash() != hash {
-        return Err(refused(Code::InvalidField, "the bundle's content has another hash than the act names"));
-    }
-    Judge::new(Arc::new(bundle)).map_err(unusable)?;
-    bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), archive).await?;
-    moved(bus, RELEASE_BUCKET, ACTIVE_KEY, |now: Option<Active>| {
-        Ok(now.is_none_or(|now| now.event < event).then_some(Active { event, hash }))
-    })
-    .await
-}
-
 /// A directory replaces the whole one before it, so it must have been made from the one that is active: else what somebody
 /// else changed meanwhile would be lost.
 async fn directory(bus: &Bus, event: u64, base: Digest, directory: &Directory) -> Result<(), ControlError> {
+    if directory.operators.iter().any(|operator| operator.as_str() == RECORDER) {
+        return Err(refused(
+            Code::InvalidField,
+            "the recorder acts under its own name: no operator may bear it",
+        ));
+    }
     let hash = directory.hash();
     let content = serde_json::to_vec(directory).map_err(|_| refused(Code::Internal, "cannot be written"))?;
     bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await?;

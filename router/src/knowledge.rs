@@ -1,4 +1,4 @@
-//! What a router knows beside its messages: directory, bundle and switches, each swapped whole when its pointer moves.
+//! What a router knows beside its messages: directory, bundles and switches, each swapped whole when its pointer moves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::release::{APPROVALS_KEY, Approvals, Approved, CANDIDATES_KEY, Candidates};
 use tidegate_schemas::subject::Lane;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::egress::{Egress, Why};
-use crate::judges::Judges;
+use crate::release::Release;
 
 /// Why the router cannot know what it must.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub enum KnowledgeError {
 pub(crate) struct Knowledge {
     pub(crate) directory: Arc<Directory>,
     pub(crate) directory_hash: Digest,
-    pub(crate) judges: Arc<Judges>,
+    pub(crate) release: Arc<Release>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
     pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
@@ -71,7 +72,7 @@ impl Knowledge {
         Ok(Self {
             directory: Arc::new(directory),
             directory_hash,
-            judges: Arc::new(judges(bus).await?),
+            release: Arc::new(Release::load(bus, None).await?),
             flags: Arc::new(flags(bus).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
@@ -97,7 +98,9 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
         DIRECTORY_BUCKET => directory(bus).await.map(|(directory, hash)| {
             known.send_modify(|k| (k.directory, k.directory_hash) = (Arc::new(directory), hash));
         }),
-        RELEASE_BUCKET => judges(bus).await.map(|judges| known.send_modify(|k| k.judges = Arc::new(judges))),
+        RELEASE_BUCKET => Release::load(bus, Some(&now.release)).await.map(|release| {
+            known.send_modify(|k| k.release = Arc::new(release));
+        }),
         FLAGS_BUCKET => flags(bus).await.map(|flags| known.send_modify(|k| k.flags = Arc::new(flags))),
         _ => Ok(()),
     };
@@ -110,13 +113,14 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
 }
 
 async fn has_moved(bus: &Bus, known: &Knowledge, bucket: &'static str) -> Result<bool, KnowledgeError> {
-    let hash = match bucket {
-        DIRECTORY_BUCKET => known.directory_hash,
-        RELEASE_BUCKET => known.judges.bundle().hash(),
-        _ => return Ok(flags(bus).await? != *known.flags),
-    };
-    let active: Option<Active> = value(bus, bucket, ACTIVE_KEY).await?;
-    Ok(active.is_none_or(|active| active.hash != hash))
+    match bucket {
+        DIRECTORY_BUCKET => {
+            let active: Option<Active> = value(bus, bucket, ACTIVE_KEY).await?;
+            Ok(active.is_none_or(|active| active.hash != known.directory_hash))
+        }
+        RELEASE_BUCKET => Ok(in_force(bus).await?.is_none_or(|now| !known.release.is_all_of(&now))),
+        _ => Ok(flags(bus).await? != *known.flags),
+    }
 }
 
 async fn value<T: DeserializeOwned>(
@@ -130,7 +134,7 @@ async fn value<T: DeserializeOwned>(
         .transpose()
 }
 
-async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
+pub(crate) async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
     let bucket = DIRECTORY_BUCKET;
     let active: Active = value(bus, bucket, ACTIVE_KEY).await?.ok_or(KnowledgeError::Missing { bucket })?;
     let directory: Directory =
@@ -141,22 +145,41 @@ async fn directory(bus: &Bus) -> Result<(Directory, Digest), KnowledgeError> {
     Ok((directory, active.hash))
 }
 
-async fn judges(bus: &Bus) -> Result<Judges, KnowledgeError> {
-    let active: Active = value(bus, RELEASE_BUCKET, ACTIVE_KEY)
-        .await?
-        .ok_or(KnowledgeError::Missing { bucket: RELEASE_BUCKET })?;
+/// The pointer to the active bundle.
+pub(crate) async fn active(bus: &Bus) -> Result<Option<Active>, KnowledgeError> {
+    value(bus, RELEASE_BUCKET, ACTIVE_KEY).await
+}
+
+/// What the last act left beside it; none before the first one.
+pub(crate) async fn candidates(bus: &Bus) -> Result<Option<Candidates>, KnowledgeError> {
+    value(bus, RELEASE_BUCKET, CANDIDATES_KEY).await
+}
+
+/// Who agreed that more may leave.
+pub(crate) async fn approvals(bus: &Bus) -> Result<Vec<Approved>, KnowledgeError> {
+    let approvals: Option<Approvals> = value(bus, RELEASE_BUCKET, APPROVALS_KEY).await?;
+    Ok(approvals.unwrap_or_default().all)
+}
+
+/// The bundles that are released.
+pub(crate) async fn in_force(bus: &Bus) -> Result<Option<Candidates>, KnowledgeError> {
+    Ok(Candidates::in_force(active(bus).await?, candidates(bus).await?))
+}
+
+/// A bundle that the cell keeps.
+pub(crate) async fn bundle(bus: &Bus, hash: Digest) -> Result<Bundle, KnowledgeError> {
     let bucket = BUNDLES_BUCKET;
     let entry = bus
-        .kv_get(bucket, &active.hash.to_string())
+        .kv_get(bucket, &hash.to_string())
         .await
         .map_err(|source| KnowledgeError::Bucket { bucket, source })?
         .ok_or(KnowledgeError::Missing { bucket })?;
     let archive = std::str::from_utf8(&entry.value).map_err(|_| KnowledgeError::Malformed { bucket })?;
     let bundle = Bundle::from_kept(archive)?;
-    if bundle.hash() != active.hash {
+    if bundle.hash() != hash {
         return Err(KnowledgeError::Malformed { bucket });
     }
-    Ok(Judges::new(bundle)?)
+    Ok(bundle)
 }
 
 async fn flags(bus: &Bus) -> Result<Flags, KnowledgeError> {

@@ -15,6 +15,7 @@ mod judges;
 mod knowledge;
 mod poison;
 mod quota;
+mod release;
 mod room;
 mod run;
 mod shell;

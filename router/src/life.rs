@@ -17,7 +17,7 @@ use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::subject::Subject;
 use tidegate_schemas::ticket::Claims;
 
-pub use context::{Context, Randomness};
+pub use context::{Bench, Context, Randomness};
 
 mod cancel;
 mod conflict;

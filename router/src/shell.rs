@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, PublishError, Verdict};
-use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
 use tidegate_schemas::decision::Owners;
@@ -22,7 +21,7 @@ use crate::alarm;
 use crate::control::{self, ControlError, Then};
 use crate::knowledge::Knowledge;
 use crate::life::{
-    Action, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
+    Action, Bench, Context, Disposition, Event, Life, Place, Randomness, Sent, Step, Stored, Telling,
 };
 use crate::poison;
 use crate::recent::Recent;
@@ -135,7 +134,7 @@ impl Shell {
 
     /// The same, with whom to ask: the owner of the bundle in force.
     fn owned(&self, dead: Dead) -> Dead {
-        Dead { owners: Owners::of_bundle(self.known.borrow().judges.bundle().owner()), ..dead }
+        Dead { owners: Owners::of_bundle(self.known.borrow().release.active().bundle().owner()), ..dead }
     }
 
     async fn perform(
@@ -150,7 +149,7 @@ impl Shell {
         }
         let (random, sequence) = (randomness(), stored.position.sequence);
         let (mut life, mut step) =
-            Life::begin(stored, refused, &self.context(&known, random, &known.judges.lend()));
+            Life::begin(stored, refused, &self.context(&known, random, known.release.lend().bench()));
         loop {
             let Step { tell, action } = step;
             for telling in &tell {
@@ -180,18 +179,18 @@ impl Shell {
                     Event::Sent(sent)
                 }
             };
-            step = life.next(event, &self.context(&known, random, &known.judges.lend()));
+            step = life.next(event, &self.context(&known, random, known.release.lend().bench()));
         }
     }
 
     /// What is known now.
-    fn context<'a>(&'a self, known: &'a Knowledge, random: Randomness, judge: &'a Judge) -> Context<'a> {
+    fn context<'a>(&'a self, known: &'a Knowledge, random: Randomness, bench: Bench<'a>) -> Context<'a> {
         Context {
             now: Timestamp::now(),
             random,
             directory: &known.directory,
             directory_hash: known.directory_hash,
-            judge,
+            bench,
             signs: true,
             cell: &self.cell,
             off: &known.flags.switches,

@@ -97,7 +97,7 @@ pub(crate) async fn watch(bus: Bus, known: watch::Sender<Knowledge>, shutdown: C
 }
 
 fn queues(known: &watch::Sender<Knowledge>) -> BTreeMap<Name, ConsumerSpec> {
-    let judges = known.borrow().judges.clone();
+    let release = known.borrow().release.clone();
     let queue = |d: &tidegate_policies::DestinationSpec| {
         let spec = match d.lane {
             tidegate_schemas::subject::Lane::Local => tidegate_bus::topology::pool_consumer(&d.target),
@@ -105,7 +105,7 @@ fn queues(known: &watch::Sender<Knowledge>) -> BTreeMap<Name, ConsumerSpec> {
         };
         (d.target.clone(), spec)
     };
-    judges.bundle().destinations().iter().map(queue).collect()
+    release.deciding().flat_map(|judges| judges.bundle().destinations()).map(queue).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::ids::{Name, Position, TaskId};
+use crate::release::{Guard, Guards, ShareBy};
 use crate::replay::{ReplayOutcome, ReplayTo};
 
 /// An act. Who stands in the subject, which the server authorised.
@@ -42,6 +43,64 @@ pub enum Act {
         hash: Digest,
         /// Its content.
         archive: String,
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_wider: Option<Digest>,
+    },
+    /// Topic `bundle`: keeps a bundle in the cell, so that it can be released; nothing is decided by it yet.
+    BundlePush {
+        /// Its hash.
+        hash: Digest,
+        /// Its content.
+        archive: String,
+    },
+    /// Topic `bundle`: has a bundle judge beside, without effect.
+    BundleShadow {
+        /// Which; absent: none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hash: Option<Digest>,
+    },
+    /// Topic `bundle`: has a bundle decide for a share of the tasks.
+    BundleCanary {
+        /// Which.
+        hash: Digest,
+        /// Its share, basis points: 1 to 10,000.
+        share_bp: u16,
+        /// What is drawn.
+        by: ShareBy,
+        /// Guards that do not watch it.
+        #[serde(default, skip_serializing_if = "Guards::is_empty")]
+        unguarded: Guards,
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_wider: Option<Digest>,
+    },
+    /// Topic `bundle`: makes a bundle that the cell keeps the active one; the one before is remembered.
+    BundlePromote {
+        /// Which.
+        hash: Digest,
+        /// The active bundle, where it was proven that by this one no more may leave than by that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_wider: Option<Digest>,
+    },
+    /// Topic `bundle`: the canary ends; where there is none, the bundle before becomes the active one.
+    BundleRollback {
+        /// What is taken back: the canary or, where there is none, the active bundle. Refused where that is another meanwhile,
+        /// so that an act that comes twice takes back one step.
+        from: Digest,
+        /// The guard that took the canary back, where no operator did. It takes back nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
+        /// Of a guard: sequence of the act by which the trial began that it watched. It ends no other trial of the same bundle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+    },
+    /// Topic `bundle`: agrees that by a bundle more may leave than by the active one, for another operator who then releases it.
+    BundleApprove {
+        /// Which.
+        hash: Digest,
+        /// The active bundle that it was held against.
+        against: Digest,
     },
     /// Topic `directory`: makes a directory the active one, if the one that it was made from still is.
     DirectoryActivate {
@@ -197,7 +256,13 @@ impl Act {
     pub fn topic(&self) -> &'static str {
         match self {
             Self::LaneOff { .. } | Self::LaneOn { .. } => "lane",
-            Self::BundleActivate { .. } => "bundle",
+            Self::BundleActivate { .. }
+            | Self::BundlePush { .. }
+            | Self::BundleShadow { .. }
+            | Self::BundleCanary { .. }
+            | Self::BundlePromote { .. }
+            | Self::BundleRollback { .. }
+            | Self::BundleApprove { .. } => "bundle",
             Self::DirectoryActivate { .. } => "directory",
             Self::DeadRequeue { .. } | Self::DeadDiscard { .. } => "dead",
             Self::ReplayStart { .. } | Self::ReplayCancel { .. } | Self::ReplayEnd { .. } => "replay",

@@ -65,6 +65,24 @@ pub struct Decision {
     /// Salted digest of the exact bytes that were judged and are sent on; absent until they are rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
+    /// What another bundle would have decided, where one is judged beside. Nothing comes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// What a bundle that is judged beside would have decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shadow {
+    /// The bundle.
+    pub bundle: Digest,
+    /// What would happen to the task.
+    pub outcome: Outcome,
+    /// Name of the destination where it would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Name>,
+    /// Why it would be held or rejected; `judge_failed` also where judging failed altogether.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
 }
 
 /// What happens to a task.
@@ -326,6 +344,21 @@ impl fmt::Display for Owners {
             write!(f, "{gap}{owner} ({what})")?;
         }
         Ok(())
+    }
+}
+
+impl Shadow {
+    /// Whether it would have come to something else than this.
+    #[must_use]
+    pub fn differs(&self, outcome: Outcome, destination: Option<&Name>) -> bool {
+        (self.outcome, self.destination.as_ref()) != (outcome, destination)
+    }
+}
+
+impl From<Decision> for Shadow {
+    fn from(decision: Decision) -> Self {
+        let Decision { bundle, outcome, destination, code, .. } = decision;
+        Self { bundle, outcome, destination: destination.map(|destination| destination.name), code }
     }
 }
 

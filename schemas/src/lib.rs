@@ -13,6 +13,7 @@ pub mod decision;
 pub mod directory;
 pub mod labels;
 pub mod live;
+pub mod release;
 pub mod replay;
 pub mod result;
 pub mod review;

@@ -114,7 +114,8 @@ pub(crate) enum PolicyCommand {
         dir: PathBuf,
     },
     /// Check a bundle, run its cases, and make it the active one; `policy test`, `prove` and `backtest` say more before.
-    #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a new provider'")]
+    /// Where more might leave than by the active one, another operator agrees first: `bundle push`, `bundle approve`.
+    #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a stricter limit'")]
     Apply {
         /// The bundle's directory.
         dir: PathBuf,

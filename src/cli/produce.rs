@@ -278,4 +278,13 @@ pub(crate) enum ToolCommand {
         #[arg(long, default_value = "added by the operator")]
         reason: String,
     },
+    /// Add an operator.
+    #[command(after_help = "Example:\n  tidegate tool operator olga   who may then agree to a wider bundle")]
+    Operator {
+        /// The operator's name.
+        name: Name,
+        /// Why.
+        #[arg(long, default_value = "added by the operator")]
+        reason: String,
+    },
 }

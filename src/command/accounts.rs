@@ -10,7 +10,7 @@ use tidegate_bus::{Bus, server};
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::Directory;
 
-use super::{create, directory, policy, provision, supervise};
+use super::{bundle, create, directory, policy, provision, supervise};
 use crate::cell::{Cell, replace};
 
 /// How long another command may take to do the same.
@@ -19,10 +19,10 @@ const LOCK_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Makes everybody's keys that are missing, and the accounts' file.
-pub(super) fn render(cell: &Cell, bundle: &Bundle, directory: &Directory) -> Result<String> {
+pub(super) fn render(cell: &Cell, bundles: &[&Bundle], directory: &Directory) -> Result<String> {
     let mut identities = Identities::open(cell.identities())?;
     identities.ensure_all(directory)?;
-    Ok(accounts::render(&provision::shape(cell, bundle), directory, &identities)?)
+    Ok(accounts::render(&provision::shape(cell, bundles), directory, &identities)?)
 }
 
 /// Brings keys and accounts to what is active, and has the running server take them over; with `again` also where the file
@@ -31,9 +31,11 @@ pub(super) async fn settle(cell: &Cell, bus: &Bus, again: bool) -> Result<()> {
     let _held = lock(&cell.dir.join("accounts.lock")).await?;
     // Read under the lock, so that who comes last writes what is newest.
     let directory = directory::active(bus).await?.context("the cell has no directory")?;
-    let bundle = policy::active_bundle(bus).await?;
+    let active = policy::active_bundle(bus).await?;
+    let canary = bundle::canary(bus).await?;
+    let bundles: Vec<&Bundle> = std::iter::once(&active).chain(&canary).collect();
     create::save_directory(cell, &directory)?;
-    let rendered = render(cell, &bundle, &directory)?;
+    let rendered = render(cell, &bundles, &directory)?;
     let file = cell.nats().join("accounts.conf");
     if !again && fs::read_to_string(&file).is_ok_and(|before| before == rendered) {
         return Ok(());

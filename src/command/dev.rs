@@ -88,7 +88,7 @@ impl Dev {
             None if stand_in => policy::demo_bundle()?,
             None => policy::default_bundle()?,
         };
-        let rendered = accounts::render(&cell, &bundle, &directory)?;
+        let rendered = accounts::render(&cell, &[&bundle], &directory)?;
         output::note("starting nats-server");
         let mut options = ServerOptions::new(server::find()?, cell.nats());
         let named = args.port.filter(|port| *port != 0);
@@ -118,9 +118,12 @@ impl Dev {
     ) -> Result<()> {
         let bus = self.cell.connect(BusRole::Provisioner).await?;
         // What ships is for a new cell; another one goes on with what is active.
-        let (bundle, directory) = provision::active(&bus).await?.unwrap_or(first);
+        let (canary, (bundle, directory)) = match provision::active(&bus).await? {
+            Some(active) => (super::bundle::canary(&bus).await?, active),
+            None => (None, first),
+        };
         let (bundle, directory) = (&bundle, &directory);
-        self.settle(bundle, directory, stand_in).await?;
+        self.settle(bundle, canary.as_ref(), directory, stand_in).await?;
         output::note("creating streams, consumers and buckets");
         provision::streams(&bus, &self.cell, bundle, directory).await?;
         // A bundle that names no destination at the stand-in has no use for it.
@@ -148,12 +151,19 @@ impl Dev {
         self.note_running()
     }
 
-    /// Providers and accounts of the bundle and directory that the cell goes on with.
-    async fn settle(&mut self, bundle: &Bundle, directory: &Directory, stand_in: bool) -> Result<()> {
+    /// Providers and accounts of the bundles and directory that the cell goes on with.
+    async fn settle(
+        &mut self,
+        bundle: &Bundle,
+        canary: Option<&Bundle>,
+        directory: &Directory,
+        stand_in: bool,
+    ) -> Result<()> {
         create::providers(&mut self.cell, bundle, stand_in)?;
         self.cell.save()?;
         create::save_directory(&self.cell, directory)?;
-        let rendered = accounts::render(&self.cell, bundle, directory)?;
+        let bundles: Vec<&Bundle> = std::iter::once(bundle).chain(canary).collect();
+        let rendered = accounts::render(&self.cell, &bundles, directory)?;
         let before = fs::read_to_string(self.cell.nats().join("accounts.conf")).unwrap_or_default();
         if rendered != before {
             self.nats.reload(&rendered).await?;

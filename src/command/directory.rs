@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
+use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, DIRECTORY_BUCKET};
@@ -146,6 +147,18 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
             let seed = cell.seed(&Identity::Reviewer(name.clone()));
             credentials(global, &seed, &format!("tidegate review list --reviewer {name}"))
         }
+        ToolCommand::Operator { name, reason } => {
+            let enter = |directory: &mut Directory| {
+                if name.as_str() == RECORDER {
+                    bail!("`{RECORDER}` acts by itself: name the operator otherwise");
+                }
+                directory.operators.insert(name.clone());
+                Ok(())
+            };
+            change(&cell, &reason, enter).await?;
+            let seed = cell.seed(&Identity::Operator(name.clone()));
+            credentials(global, &seed, &format!("TIDEGATE_OPERATOR={name} tidegate status"))
+        }
     }
 }
 
@@ -241,7 +254,7 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
 }
 
 /// The dead letter of an act, where there is one.
-async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
+pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
     let act = Position::new(EVENTS, event);
     let mut from = event + 1;
     while let Some(stored) = bus.first_from(EVENTS, "dead.router.*", from).await? {

@@ -5,25 +5,24 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
 use tidegate_bus::{Bus, Identity, Role};
-use tidegate_policies::cases::{self, Ran};
+use tidegate_policies::cases::Ran;
 use tidegate_policies::{Bundle, Judge, check, explain};
-use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
-use tidegate_schemas::decision::{Facts, Switch};
+use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
+use tidegate_schemas::decision::Facts;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Agent, Directory, Tenant};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::TASK_BYTES_MAX;
-use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Message, Task};
 use uuid::Uuid;
 
+mod apply;
 mod diff;
 mod layout;
 mod trial;
@@ -33,10 +32,8 @@ use crate::cell::Cell;
 use crate::cli::{Global, PolicyCommand, Who};
 use crate::output;
 
-/// How long the routers may take to take a bundle over.
-const APPLY: Duration = Duration::from_secs(10);
-/// Between two looks whether a worker takes the work of a queue.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+pub(super) use apply::{served, tested, unserved};
+
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -58,7 +55,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Explain { task, bundle, kind, who } => {
             explained(global, &task, bundle.as_deref(), &kind, &who).await
         }
-        PolicyCommand::Apply { dir, reason } => apply(global, &dir, &reason).await,
+        PolicyCommand::Apply { dir, reason } => apply::run(global, &dir, &reason).await,
     }
 }
 
@@ -103,7 +100,7 @@ pub(super) async fn active_if_any(bus: &Bus) -> Result<Option<Bundle>> {
 }
 
 /// A bundle that the cell keeps.
-async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
+pub(super) async fn kept(bus: &Bus, hash: Digest) -> Result<Bundle> {
     let entry = bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?;
     let entry = entry.with_context(|| format!("the cell has no bundle {hash}"))?;
     let archive = std::str::from_utf8(&entry.value).context("the bundle is not text")?;
@@ -328,56 +325,6 @@ fn envelope(file: &Path) -> Result<Vec<u8>> {
             .with_context(|| format!("reading `{}`", file.display()))?;
     }
     Ok(bytes)
-}
-
-async fn apply(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
-    let bundle = Arc::new(bundle_in(dir)?);
-    let ran = cases::run(&Judge::new(bundle.clone())?);
-    let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
-    if failed > 0 {
-        bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
-    }
-    let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
-    let directory = super::directory::active(&bus).await?.context("the cell has no directory")?;
-    super::provision::streams(&bus, &cell, &bundle, &directory).await?;
-    // Work for a provider that nobody here can call would only wait for its deadline.
-    for target in super::provision::to_switch_off(&bus, &cell, &bundle).await? {
-        output::note(format!("provider `{target}` is not configured in this cell: switched off"));
-        let switch = Switch { lane: Some(Lane::Cloud), target: Some(target), ..Switch::default() };
-        act::publish(&cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
-    }
-    let started = Instant::now();
-    let hash = bundle.hash();
-    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };
-    let event = act::publish(&cell, act, reason).await?.sequence;
-    while active_hash(&bus).await?.is_none_or(|active| active.event < event) {
-        if started.elapsed() > APPLY {
-            bail!("the act is on record (EVENTS:{event}) but no router applied it: does one run?");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let ms = started.elapsed().as_millis();
-    // Workers may pull from the queues of a new bundle.
-    if let Err(error) = super::accounts::settle(&cell, &bus, false).await {
-        output::note(format!("{error:#}"));
-    }
-    let mut unserved = super::provision::unserved(&bus, &cell, &bundle).await?;
-    if !unserved.is_empty() {
-        // A worker may be between two requests.
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        let still = super::provision::unserved(&bus, &cell, &bundle).await?;
-        unserved.retain(|queue| still.contains(queue));
-    }
-    for queue in &unserved {
-        output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
-    }
-    if global.json {
-        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
-    } else {
-        output::line(format!("bundle {hash} is active after {ms} ms"));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

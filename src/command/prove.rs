@@ -1,11 +1,15 @@
-//! `tidegate policy prove`: runs the prover, a program of its own, and passes on what it says and how it ends.
+//! The prover, a program of its own: `tidegate policy prove` runs it and passes on what it says and how it ends; a release asks it
+//! whether more may leave.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde::Deserialize;
 use tidegate_policies::Bundle;
+use tidegate_schemas::digest::Digest;
+use uuid::Uuid;
 
 use crate::cli::Global;
 use crate::output;
@@ -68,6 +72,58 @@ fn ask(
     let status = running.wait().context("waiting for the prover")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(NOT_PROVEN)))
+}
+
+/// Whether the prover shows that by a bundle no more may leave than by another. Where there is no prover, or it cannot tell, it does
+/// not.
+pub(super) fn is_not_wider(bundle: &Bundle, against: &Bundle) -> Result<bool> {
+    let file = std::env::temp_dir().join(format!("tidegate-bundle-{}", Uuid::now_v7()));
+    std::fs::write(&file, bundle.archive()).with_context(|| format!("writing `{}`", file.display()))?;
+    let asked = shown(&file, bundle, against);
+    // A copy that cannot be removed is told by nobody: it holds nothing that the cell does not.
+    let _ = std::fs::remove_file(&file);
+    asked
+}
+
+fn shown(file: &Path, bundle: &Bundle, against: &Bundle) -> Result<bool> {
+    let mut command = Command::new(prover());
+    command
+        .arg(file)
+        .args(["--against", "-", "--access", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut running = match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other.context("running the prover")?,
+    };
+    if let Some(mut input) = running.stdin.take() {
+        let _ = input.write_all(against.archive().as_bytes());
+    }
+    let output = running.wait_with_output().context("waiting for the prover")?;
+    let report: Option<Compared> = serde_json::from_slice(&output.stdout).ok();
+    Ok(output.status.success() && report.is_some_and(|report| report.shows(bundle, against)))
+}
+
+/// What of the prover's report counts.
+#[derive(Deserialize)]
+struct Compared {
+    bundle: Digest,
+    against: Against,
+}
+
+#[derive(Deserialize)]
+struct Against {
+    bundle: Digest,
+    cloud_access: String,
+}
+
+// === impl Compared ===
+
+impl Compared {
+    fn shows(&self, bundle: &Bundle, against: &Bundle) -> bool {
+        (self.bundle, self.against.bundle) == (bundle.hash(), against.hash())
+            && ["equal", "narrower"].contains(&self.against.cloud_access.as_str())
+    }
 }
 
 fn prover() -> PathBuf {

@@ -55,10 +55,11 @@ pub(super) async fn active(bus: &Bus) -> Result<Option<(Bundle, Directory)>> {
     Ok(bundle.zip(super::directory::active(bus).await?))
 }
 
-/// Pools and providers: those of the bundle's destinations, and those that the cell is configured for.
-pub(super) fn shape(cell: &Cell, bundle: &Bundle) -> CellShape {
+/// Pools and providers: those of the bundles' destinations, and those that the cell is configured for.
+pub(super) fn shape(cell: &Cell, bundles: &[&Bundle]) -> CellShape {
     let of = |lane: Lane| -> BTreeSet<Name> {
-        bundle.destinations().iter().filter(|d| d.lane == lane).map(|d| d.target.clone()).collect()
+        let all = bundles.iter().flat_map(|bundle| bundle.destinations());
+        all.filter(|d| d.lane == lane).map(|d| d.target.clone()).collect()
     };
     let mut providers = of(Lane::Cloud);
     providers.extend(cell.config.cloud.providers.keys().cloned());
@@ -76,7 +77,7 @@ pub(super) async fn streams(
     bundle: &Bundle,
     directory: &Directory,
 ) -> Result<ProvisionReport> {
-    let topology = topology(&shape(cell, bundle), directory);
+    let topology = topology(&shape(cell, &[bundle]), directory);
     for spec in &topology.streams {
         match bus.raise_stream_bytes(spec).await {
             Err(ProvisionError::Api { source, .. }) if source.is_not_found() => {}
@@ -105,7 +106,7 @@ pub(super) async fn first_versions(
     if bus.kv_get(RELEASE_BUCKET, ACTIVE_KEY).await?.is_none() {
         let hash = bundle.hash();
         bus.kv_put(BUNDLES_BUCKET, &hash.to_string(), bundle.archive().to_owned()).await?;
-        let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned() };
+        let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), not_wider: None };
         let event = recorded(cell, directory, act).await?;
         create(bus, RELEASE_BUCKET, ACTIVE_KEY, &Active { event, hash }).await?;
     }
@@ -138,7 +139,7 @@ pub(super) async fn to_switch_off(bus: &Bus, cell: &Cell, bundle: &Bundle) -> Re
 
 /// Queues of the bundle that no worker takes work from, in words. A provider that is not configured has been switched off.
 pub(super) async fn unserved(bus: &Bus, cell: &Cell, bundle: &Bundle) -> Result<Vec<String>> {
-    let shape = shape(cell, bundle);
+    let shape = shape(cell, &[bundle]);
     let off = unconfigured(cell, bundle);
     let pools = shape.pools.iter().map(|pool| (topology::pool_consumer(pool), format!("pool `{pool}`")));
     let providers = shape.providers.iter().filter(|provider| !off.contains(*provider));

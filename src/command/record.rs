@@ -14,6 +14,7 @@ use tidegate_audit::leaf::{Leaf, leaf_hash};
 use tidegate_audit::read::{Timeline, Workflow};
 use tidegate_audit::{Filter, MasterKey, OpenError, Opened, Page, ReadError, Reader, Status};
 use tidegate_bus::{Bus, Identity};
+use tidegate_recorder::guard::Guarded;
 use tidegate_recorder::service;
 use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 
@@ -80,6 +81,14 @@ impl Record {
         match &self.recorder {
             Some(bus) => Ok(ask::<service::StatusAnswer>(bus, service::STATUS, &()).await?.record),
             None => self.read(|reader| reader.status()).await,
+        }
+    }
+
+    /// Where the canary's guards stand; none without a canary. Only a recorder watches.
+    pub(super) async fn guarded(&self) -> Result<Option<Guarded>> {
+        match &self.recorder {
+            Some(bus) => ask(bus, service::GUARDS, &()).await,
+            None => Ok(None),
         }
     }
 

@@ -10,12 +10,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, ConsumerSpec, Role, topology};
+use tidegate_recorder::guard::{GuardState, Guarded};
 use tidegate_schemas::decision::Switch;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::release::{Canary, TakenBack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{dead, directory, lane, policy, provision};
+use super::{bundle as released, dead, directory, lane, policy, provision};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -68,6 +71,12 @@ struct BundleLine {
     name: String,
     owner: String,
     event: u64,
+    /// What is judged beside it.
+    shadow: Option<Digest>,
+    /// What decides for a share.
+    canary: Option<Canary>,
+    /// The last canary, where a guard took it back.
+    taken_back: Option<TakenBack>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +89,8 @@ struct RecordLine {
     alarms: u64,
     dead: usize,
     asked: &'static str,
+    /// Where the canary's guards stand.
+    guarded: Option<Guarded>,
 }
 
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
@@ -169,7 +180,7 @@ async fn queues(cell: &Cell, bus: &Bus) -> Result<Vec<Queue>> {
     let directory =
         directory::active(bus).await?.context("the cell has no directory: start it with `tidegate dev`")?;
     let bundle = policy::active_bundle(bus).await?;
-    let topology = topology(&provision::shape(cell, &bundle), &directory);
+    let topology = topology(&provision::shape(cell, &[&bundle]), &directory);
     let mut queues = Vec::new();
     for spec in topology.consumers.iter().filter(|spec| spec.durable_name != RECORDER) {
         let state = bus.consumer_info(&spec.stream, &spec.durable_name).await.with_context(|| {
@@ -202,11 +213,15 @@ async fn oldest(bus: &Bus, spec: &ConsumerSpec, floor: u64) -> Option<u64> {
 async fn bundle(bus: &Bus) -> Result<Option<BundleLine>> {
     let Some(active) = policy::active_hash(bus).await? else { return Ok(None) };
     let bundle = policy::active_bundle(bus).await?;
+    let released = released::in_force(bus).await?;
     Ok(Some(BundleLine {
         hash: active.hash.to_string(),
         name: bundle.manifest().name.to_string(),
         owner: bundle.owner().to_owned(),
         event: active.event,
+        shadow: released.and_then(|now| now.shadow),
+        canary: released.and_then(|now| now.canary),
+        taken_back: released.and_then(|now| now.taken_back),
     }))
 }
 
@@ -229,6 +244,7 @@ async fn record(cell: &Cell, bus: &Bus) -> Result<RecordLine> {
         alarms: status.anomalies,
         dead,
         asked: record.source(),
+        guarded: record.guarded().await?,
     })
 }
 
@@ -268,6 +284,7 @@ fn show(screen: &Screen) {
             let since =
                 if b.event == 0 { "the cell began".to_owned() } else { format!("EVENTS:{}", b.event) };
             output::line(format!("bundle   {} {} (owner {}, since {since})", b.name, b.hash, b.owner));
+            released_beside(b, screen.record.as_ref().and_then(|record| record.guarded.as_ref()));
         }
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
     }
@@ -292,6 +309,24 @@ fn show(screen: &Screen) {
             output::line(format!("record   cannot be asked: {why}"));
         }
     }
+}
+
+/// What is judged beside the active bundle, what decides for a share, and what its guards saw.
+fn released_beside(bundle: &BundleLine, guarded: Option<&Guarded>) {
+    if let Some(shadow) = bundle.shadow {
+        output::line(format!("shadow   {shadow}"));
+    }
+    if bundle.canary.is_some() || bundle.taken_back.is_some() {
+        let canary = released::status::canary(bundle.canary.as_ref(), bundle.taken_back.as_ref());
+        output::line(format!("canary   {canary}"));
+    }
+    let Some((guarded, _)) = guarded.zip(bundle.canary) else { return };
+    let told = guarded.guards.iter().map(|line| match line.state {
+        GuardState::Watching => format!("{} {:.0} %", line.guard.as_str(), line.evidence * 100.0),
+        GuardState::Alarm => format!("{} ALARM", line.guard.as_str()),
+        GuardState::Off => format!("{} off", line.guard.as_str()),
+    });
+    output::line(format!("guards   {} (of an alarm)", told.collect::<Vec<_>>().join(", ")));
 }
 
 /// Whom to ask about what is odd.

@@ -192,7 +192,16 @@ impl TestCell {
     /// # Errors
     /// When it cannot be started.
     pub async fn output(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        self.output_as("admin", arguments).await
+    }
+
+    /// The same, as this operator.
+    ///
+    /// # Errors
+    /// As [`Self::output`].
+    pub async fn output_as(&self, operator: &str, arguments: &[&str]) -> Result<std::process::Output> {
         Command::new(program())
+            .env("TIDEGATE_OPERATOR", operator)
             .current_dir(root())
             .args(["--cell", &self.path().display().to_string()])
             .args(arguments)

@@ -1,7 +1,7 @@
 //! `tidegate-prove`: what `tidegate policy prove` runs. Thin: arguments in, a report and an exit status out.
 
-use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ const COULD_NOT: u8 = 3;
 Exit status: 0 all proven and nothing wider; 1 refuted; 2 wrong usage, or cloud access got wider; 3 not proven, or unreadable."
 )]
 struct Arguments {
-    /// The bundle's directory.
+    /// The bundle's directory, or a file with its archive.
     dir: PathBuf,
     /// A second bundle's directory, or - for a bundle's archive on standard input: has access to the cloud become wider than there?
     #[arg(long, value_name = "DIR")]
@@ -40,6 +40,9 @@ struct Arguments {
     /// Only this property, or `never-fails:<policy>` or `applies:<policy>`; may be given again.
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
+    /// Only whether access to the cloud got wider; the bundle's own properties are not asked about.
+    #[arg(long, requires = "against", conflicts_with = "only")]
+    access: bool,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -59,7 +62,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let started = Instant::now();
     let read = |dir: &PathBuf| {
-        tidegate_prove::bundle(dir).with_context(|| format!("loading the bundle in `{}`", dir.display()))
+        let bundle = if dir.is_file() { filed(dir) } else { Ok(tidegate_prove::bundle(dir)?) };
+        bundle.with_context(|| format!("loading the bundle in `{}`", dir.display()))
     };
     let bundle = read(&arguments.dir)?;
     let against = match &arguments.against {
@@ -67,7 +71,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         other => other.as_ref().map(read).transpose()?,
     };
     let solver = Solver::find(Duration::from_secs(arguments.limit));
-    let findings = tidegate_prove::prove(&bundle, &solver, &arguments.only, &tell)?;
+    let findings = if arguments.access {
+        Vec::new()
+    } else {
+        tidegate_prove::prove(&bundle, &solver, &arguments.only, &tell)?
+    };
     let comparison = against.map(|old| tidegate_prove::compare(&bundle, &old, &solver)).transpose()?;
     let report = Report { bundle, findings, comparison, took: started.elapsed() };
     let text = if arguments.json { format!("{}\n", report.json()) } else { report.text() };
@@ -77,14 +85,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 
 /// A bundle's archive from standard input.
 fn piped() -> anyhow::Result<Arc<Bundle>> {
+    archived(std::io::stdin()).context("loading the other bundle's archive")
+}
+
+/// A bundle's archive from a file.
+fn filed(path: &Path) -> anyhow::Result<Arc<Bundle>> {
+    archived(std::fs::File::open(path)?)
+}
+
+fn archived(from: impl Read) -> anyhow::Result<Arc<Bundle>> {
     let mut archive = String::new();
-    let limit = ARCHIVE_BYTES_MAX + 1;
-    std::io::stdin()
-        .take(limit)
-        .read_to_string(&mut archive)
-        .context("reading the other bundle's archive")?;
     // What is longer was cut, and is no bundle.
-    tidegate_prove::archived(&archive).context("loading the other bundle's archive")
+    from.take(ARCHIVE_BYTES_MAX + 1).read_to_string(&mut archive).context("reading the archive")?;
+    Ok(tidegate_prove::archived(&archive)?)
 }
 
 /// Tells of progress on standard error.

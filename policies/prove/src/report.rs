@@ -44,7 +44,10 @@ impl Report {
             REFUTED
         } else if outcome == Some(Outcome::Wider) {
             WIDER
-        } else if unproven > 0 || self.findings.is_empty() || outcome == Some(Outcome::NotProven) {
+        } else if unproven > 0
+            || outcome == Some(Outcome::NotProven)
+            || (self.findings.is_empty() && outcome.is_none())
+        {
             NOT_PROVEN
         } else {
             OK

@@ -42,6 +42,7 @@ impl Draft<'_> {
             owner: self.judge.bundle.owner().to_owned(),
             policy_owners: Vec::new(),
             content: None,
+            shadow: None,
         }
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Outcome, Scan};
+use tidegate_schemas::decision::{Outcome, Scan, Shadow};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
@@ -225,6 +225,9 @@ pub struct DecisionLeaf {
     /// Salted digest of what was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
+    /// What a bundle that was judged beside would have decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
 }
 
 /// What the leaf says of the sealed body.

@@ -1,9 +1,10 @@
 //! The recorder: every stream into the record, causes first, acknowledged after the commit; deadlines, trimming, queries,
-//! replays and erasures; segments and retention; and recorded decisions judged again.
+//! replays and erasures; segments and retention; guards of a canary; and recorded decisions judged again.
 //!
-//! One process a cell; the record's lock is the lease. It decides nothing: it copies, counts, and says what is missing.
+//! One process a cell; the record's lock is the lease. It decides about no task: it copies, counts, and says what is missing.
 
 pub mod erase;
+pub mod guard;
 pub mod rejudge;
 pub mod replay;
 pub mod retain;

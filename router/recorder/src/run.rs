@@ -16,7 +16,7 @@ use crate::error::RecorderError;
 use crate::feed::{Feeder, is_recorded};
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{deadline, erase, replay, retain, review, rotate, service, signing, trim};
+use crate::{deadline, erase, guard, replay, retain, review, rotate, service, signing, trim};
 
 /// Messages between feeds and conductor; what lies there is counted in the feeds' own limits.
 const FEEDS_MAX: usize = 1_024;
@@ -49,6 +49,7 @@ pub async fn run(
     erase::serve(discovery, &bus, &shared, writer.keeper(), &shutdown, &mut background).await?;
     background.spawn(rotate::watch(config.clone(), shared.clone(), writer.keeper(), shutdown.clone()));
     background.spawn(deadline::watch(bus.clone(), config.clone(), shared.clone(), shutdown.clone()));
+    background.spawn(guard::watch(bus.clone(), shared.clone(), shutdown.clone()));
     background.spawn(trim::watch(bus.clone(), config.clone(), shared.clone(), shutdown.clone()));
 
     let (to, from) = mpsc::channel(FEEDS_MAX);

@@ -17,6 +17,8 @@ use tidegate_schemas::standing::Standing;
 use tidegate_schemas::subject::QUERY_OPEN;
 use tokio::task::JoinSet;
 
+#[cfg(doc)]
+use crate::guard::Guarded;
 use crate::shared::Shared;
 
 /// Subject of questions for [`StatusAnswer`]; the payload is not read.
@@ -30,6 +32,8 @@ pub const WORKFLOW: &str = "query.audit.workflow";
 
 /// Subject of questions for the legal holds: a list of [`Hold`]; the payload is not read.
 pub const HOLDS: &str = "query.audit.holds";
+/// Subject of questions for where the canary's guards stand: a [`Guarded`], or null without a canary; the payload is not read.
+pub const GUARDS: &str = "query.audit.guards";
 
 /// Open tasks are counted at most this often, whoever asks.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -128,6 +132,7 @@ pub(crate) async fn serve(
         ("audit-workflow", WORKFLOW),
         ("audit-open", QUERY_OPEN),
         ("audit-holds", HOLDS),
+        ("audit-guards", GUARDS),
     ] {
         let endpoint = discovery.endpoint(name, subject).await?;
         tasks.spawn(listen(endpoint, shared.clone(), shutdown.clone()));
@@ -188,6 +193,7 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
             let holds: Vec<Hold> = read(shared, |reader| reader.legal_holds()).await?;
             encode(&holds)
         }
+        GUARDS => encode(&shared.guarded()),
         _ => Err(Refusal(404, "there is no such question".to_owned())),
     }
 }

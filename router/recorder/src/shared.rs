@@ -9,6 +9,8 @@ use tidegate_audit::{ReadError, Reader};
 use tidegate_schemas::ids::Name;
 use tokio::sync::watch;
 
+use crate::guard::Guarded;
+
 /// Longest list of streams that could not be recorded, kept for the status.
 const REFUSED_MAX: usize = 64;
 
@@ -40,6 +42,8 @@ struct Inner {
     publishing: tokio::sync::RwLock<()>,
     /// Open tasks by tenant, as they were last counted.
     open: Mutex<Option<(Instant, BTreeMap<Name, u64>)>>,
+    /// Where the canary's guards stand.
+    guarded: Mutex<Option<Guarded>>,
 }
 
 impl Shared {
@@ -163,6 +167,16 @@ impl Shared {
             *lock(&self.inner.open) = Some((Instant::now(), counts.clone()));
         }
         Some(counts)
+    }
+
+    /// The canary's guards stand here now; none without a canary.
+    pub(crate) fn set_guarded(&self, guarded: Option<Guarded>) {
+        *lock(&self.inner.guarded) = guarded;
+    }
+
+    /// Where the canary's guards stand.
+    pub(crate) fn guarded(&self) -> Option<Guarded> {
+        lock(&self.inner.guarded).clone()
     }
 
     /// Streams that cannot be recorded, and why.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tidegate_policies::Judge;
+use tidegate_policies::{Judge, release};
 use tidegate_schemas::decision::{Approval, Facts, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
+use tidegate_schemas::release::Canary;
 use tidegate_schemas::subject::Lane;
+use tidegate_schemas::task::Task;
 use uuid::Uuid;
 
 use crate::recent::Recent;
@@ -24,8 +26,8 @@ pub struct Context<'a> {
     pub directory: &'a Directory,
     /// The directory's hash.
     pub directory_hash: Digest,
-    /// The active bundle's judge.
-    pub judge: &'a Judge,
+    /// Who judges.
+    pub bench: Bench<'a>,
     /// Whether tickets can be signed; if not, nothing goes to the cloud.
     pub signs: bool,
     /// The cell's name: the audience of its tickets.
@@ -42,6 +44,17 @@ pub struct Context<'a> {
     pub recent: &'a Recent,
     /// Whether record and clock are well; if not, nothing goes to the cloud.
     pub egress_open: bool,
+}
+
+/// The judges of the bundles that are released.
+#[derive(Debug, Clone, Copy)]
+pub struct Bench<'a> {
+    /// The active bundle's.
+    pub active: &'a Judge,
+    /// The canary's, and whose tasks it decides about.
+    pub canary: Option<(Canary, &'a Judge)>,
+    /// The one of the bundle that is judged beside.
+    pub shadow: Option<&'a Judge>,
 }
 
 /// Random bits of one message.
@@ -68,6 +81,27 @@ pub(super) struct Earlier {
     pub(super) approval: Option<Approval>,
     /// Labels of the result that the task goes on from.
     pub(super) inherited: Option<Labels>,
+}
+
+impl<'a> Bench<'a> {
+    /// The active bundle alone.
+    #[must_use]
+    pub fn only(active: &'a Judge) -> Self {
+        Self { active, canary: None, shadow: None }
+    }
+
+    /// Who decides about a task, at each of its steps.
+    pub(super) fn of(&self, task: &Task) -> &'a Judge {
+        match self.canary {
+            Some((canary, judge)) if release::is_drawn(&canary, task) => judge,
+            _ => self.active,
+        }
+    }
+
+    /// Who judges beside this one.
+    pub(super) fn beside(&self, judge: &Judge) -> Option<&'a Judge> {
+        self.shadow.filter(|shadow| shadow.bundle().hash() != judge.bundle().hash())
+    }
 }
 
 impl Context<'_> {

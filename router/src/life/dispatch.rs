@@ -1,10 +1,13 @@
 //! From a task to what its decision causes: work, a review, or a rejected result.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tidegate_policies::{DestinationSpec, Tokens};
+use tidegate_policies::{DestinationSpec, Judge, Tokens};
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome};
+use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome, Shadow};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
@@ -64,15 +67,23 @@ pub(super) fn decide(
         return ended(task, &hop, cause, None, State::Failed, error, context);
     }
     let facts = context.facts(&task.tenant, coming.earlier.clone());
-    let mut decision = context.judge.decide(task, context.directory, &facts);
+    let judge = context.bench.of(task);
+    let mut decision = judge.decide(task, context.directory, &facts);
+    decision.shadow = context
+        .bench
+        .beside(judge)
+        .map(|shadow| beside(shadow.bundle().hash(), || shadow.decide(task, context.directory, &facts)));
     let sent = match (decision.outcome, decision.destination.clone()) {
         (Outcome::Local, Some(destination)) => {
             Ok(local(task, &hop, cause, &mut decision, &destination, context))
         }
-        (Outcome::Cloud, Some(destination)) => cloud(task, &hop, cause, &mut decision, &destination, context),
+        (Outcome::Cloud, Some(destination)) => {
+            let spec = judge.bundle().destination(&destination.name);
+            cloud(task, &hop, cause, &mut decision, (&destination, spec), context)
+        }
         (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &mut decision, context)),
         (Outcome::Reject, _) => {
-            let (state, error) = rejection(&decision, coming.failed_of, context);
+            let (state, error) = rejection(&decision, coming.failed_of, judge);
             Ok(ended(task, &hop, cause, Some(&decision), state, error, context))
         }
         (Outcome::Local | Outcome::Cloud, None) => {
@@ -92,23 +103,32 @@ pub(super) fn decide(
     })
 }
 
+/// What the shadow would have decided. Whatever becomes of it, the decision that it stands beside is made already.
+pub(super) fn beside(bundle: Digest, decide: impl FnOnce() -> Decision) -> Shadow {
+    // A judge is left as it was: it holds nothing that changes but memories, each written whole.
+    let decided = catch_unwind(AssertUnwindSafe(decide));
+    let failed =
+        Shadow { bundle, outcome: Outcome::Reject, destination: None, code: Some(Code::JudgeFailed) };
+    decided.map_or(failed, Shadow::from)
+}
+
 pub(super) fn trace(task: &Task, context: &Context<'_>) -> TraceParent {
     let random = context.random;
     task.trace.map_or_else(|| TraceParent::root(random.trace, random.span), |trace| trace.child(random.span))
 }
 
 /// A rejection; a task that fell back and found nothing else has failed of what went wrong first.
-fn rejection(decision: &Decision, failed_of: Option<Code>, context: &Context<'_>) -> (State, ResultError) {
+fn rejection(decision: &Decision, failed_of: Option<Code>, judge: &Judge) -> (State, ResultError) {
     let code = decision.code.unwrap_or(Code::PolicyDenied);
-    let retry_after_ms = (code == Code::Overloaded).then(|| retry_after_ms(decision, context));
+    let retry_after_ms = (code == Code::Overloaded).then(|| retry_after_ms(decision, judge));
     let (state, code) = failed_of.map_or((State::Rejected, code), |code| (State::Failed, code));
     (state, ResultError { code, message: decision.sentence.clone(), retry_after_ms })
 }
 
 /// The shortest wait among the queues that were too long.
-fn retry_after_ms(decision: &Decision, context: &Context<'_>) -> u64 {
+fn retry_after_ms(decision: &Decision, judge: &Judge) -> u64 {
     let full = decision.considered.iter().filter(|other| other.verdict == Considering::Overloaded);
-    let specs = full.filter_map(|other| context.judge.bundle().destination(&other.destination));
+    let specs = full.filter_map(|other| judge.bundle().destination(&other.destination));
     let waits = specs.filter_map(|spec| decision.facts.wait_ms.get(&spec.target)).copied();
     waits.filter(|ms| *ms > 0).min().unwrap_or(RETRY_AFTER_MS)
 }
@@ -176,14 +196,14 @@ fn cloud(
     hop: &Hop,
     cause: &Position,
     decision: &mut Decision,
-    destination: &Destination,
+    (destination, spec): (&Destination, Option<&DestinationSpec>),
     context: &Context<'_>,
 ) -> Result<Caused, Refused> {
     let closed = || Refused::new(Code::LaneOff, "the cloud lane is closed: no ticket can be signed");
     if !context.signs {
         return Err(closed());
     }
-    let spec = context.judge.bundle().destination(&destination.name).ok_or_else(closed)?;
+    let spec = spec.ok_or_else(closed)?;
     let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
     let rendered = render::render(protocol, &destination.model, &task.input)?;
     let salt = context.salt();

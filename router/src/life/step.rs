@@ -109,7 +109,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
     let hop = returned.hop.hop + 1;
     if hop > HOPS_MAX {
         failed_of = Some(failed_of.unwrap_or(Code::ProviderUnavailable));
-        tried.extend(context.judge.bundle().destinations().iter().map(|d| d.name.clone()));
+        tried.extend(context.bench.of(&task).bundle().destinations().iter().map(|d| d.name.clone()));
     }
     let earlier = Earlier {
         hop,

@@ -13,6 +13,7 @@ use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::ReplyToken;
 use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::release::Canary;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::Review;
 use tidegate_schemas::ticket::{Signer, Verifier};
@@ -22,12 +23,15 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod release;
 mod reviews;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
 struct World {
     judge: Judge,
+    canary: Option<(Canary, Judge)>,
+    shadow: Option<Judge>,
     directory: Directory,
     signer: Signer,
     verifier: Verifier,
@@ -60,6 +64,8 @@ impl World {
         let signer = Signer::new("k", key);
         Self {
             judge,
+            canary: None,
+            shadow: None,
             directory,
             signer,
             verifier,
@@ -87,7 +93,11 @@ impl World {
             random,
             directory: &self.directory,
             directory_hash: self.directory.hash(),
-            judge: &self.judge,
+            bench: Bench {
+                active: &self.judge,
+                canary: self.canary.as_ref().map(|(canary, judge)| (*canary, judge)),
+                shadow: self.shadow.as_ref(),
+            },
             signs: self.signs,
             cell: "cell",
             off: &self.off,

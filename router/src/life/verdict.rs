@@ -123,7 +123,7 @@ type Next = (Stage, Step);
 
 /// The held task is at hand: the verdict decides, or takes a place among those that are asked for.
 fn looked_at(given: Given, review: Review, held: Stored, message: &Stored, context: &Context<'_>) -> Next {
-    if let Err(refused) = permitted(&given, &review, context) {
+    if let Err(refused) = permitted(&given, &review, &held, context) {
         return (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused))));
     }
     let asked = quorum(&review);
@@ -197,13 +197,15 @@ fn quorum(review: &Review) -> u8 {
     asked.max().unwrap_or(1)
 }
 
-/// Whether the active bundle lets this reviewer let the work go on. To reject it lets nothing go.
-fn permitted(given: &Given, review: &Review, context: &Context<'_>) -> Result<(), Refused> {
+/// Whether the bundle that decides about the task lets this reviewer let the work go on. To reject it lets nothing go.
+fn permitted(given: &Given, review: &Review, held: &Stored, context: &Context<'_>) -> Result<(), Refused> {
     if matches!(given.verdict.action, Word::Reject) {
         return Ok(());
     }
     let labels = &review.decision.labels;
-    let permission = context.judge.may_approve(
+    // What cannot be read leads nowhere, whoever permits it.
+    let judge = reread(held, &held.payload).map_or(context.bench.active, |task| context.bench.of(&task));
+    let permission = judge.may_approve(
         context.directory,
         &ReviewRequest {
             reviewer: &given.reviewer,
@@ -221,7 +223,7 @@ fn permitted(given: &Given, review: &Review, context: &Context<'_>) -> Result<()
         return Ok(());
     }
     let why = match permission.policies.as_slice() {
-        [] => "no policy of the active bundle permits it to this reviewer".to_owned(),
+        [] => "no policy of the bundle permits it to this reviewer".to_owned(),
         policies => format!("forbidden by {}", policies.join(", ")),
     };
     Err(Refused::new(Code::PolicyDenied, format!("the verdict is not permitted: {why}")))

@@ -256,6 +256,42 @@ async fn a_lane_that_is_off_sends_the_work_back() {
 }
 
 #[tokio::test]
+async fn work_that_waits_goes_back_when_its_provider_its_model_or_its_tenant_is_switched_off() {
+    let rows = [
+        (json!({ "target": "double" }), true),
+        (json!({ "model": "m-1" }), true),
+        (json!({ "tenant": "acme", "target": "double", "model": "m-1" }), true),
+        // Negative controls: another one's.
+        (json!({ "target": "another" }), false),
+        (json!({ "model": "m-2" }), false),
+        (json!({ "tenant": "beta", "target": "double" }), false),
+    ];
+    let cell = Cell::start(vec![]).await;
+    for (row, (switch, is_off)) in (1_u32..).zip(rows) {
+        let (sent, back) = (cell.captured().len(), cell.steps().await.len());
+        if !is_off {
+            cell.answer_next(Answer::Say(good()));
+        }
+        // It lies in the queue, decided and signed, before the switch and before anybody takes it.
+        let work = CloudWork::new(u128::from(row), false);
+        cell.send(&work).await;
+        let flags = json!({ "event": row, "switches": [switch] }).to_string();
+        cell.router.kv_put(FLAGS_BUCKET, FLAGS_KEY, flags).await.unwrap();
+        let worker = cell.worker().await;
+        cell.drained().await;
+        let (sent, steps) = (cell.captured().len() - sent, cell.steps().await.split_off(back));
+        if is_off {
+            assert_eq!((sent, steps.len()), (0, 1), "{switch}");
+            assert_eq!(steps[0]["reason"], json!({ "reason": "off" }), "{switch}");
+            assert!(cell.result(&work).await.is_none(), "the router decides anew");
+        } else {
+            assert_eq!((sent, steps.len()), (1, 0), "{switch}");
+        }
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_paid_answer_waits_for_room_and_is_not_paid_for_again() {
     let cell = Cell::start_with(vec![Answer::Say(good()), Answer::Say(good())], 1 << 20).await;
     let mut number = 0;

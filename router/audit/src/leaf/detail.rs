@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::{Timings, Usage};
 use tidegate_schemas::subject::{Class, Lane};
 use tidegate_schemas::task::Kind;
@@ -145,7 +146,7 @@ pub enum Detail {
         operator: Name,
         /// What.
         act: ActWord,
-        /// The bundle, or the replay's plan.
+        /// The bundle, or the replay's plan; of a rollback, the bundle that was taken back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
         /// The dead letter; the first of the messages that are deleted.
@@ -173,6 +174,15 @@ pub enum Detail {
         /// The hold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hold: Option<Uuid>,
+        /// The guard that took a canary back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guard: Option<Guard>,
+        /// Sequence of the act by which the trial began that the guard watched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<u64>,
+        /// The bundle that another was held against: by who agreed, or by who says that it was proven not to be wider.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        against: Option<Digest>,
     },
     /// Of a gap.
     Gap {
@@ -231,6 +241,18 @@ pub enum ActWord {
     LaneOn,
     /// Made a bundle active.
     BundleActivate,
+    /// Had the cell keep a bundle.
+    BundlePush,
+    /// Had a bundle judged beside, or none any more.
+    BundleShadow,
+    /// Had a bundle decide for a share of the tasks.
+    BundleCanary,
+    /// Made a bundle active that the cell kept.
+    BundlePromote,
+    /// Took a canary back, or the active bundle.
+    BundleRollback,
+    /// Agreed that more may leave by a bundle.
+    BundleApprove,
     /// Made a directory active.
     DirectoryActivate,
     /// Took a dead letter up again.

@@ -7,11 +7,12 @@ use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::dead::DeadLetter;
-use tidegate_schemas::decision::{Outcome, Scan, Switch};
+use tidegate_schemas::decision::{Outcome, Scan, Shadow, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::{State, Timings, Usage};
 use tidegate_schemas::step::{Step, StepReason};
 use tidegate_schemas::subject::Lane;
@@ -40,6 +41,8 @@ struct DecisionHead {
     bundle: Digest,
     #[serde(default)]
     content: Option<Digest>,
+    #[serde(default)]
+    shadow: Option<Shadow>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +134,16 @@ struct ActHead {
     #[serde(default)]
     plan: Option<Digest>,
     #[serde(default)]
+    from: Option<Digest>,
+    #[serde(default)]
+    guard: Option<Guard>,
+    #[serde(default)]
+    since: Option<u64>,
+    #[serde(default)]
+    against: Option<Digest>,
+    #[serde(default)]
+    not_wider: Option<Digest>,
+    #[serde(default)]
     letter: Option<Position>,
     #[serde(default)]
     switch: Option<Switch>,
@@ -204,6 +217,7 @@ impl Projection {
             bundle: head.bundle,
             directory: head.facts.directory,
             content: head.content,
+            shadow: head.shadow,
         });
     }
 
@@ -319,7 +333,7 @@ impl Projection {
         self.detail = Some(Detail::Control {
             operator,
             act: act.act,
-            hash: act.hash.or(act.plan),
+            hash: act.hash.or(act.plan).or(act.from),
             letter: act.letter.or(first),
             lane: switch.lane,
             tenant: switch.tenant.or(act.tenant),
@@ -328,6 +342,9 @@ impl Projection {
             records: act.records.or(act.published).or(deleted),
             first: act.first,
             hold: act.hold,
+            guard: act.guard,
+            since: act.since,
+            against: act.against.or(act.not_wider),
         });
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidegate_schemas::code::Code;
+use tidegate_schemas::release::Guard;
 use tidegate_schemas::result::State;
 
 use super::{Effect, project};
@@ -79,6 +80,24 @@ fn operators_acts_are_told_without_their_words() {
             json!({"act": "bundle_activate", "hash": "11".repeat(32), "archive": CANARY}),
             ActWord::BundleActivate,
         ),
+        (json!({"act": "bundle_push", "hash": "11".repeat(32), "archive": CANARY}), ActWord::BundlePush),
+        (json!({"act": "bundle_shadow"}), ActWord::BundleShadow),
+        (
+            json!({"act": "bundle_canary", "hash": "11".repeat(32), "share_bp": 500, "by": "tenant"}),
+            ActWord::BundleCanary,
+        ),
+        (
+            json!({"act": "bundle_promote", "hash": "11".repeat(32), "not_wider": "22".repeat(32)}),
+            ActWord::BundlePromote,
+        ),
+        (
+            json!({"act": "bundle_rollback", "from": "11".repeat(32), "guard": "cloud_share", "since": 5}),
+            ActWord::BundleRollback,
+        ),
+        (
+            json!({"act": "bundle_approve", "hash": "11".repeat(32), "against": "22".repeat(32)}),
+            ActWord::BundleApprove,
+        ),
         (json!({"act": "dead_discard", "letter": "EVENTS:4"}), ActWord::DeadDiscard),
         (
             json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),
@@ -92,7 +111,14 @@ fn operators_acts_are_told_without_their_words() {
         assert!(!told.malformed, "{word:?}");
         let detail = told.detail.unwrap();
         assert!(matches!(&detail, Detail::Control { act, .. } if *act == word), "{detail:?}");
-        assert!(!serde_json::to_string(&detail).unwrap().contains("canary"), "{word:?}");
+        let named = matches!(word, ActWord::BundleCanary | ActWord::BundleRollback);
+        assert!(!named || matches!(&detail, Detail::Control { hash: Some(_), .. }), "{detail:?}");
+        let guarded =
+            matches!(&detail, Detail::Control { guard: Some(Guard::CloudShare), since: Some(5), .. });
+        let against = matches!(&detail, Detail::Control { against: Some(_), .. });
+        assert_eq!(against, matches!(word, ActWord::BundlePromote | ActWord::BundleApprove), "{detail:?}");
+        assert_eq!(guarded, word == ActWord::BundleRollback, "{detail:?}");
+        assert!(!serde_json::to_string(&detail).unwrap().contains("canary-7f3a"), "{word:?}");
     }
 }
 

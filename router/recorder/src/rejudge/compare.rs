@@ -31,7 +31,8 @@ pub enum Part {
     Rest,
 }
 
-/// What differs at all. The digest of what was sent on is no part of the decision: it is random.
+/// What differs at all. The digest of what was sent on is no part of the decision: it is random. Nor is what another bundle
+/// would have decided.
 pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
     let mut parts = in_effect(recorded, judged);
     // What an earlier router decided is the same without the bundle's words for its labels.
@@ -42,8 +43,12 @@ pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
         (Part::Considered, recorded.considered != judged.considered),
     ];
     parts.extend(more.into_iter().filter_map(|(part, differs)| differs.then_some(part)));
-    let bare =
-        |decision: &Decision| Decision { content: None, known: KnownLabels::default(), ..decision.clone() };
+    let bare = |decision: &Decision| Decision {
+        content: None,
+        shadow: None,
+        known: KnownLabels::default(),
+        ..decision.clone()
+    };
     if parts.is_empty() && bare(recorded) != bare(judged) {
         parts.push(Part::Rest);
     }

@@ -47,7 +47,7 @@ impl<'a, 'f> Shelf<'a, 'f> {
             let found = reader.query(&page)?;
             for record in &found.records {
                 let hash = match act(reader, record)? {
-                    Some(Act::BundleActivate { hash, .. }) => hash,
+                    Some(Act::BundleActivate { hash, .. } | Act::BundlePush { hash, .. }) => hash,
                     Some(Act::DirectoryActivate { directory, .. }) => directory.hash(),
                     _ => continue,
                 };
@@ -64,12 +64,16 @@ impl<'a, 'f> Shelf<'a, 'f> {
     /// The judge of a bundle.
     pub(super) fn judge(&mut self, hash: Digest) -> Result<Option<&Judge>, ReadError> {
         if !self.judges.contains_key(&hash) {
-            let archive = match self.recorded(hash)? {
-                Some(Act::BundleActivate { archive, .. }) => Some(archive),
-                _ => (self.fetch)(Version::Bundle, hash).and_then(|bytes| String::from_utf8(bytes).ok()),
+            let load = |archive: &str| Bundle::from_kept(archive).ok().filter(|bundle| bundle.hash() == hash);
+            let recorded = match self.recorded(hash)? {
+                Some(Act::BundleActivate { archive, .. } | Act::BundlePush { archive, .. }) => load(&archive),
+                _ => None,
             };
-            let bundle = archive.and_then(|archive| Bundle::from_kept(&archive).ok());
-            let bundle = bundle.filter(|bundle| bundle.hash() == hash);
+            // An act that was refused may name a bundle that it does not hold.
+            let bundle = recorded.or_else(|| {
+                let bytes = (self.fetch)(Version::Bundle, hash)?;
+                load(std::str::from_utf8(&bytes).ok()?)
+            });
             let judge = bundle.and_then(|bundle| Judge::new(Arc::new(bundle)).ok());
             if self.judges.len() >= JUDGES_MAX {
                 self.judges.clear();

@@ -81,6 +81,8 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         "control.replay.recorder",
         // What it prunes by retention.
         "control.record.recorder",
+        // Canaries that a guard takes back.
+        "control.bundle.recorder",
         // Erasures: what it deletes, and how they ended.
         "control.erase.recorder",
         "task.*.*.*",

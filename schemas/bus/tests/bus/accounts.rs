@@ -291,6 +291,7 @@ async fn everybody_does_what_is_theirs() {
                 ("replay.x.task", "REPLAY"),
                 ("control.replay.recorder", "EVENTS"),
                 ("control.record.recorder", "EVENTS"),
+                ("control.bundle.recorder", "EVENTS"),
                 ("task.acme.helpdesk.chat", "TASKS_acme"),
             ],
         ),

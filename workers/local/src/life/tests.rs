@@ -271,7 +271,13 @@ fn reasons_not_to_run() {
     let only_chat = Models { embed: false, ..models() };
     let other = Models { names: ["Qwen3-1.7B".to_owned()].into_iter().collect(), ..models() };
     let incapable = StepReason::Fallback { code: Code::NoCapableDestination };
-    let rows: [(Given, &Models, Vec<Switch>, Option<StepReason>); 7] = [
+    let pool = |target: &str| Switch { target: Some(name(target)), ..Switch::default() };
+    let model = |model: &str| Switch { model: Some(model.to_owned()), ..Switch::default() };
+    let rows: [(Given, &Models, Vec<Switch>, Option<StepReason>); 11] = [
+        (chat("Hi", 8, false), &all, vec![pool(given.pool)], Some(StepReason::Off)),
+        (chat("Hi", 8, false), &all, vec![pool("another")], None),
+        (chat("Hi", 8, false), &all, vec![model(given.model)], Some(StepReason::Off)),
+        (chat("Hi", 8, false), &all, vec![model("another")], None),
         (chat("Hi", 8, false), &all, vec![switch(Lane::Local, "acme")], Some(StepReason::Off)),
         (chat("Hi", 8, false), &all, vec![switch(Lane::Local, "beta")], None),
         (chat("Hi", 8, false), &all, vec![switch(Lane::Cloud, "acme")], None),

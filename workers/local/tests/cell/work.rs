@@ -136,6 +136,7 @@ impl Given {
             owner: OWNER.to_owned(),
             policy_owners: vec!["privacy@example.com".to_owned()],
             content: Some(content),
+            shadow: None,
         }
     }
 }

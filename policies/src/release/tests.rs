@@ -1,0 +1,151 @@
+//! Who is drawn, and what might be wider.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::bundle::tests::Variant;
+use tidegate_schemas::release::Guards;
+
+const IDS: u32 = 100_000;
+
+fn canary(content: &str, share_bp: u16, by: ShareBy) -> Canary {
+    Canary { hash: Digest::plain(content.as_bytes()), share_bp, by, since: 0, unguarded: Guards::default() }
+}
+
+fn drawn(canary: &Canary) -> Vec<u32> {
+    let acme = Name::new("acme").unwrap();
+    let is_in = |n: &u32| match canary.by {
+        ShareBy::Tenant => within(canary, &Name::new(format!("t{n}")).unwrap(), None),
+        ShareBy::Workflow => within(canary, &acme, Some(&n.to_string())),
+    };
+    (0..IDS).filter(is_in).collect()
+}
+
+#[test]
+fn as_many_are_drawn_as_the_share_says_whatever_is_drawn() {
+    for by in [ShareBy::Tenant, ShareBy::Workflow] {
+        for share_bp in [1, 500, 5_000, 9_999, SHARE_BP_MAX] {
+            let found = f64::from(u32::try_from(drawn(&canary("b", share_bp, by)).len()).unwrap());
+            let share = f64::from(share_bp) / f64::from(SHARE_BP_MAX);
+            // Five standard deviations of so many draws.
+            let off = 5.0 * (f64::from(IDS) * share * (1.0 - share)).sqrt();
+            assert!((found - f64::from(IDS) * share).abs() <= off, "{by:?} {share_bp}: {found}");
+        }
+    }
+}
+
+#[test]
+fn who_is_drawn_once_is_drawn_each_time_and_at_every_larger_share() {
+    let few = drawn(&canary("b", 500, ShareBy::Workflow));
+    assert_eq!(few, drawn(&canary("b", 500, ShareBy::Workflow)));
+    let many: std::collections::BTreeSet<u32> =
+        drawn(&canary("b", 5_000, ShareBy::Workflow)).into_iter().collect();
+    assert!(few.iter().all(|n| many.contains(n)));
+    // Negative control: another bundle draws others.
+    let other = drawn(&canary("c", 500, ShareBy::Workflow));
+    let both = other.iter().filter(|n| few.contains(n)).count();
+    assert!(both * 10 < few.len(), "{both} of {}", few.len());
+}
+
+#[test]
+fn what_could_let_more_leave_is_told() {
+    let plain = Variant::new().read().unwrap();
+    let more = |text: &str| Variant::new().write("policies/99-more.cedar", text);
+    let forbid = "@id(\"x\") @owner(\"o\") @title(\"t\") forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 99 };";
+    let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
+    let inside = permit.replace("RouteCloud", "RouteLocal");
+    let change = |file: &str, from: &str, to: &str| Variant::new().replace(file, from, to);
+    let clinic = "principal = 'Tenant::\"clinic\"'";
+    let rows = [
+        (more(permit), Some("permit `x`")),
+        (
+            change("policies/10-route.cedar", "context.findings == 0", "context.findings <= 1"),
+            Some("permit `cloud-public`"),
+        ),
+        (
+            change("policies/40-limits.cedar", "context.hop > 8", "context.hop > 9"),
+            Some("forbid `hops-limit`"),
+        ),
+        (
+            change(
+                "policies/60-tenants.cedar",
+                "action == Action::\"RouteCloud\"",
+                "action == Action::\"RouteLocal\"",
+            ),
+            Some("forbid `clinic-local-only`"),
+        ),
+        (
+            change("links.toml", clinic, "principal = 'Tenant::\"clinics\"'"),
+            Some("forbid `clinic-local-only`"),
+        ),
+        (
+            change("destinations.toml", "name = \"openai\"", "name = \"openai-2\""),
+            Some("cloud destination `openai-2`"),
+        ),
+        (change("taxonomy.toml", "\"symptoms\", ", ""), Some("the taxonomy")),
+        (change("bundle.toml", "500_000", "600_000"), Some("a task may cost more")),
+        (change("bundle.toml", "review_queue = \"", "review_queue = \"more-"), Some("the queue of reviews")),
+        (
+            change("properties.toml", "restricted-never-leaves", "restricted-leaves-never"),
+            Some("property `restricted-never-leaves` is gone"),
+        ),
+        // Negative controls: what lets no more leave.
+        (Variant::new(), None),
+        (more(forbid), None),
+        (more(&inside), None),
+        (change("bundle.toml", "500_000", "400_000"), None),
+        (
+            change("policies/60-tenants.cedar", "@title(\"the agent is blocked\")", "@title(\"blocked\")"),
+            None,
+        ),
+        (change("cases/10-sensitivity.toml", "public question leaves", "public questions leave"), None),
+    ];
+    for (at, (variant, wanted)) in rows.into_iter().enumerate() {
+        let found = may_be_wider(&plain, &variant.read().unwrap());
+        match wanted {
+            Some(wanted) => {
+                let told = found.iter().find(|wider| wider.why.contains(wanted));
+                // A proof is about policies: it answers nothing else.
+                let of_policies = wanted.starts_with("permit") || wanted.starts_with("forbid");
+                assert_eq!(told.map(|wider| wider.is_provable), Some(of_policies), "{at}: {found:?}");
+            }
+            None => assert!(found.is_empty(), "{at}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_proof_is_no_answer_to_what_the_prover_is_not_asked_about() {
+    let plain = Variant::new().read().unwrap();
+    let permit = |notes: &str, action: &str| {
+        format!(
+            "@id(\"x\") @owner(\"o\") @title(\"t\") {notes} permit (principal, {action}, resource) when {{ context has now }};"
+        )
+    };
+    let rows = [
+        ("", "action == Action::\"RouteCloud\"", true),
+        ("", "action in [Action::\"RouteCloud\", Action::\"SkipReview\"]", true),
+        ("@cost_cap_usd_micros(\"7\")", "action == Action::\"RouteCloud\"", true),
+        ("@queue(\"stakes\") @quorum(\"2\")", "action == Action::\"RouteCloud\"", false),
+        ("", "action == Action::\"ApproveReview\"", false),
+        ("", "action in [Action::\"RouteCloud\", Action::\"ApproveReview\"]", false),
+        ("", "action", false),
+    ];
+    for (notes, action, is_provable) in rows {
+        let policy = cedar_policy::Policy::parse(None, permit(notes, action)).unwrap().to_json().unwrap();
+        let mut parts = plain.parts().clone();
+        parts.policies.insert("x".to_owned(), policy);
+        assert_eq!(is_asked_about(&parts, "x"), is_provable, "{notes} {action}");
+    }
+}
+
+#[test]
+fn a_permit_that_is_gone_may_have_failed_and_denied() {
+    let permit = "@id(\"x\") @owner(\"o\") @title(\"t\") permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.hop > 99 };";
+    let more = Variant::new().write("policies/99-more.cedar", permit).read().unwrap();
+    let found = may_be_wider(&more, &Variant::new().read().unwrap());
+    assert!(
+        matches!(&found[..], [Wider { why, is_provable: true }] if why.contains("permit `x` is gone")),
+        "{found:?}"
+    );
+}

@@ -1,0 +1,256 @@
+//! What the record says of a canary: its tasks and the active bundle's, when they have ended; of a workflow's tasks, which end alike,
+//! the first that a guard has something to say about. A function of the leaves in their
+//! order, so that a recorder that begins again comes to the same.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tidegate_audit::leaf::{ActWord, Detail, VerdictWord};
+use tidegate_audit::{Leaf, RecordKind};
+use tidegate_bus::topology::RECORDER;
+use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Outcome;
+use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::release::{Canary, Candidates, Guard, Guards, ShareBy};
+use tidegate_schemas::result::State;
+use tidegate_schemas::subject::Lane;
+use tidegate_schemas::task::Kind;
+
+use super::arms::{Arm, Stratum, Watch};
+use super::wealth::FALSE_ALARM;
+use super::{ArmLine, GuardLine, GuardState};
+
+/// Open tasks that are followed, and workflows that are remembered, count; what is more is not looked at.
+const TASKS_MAX: usize = 200_000;
+
+/// How long routers may take to take a canary back before it is told again.
+const DONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A canary's trial.
+#[derive(Debug)]
+pub(super) struct Trial {
+    canary: Canary,
+    active: Digest,
+    tasks: HashMap<Key, Seen>,
+    /// Guards that a workflow has counted for, by the workflow as leaves call it.
+    workflows: HashMap<String, Guards>,
+    guards: Vec<(Guard, Watch)>,
+    alarm: Option<Guard>,
+    is_told: bool,
+    /// Times that it was told by this process, and when last.
+    attempts: u32,
+    told_at: Option<Instant>,
+}
+
+type Key = (Name, Name, TaskId);
+
+/// What is known of an open task.
+#[derive(Debug, Default)]
+struct Seen {
+    kind: Option<Kind>,
+    arm: Option<Arm>,
+    /// Both bundles, or a third one, decided about it.
+    is_mixed: bool,
+    failed_to_judge: bool,
+    went_to_cloud: bool,
+    /// Whether a reviewer decided, and against it.
+    overturned: Option<bool>,
+}
+
+// === impl Trial ===
+
+impl Trial {
+    /// The trial of what is in force; none without a canary.
+    pub(super) fn of(now: &Candidates) -> Option<Self> {
+        let canary = now.canary?;
+        let watched = Guard::ALL.into_iter().filter(|guard| !canary.unguarded.contains(*guard));
+        Some(Self {
+            canary,
+            active: now.active,
+            tasks: HashMap::new(),
+            workflows: HashMap::new(),
+            guards: watched.map(|guard| (guard, Watch::of(guard))).collect(),
+            alarm: None,
+            is_told: false,
+            attempts: 0,
+            told_at: None,
+        })
+    }
+
+    /// Whether this is the trial of what is in force.
+    pub(super) fn is_of(&self, now: &Candidates) -> bool {
+        let same = |canary: &Canary| {
+            // Another share of the same draw is the same trial.
+            *canary == Canary { share_bp: canary.share_bp, ..self.canary }
+        };
+        now.active == self.active && now.canary.as_ref().is_some_and(same)
+    }
+
+    /// The canary.
+    pub(super) fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    /// The bundle that it is held against.
+    pub(super) fn active(&self) -> Digest {
+        self.active
+    }
+
+    /// The guard that saw the canary do worse, unless that was told: by this process just now, or by the record.
+    pub(super) fn alarm(&self) -> Option<Guard> {
+        self.alarm.filter(|_| !self.is_told)
+    }
+
+    /// Looks again whether what was told was done: this is asked only while the canary is in force.
+    pub(super) fn is_still_here(&mut self, now: Instant) {
+        let told_at = *self.told_at.get_or_insert(now);
+        if self.is_told && now.duration_since(told_at) >= DONE_WITHIN {
+            self.is_told = false;
+        }
+    }
+
+    /// It was told.
+    pub(super) fn told(&mut self, now: Instant) {
+        self.is_told = true;
+        self.attempts += 1;
+        self.told_at = Some(now);
+    }
+
+    /// Times that it was told already by this process.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Takes in the next record.
+    pub(super) fn see(&mut self, leaf: &Leaf) {
+        if let Some(Detail::Control { operator, act: ActWord::BundleRollback, hash, since, .. }) =
+            &leaf.detail
+        {
+            let own = (*hash, *since) == (Some(self.canary.hash), Some(self.canary.since));
+            self.is_told |= operator.as_str() == RECORDER && own;
+        }
+        let (Some(tenant), Some(agent), Some(task)) = (&leaf.tenant, &leaf.agent, leaf.task) else { return };
+        let key = (tenant.clone(), agent.clone(), task);
+        if leaf.kind == RecordKind::Result {
+            let seen = self.tasks.remove(&key).unwrap_or_default();
+            return self.ended(leaf, seen, tenant);
+        }
+        // A task that has ended leaves nothing behind: what comes late begins nothing.
+        let begins = matches!(leaf.kind, RecordKind::Task | RecordKind::Work | RecordKind::Review);
+        if begins && self.tasks.len() < TASKS_MAX {
+            self.tasks.entry(key.clone()).or_default();
+        }
+        let (canary, active) = (self.canary.hash, self.active);
+        let Some(seen) = self.tasks.get_mut(&key) else { return };
+        match (leaf.kind, &leaf.detail) {
+            (RecordKind::Task, _) => seen.kind = leaf.task_kind(),
+            (RecordKind::Work | RecordKind::Review, _) => seen.decided(leaf, canary, active),
+            (_, Some(Detail::Verdict { action, .. })) => {
+                let against = *action != VerdictWord::Approve;
+                seen.overturned = Some(seen.overturned.unwrap_or(false) || against);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, leaf: &Leaf, mut seen: Seen, tenant: &Name) {
+        let own_decision = leaf.decision.as_ref().filter(|decision| decision.outcome == Outcome::Reject);
+        if own_decision.is_some() {
+            seen.decided(leaf, self.canary.hash, self.active);
+        }
+        let (Some(arm), false) = (seen.arm, seen.is_mixed) else { return };
+        // Who withdraws a task says nothing about a bundle.
+        let Some(state) = leaf.state.filter(|state| *state != State::Canceled) else { return };
+        let by_tenant = self.canary.by == ShareBy::Tenant;
+        let stratum = Stratum { tenant: (!by_tenant).then(|| tenant.clone()), kind: seen.kind };
+        // What a reviewer rejected carries the decision that had held it, and is none of this.
+        let is_rejected = own_decision.is_some();
+        let (cost, latency) = match &leaf.detail {
+            Some(Detail::Result { cost_usd_micros, timings, .. }) if state == State::Completed => {
+                (Some(cost_usd_micros.unwrap_or(0)), Some(timings.total_ms))
+            }
+            _ => (None, None),
+        };
+        let values = |guard| match guard {
+            Guard::Errors => Some(u64::from(seen.failed_to_judge)),
+            Guard::Rejections => Some(u64::from(is_rejected)),
+            Guard::CloudShare => Some(u64::from(seen.went_to_cloud)),
+            Guard::Failures => Some(u64::from(state == State::Failed)),
+            Guard::Cost => cost,
+            Guard::Latency => latency,
+            Guard::Overturns => seen.overturned.map(u64::from),
+        };
+        let counted = leaf.workflow.as_ref().map(|workflow| self.workflows.get(workflow).copied());
+        let full = self.workflows.len() >= TASKS_MAX;
+        let before = match counted {
+            // Its tasks end alike: more of them would be no more evidence.
+            Some(Some(before)) => before,
+            Some(None) if full => return,
+            Some(None) | None => Guards::default(),
+        };
+        let mut said = Vec::new();
+        for (guard, watch) in self.guards.iter_mut().filter(|(guard, _)| !before.contains(*guard)) {
+            if let Some(value) = values(*guard) {
+                watch.add(arm, &stratum, value);
+                said.push(*guard);
+            }
+        }
+        if let Some(workflow) = &leaf.workflow {
+            let all = Vec::from(before).into_iter().chain(said).collect();
+            self.workflows.insert(workflow.clone(), all);
+        }
+        let found = self.guards.iter().find(|(_, watch)| watch.wealth.evidence(level()) >= 1.0);
+        self.alarm = self.alarm.or(found.map(|(guard, _)| *guard));
+    }
+
+    /// Why a guard takes the canary back, for people.
+    pub(super) fn reason(&self, guard: Guard) -> String {
+        let found = self.guards.iter().find(|(other, _)| *other == guard);
+        let [canary, active] = found.map(|(_, watch)| [watch.canary, watch.active]).unwrap_or_default();
+        format!(
+            "guard `{}`: {} over {} tasks of the canary, {} over {} of the active bundle",
+            guard.as_str(),
+            canary.sum,
+            canary.tasks,
+            active.sum,
+            active.tasks
+        )
+    }
+
+    /// Where each guard stands.
+    pub(super) fn lines(&self) -> Vec<GuardLine> {
+        let line = |guard: Guard| {
+            let found = self.guards.iter().find(|(other, _)| *other == guard);
+            let Some((_, watch)) = found else { return GuardLine::off(guard) };
+            let evidence = watch.wealth.evidence(level());
+            let state = if self.alarm == Some(guard) { GuardState::Alarm } else { GuardState::Watching };
+            let arm = |total: super::arms::Total| ArmLine { tasks: total.tasks, sum: total.sum };
+            let (canary, active) = (arm(watch.canary), arm(watch.active));
+            GuardLine { guard, state, pairs: watch.pairs, canary, active, evidence }
+        };
+        Guard::ALL.into_iter().map(line).collect()
+    }
+}
+
+/// All guards share the chance of a false alarm.
+fn level() -> f64 {
+    FALSE_ALARM / f64::from(u8::try_from(Guard::ALL.len()).unwrap_or(u8::MAX))
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn decided(&mut self, leaf: &Leaf, canary: Digest, active: Digest) {
+        let Some(decision) = &leaf.decision else { return };
+        let arm = match decision.bundle {
+            hash if hash == canary => Some(Arm::Canary),
+            hash if hash == active => Some(Arm::Active),
+            _ => None,
+        };
+        self.is_mixed |= arm.is_none() || self.arm.is_some_and(|before| Some(before) != arm);
+        self.arm = self.arm.or(arm);
+        self.failed_to_judge |= leaf.code == Some(Code::JudgeFailed);
+        self.went_to_cloud |= matches!(leaf.detail, Some(Detail::Work { lane: Lane::Cloud, .. }));
+    }
+}

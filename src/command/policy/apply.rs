@@ -1,0 +1,88 @@
+//! `tidegate policy apply`: a bundle checked, tried, and made active in one step; and what else brings a bundle into a cell.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::json;
+use tidegate_bus::{Bus, Role};
+use tidegate_policies::cases;
+use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::control::Act;
+use tidegate_schemas::decision::Switch;
+use tidegate_schemas::subject::Lane;
+
+use super::super::{accounts, act, directory, provision};
+use super::bundle_in;
+use crate::cell::Cell;
+use crate::cli::Global;
+use crate::output;
+
+/// Between two looks whether a worker takes the work of a queue.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
+    let bundle = tested(dir)?;
+    let cell = Cell::open(&global.cell)?;
+    let bus = cell.connect(Role::Provisioner).await?;
+    served(&cell, &bus, &bundle).await?;
+    let not_wider = super::super::bundle::not_wider(&bus, &bundle).await?;
+    let started = Instant::now();
+    let hash = bundle.hash();
+    let act = Act::BundleActivate { hash, archive: bundle.archive().to_owned(), not_wider };
+    let event = act::publish(&cell, act, reason).await?.sequence;
+    super::super::bundle::applied(&bus, event).await?;
+    let ms = started.elapsed().as_millis();
+    // Workers may pull from the queues of a new bundle.
+    if let Err(error) = accounts::settle(&cell, &bus, false).await {
+        output::note(format!("{error:#}"));
+    }
+    let unserved = unserved(&cell, &bus, &bundle).await?;
+    if global.json {
+        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
+    } else {
+        output::line(format!("bundle {hash} is active after {ms} ms"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bundle in a directory whose cases all pass.
+pub(in super::super) fn tested(dir: &Path) -> Result<Arc<Bundle>> {
+    let bundle = Arc::new(bundle_in(dir)?);
+    let ran = cases::run(&Judge::new(bundle.clone())?);
+    let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
+    if failed > 0 {
+        bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
+    }
+    Ok(bundle)
+}
+
+/// Makes the queues that a bundle needs, before something is decided by it.
+pub(in super::super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<()> {
+    let directory = directory::active(bus).await?.context("the cell has no directory")?;
+    provision::streams(bus, cell, bundle, &directory).await?;
+    // Work for a provider that nobody here can call would only wait for its deadline.
+    for target in provision::to_switch_off(bus, cell, bundle).await? {
+        output::note(format!("provider `{target}` is not configured in this cell: switched off"));
+        let switch = Switch { lane: Some(Lane::Cloud), target: Some(target), ..Switch::default() };
+        act::publish(cell, Act::LaneOff { switch }, "the cell has no such provider configured").await?;
+    }
+    Ok(())
+}
+
+/// Queues of a bundle that no worker takes work from; it is told of each.
+pub(in super::super) async fn unserved(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<Vec<String>> {
+    let mut unserved = provision::unserved(bus, cell, bundle).await?;
+    if !unserved.is_empty() {
+        // A worker may be between two requests.
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let still = provision::unserved(bus, cell, bundle).await?;
+        unserved.retain(|queue| still.contains(queue));
+    }
+    for queue in &unserved {
+        output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
+    }
+    Ok(unserved)
+}
