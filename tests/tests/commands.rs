@@ -305,9 +305,14 @@ async fn two_reviewers_agree(cell: &TestCell) -> Result<()> {
     let one = "@id(\"review-high-stakes\")";
     anyhow::ensure!(text.contains(one), "the policy that holds");
     std::fs::write(&people, text.replace(one, &format!("{one}\n@quorum(\"2\")")))?;
-    cell.tidegate(&["policy", "apply", &bundle, "--reason", "two must agree"]).await?;
-
-    let (id, review) = held(cell, "alice").await?;
+    let applied = cell.json(&["policy", "apply", &bundle, "--reason", "two must agree"]).await?;
+    // A router takes a bundle over within a second; what came before is judged by the one before.
+    let (id, review) = until("a task that the new bundle holds", SOON, || async {
+        let (id, review) = held(cell, "alice").await?;
+        let shown = cell.json(&["review", "show", &review]).await?;
+        Ok((shown["review"]["decision"]["bundle"] == applied["bundle"]).then_some((id, review)))
+    })
+    .await?;
     let approve = |who: &'static str| {
         let review = review.clone();
         async move { cell.output(&["review", "approve", &review, "--reviewer", who, "--reason", "fine"]).await }

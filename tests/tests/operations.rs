@@ -131,6 +131,11 @@ async fn story_submit_tells_what_became_of_any_envelope() -> Result<()> {
     let other: Value = serde_json::from_slice(&other.stdout).context("the other content's result")?;
     assert_eq!(other["error"]["code"], json!("id_conflict"), "{other}");
     assert_eq!(cell.json(&["task", "get", "order-17"]).await?["task"], first["task"]);
+    let by_name = ["audit", "task", "order-17", "--tenant", "acme", "--agent", "helpdesk"];
+    assert!(cell.tidegate(&by_name).await?.contains(first["task"].as_str().unwrap_or("an id")));
+    let nobody_s = cell.output(&by_name[..3]).await?;
+    let said = String::from_utf8_lossy(&nobody_s.stderr).into_owned();
+    assert!(!nobody_s.status.success() && said.contains("--tenant and --agent"), "{said}");
 
     let held = [
         "submit",
