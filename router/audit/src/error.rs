@@ -87,7 +87,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// It is damaged.
-    #[error("the record is damaged ({what}); keep the file as it is and restore a copy")]
+    #[error(
+        "the record's file is damaged, or none of a record ({what}); keep it as it is and restore a copy"
+    )]
     Corrupt {
         /// What is wrong.
         what: String,
@@ -364,6 +366,15 @@ impl OpenError {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked { dir },
             redb::Error::RepairAborted => Self::NeedsRepair,
             redb::Error::Io(source) if source.kind() == std::io::ErrorKind::NotFound => Self::Absent { dir },
+            // Not what this program writes, or less of it: no disk's fault, and another copy is needed.
+            redb::Error::Io(source)
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Self::Corrupt { what: source.to_string() }
+            }
             redb::Error::Io(source) => Self::Io { dir, source },
             other => Self::Corrupt { what: other.to_string() },
         }
