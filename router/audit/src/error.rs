@@ -235,6 +235,17 @@ pub enum ProveError {
         /// Records of the older checkpoint.
         records: u64,
     },
+    /// The record is shorter than a checkpoint that was kept outside.
+    #[error(
+        "a checkpoint of {signed} records was kept outside, and the record's newest is of {records}: it is an older copy, or was \
+         cut short or emptied; run a full verify"
+    )]
+    RolledBack {
+        /// Records that the checkpoint is of.
+        signed: u64,
+        /// Records of the record's own.
+        records: u64,
+    },
     /// What is stored proves nothing.
     #[error("the record is not the one that was signed; run a full verify")]
     Broken,

@@ -8,10 +8,9 @@ use serde_json::json;
 use tidegate_audit::complete::Account;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint, segment};
+use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, segment};
 
 use super::{prove, trust};
-use crate::cell::Cell;
 use crate::cli::{AuditArgs, Global, VerifyArgs};
 use crate::command::record;
 use crate::output;
@@ -66,8 +65,10 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
         None => Level::Full,
     };
     let key = trust::public_key(global, args)?;
-    let outside = if args.record.is_none() { Some(Cell::open(&global.cell)?.checkpoints()) } else { None };
-    let trust = trusted(key, &what.checkpoint, outside)?;
+    if key.is_none() {
+        output::note("without --public-key nobody knows who signed the checkpoints");
+    }
+    let trust = trust::of(global, args, key, &what.checkpoint)?;
     let (bar, dir, crashed) = (prove::bar(global, "verifying")?, dir.to_owned(), args.crashed);
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let checked = tokio::task::spawn_blocking(move || {
@@ -115,7 +116,7 @@ async fn in_bundle(
             bundle::public_key(dir)?
         }
     };
-    let trust = trusted(Some(key.clone()), &what.checkpoint, None)?;
+    let trust = Trust { key: Some(key.clone()), pinned: trust::kept(&what.checkpoint, &key)? };
     let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
     let checked = tokio::task::spawn_blocking(move || {
         let found = bundle::verify(&dir, &key, &trust, &mut |done, of| {
@@ -130,27 +131,6 @@ async fn in_bundle(
         prove::accounted(&found.accounts);
     }
     Ok(found)
-}
-
-/// The key, and the checkpoints that were kept outside: those that are named, and the newest of the cell's own file.
-fn trusted(key: Option<PublicKey>, named: &[PathBuf], outside: Option<PathBuf>) -> Result<Trust> {
-    let Some(key) = key else {
-        output::note("without --public-key nobody knows who signed the checkpoints");
-        anyhow::ensure!(named.is_empty(), "a checkpoint is read with --public-key");
-        return Ok(Trust::default());
-    };
-    let mut pinned = Vec::new();
-    for path in named {
-        pinned.push(trust::checkpoint(path, &key)?);
-    }
-    if let Some(note) = outside
-        .map(|path| checkpoint::newest(&path).context("reading the checkpoint file"))
-        .transpose()?
-        .flatten()
-    {
-        pinned.push(key.open(&note).context("reading the newest note of the checkpoint file")?);
-    }
-    Ok(Trust { key: Some(key), pinned })
 }
 
 /// Checks one proof.
