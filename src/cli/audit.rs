@@ -47,7 +47,9 @@ pub(crate) enum AuditCommand {
     /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
     /// a task.
     ///
-    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable.
+    /// With the master key at hand (the cell's, or --key) each key of a body is opened too.
+    ///
+    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable, or not asked so that it can be checked.
     #[command(after_help = "Examples:
   tidegate audit verify                                                   the cell's record
   tidegate audit verify --bundle DIR --public-key FILE --checkpoint FILE  an export, on any machine, without a cell
@@ -175,11 +177,11 @@ pub(crate) enum AuditCommand {
 /// What to verify, and against what.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArgs {
-    /// Only the newest records and the counts.
+    /// Only the newest records and the counts; of a record, not of an export.
     #[arg(long, conflicts_with_all = ["since", "bundle", "proof"])]
     pub(crate) quick: bool,
-    /// Only records from this index on, and all streams.
-    #[arg(long, value_name = "INDEX", conflicts_with_all = ["bundle", "proof"])]
+    /// Only records from this index on, and all streams; of an export from the beginning of the tile on that it lies in.
+    #[arg(long, value_name = "INDEX", conflicts_with = "proof")]
     pub(crate) since: Option<u64>,
     /// One segment's file instead of a record, with the bodies in the file beside it where that is there.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "since", "bundle", "proof", "checkpoint"])]

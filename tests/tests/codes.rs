@@ -88,6 +88,17 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
         ("a line and its proof", proven(&proof, &line)?, WHOLE),
         ("another line", proven(&proof, &changed)?, TAMPERED),
         ("no proof", proven(&absent, &line)?, UNREADABLE),
+        // What was not asked so that anything could be checked is not tampered.
+        ("two at once", asking(&record, "key.pub", &["verify", "--bundle", &bundle])?, UNREADABLE),
+        ("a record and a proof", asking(&record, "key.pub", &["verify", "--proof", &proof])?, UNREADABLE),
+        ("a proof of nothing", run(&["audit", "verify", "--proof", &proof])?, UNREADABLE),
+        (
+            "a checkpoint without a key",
+            run(&["audit", "--record", &record, "verify", "--checkpoint", &line])?,
+            UNREADABLE,
+        ),
+        ("a segment without a key", run(&["audit", "verify", "--segment", &record])?, UNREADABLE),
+        ("no line", proven(&proof, &absent)?, UNREADABLE),
     ];
     for (what, code, expected) in rows {
         assert_eq!(code, expected, "{what}");

@@ -197,6 +197,11 @@ pub enum ReadError {
     /// Names cannot be looked up without the master key.
     #[error("workflows and persons are looked up by keyed digests; name the master key file")]
     KeyNeeded,
+    /// The master key opens none of the record's keys.
+    #[error(
+        "the master key is not this record's, or not any more: name the key file that it was made with, or last went over to"
+    )]
+    WrongKey,
     /// A person's key was destroyed.
     #[error("that person's key was destroyed: what was recorded of that person can be found by nobody")]
     Erased,
