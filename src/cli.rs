@@ -199,9 +199,10 @@ pub(crate) struct RoleArgs {
   tidegate dev                    a cell in ./.cell, NATS on 127.0.0.1:4222
   tidegate dev --port 0 --fresh   a new cell on a free port")]
 pub(crate) struct DevArgs {
-    /// Port of a new cell's NATS server; 0 takes a free one. A cell that exists keeps its own.
-    #[arg(long, default_value_t = 4222)]
-    pub(crate) port: u16,
+    /// Port of the NATS server; 0 takes a free one, where a cell that exists has its own only if that is taken. Absent: its own,
+    /// 4222 for a new cell.
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
     /// Remove the cell that is in the directory first, its record and keys included; what is no cell stays and is refused.
     #[arg(long)]
     pub(crate) fresh: bool,

@@ -25,8 +25,10 @@ use crate::judge::Judge;
 use crate::permission::Permission;
 
 pub use replay::ReplayCase;
+pub use review::ReviewCase;
 
 mod replay;
+mod review;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,9 @@ pub struct Cases {
     /// Cases of replays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replays: Vec<ReplayCase>,
+    /// Cases of verdicts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reviews: Vec<ReviewCase>,
     /// Cases of Cedar's own command line: what no task reaches yet, and what others wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cedar: Vec<CedarTest>,
@@ -130,6 +135,9 @@ pub struct Expect {
     /// Queue of the review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Name>,
+    /// How many must approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u8>,
     /// What was found, all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<BTreeSet<Name>>,
@@ -144,9 +152,9 @@ pub struct Ran {
     pub differences: Vec<String>,
     /// Policies that determined something in it, or failed.
     pub policies: BTreeSet<String>,
-    /// What was decided; absent when the case is no valid task, or of a replay, or Cedar's own.
+    /// What was decided; absent when the case is no valid task, or of a replay or a verdict, or Cedar's own.
     pub decision: Option<Decision>,
-    /// What was answered to a replay.
+    /// What was answered to a replay or a verdict.
     pub permission: Option<Permission>,
 }
 
@@ -158,6 +166,7 @@ fn chat() -> Kind {
 pub(crate) enum Subject<'a> {
     Task(&'a Case),
     Replay(&'a ReplayCase),
+    Review(&'a ReviewCase),
     Cedar(Box<Asked<'a>>),
 }
 
@@ -167,7 +176,8 @@ pub(crate) fn subjects<'a>(judge: &'a Judge, more: &'a [CedarTest]) -> Vec<Subje
     let cedar = cases.cedar.iter().chain(more);
     let cedar = cedar.map(|test| Subject::Cedar(Box::new(Asked::new(test, judge.engine().schema()))));
     let rows = cases.rows.iter().map(Subject::Task);
-    rows.chain(cases.replays.iter().map(Subject::Replay)).chain(cedar).collect()
+    let asked = cases.replays.iter().map(Subject::Replay).chain(cases.reviews.iter().map(Subject::Review));
+    rows.chain(asked).chain(cedar).collect()
 }
 
 /// Runs all cases of the judge's bundle.
@@ -195,6 +205,7 @@ impl<'a> Bench<'a> {
         match subject {
             Subject::Task(case) => case.run(self.judge, directory),
             Subject::Replay(case) => case.run(self.judge, directory),
+            Subject::Review(case) => case.run(self.judge, directory),
             Subject::Cedar(asked) => {
                 let whole = || self.judge.engine().whole().map_err(|error| error.to_string());
                 match self.whole.get_or_init(whole) {
@@ -227,12 +238,13 @@ impl Cases {
     /// How many there are, of all forms.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.rows.len() + self.replays.len() + self.cedar.len()
+        self.rows.len() + self.replays.len() + self.reviews.len() + self.cedar.len()
     }
 
     pub(crate) fn sort(&mut self) {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         self.replays.sort_by(|a, b| a.name.cmp(&b.name));
+        self.reviews.sort_by(|a, b| a.name.cmp(&b.name));
         self.cedar.sort_by_cached_key(|test| (test.name.clone(), serde_json::to_string(test).ok()));
     }
 }
@@ -330,6 +342,7 @@ impl CaseFacts {
             verdict: "EVENTS:1".to_owned(),
             content: Digest::plain(b"what was agreed to"),
             edited: false,
+            others: Vec::new(),
         };
         Ok(Facts {
             decision_id: uuid::Uuid::nil(),
@@ -379,10 +392,17 @@ impl Expect {
         }
         if let Some(queue) = &self.queue {
             let got = decision.obligations.iter().find_map(|obligation| match obligation {
-                Obligation::Review { queue } => Some(queue.to_string()),
+                Obligation::Review { queue, .. } => Some(queue.to_string()),
                 Obligation::CostCap { .. } => None,
             });
             compare("queue", queue.to_string(), got.unwrap_or_else(|| "none".to_owned()));
+        }
+        if let Some(quorum) = self.quorum {
+            let got = decision.obligations.iter().find_map(|obligation| match obligation {
+                Obligation::Review { quorum, .. } => Some(*quorum),
+                Obligation::CostCap { .. } => None,
+            });
+            compare("quorum", quorum.to_string(), got.map_or("none".to_owned(), |got| got.to_string()));
         }
         if let Some(findings) = &self.findings {
             let got: BTreeSet<Name> = decision.findings.keys().cloned().collect();

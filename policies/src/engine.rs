@@ -27,6 +27,7 @@ mod context;
 mod fold;
 mod replay;
 mod residual;
+mod review;
 mod seat;
 mod types;
 mod validate;

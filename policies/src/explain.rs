@@ -36,8 +36,11 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
     writeln!(out, "  found        {}", findings(decision))?;
     for obligation in &decision.obligations {
         match obligation {
-            Obligation::Review { queue } => {
+            Obligation::Review { queue, quorum: 1 } => {
                 writeln!(out, "  must         be decided in review queue `{queue}`")?;
+            }
+            Obligation::Review { queue, quorum } => {
+                writeln!(out, "  must         be approved by {quorum} reviewers of queue `{queue}`")?;
             }
             Obligation::CostCap { usd_micros_max } => {
                 writeln!(out, "  must         cost at most {usd_micros_max} millionths of a US dollar")?;

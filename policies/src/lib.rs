@@ -9,7 +9,7 @@ pub use bundle::{Bundle, BundleError, Manifest};
 pub use cedar_tests::{CedarBundle, CedarDecision, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
-pub use permission::{Permission, ReplayRequest};
+pub use permission::{Permission, ReplayRequest, ReviewRequest};
 pub use properties::{Form, Property};
 pub use taxonomy::{Taxonomy, scan::Findings};
 

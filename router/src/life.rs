@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::decision::Outcome;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::subject::Subject;
@@ -96,6 +97,8 @@ pub struct Message {
     pub headers: Headers,
     /// Payload.
     pub payload: Bytes,
+    /// What was decided, where this is what a new decision leads to.
+    pub outcome: Option<Outcome>,
     /// What the ticket is to say that goes with it: the shell has it signed, and puts it into the headers.
     pub ticket: Option<Box<Claims>>,
 }
@@ -215,9 +218,11 @@ impl Life {
                 let (stage, step) = verdict::begin(&message, queue, tenant, reviewer, context);
                 (Stage::Verdict(Box::new(stage)), step)
             }
-            // The server lets an agent withdraw by any word; only a task's id leads somewhere.
+            // The server lets an agent withdraw by any word; only what can be a task's id leads somewhere.
             _ if message.subject.starts_with("cancel.") => {
-                (Stage::Over, Step::dead(Code::InvalidField, "a withdrawal names a task by its id, a UUID"))
+                let sentence =
+                    "a withdrawal names a task by its id: a UUID, or an identifier of yours without a dot";
+                (Stage::Over, Step::dead(Code::InvalidField, sentence))
             }
             _ => (Stage::Over, Step::dead(Code::Unattributable, "no subject of the router's")),
         };

@@ -11,7 +11,7 @@ use tidegate_policies::Judge;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::REVIEWS_BUCKET;
 use tidegate_schemas::decision::Owners;
-use tidegate_schemas::header::{self, Headers};
+use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::metric;
 use tidegate_schemas::subject::{RESULTS, Subject};
@@ -126,7 +126,7 @@ impl Shell {
             }
             Err(later) => {
                 let full = matches!(later, Later::Publish(PublishError::Full { .. }));
-                tracing::warn!(message = %position, error = %later, "Put a message off.");
+                tracing::warn!(position = %position, error = %later, "Put a message off.");
                 self.admitted.note(&position);
                 Verdict::Retry { after: if full { FULL_AFTER } else { RETRY_AFTER } }
             }
@@ -161,7 +161,6 @@ impl Shell {
                 Action::Load(places) => Event::Loaded(self.load(places).await?),
                 Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
                 Action::Send(message) => {
-                    count(&message.headers);
                     alarm::raise(&message.headers);
                     if let Some((tenant, agent, task)) = life.named() {
                         self.recent.note(tenant, agent, task, sequence);
@@ -174,7 +173,11 @@ impl Shell {
                     let outbound = Outbound::new(message.subject, message.payload)
                         .with_id(message.msg_id)
                         .with_headers(headers);
-                    Event::Sent(sent(self.bus.publish(outbound).await)?)
+                    let sent = sent(self.bus.publish(outbound).await)?;
+                    if let (Sent::Stored(_), Some(outcome)) = (&sent, message.outcome) {
+                        metrics::counter!(metric::DECISIONS, "outcome" => outcome.as_str()).increment(1);
+                    }
+                    Event::Sent(sent)
                 }
             };
             step = life.next(event, &self.context(&known, random, &known.judges.lend()));
@@ -312,10 +315,4 @@ fn randomness() -> Randomness {
         trace: rand::random(),
         span: rand::random(),
     }
-}
-
-fn count(headers: &Headers) {
-    let outcome =
-        headers.get(header::DECISION).map(|_| "decided").or(headers.get(header::CODE).map(|_| "refused"));
-    metrics::counter!(metric::DECISIONS, "outcome" => outcome.unwrap_or("ended")).increment(1);
 }

@@ -246,6 +246,13 @@ pub const ACTIVE_KEY: &str = "active";
 /// Bucket of first verdicts, by review.
 pub const REVIEWS_BUCKET: &str = "reviews";
 
+/// Key of a review's `n`th agreement in bucket `reviews`, from 1, where more than one is asked for; its value is the position
+/// of the verdict and the reviewer.
+#[must_use]
+pub fn agreement_key(review: u64, n: u8) -> String {
+    format!("review-{review}-{n}")
+}
+
 /// Key of a review in bucket `reviews`; its value is the position of the verdict that stands.
 #[must_use]
 pub fn review_key(review: u64) -> String {

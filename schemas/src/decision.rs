@@ -218,6 +218,9 @@ pub struct Approval {
     /// Whether that is the reviewer's edit, and not what the producer sent.
     #[serde(default)]
     pub edited: bool,
+    /// Who agreed before, where more than one must.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Name>,
 }
 
 /// Something that is switched off; each field that is absent matches everything.
@@ -257,12 +260,24 @@ pub enum Obligation {
     Review {
         /// Queue whose reviewers decide.
         queue: Name,
+        /// How many of them must approve, each for themselves; absent: one.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        quorum: u8,
     },
     /// The provider call may cost at most this, millionths of a US dollar.
     CostCap {
         /// Millionths of a US dollar.
         usd_micros_max: u64,
     },
+}
+
+const fn one() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_one(count: &u8) -> bool {
+    *count == 1
 }
 
 /// Whom to ask about what a decision was made with.

@@ -18,12 +18,31 @@ use crate::limits::JSON_DEPTH_MAX;
 /// # Errors
 /// [`Refused`] with the limit that was passed, or where the document stops being a `T`. Never quotes the document.
 pub fn read<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, Refused> {
-    serde_json::from_str(checked(bytes, bytes_max)?).map_err(|error| {
-        Refused::new(
-            Code::InvalidField,
-            format!("a field is missing or malformed at line {} column {}", error.line(), error.column()),
-        )
-    })
+    serde_json::from_str(checked(bytes, bytes_max)?)
+        .map_err(|error| Refused::new(Code::InvalidField, sentence(&error)))
+}
+
+/// What serde says before what it found, which it quotes, and after that what it expected, which is ours.
+const QUOTING: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant `"];
+
+/// Why a document is not what it should be, and where, in our own names only.
+pub(crate) fn sentence(error: &serde_json::Error) -> String {
+    let place = format!("line {} column {}", error.line(), error.column());
+    let whole = error.to_string();
+    let said = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(said, _)| said);
+    let expected = || said.rsplit_once(", expected ").map(|(_, expected)| expected);
+    if let Some((name, _)) = said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        return format!("the field `{name}` is missing in what ends at {place}");
+    }
+    if said.starts_with("unknown field `")
+        && let Some(expected) = expected()
+    {
+        return format!("a field that is not known stands at {place}; expected {expected}");
+    }
+    match expected().filter(|_| QUOTING.iter().any(|start| said.starts_with(start))) {
+        Some(expected) => format!("a field is malformed at {place}: expected {expected}"),
+        None => format!("a field is missing or malformed at {place}"),
+    }
 }
 
 /// Checks size, UTF-8, syntax, depth and duplicate keys.
@@ -174,6 +193,43 @@ impl<'de> Deserialize<'de> for Key<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_our_own_names_only() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "snake_case")]
+        #[expect(dead_code, reason = "only read into")]
+        struct Known {
+            regions: Vec<String>,
+            role: Option<Role>,
+            count: Option<u8>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Role {
+            System,
+            User,
+        }
+        let rows = [
+            (r#"{}"#, "the field `regions` is missing in what ends at line 1 column 2"),
+            (r#"{"regions":"canary"}"#, "malformed at line 1 column 19: expected a sequence"),
+            (r#"{"regions":[],"role":"canary"}"#, "expected `system` or `user`"),
+            (r#"{"regions":[],"role":"canary`, expected `mine"}"#, "expected `system` or `user`"),
+            (
+                r#"{"regions":[],"canary":1}"#,
+                "not known stands at line 1 column 22; expected one of `regions`",
+            ),
+            (r#"{"regions":[],"missing field `canary`":1}"#, "expected one of `regions`, `role`, `count`"),
+            (r#"{"regions":[],"count":300}"#, "expected u8"),
+        ];
+        for (document, told) in rows {
+            let refused = read::<Known>(document.as_bytes(), 100).map(drop);
+            let said = refused.as_ref().map_err(|refused| refused.sentence.clone()).err().unwrap_or_default();
+            assert_eq!(refused.map_err(|refused| refused.code), Err(Code::InvalidField));
+            assert!(said.contains(told) && !said.contains("canary") && !said.contains("mine"), "{said}");
+        }
+        assert!(read::<Known>(br#"{"regions":[]}"#, 100).is_ok(), "negative control");
+    }
 
     #[test]
     fn a_key_that_stands_twice_is_found_wherever_it_stands() {

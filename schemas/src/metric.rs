@@ -1,11 +1,9 @@
 //! Names of metrics, once. Labels are closed words: roles, lanes, outcomes, codes; never ids or content.
 
-/// Decisions made; labels `outcome`, `lane`.
+/// Decisions that are durable; label `outcome`: `local`, `cloud`, `hold` or `reject`.
 pub const DECISIONS: &str = "tidegate_decisions_total";
 /// Decisions that met a policy which cannot be evaluated.
 pub const POLICIES_FAILED: &str = "tidegate_policies_failed_total";
-/// Time to decide, seconds.
-pub const DECISION_SECONDS: &str = "tidegate_decision_seconds";
 /// Results published; labels `state`, `code`.
 pub const RESULTS: &str = "tidegate_results_total";
 /// Attempts begun; label `lane`.
@@ -38,5 +36,3 @@ pub const BUS_DENIALS: &str = "tidegate_bus_denials_total";
 pub const BUS_REDELIVERIES: &str = "tidegate_bus_redeliveries_total";
 /// Handlers that panicked; label `role`.
 pub const BUS_PANICS: &str = "tidegate_bus_handler_panics_total";
-/// Messages a role holds; label `role`.
-pub const BUS_IN_FLIGHT: &str = "tidegate_bus_in_flight";

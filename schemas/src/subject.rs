@@ -95,7 +95,7 @@ pub enum Subject {
         /// The kind token.
         kind: Token,
     },
-    /// `cancel.<tenant>.<agent>.<task>`.
+    /// `cancel.<tenant>.<agent>.<task>`; the task by its id, or by the producer's own identifier.
     Cancel {
         /// Who pays and owns.
         tenant: Name,
@@ -170,6 +170,25 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Whether a message on it can be taken up again after it was given up.
+    #[must_use]
+    pub fn is_taken_up(&self) -> bool {
+        match self {
+            Self::Task { .. }
+            | Self::Cancel { .. }
+            | Self::Step(..)
+            | Self::WorkLocal { .. }
+            | Self::WorkCloud { .. }
+            | Self::Verdict { .. } => true,
+            Self::Result { .. }
+            | Self::Attempt(..)
+            | Self::Review { .. }
+            | Self::Dead { .. }
+            | Self::Control { .. }
+            | Self::Checkpoint => false,
+        }
+    }
+
     /// Reads a subject of the cell's streams.
     ///
     /// # Errors
@@ -193,7 +212,10 @@ impl Subject {
                 Self::Task { tenant: name(tenant)?, agent: name(agent)?, kind: Token::new(kind)? }
             }
             ["cancel", tenant, agent, task] => {
-                Self::Cancel { tenant: name(tenant)?, agent: name(agent)?, task: task.parse()? }
+                let (tenant, agent) = (name(tenant)?, name(agent)?);
+                // By the id that its producer gave it, like everything that a producer says of it.
+                let (task, _) = TaskId::named(&tenant, &agent, task)?;
+                Self::Cancel { tenant, agent, task }
             }
             ["step", l, tenant] => Self::Step(lane(l)?, name(tenant)?),
             ["work", "local", pool, c, tenant] => {

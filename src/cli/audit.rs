@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::ids::Name;
 
 use super::query::{FilterArgs, QueryArgs};
 
@@ -22,13 +22,18 @@ pub(crate) enum AuditCommand {
         once: bool,
     },
     /// What happened to a task, in order, with causes and durations.
-    #[command(after_help = "Example:\n  tidegate audit task 0193a1c0-0000-7000-8000-000000000000")]
+    #[command(after_help = "Examples:
+  tidegate audit task 0193a1c0-0000-7000-8000-000000000000
+  tidegate audit task order-17 --tenant acme --agent helpdesk   by the identifier that its producer gave it")]
     Task {
-        /// Task id.
-        id: TaskId,
+        /// Task id: a UUID, or the producer's own identifier with --tenant and --agent.
+        id: String,
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<Name>,
+        /// Whose identifier it is.
+        #[arg(long, requires = "tenant")]
+        agent: Option<Name>,
     },
     /// The tasks of a workflow as a tree.
     #[command(after_help = "Example:\n  tidegate audit workflow ticket-4711")]

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_audit::{Cursor, Filter};
 use tidegate_bus::Role;
-use tidegate_schemas::ids::Identifier;
+use tidegate_schemas::ids::{Identifier, Name, TaskId};
 
 use super::record::{Erased, Record};
 use crate::cell::Cell;
@@ -70,7 +70,10 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     };
     match args.command {
         AuditCommand::Tail { lines, once } => tail(global, &record, lines, once).await,
-        AuditCommand::Task { id, tenant } => timeline::run(global, &record, bus, id, tenant).await,
+        AuditCommand::Task { id, tenant, agent } => {
+            let id = named(&id, tenant.as_ref(), agent.as_ref())?;
+            timeline::run(global, &record, bus, id, tenant).await
+        }
         AuditCommand::Workflow { id } => workflow(global, &record, id).await,
         AuditCommand::Query(args) => query(global, &record, args).await,
         AuditCommand::Verify(_)
@@ -181,6 +184,20 @@ pub(super) async fn pruned(record: &Record, from: Option<jiff::Timestamp>) {
             "{} records up to {until:.0} were pruned by retention; their hashes are kept",
             gone.records
         ));
+    }
+}
+
+/// A task by its UUID, or by its producer's own identifier.
+fn named(id: &str, tenant: Option<&Name>, agent: Option<&Name>) -> Result<TaskId> {
+    match (id.parse(), tenant, agent) {
+        (Ok(id), ..) => Ok(id),
+        (Err(_), Some(tenant), Some(agent)) => Ok(TaskId::named(tenant, agent, id).context("the id")?.0),
+        (Err(_), ..) => {
+            bail!(
+                "`{}` is no UUID; a producer's own identifier needs --tenant and --agent",
+                output::visible(id)
+            )
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     fs::create_dir_all(dir).with_context(|| format!("creating `{}`", dir.display()))?;
     let config = CellConfig {
         name: name("dev")?,
-        url: format!("nats://127.0.0.1:{}", args.port),
+        url: format!("nats://127.0.0.1:{}", args.port.unwrap_or(PORT)),
         demo: args.demo,
         streams: args
             .stream_bytes_max
@@ -103,6 +103,14 @@ fn first_directory() -> Result<Directory> {
     directory.reviewers.insert(name("alice")?, reviewer);
     directory.operators.insert(name("admin")?);
     Ok(directory)
+}
+
+/// Port of a new cell's server where none is named: what NATS clients try first.
+const PORT: u16 = 4222;
+
+/// Variables that may hold a provider's key.
+pub(super) fn key_variables() -> impl Iterator<Item = &'static str> {
+    PROVIDERS.iter().map(|(variable, ..)| *variable)
 }
 
 /// Keeps the keys of the environment's providers with the cell. Says whether there is no provider but a stand-in.

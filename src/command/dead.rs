@@ -15,7 +15,7 @@ use tidegate_schemas::control::Act;
 use tidegate_schemas::dead::DeadLetter;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::result::State;
-use tidegate_schemas::subject::{EVENTS, RESULTS};
+use tidegate_schemas::subject::{EVENTS, RESULTS, Subject};
 
 use super::act;
 use super::record::Record;
@@ -67,6 +67,12 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> Result<ExitCod
             let letter = find(&record, sequence).await?;
             let bus = cell.connect(Role::Provisioner).await?;
             permit_requeue(&record, &bus, &letter).await?;
+            if !content(&cell, &record, sequence).await?.as_ref().is_none_or(is_taken_up) {
+                bail!(
+                    "{} is of no kind that is taken up again; leave it for good: tidegate dead discard {sequence}",
+                    letter.message
+                );
+            }
             let act = Act::DeadRequeue { letter: Position::new(EVENTS, sequence) };
             let event = act::publish(&cell, act, &reason).await?.position();
             let follow = letter
@@ -242,15 +248,23 @@ async fn show(global: &Global, cell: &Cell, record: &Record, sequence: u64) -> R
             output::line(format!("  done       {} by {} ({})", handled.act, handled.operator, handled.event))
         }
         None => {
-            output::line(format!(
-                "  then       tidegate dead requeue {sequence} --reason …   once its cause is cured"
-            ));
-            output::line(format!(
-                "             tidegate dead discard {sequence} --reason …   to leave it for good"
-            ));
+            let discard = format!("tidegate dead discard {sequence} --reason …   to leave it for good");
+            if content.as_ref().is_none_or(is_taken_up) {
+                output::line(format!(
+                    "  then       tidegate dead requeue {sequence} --reason …   once its cause is cured"
+                ));
+                output::line(format!("             {discard}"));
+            } else {
+                output::line(format!("  then       {discard}"));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether its message can be handled again at all.
+fn is_taken_up(letter: &DeadLetter) -> bool {
+    Subject::parse(&letter.subject).is_ok_and(|subject| subject.is_taken_up())
 }
 
 /// The letter itself: from its stream, or from the record where it was trimmed and the key is at hand.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tidegate_bus::server::{self, NatsServer, ServerOptions};
+use tidegate_bus::server::{self, NatsServer, ServerError, ServerOptions};
 use tidegate_bus::{CancellationToken, Identity, Role as BusRole};
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::Directory;
@@ -91,8 +91,14 @@ impl Dev {
         let rendered = accounts::render(&cell, &bundle, &directory)?;
         output::note("starting nats-server");
         let mut options = ServerOptions::new(server::find()?, cell.nats());
-        options.port = port_of(&cell.config.url).filter(|port| *port != 0);
-        let nats = NatsServer::start(options, &rendered).await?;
+        let named = args.port.filter(|port| *port != 0);
+        options.port = named.or_else(|| port_of(&cell.config.url)).filter(|port| *port != 0);
+        let nats = match NatsServer::start(options.clone(), &rendered).await {
+            Err(ServerError::PortTaken { .. }) if args.port == Some(0) => {
+                NatsServer::start(ServerOptions { port: None, ..options }, &rendered).await?
+            }
+            started => started?,
+        };
         cell.config.url = nats.url().to_owned();
         cell.save()?;
         let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new() };

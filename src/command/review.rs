@@ -106,6 +106,11 @@ fn show(global: &Global, sequence: u64, held: &HeldTask) -> Result<ExitCode> {
     output::line(format!("task     {} ({})", review.task, held.state.as_str()));
     output::line(format!("digest   {}", review.content));
     output::line(format!("left     {} of it to decide", until(review.review_by)));
+    if held.quorum() > 1 {
+        let named: Vec<&str> = held.approved_by.iter().map(Name::as_str).collect();
+        let by = if named.is_empty() { "nobody yet".to_owned() } else { named.join(", ") };
+        output::line(format!("approved by {by}; {} must approve", held.quorum()));
+    }
     for line in explain::text(&review.decision, None).lines() {
         output::line(format!("         {line}"));
     }
@@ -154,7 +159,16 @@ async fn decide(global: &Global, cell: &Cell, args: VerdictArgs, action: Action)
         bail!("who asks cannot decide");
     }
     if let Action::Edit { input, .. } = &action {
+        if held.quorum() > 1 {
+            bail!(
+                "{} must agree to the same text, so an edit decides nothing: reject it instead",
+                held.quorum()
+            );
+        }
         fits(&held, input.expose())?;
+    }
+    if matches!(action, Action::Approve) && held.approved_by.contains(&reviewer) {
+        bail!("{reviewer} has approved already; {} must approve", held.quorum());
     }
     let position = verdict(&bus, &reviewer, sequence, &held, action, reason).await?;
     let task = held.review.task;

@@ -124,7 +124,7 @@ fn event_of(event: JobEvent) -> ChatEvent {
                 cached_tokens: 0,
             },
         },
-        JobEvent::Failed(error) => ChatEvent::Failed(match error {
+        JobEvent::Failed(error, _) => ChatEvent::Failed(match error {
             EngineError::ContextTooLong { .. } => ChatError::ContextTooLong(error.to_string()),
             EngineError::DeadlineExceeded | EngineError::Canceled => ChatError::Late,
             EngineError::BadSchema { .. } => ChatError::Invalid(error.to_string()),

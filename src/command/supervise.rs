@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
+use super::create;
 use crate::cell::Running;
 
 /// How long a role may take to drain.
@@ -77,7 +78,12 @@ impl Role {
             fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
         }
         let log = File::options().create(true).append(true).open(&self.log).context("opening a log file")?;
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // A provider's key is the cloud worker's alone, which reads it from its file.
+        for variable in create::key_variables() {
+            command.env_remove(variable);
+        }
+        let child = command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())

@@ -5,6 +5,7 @@ the defaults, INBOX_PREFIX (what the agent may receive answers on) and PROMPT. T
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import uuid
@@ -36,11 +37,17 @@ async def main():
             "stream": True,
         },
     }
-    # In headers: what is wrong with an envelope is answered there too.
-    headers = {"Nats-Msg-Id": task, "ce-id": task, "tidegate-reply": token}
-    # The id makes it safe to send again: the server stores a task once, and says so.
+    async def submit(body, token):
+        # In headers: what is wrong with an envelope is answered there too.
+        headers = {"ce-id": task, "tidegate-reply": token}
+        # The server stores what has one idempotency key once. It names all that is sent, so that only the very same message is left out.
+        headers["Nats-Msg-Id"] = f"{task}/{hashlib.sha256(token.encode() + body).hexdigest()}"
+        return await nc.jetstream().publish(f"task.{AGENT}.chat", body, headers=headers)
+
+    body = json.dumps(envelope).encode()
+    # So it is safe to send again what was not acknowledged.
     for attempt in ("first", "again"):
-        ack = await nc.jetstream().publish(f"task.{AGENT}.chat", json.dumps(envelope).encode(), headers=headers)
+        ack = await submit(body, token)
         print(f"accepted ({attempt}): {ack.stream} {ack.seq}, duplicate: {bool(ack.duplicate)}")
 
     result = json.loads((await results.next_msg(timeout=TASK_TIMEOUT_S)).data)
@@ -50,6 +57,19 @@ async def main():
         print("output:", result["output"]["text"])
     else:
         print("because:", result["error"]["message"])
+
+    # Who missed the answer asks again, under the same id and where it listens now; or reads it where results are kept.
+    token = uuid.uuid4().hex
+    answers = await nc.subscribe(f"reply.{AGENT}.{token}")
+    await submit(body, token)
+    again = json.loads((await answers.next_msg(timeout=TASK_TIMEOUT_S)).data)
+    kept = await nc.jetstream().get_last_msg("RESULTS", f"result.{AGENT}.{task}", direct=True)
+    print("the first result again:", again == result, "and kept:", json.loads(kept.data) == result)
+    # Something else needs another id.
+    envelope["labels"]["sensitivity"] = "restricted"
+    await submit(json.dumps(envelope).encode(), token)
+    other = json.loads((await answers.next_msg(timeout=TASK_TIMEOUT_S)).data)
+    print("something else under the same id:", other["state"], other["error"]["code"])
     await nc.close()
 
 

@@ -45,7 +45,8 @@ async fn story_every_command_of_an_operator_answers_in_json() -> Result<()> {
     tokens_stream(&cell).await?;
     let rejected = a_reviewer_rejects(&cell).await?;
     a_reviewer_edits(&cell).await?;
-    tools_read_results(&cell, &rejected).await
+    tools_read_results(&cell, &rejected).await?;
+    two_reviewers_agree(&cell).await
 }
 
 /// `status` and `doctor`, in a cell that nothing is wrong with.
@@ -291,6 +292,46 @@ async fn a_reviewer_edits(cell: &TestCell) -> Result<()> {
         (&json!("completed"), &json!("local")),
         "{result}"
     );
+    Ok(())
+}
+
+/// A policy that asks for two: the second one's word decides, and nobody counts twice.
+async fn two_reviewers_agree(cell: &TestCell) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bundle = dir.path().join("bundle").display().to_string();
+    cell.tidegate(&["policy", "new", &bundle]).await?;
+    let people = dir.path().join("bundle/policies/50-people.cedar");
+    let text = std::fs::read_to_string(&people)?;
+    let one = "@id(\"review-high-stakes\")";
+    anyhow::ensure!(text.contains(one), "the policy that holds");
+    std::fs::write(&people, text.replace(one, &format!("{one}\n@quorum(\"2\")")))?;
+    let applied = cell.json(&["policy", "apply", &bundle, "--reason", "two must agree"]).await?;
+    // A router takes a bundle over within a second; what came before is judged by the one before.
+    let (id, review) = until("a task that the new bundle holds", SOON, || async {
+        let (id, review) = held(cell, "alice").await?;
+        let shown = cell.json(&["review", "show", &review]).await?;
+        Ok((shown["review"]["decision"]["bundle"] == applied["bundle"]).then_some((id, review)))
+    })
+    .await?;
+    let approve = |who: &'static str| {
+        let review = review.clone();
+        async move { cell.output(&["review", "approve", &review, "--reviewer", who, "--reason", "fine"]).await }
+    };
+    assert!(approve("alice").await?.status.success());
+    let shown = until("the first approval", SOON, || async {
+        let shown = cell.json(&["review", "show", &review]).await?;
+        Ok(shown["approved_by"].is_array().then_some(shown))
+    })
+    .await?;
+    assert_eq!((&shown["approved_by"], &shown["state"]), (&json!(["alice"]), &json!("input_required")));
+    let twice = approve("alice").await?;
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(!twice.status.success() && said.contains("2 must approve"), "{said}");
+    assert!(approve("bob").await?.status.success());
+    assert_eq!(ended(cell, &id).await?["state"], json!("completed"));
+    let works = cell.json(&["audit", "query", "--kind", "work", "--limit", "100"]).await?;
+    let works = works["records"].as_array().context("records")?;
+    assert_eq!(works.iter().filter(|work| work["task"] == id.as_str()).count(), 1, "it ran once");
     Ok(())
 }
 

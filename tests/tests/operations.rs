@@ -46,6 +46,11 @@ async fn letters(cell: &TestCell, count: usize) -> Result<Vec<Value>> {
     .await
 }
 
+/// By a word that is too long to name a task.
+fn withdrawal_of_nothing() -> Outbound {
+    Outbound::new(format!("cancel.helpdesk.{}", "x".repeat(400)), Vec::new())
+}
+
 #[tokio::test]
 async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
@@ -76,9 +81,17 @@ async fn story_garbage_costs_one_dead_letter_and_an_operator_deals_with_it() -> 
     assert!(!twice.status.success(), "once is enough");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the next task runs");
 
-    agent.bus().publish(Outbound::new("cancel.helpdesk.order-17", Vec::new())).await?;
+    agent.bus().publish(withdrawal_of_nothing()).await?;
     let last = letters(&cell, 3).await?.remove(2);
     assert_eq!((&last["tenant"], &last["code"]), (&json!("acme"), &json!("invalid_field")), "{last}");
+    // What no role can read is not offered again: the act would be on record, and lead to another letter.
+    let number = last["sequence"].to_string();
+    let shown = cell.tidegate(&["dead", "show", &number]).await?;
+    assert!(shown.contains("dead discard") && !shown.contains("dead requeue"), "{shown}");
+    let refused = cell.output(&["dead", "requeue", &number, "--reason", "try"]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("dead discard"), "{said}");
+    assert_eq!(letters(&cell, 3).await?[2]["handled"], Value::Null, "nothing was done");
     Ok(())
 }
 
@@ -118,6 +131,11 @@ async fn story_submit_tells_what_became_of_any_envelope() -> Result<()> {
     let other: Value = serde_json::from_slice(&other.stdout).context("the other content's result")?;
     assert_eq!(other["error"]["code"], json!("id_conflict"), "{other}");
     assert_eq!(cell.json(&["task", "get", "order-17"]).await?["task"], first["task"]);
+    let by_name = ["audit", "task", "order-17", "--tenant", "acme", "--agent", "helpdesk"];
+    assert!(cell.tidegate(&by_name).await?.contains(first["task"].as_str().unwrap_or("an id")));
+    let nobody_s = cell.output(&by_name[..3]).await?;
+    let said = String::from_utf8_lossy(&nobody_s.stderr).into_owned();
+    assert!(!nobody_s.status.success() && said.contains("--tenant and --agent"), "{said}");
 
     let held = [
         "submit",
@@ -173,14 +191,25 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
 
     let unknown = Uuid::now_v7().to_string();
     cell.tidegate(&["task", "cancel", &unknown]).await?;
+    // By the producer's own identifier, which the task still to come will have.
+    agent.bus().publish(Outbound::new("cancel.helpdesk.order-9", Vec::new())).await?;
+    let own = Headers::new().with("ce-id", "order-9");
+    let withdrawn = agent.ask_raw("embed", own, embed().to_string().into_bytes()).await?;
+    assert_eq!((withdrawn.state, code(&withdrawn)), (State::Canceled, Some(Code::Canceled)));
+    // What can name no task costs a dead letter.
+    agent.bus().publish(withdrawal_of_nothing()).await?;
+    until("its dead letter", SOON, || async {
+        Ok(cell.json(&["dead", "list"]).await?.pointer("/0/sequence").and_then(Value::as_u64))
+    })
+    .await?;
     until("the withdrawal on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "cancel"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     until("its result on record", SOON, || async {
         let page = cell.json(&["audit", "query", "--kind", "result", "--state", "canceled"]).await?;
-        Ok((page["records"].as_array().map(Vec::len) == Some(2)).then_some(()))
+        Ok((page["records"].as_array().map(Vec::len) == Some(3)).then_some(()))
     })
     .await?;
     let status = cell.screen().await?;

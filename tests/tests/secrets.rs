@@ -1,5 +1,6 @@
 //! What nobody may read where anybody may look: content, and the cell's own keys, are in no log, metric or status.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,6 +9,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tidegate_bus::{Outbound, Role};
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::json;
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::Lane;
 use tidegate_tests::client::connect;
@@ -15,6 +17,8 @@ use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
 use uuid::Uuid;
 
+/// Longest line of a log, bytes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
 const SOON: Duration = Duration::from_secs(30);
 /// Words that stand nowhere else, and that no recogniser finds anything in: they may go to the cloud.
 const CANARY: &str = "quollzephyr heron";
@@ -257,7 +261,14 @@ async fn story_nothing_secret_shows_in_logs_metrics_or_status() -> Result<()> {
         let log = cell.path().join("logs").join(format!("{role}.log"));
         let log = std::fs::read_to_string(log)?;
         assert!(log.contains("Logging started."), "negative control: {role} tells what only debugging tells");
+        // A reader keeps one of two values under the same key.
+        for line in log.lines().filter(|line| line.starts_with('{')) {
+            assert_eq!(json::check(line.as_bytes(), LINE_BYTES_MAX), Ok(()), "{role}: {line}");
+        }
     }
+    assert!(json::check(br#"{"message":"a","message":"b"}"#, LINE_BYTES_MAX).is_err(), "negative control");
+
+    assert_eq!(place_of_the_public(&cell).await?, json!("standin"), "without a provider's key");
 
     // Negative control: a line that was planted in a copy of a log is seen, in whatever form.
     let log = std::fs::read_to_string(cell.path().join("logs/router.log"))?;
@@ -276,4 +287,47 @@ async fn story_nothing_secret_shows_in_logs_metrics_or_status() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a process was started with a text in its environment.
+fn environment_has(pid: u64, text: &str) -> Result<bool> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).context("reading an environment")?;
+    Ok(String::from_utf8_lossy(&environ).contains(text))
+}
+
+#[tokio::test]
+async fn story_a_provider_s_key_is_in_its_file_and_in_no_role_s_environment() -> Result<()> {
+    let cell = TestCell::start_with(&[("OPENAI_API_KEY", KEY)], &[]).await?;
+    let file = cell.path().join("keys/openai.key");
+    assert_eq!(std::fs::read_to_string(&file)?.trim(), KEY);
+    assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
+    let running = cell.running()?;
+    let roles = running["roles"].as_object().context("roles")?;
+    assert!(!roles.contains_key("model"), "no stand-in beside a real provider: {running}");
+    for (role, process) in roles.iter().chain([(&"nats".to_owned(), &json!({ "pid": running["nats"] }))]) {
+        let pid = process["pid"].as_u64().context("a process")?;
+        assert!(!environment_has(pid, KEY)?, "{role} has the key in its environment");
+        if role != "nats" {
+            let log = std::fs::read_to_string(cell.path().join("logs").join(format!("{role}.log")))?;
+            assert!(!log.contains(KEY), "{role} logs the key");
+        }
+    }
+    let supervisor = running["supervisor"].as_u64().context("a supervisor")?;
+    assert!(environment_has(supervisor, KEY)?, "negative control: who started the cell gave it");
+
+    // The real provider is where public work would go; those without a key are off. Nothing is submitted.
+    let off = cell.screen().await?["off"].to_string();
+    assert!(off.contains("anthropic") && !off.contains("\"openai\""), "{off}");
+    let told = place_of_the_public(&cell).await?;
+    assert_eq!(told, json!("openai"));
+    Ok(())
+}
+
+/// Where public work would go.
+async fn place_of_the_public(cell: &TestCell) -> Result<Value> {
+    let file = cell.path().join("task.json");
+    std::fs::write(&file, task("public", chat("Where do birds sleep?")).to_string())?;
+    let file = file.display().to_string();
+    let told = cell.json(&["policy", "explain", &file, "--tenant", "acme", "--agent", "helpdesk"]).await?;
+    told.pointer("/destination/target").cloned().with_context(|| told.to_string())
 }

@@ -11,7 +11,7 @@ use tidegate_bus::{Identity, Outbound};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{FLAGS_BUCKET, FLAGS_KEY, Flags};
 use tidegate_schemas::header::{self, Headers};
-use tidegate_schemas::ids::Name;
+use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::result::{Output, State, TaskResult};
 use tidegate_schemas::subject::{EVENTS, Lane, RESULTS, WORK_CLOUD, WORK_LOCAL};
 use tidegate_tests::cell::root;
@@ -131,7 +131,21 @@ async fn story_bad_input_gets_a_clear_error_and_the_next_task_runs() -> Result<(
     named["input"]["texts"] = json!(["y"]);
     let other = agent.ask_raw("embed", Headers::new(), named.to_string().into_bytes()).await?;
     assert_eq!(code(&other), Some(Code::IdConflict), "another body, the same id");
+    no_alarm(&cell, other.task).await?;
     a_traceparent_goes_through_every_hop(&cell, &agent, &embed).await
+}
+
+/// What a producer does wrong is its own affair: nobody is called for it.
+async fn no_alarm(cell: &TestCell, last: TaskId) -> Result<()> {
+    let id = last.to_string();
+    until("the last on record", SOON, || async {
+        let known = cell.output(&["audit", "task", &id, "--json"]).await?;
+        Ok(known.status.success().then_some(()))
+    })
+    .await?;
+    let screen = cell.screen().await?;
+    assert_eq!(screen.pointer("/record/alarms"), Some(&json!(0)), "{screen}");
+    Ok(())
 }
 
 async fn a_traceparent_goes_through_every_hop(cell: &TestCell, agent: &Agent, task: &Value) -> Result<()> {
@@ -313,6 +327,8 @@ async fn story_a_python_agent_uses_the_official_client() -> Result<()> {
     assert!(line("accepted (again): ").ends_with("duplicate: True"), "{told}");
     assert_eq!(line("state: "), "completed", "{told}");
     assert!(line("tokens streamed: ").parse::<u32>()? > 0, "{told}");
+    assert_eq!(line("the first result again: "), "True and kept: True", "{told}");
+    assert_eq!(line("something else under the same id: "), "rejected id_conflict", "{told}");
 
     // The README's envelope, as it stands.
     let readme = std::fs::read_to_string(root().join("README.md"))?;

@@ -67,6 +67,7 @@ fn expect(outcome: Outcome) -> Expect {
         considered: BTreeMap::new(),
         by: BTreeMap::new(),
         queue: None,
+        quorum: None,
         findings: None,
     }
 }

@@ -26,7 +26,7 @@ use tidegate_schemas::ids::Name;
 
 use super::fault::{At, Places, line_at, line_naming};
 use super::{BundleError, FORMAT, Link, Manifest, Parts, statements};
-use crate::cases::{Case, Cases, ReplayCase};
+use crate::cases::{Case, Cases, ReplayCase, ReviewCase};
 use crate::cedar_tests;
 use crate::destination::DestinationSpec;
 use crate::properties::{Property, Wire};
@@ -69,6 +69,8 @@ struct CasesFile {
     case: Vec<Case>,
     #[serde(default)]
     replay: Vec<ReplayCase>,
+    #[serde(default)]
+    review: Vec<ReviewCase>,
 }
 
 #[derive(Deserialize)]
@@ -256,8 +258,13 @@ impl Statements<'_> {
 
 fn cases(roots: &Roots<'_>) -> Result<Cases, BundleError> {
     let folder = roots.find("cases");
-    let mut cases =
-        Cases { directory: Directory::empty(), rows: Vec::new(), replays: Vec::new(), cedar: Vec::new() };
+    let mut cases = Cases {
+        directory: Directory::empty(),
+        rows: Vec::new(),
+        replays: Vec::new(),
+        reviews: Vec::new(),
+        cedar: Vec::new(),
+    };
     if !folder.exists() {
         return Ok(cases);
     }
@@ -269,6 +276,7 @@ fn cases(roots: &Roots<'_>) -> Result<Cases, BundleError> {
             let read: CasesFile = toml_file(&text_file(&path)?, &file)?;
             cases.rows.extend(read.case);
             cases.replays.extend(read.replay);
+            cases.reviews.extend(read.review);
         }
     }
     let mut lists = BTreeMap::new();

@@ -6,9 +6,10 @@ use super::Parts;
 use super::fault::BundleError;
 
 /// Annotations that mean something here. Any other is refused: a cap under a misspelt name would be no cap.
-const ANNOTATIONS: [&str; 6] = ["id", "owner", "title", CODE, QUEUE, COST_CAP];
+const ANNOTATIONS: [&str; 7] = ["id", "owner", "title", CODE, QUEUE, QUORUM, COST_CAP];
 const CODE: &str = "code";
 const QUEUE: &str = "queue";
+const QUORUM: &str = "quorum";
 const COST_CAP: &str = "cost_cap_usd_micros";
 
 /// Operators that compute and so can fail, by their names in Cedar's JSON form. Cedar skips a policy that fails, a `forbid`
@@ -42,7 +43,7 @@ fn broken(policy: &Value) -> Option<String> {
         if forbids && name == COST_CAP {
             return Some(format!("has `@{name}`, which caps what a `permit` lets through; it forbids"));
         }
-        if !forbids && [CODE, QUEUE].contains(&name.as_str()) {
+        if !forbids && [CODE, QUEUE, QUORUM].contains(&name.as_str()) {
             return Some(format!("has `@{name}`, which tells of what a `forbid` stops; it permits"));
         }
     }

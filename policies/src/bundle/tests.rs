@@ -264,6 +264,7 @@ fn an_annotation_that_nobody_reads_is_refused_with_its_place() {
         ("@cost_cap_usd_micros(\"1\")", "forbid", "it forbids"),
         ("@code(\"lane_off\")", "permit", "it permits"),
         ("@queue(\"default\")", "permit", "it permits"),
+        ("@quorum(\"2\")", "permit", "it permits"),
     ];
     for (annotation, effect, wanted) in unread {
         let error = policy(annotation, effect).map(|_| ()).unwrap_err().to_string();
@@ -275,6 +276,7 @@ fn an_annotation_that_nobody_reads_is_refused_with_its_place() {
         ("@cost_cap_usd_micros(\"1\")", "permit"),
         ("@code(\"lane_off\")", "forbid"),
         ("@queue(\"default\")", "forbid"),
+        ("@quorum(\"2\")", "forbid"),
     ] {
         policy(annotation, effect).unwrap_or_else(|error| panic!("{annotation}: {error}"));
     }

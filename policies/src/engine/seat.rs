@@ -59,7 +59,10 @@ impl Principal {
 
     /// Itself and what it is in, as entities. Agents and teams are named with their tenant, so that two tenants' agents of
     /// one name never meet.
-    fn entities(&self, types: &Types) -> Result<(EntityUid, HashSet<EntityUid>, Vec<Entity>), String> {
+    pub(super) fn entities(
+        &self,
+        types: &Types,
+    ) -> Result<(EntityUid, HashSet<EntityUid>, Vec<Entity>), String> {
         let tenant = uid(&types.tenant, &self.tenant);
         let team = self.team.as_ref().map(|team| uid(&types.team, format!("{}/{team}", self.tenant)));
         let roles: Vec<EntityUid> = self.roles.iter().map(|role| uid(&types.role, role.as_str())).collect();

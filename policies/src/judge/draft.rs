@@ -100,6 +100,7 @@ impl Draft<'_> {
         let destination = self.judge.chosen.get(index).cloned();
         let named = policies.iter().find_map(|id| self.judge.notes.get(id)?.queue.clone());
         let queue = named.unwrap_or_else(|| self.judge.bundle.manifest().review_queue.clone());
+        let quorum = policies.iter().filter_map(|id| self.judge.notes.get(id)?.quorum).max().unwrap_or(1);
         let sentence = sentence::held(&policies, &self.judge.notes);
         let policy_owners = self.owners(&policies);
         let decision = self.decision(Outcome::Hold, sentence, all);
@@ -107,7 +108,7 @@ impl Draft<'_> {
             destination,
             determining: policies,
             policy_owners,
-            obligations: vec![Obligation::Review { queue }],
+            obligations: vec![Obligation::Review { queue, quorum }],
             ..decision
         }
     }

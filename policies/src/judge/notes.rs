@@ -1,4 +1,5 @@
-//! What policies say beside permit and forbid, as annotations: `@title`, `@code`, `@queue`, `@cost_cap_usd_micros`.
+//! What policies say beside permit and forbid, as annotations: `@title`, `@code`, `@queue`, `@quorum`,
+//! `@cost_cap_usd_micros`.
 
 use std::collections::HashMap;
 
@@ -22,9 +23,14 @@ pub(crate) struct Note {
     pub(crate) code: Option<Code>,
     /// The queue of a review that it asks for.
     pub(crate) queue: Option<Name>,
+    /// How many must approve in it.
+    pub(crate) quorum: Option<u8>,
     /// The most that work it permits may cost.
     pub(crate) cost_cap: Option<u64>,
 }
+
+/// Most reviewers that a policy may ask for, count.
+const QUORUM_MAX: u64 = 9;
 
 /// Largest cap, millionths of a US dollar.
 const CAP_MAX: u64 = 1_000_000_000_000;
@@ -63,11 +69,19 @@ impl Notes {
             let queue = bundle.annotation(id, "queue").map(Name::new).transpose();
             let read = if bundle.is_of_form_before() { number_before } else { number };
             let cap = bundle.annotation(id, "cost_cap_usd_micros").map(read);
+            let quorum = bundle.annotation(id, "quorum").map(|text| {
+                number(text)
+                    .filter(|count| (1..=QUORUM_MAX).contains(count))
+                    .and_then(|count| count.try_into().ok())
+            });
             let note = Note {
                 title: bundle.annotation(id, "title").unwrap_or_default().to_owned(),
                 owner: bundle.annotation(id, "owner").unwrap_or_default().to_owned(),
                 code,
                 queue: queue.map_err(|_| fault("queue", "the name of a queue, of a-z, 0-9 and `-`"))?,
+                quorum: quorum
+                    .map(|count| count.ok_or_else(|| fault("quorum", "1 to 9 reviewers")))
+                    .transpose()?,
                 cost_cap: cap
                     .map(|cap| cap.ok_or_else(|| fault("cost_cap_usd_micros", "digits, up to 10^12")))
                     .transpose()?,

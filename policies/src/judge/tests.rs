@@ -266,7 +266,7 @@ fn without_a_permit_a_person_decides() {
     let decision = decide(&strict, "public question leaves");
     assert_eq!((decision.outcome, decision.determining.len()), (Outcome::Hold, 0));
     let queue = "default".parse().unwrap();
-    assert_eq!(decision.obligations, [Obligation::Review { queue }]);
+    assert_eq!(decision.obligations, [Obligation::Review { queue, quorum: 1 }]);
     assert_eq!(decide(&strict, "high stakes, approved: runs").outcome, Outcome::Cloud);
 }
 

@@ -143,7 +143,7 @@ fn conclusion(terms: &Terms, ruling: &Ruling, decision: &Decision, found: &mut V
     let (mut queue, mut cap) = (None, None);
     for obligation in &decision.obligations {
         match obligation {
-            Obligation::Review { queue: of } => queue = Some(of.as_str()),
+            Obligation::Review { queue: of, .. } => queue = Some(of.as_str()),
             Obligation::CostCap { usd_micros_max } => cap = Some(*usd_micros_max),
         }
     }

@@ -112,6 +112,7 @@ pub(crate) fn facts(scene: &Scene, directory: Digest) -> Facts {
         verdict: "EVENTS:1".to_owned(),
         content: Digest::plain(b"what was agreed to"),
         edited: false,
+        others: Vec::new(),
     };
     let inherited = scene.inherited.as_ref();
     Facts {

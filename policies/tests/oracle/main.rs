@@ -32,6 +32,7 @@ mod mutants;
 mod people;
 mod phrases;
 mod replay;
+mod review;
 mod tally;
 
 /// Where the chance of the comparison begins.
@@ -207,11 +208,25 @@ fn oracle_and_judge_agree_about_replays() {
 }
 
 #[test]
+fn oracle_and_judge_agree_about_verdicts() {
+    let judge = |edits: &[Edit]| Judge::new(mutants::bundle(edits)).unwrap();
+    assert_eq!(review::differences(&judge(&[])), Vec::<String>::new());
+    for policy in review::POLICIES {
+        let without = judge(&[Edit::Without(policy)]);
+        assert!(!review::differences(&without).is_empty(), "the control: without `{policy}`");
+    }
+}
+
+#[test]
 fn the_prose_names_every_policy_and_is_no_part_of_the_bundle() {
     let bundle = mutants::bundle(&[]);
     let prose = std::fs::read_to_string(mutants::shipped().join("README.md")).unwrap();
-    let oracle =
-        rules::KEEPS.into_iter().chain(rules::PERMITS).chain(replay::POLICIES).chain([rules::NO_REVIEW]);
+    let oracle = rules::KEEPS
+        .into_iter()
+        .chain(rules::PERMITS)
+        .chain(replay::POLICIES)
+        .chain(review::POLICIES)
+        .chain([rules::NO_REVIEW]);
     for id in oracle.clone() {
         assert!(prose.contains(&format!("`{id}`")), "`{id}` does not stand in the prose");
     }

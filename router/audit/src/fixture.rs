@@ -155,6 +155,18 @@ pub(crate) fn result(n: u64, sequence: u64, cause: &str, state: &str) -> Entry {
     entry("RESULTS", sequence, subject, hop(n, cause), payload.to_string())
 }
 
+/// The answer to a message at `cause` that got no task of its own: an id made from where it stands.
+pub(crate) fn refused(cause: &str, sequence: u64, code: &str) -> Entry {
+    let task = TaskId::from_position(&cause.parse().unwrap());
+    let payload = json!({
+        "schema_version": 1, "task": task.0, "tenant": "acme", "agent": "bot", "state": "rejected",
+        "error": {"code": code, "message": "refused"}
+    });
+    let headers = [("tidegate-cause", cause.to_owned()), ("tidegate-task-id", task.to_string())];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    entry("RESULTS", sequence, format!("result.acme.bot.{task}"), headers, payload.to_string())
+}
+
 pub(crate) fn items(entries: impl IntoIterator<Item = Entry>) -> Vec<Item> {
     entries.into_iter().map(Item::Message).collect()
 }

@@ -9,7 +9,10 @@ use serde_json::Value;
 use tidegate_audit::leaf::{Detail, Leaf};
 use tidegate_audit::{OpenTask, Opened, ReadError, Reader, Record, RecordKind};
 use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Query};
-use tidegate_schemas::control::{ACTIVE_KEY, Active, DIRECTORY_BUCKET, REVIEWS_BUCKET, review_key};
+use tidegate_schemas::control::{
+    ACTIVE_KEY, Active, DIRECTORY_BUCKET, REVIEWS_BUCKET, agreement_key, review_key,
+};
+use tidegate_schemas::decision::Obligation;
 use tidegate_schemas::directory::{Directory, Reviewer};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
@@ -83,8 +86,23 @@ pub struct HeldTask {
     pub state: State,
     /// The kind of work.
     pub kind: String,
+    /// Who has approved, where more than one must.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved_by: Vec<Name>,
     /// The task's envelope, exactly as it was submitted.
     pub envelope: Sensitive<Value>,
+}
+
+impl HeldTask {
+    /// How many reviewers must approve.
+    #[must_use]
+    pub fn quorum(&self) -> u8 {
+        let asked = self.review.decision.obligations.iter().filter_map(|obligation| match obligation {
+            Obligation::Review { quorum, .. } => Some(*quorum),
+            Obligation::CostCap { .. } => None,
+        });
+        asked.max().unwrap_or(1)
+    }
 }
 
 /// Subject of a reviewer's own questions.
@@ -135,7 +153,9 @@ async fn answer(query: &Query, bus: &Bus, shared: &Shared) -> Result<Vec<u8>, Re
         }
         Some(sequence) => {
             let found = read(shared, move |reader| show(reader, sequence, &reviewer)).await?;
-            encode(&found.map_err(|why| Refusal(404, why.to_owned()))?)
+            let mut held = found.map_err(|why| Refusal(404, why.to_owned()))?;
+            held.approved_by = agreed(bus, sequence, held.quorum()).await?;
+            encode(&held)
         }
     }
 }
@@ -190,6 +210,19 @@ async fn unclaimed(bus: &Bus, found: Vec<Held>) -> Result<Vec<Held>, Refusal> {
     Ok(held)
 }
 
+/// Who has approved a review of which several must.
+async fn agreed(bus: &Bus, review: u64, quorum: u8) -> Result<Vec<Name>, Refusal> {
+    let unread = |_| Refusal(503, "the verdicts cannot be read now; ask again later".to_owned());
+    let mut reviewers = Vec::new();
+    for place in (1..=quorum).filter(|_| quorum > 1) {
+        let entry = bus.kv_get(REVIEWS_BUCKET, &agreement_key(review, place)).await.map_err(unread)?;
+        let Some(entry) = entry else { break };
+        let held = std::str::from_utf8(&entry.value).ok().and_then(|text| text.split_once(' '));
+        reviewers.extend(held.and_then(|(_, name)| Name::new(name).ok()));
+    }
+    Ok(reviewers)
+}
+
 fn waiting(leaf: Leaf) -> Option<Held> {
     let decision = leaf.decision?;
     let Some(Detail::Review { queue, review_by, .. }) = leaf.detail else { return None };
@@ -237,6 +270,7 @@ fn show(
         review,
         state: state.unwrap_or(State::Submitted),
         kind: kind.unwrap_or_default().to_owned(),
+        approved_by: Vec::new(),
         envelope: Sensitive::new(envelope),
     }))
 }

@@ -132,6 +132,7 @@ fn again(sending: &Sending, result: Option<Stored>) -> Step {
         msg_id: String::new(),
         headers: result.headers,
         payload: result.payload,
+        outcome: None,
         ticket: None,
     };
     let reply = outgoing::reply(&message, &sending.tenant, &sending.agent, sending.token.as_ref());

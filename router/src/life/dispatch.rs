@@ -131,7 +131,8 @@ fn ended(
         .timed(task.submitted, context.now);
     result.external_id = task.external_id.clone();
     result.decision = decision.map(|d| d.id);
-    let message = outgoing::result(&result, hop.headers(cause), decision, &step_of(hop));
+    let mut message = outgoing::result(&result, hop.headers(cause), decision, &step_of(hop));
+    message.outcome = decision.map(|d| d.outcome);
     let reply = outgoing::reply(&message, &task.tenant, &task.agent, task.reply.as_ref());
     let tell = vec![outgoing::state(&task.tenant, &task.agent, task.id, state, decision)];
     Caused { message, tell, reply }
@@ -164,6 +165,7 @@ fn local(
         subject: Subject::WorkLocal { pool, class: task.class, tenant }.to_string(),
         headers,
         payload,
+        outcome: Some(decision.outcome),
         ticket: None,
     };
     Caused::work(message)
@@ -198,6 +200,7 @@ fn cloud(
         subject: Subject::WorkCloud { provider, class: task.class, tenant }.to_string(),
         headers,
         payload: Bytes::from(rendered.bytes),
+        outcome: Some(decision.outcome),
         ticket: Some(Box::new(claims)),
     };
     Ok(Caused::work(message))
@@ -293,6 +296,7 @@ fn hold(
         subject: Subject::Review { queue: queue(decision), tenant }.to_string(),
         headers,
         payload: outgoing::json(&review),
+        outcome: Some(decision.outcome),
         ticket: None,
     };
     let tell =
@@ -302,7 +306,7 @@ fn hold(
 
 fn queue(decision: &Decision) -> Name {
     let named = decision.obligations.iter().find_map(|obligation| match obligation {
-        Obligation::Review { queue } => Some(queue.clone()),
+        Obligation::Review { queue, .. } => Some(queue.clone()),
         Obligation::CostCap { .. } => None,
     });
     named.unwrap_or_else(default_queue)

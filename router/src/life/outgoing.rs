@@ -31,6 +31,7 @@ pub(super) fn result(result: &TaskResult, base: Headers, decision: Option<&Decis
         subject: Subject::Result { tenant, agent, task: result.task }.to_string(),
         headers,
         payload: json(result),
+        outcome: None,
         ticket: None,
     }
 }

@@ -22,6 +22,8 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod reviews;
+
 const NOW: &str = "2026-11-23T12:00:00Z";
 
 struct World {
@@ -383,9 +385,14 @@ fn who_is_overloaded_says_when_to_come_again() {
 #[test]
 fn a_withdrawal_of_no_task_s_id_is_a_dead_letter_that_says_so() {
     let world = World::new();
-    let cancel =
-        stored(&Position::new("TASKS_acme", 5), "cancel.acme.helpdesk.order-9", Headers::new(), &json!(0));
-    let (_, step) = world.begin(cancel);
+    let cancel = |id: &str| {
+        let subject = format!("cancel.acme.helpdesk.{id}");
+        stored(&Position::new("TASKS_acme", 5), &subject, Headers::new(), &json!(0))
+    };
+    let own = sent(&world.begin(cancel("order-9")).1).subject.clone();
+    let id = TaskId::named(&name("acme"), &name("helpdesk"), "order-9").unwrap().0;
+    assert_eq!(own, format!("result.acme.helpdesk.{id}"), "negative control: an identifier of its own");
+    let (_, step) = world.begin(cancel("a.b"));
     let Action::Done(Disposition::Dead(refused)) = step.action else { panic!("{:?}", step.action) };
     assert_eq!(refused.code, Code::InvalidField);
     assert!(refused.sentence.contains("UUID"), "{refused}");

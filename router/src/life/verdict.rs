@@ -1,31 +1,46 @@
 //! A verdict: a reviewer decided. It binds the exact payload that was held, and the first verdict of a review stands.
+//! Where a policy wants several reviewers to approve, each takes one place of the review, and the last one's word decides.
 
 use jiff::SignedDuration;
-use tidegate_schemas::code::Code;
-use tidegate_schemas::control::review_key;
-use tidegate_schemas::decision::Approval;
+use tidegate_policies::ReviewRequest;
+use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::control::{agreement_key, review_key};
+use tidegate_schemas::decision::{Approval, Obligation};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::{Action as Word, Review, Verdict};
-use tidegate_schemas::subject::Subject;
+use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
-use super::{Action, Event, Message, Place, Sent, Step, Stored, Telling, outgoing};
+use super::{Action, Disposition, Event, Message, Place, Sent, Step, Stored, Telling, outgoing};
 
 #[derive(Debug)]
 pub(super) enum Stage {
     Review(Given),
     Claim(Box<Message>, Vec<Telling>),
     Task(Given, Box<Review>),
+    /// One of several approves, and takes a place.
+    Agree(Box<Agreeing>),
     Sent(Vec<Telling>),
     Over,
+}
+
+/// An approval that takes a place among those that are asked for.
+#[derive(Debug)]
+pub(super) struct Agreeing {
+    given: Given,
+    review: Review,
+    held: Stored,
+    place: u8,
+    /// Who has the places before.
+    others: Vec<Name>,
 }
 
 /// A verdict that was given by somebody who may.
@@ -91,29 +106,125 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
                 (Stage::Over, Step::dead(Code::IdConflict, "another verdict of this review came first"))
             }
         }
-        (Stage::Task(given, review), Event::Loaded(found)) => {
-            let decided = found
-                .into_iter()
-                .next()
-                .flatten()
-                .ok_or("the held task is not there any more")
-                .and_then(|stored| decide(&given, &review, &stored, message, context));
-            match decided {
-                // Claimed only now: a verdict that leads nowhere must not keep the next one out.
-                Ok((sent, tell)) => {
-                    let key = review_key(given.verdict.review.sequence);
-                    let value = message.position.to_string();
-                    (Stage::Claim(Box::new(sent), tell), Step::new(Action::Claim { key, value }))
-                }
-                Err(sentence) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
-            }
-        }
+        (Stage::Task(given, review), Event::Loaded(found)) => match found.into_iter().next().flatten() {
+            Some(held) => looked_at(given, *review, held, message, context),
+            None => (Stage::Over, Step::dead(Code::InvalidField, "the held task is not there any more")),
+        },
+        (Stage::Agree(agreeing), Event::Claimed { holder }) => agree(*agreeing, &holder, message, context),
         (Stage::Sent(tell), Event::Sent(Sent::Stored(_))) => (Stage::Over, Step::ack().telling(tell)),
         (Stage::Sent(_), Event::Sent(_)) => (Stage::Over, Step::ack()),
         _ => (Stage::Over, Step::dead(Code::Internal, "an answer came out of turn")),
     };
     *stage = then;
     step
+}
+
+type Next = (Stage, Step);
+
+/// The held task is at hand: the verdict decides, or takes a place among those that are asked for.
+fn looked_at(given: Given, review: Review, held: Stored, message: &Stored, context: &Context<'_>) -> Next {
+    if let Err(refused) = permitted(&given, &review, context) {
+        return (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused))));
+    }
+    let asked = quorum(&review);
+    match (&given.verdict.action, decide(&given, &review, &held, Vec::new(), message, context)) {
+        (_, Err(sentence)) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
+        (Word::Approve, Ok(_)) if asked > 1 => {
+            Agreeing { given, review, held, place: 1, others: Vec::new() }.claim(message)
+        }
+        (Word::Edit { .. }, Ok(_)) if asked > 1 => {
+            let sentence =
+                "several must agree to the same text, so an edit decides nothing; reject it instead";
+            (Stage::Over, Step::dead(Code::InvalidField, sentence))
+        }
+        (_, Ok((sent, tell))) => claim(&given, sent, tell, message),
+    }
+}
+
+/// Takes the review itself, only once it is known what follows: a verdict that leads nowhere must not keep the next one out.
+fn claim(given: &Given, sent: Message, tell: Vec<Telling>, message: &Stored) -> Next {
+    let (key, value) = (review_key(given.verdict.review.sequence), message.position.to_string());
+    (Stage::Claim(Box::new(sent), tell), Step::new(Action::Claim { key, value }))
+}
+
+impl Agreeing {
+    fn claim(self, message: &Stored) -> Next {
+        let key = agreement_key(self.given.verdict.review.sequence, self.place);
+        let value = format!("{} {}", message.position, self.given.reviewer);
+        (Stage::Agree(Box::new(self)), Step::new(Action::Claim { key, value }))
+    }
+}
+
+/// Who has the place: this verdict, the same reviewer by another one, or somebody else, and then the next place is tried.
+/// Places are taken in order, so a reviewer who has one is met before a second could be taken.
+fn agree(agreeing: Agreeing, holder: &str, message: &Stored, context: &Context<'_>) -> Next {
+    let over = |sentence| (Stage::Over, Step::dead(Code::IdConflict, sentence));
+    let Some((position, reviewer)) =
+        holder.split_once(' ').and_then(|(position, name)| Some((position, Name::new(name).ok()?)))
+    else {
+        return (Stage::Over, Step::dead(Code::Internal, "a place of the review is held by nobody known"));
+    };
+    let mut agreeing = agreeing;
+    let asked = quorum(&agreeing.review);
+    if position != message.position.to_string() {
+        if reviewer == agreeing.given.reviewer {
+            return over("this reviewer has approved already");
+        }
+        if agreeing.place >= asked {
+            return over("as many have approved as were asked for");
+        }
+        agreeing.others.push(reviewer);
+        agreeing.place += 1;
+        return agreeing.claim(message);
+    }
+    if agreeing.place < asked {
+        // Others have yet to agree; the review waits on.
+        return (Stage::Over, Step::ack());
+    }
+    let Agreeing { given, review, held, others, .. } = agreeing;
+    match decide(&given, &review, &held, others, message, context) {
+        Ok((sent, tell)) => claim(&given, sent, tell, message),
+        Err(sentence) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
+    }
+}
+
+/// How many must approve.
+fn quorum(review: &Review) -> u8 {
+    let asked = review.decision.obligations.iter().filter_map(|obligation| match obligation {
+        Obligation::Review { quorum, .. } => Some(*quorum),
+        Obligation::CostCap { .. } => None,
+    });
+    asked.max().unwrap_or(1)
+}
+
+/// Whether the active bundle lets this reviewer let the work go on. To reject it lets nothing go.
+fn permitted(given: &Given, review: &Review, context: &Context<'_>) -> Result<(), Refused> {
+    if matches!(given.verdict.action, Word::Reject) {
+        return Ok(());
+    }
+    let labels = &review.decision.labels;
+    let permission = context.judge.may_approve(
+        context.directory,
+        &ReviewRequest {
+            reviewer: &given.reviewer,
+            queue: &given.queue,
+            edited: matches!(given.verdict.action, Word::Edit { .. }),
+            tenant: &given.tenant,
+            agent: &review.agent,
+            // What would run nowhere known is taken for what leaves.
+            lane: review.decision.destination.as_ref().map_or(Lane::Cloud, |place| place.lane),
+            sensitivity: labels.sensitivity,
+            stakes: labels.stakes,
+        },
+    );
+    if permission.allowed {
+        return Ok(());
+    }
+    let why = match permission.policies.as_slice() {
+        [] => "no policy of the active bundle permits it to this reviewer".to_owned(),
+        policies => format!("forbidden by {}", policies.join(", ")),
+    };
+    Err(Refused::new(Code::PolicyDenied, format!("the verdict is not permitted: {why}")))
 }
 
 /// The review that the verdict is about: of the same queue and tenant, and of the digest that the reviewer saw.
@@ -137,6 +248,7 @@ fn decide(
     given: &Given,
     review: &Review,
     stored: &Stored,
+    others: Vec<Name>,
     message: &Stored,
     context: &Context<'_>,
 ) -> Result<(Message, Vec<Telling>), &'static str> {
@@ -161,6 +273,7 @@ fn decide(
         verdict: message.position.to_string(),
         content: review.salt.digest(&payload),
         edited: matches!(given.verdict.action, Word::Edit { .. }),
+        others,
     };
     let before = &review.decision.facts;
     let earlier = Earlier {

@@ -359,7 +359,7 @@ async fn settle<H: Handler>(
         Outcome::Panicked => {
             counters.panicked.fetch_add(1, Ordering::Relaxed);
             metrics::counter!(metric::BUS_PANICS, "role" => shared.health.role().as_str()).increment(1);
-            error!(message = %message.position(), delivered = message.delivered, "A handler panicked.");
+            error!(position = %message.position(), delivered = message.delivered, "A handler panicked.");
             shared.health.error(format!("a handler panicked on {}", message.position()));
             let doubled = PANIC_DELAY_MS.saturating_mul(1 << message.delivered.saturating_sub(1).min(6));
             (Ack::Again(with_jitter(Duration::from_millis(doubled.min(PANIC_DELAY_MS_MAX)))), "panicked")
@@ -369,11 +369,11 @@ async fn settle<H: Handler>(
             match dead::publish(&shared.bus, shared.health.role(), message, *dead).await {
                 Ok(()) => {
                     counters.dead.fetch_add(1, Ordering::Relaxed);
-                    warn!(message = %message.position(), code = %code, "A message was given up.");
+                    warn!(position = %message.position(), code = %code, "A message was given up.");
                     (Ack::Never, "dead")
                 }
                 Err(error) => {
-                    error!(message = %message.position(), %error, "A dead letter could not be published.");
+                    error!(position = %message.position(), %error, "A dead letter could not be published.");
                     shared.health.error(error.to_string());
                     (Ack::Again(with_jitter(Duration::from_millis(DEAD_DELAY_MS))), "dead_failed")
                 }

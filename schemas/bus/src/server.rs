@@ -88,7 +88,7 @@ pub enum ServerError {
     },
     /// Somebody else listens where it should.
     #[error(
-        "port {port} of the NATS server is taken by another program; stop it, or change the port in the cell's `url`"
+        "port {port} of the NATS server is taken by another program; stop it, or choose another with `--port` (0 takes a free one)"
     )]
     PortTaken {
         /// The port.

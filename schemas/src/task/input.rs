@@ -199,8 +199,10 @@ impl Input {
             Kind::Embed => serde_json::from_str(json).map(Self::Embed),
         }
         .map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            super::field(format!("`input` of kind {kind} is malformed at its line {line} column {column}"))
+            super::field(format!(
+                "`input` of kind {kind}, by its own lines: {}",
+                crate::json::sentence(&error)
+            ))
         })?;
         input.check()?;
         Ok(input)

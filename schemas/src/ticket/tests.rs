@@ -230,3 +230,49 @@ fn only_the_one_form_of_a_ticket_is_taken() {
     // What is unproven says the same of itself.
     assert_eq!(Claims::told(&signer.sign(&good)), Some(good));
 }
+
+/// The claims of `ticket.cddl`: each number, whether it may be absent, and its type.
+fn described() -> Vec<(u64, bool, String)> {
+    let text = include_str!("../../ticket.cddl");
+    let claims = text.split_once("\nclaims = {\n").unwrap().1.split_once("\n}").unwrap().0;
+    let rule = |line: &str| {
+        let (rule, _) = line.split_once(',').unwrap();
+        let (number, of) = rule.split_once(" => ").unwrap();
+        let bare = number.trim().trim_start_matches("? ");
+        (bare.parse().unwrap(), number.contains('?'), of.trim().to_owned())
+    };
+    claims.lines().map(rule).collect()
+}
+
+/// The same of claims as they are written.
+fn written(claims: &Claims) -> Vec<(u64, String)> {
+    use minicbor::data::Type;
+
+    let bytes = claims.to_cbor();
+    let mut decoder = minicbor::Decoder::new(&bytes);
+    let count = decoder.map().unwrap().unwrap();
+    let mut entry = || {
+        let number = decoder.u64().unwrap();
+        let of = match decoder.datatype().unwrap() {
+            Type::Bytes => format!("bstr .size {}", decoder.bytes().unwrap().len()),
+            Type::String => decoder.str().map(|_| "tstr".to_owned()).unwrap(),
+            _ => decoder.i64().map(|_| if number > 18 { "int" } else { "uint" }.to_owned()).unwrap(),
+        };
+        (number, of)
+    };
+    (0..count).map(|_| entry()).collect()
+}
+
+#[test]
+fn the_description_on_disk_is_that_of_the_claims() {
+    let Case { salt, now, .. } = case();
+    let without = claims(now, BYTES, &salt);
+    let with = Claims { cost_usd_micros_max: Some(1), ..without.clone() };
+    let described = described();
+    let all = described.iter().map(|(number, _, of)| (*number, of.clone()));
+    assert_eq!(written(&with), all.clone().collect::<Vec<_>>());
+    let optional: Vec<u64> =
+        described.iter().filter(|(_, optional, _)| *optional).map(|(n, ..)| *n).collect();
+    assert_eq!(written(&without), all.filter(|(n, _)| !optional.contains(n)).collect::<Vec<_>>());
+    assert_eq!(optional, [18]);
+}

@@ -162,7 +162,7 @@ fn answer(engine: &Engine) -> Result<Output> {
         match events.recv_timeout(PATIENCE).context("the engine says nothing")? {
             JobEvent::Token { .. } => {}
             JobEvent::Done(output) => return Ok(output),
-            JobEvent::Failed(error) => return Err(error.into()),
+            JobEvent::Failed(error, _) => return Err(error.into()),
         }
     }
 }

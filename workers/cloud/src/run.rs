@@ -81,7 +81,7 @@ pub async fn run(
     let worker = Worker { bus, client: Arc::new(client), verifier, desk, health, patience };
     let mut queues = JoinSet::new();
     for name in &names {
-        let span = info_span!("provider", %name);
+        let span = info_span!("provider", provider = %name);
         info!(provider = %name, in_flight = config.in_flight, "Pulling cloud work.");
         let options = config.options(name);
         let loop_ = serve(worker.bus.clone(), options, worker.clone(), stop.clone(), worker.health.clone());

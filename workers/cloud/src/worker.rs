@@ -50,7 +50,7 @@ impl Handler for Worker {
                 Verdict::Dead(Box::new(Dead { owners: owners(message), ..dead }))
             }
             Err(error) => {
-                error!(message = %message.position(), %error, "Work was put off.");
+                error!(position = %message.position(), %error, "Work was put off.");
                 self.health.error(error);
                 retry(BUS_FAILED_MS)
             }
@@ -78,7 +78,7 @@ impl Worker {
         let (mut life, mut step) = Life::begin(message, &self.context(&off, whose.as_ref()));
         if let Some(reason) = life.refusal() {
             metrics::counter!(metric::TICKETS_REFUSED, "reason" => reason).increment(1);
-            warn!(message = %message.position, reason, "A ticket was refused; nothing left.");
+            warn!(position = %message.position, reason, "A ticket was refused; nothing left.");
         }
         loop {
             let Step { tell, action } = step;

@@ -151,8 +151,19 @@ pub enum JobEvent {
     },
     /// The job is finished.
     Done(Output),
-    /// The job ended without a result.
-    Failed(EngineError),
+    /// The job ended without a result; what it cost, where it had begun.
+    Failed(EngineError, Option<Box<Spent>>),
+}
+
+/// What a job cost.
+#[derive(Debug, Clone)]
+pub struct Spent {
+    /// Tokens read and written.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+    /// What it ran on.
+    pub model: Arc<ModelInfo>,
 }
 
 /// The result of a job.

@@ -29,6 +29,6 @@ pub use engine::{Engine, EngineConfig, EngineThread, ModelInfo, StepHook, launch
 pub use error::{EngineError, LoadError, RefusedModel, SubmitError};
 pub use job::{
     CancelFlag, ChatMessage, ChatRequest, FinishReason, Job, JobEvent, JobInput, Output, OutputContent,
-    SamplingParams, Timings, Usage, limits,
+    SamplingParams, Spent, Timings, Usage, limits,
 };
 pub use verify::{GgufInfo, inspect_gguf, verify_file};

@@ -11,7 +11,9 @@ use crate::chat::{ChatModel, Conversation, Progress};
 use crate::embed::{EmbedModel, Embedding};
 use crate::engine::StepHook;
 use crate::error::EngineError;
-use crate::job::{CancelFlag, FinishReason, Job, JobEvent, JobInput, Output, OutputContent, Timings, Usage};
+use crate::job::{
+    CancelFlag, FinishReason, Job, JobEvent, JobInput, Output, OutputContent, Spent, Timings, Usage,
+};
 use crate::queue::Waiting;
 
 /// Prompt rows in one step: enough to keep the kernels busy, few enough that cancel and deadline are seen soon.
@@ -98,7 +100,7 @@ impl Scheduler {
         let begun = catch_unwind(AssertUnwindSafe(|| self.models.begin(input)));
         match begun.unwrap_or(Err(EngineError::Panicked)) {
             Ok(work) => self.running.push(Running { job, work, ended: None }),
-            Err(error) => job.emit_last(JobEvent::Failed(error)),
+            Err(error) => job.emit_last(JobEvent::Failed(error, None)),
         }
     }
 
@@ -212,7 +214,7 @@ fn outcome_of<T>(
 
 /// Ends a job that never began.
 pub(crate) fn fail_waiting(mut job: Job, error: EngineError) {
-    drop(catch_unwind(AssertUnwindSafe(|| (job.events)(JobEvent::Failed(error)))));
+    drop(catch_unwind(AssertUnwindSafe(|| (job.events)(JobEvent::Failed(error, None)))));
 }
 
 // === impl Models ===
@@ -239,7 +241,7 @@ impl Running {
     fn end(mut self, models: &Models, outcome: Result<FinishReason, EngineError>) {
         let event = match outcome {
             Ok(finish) => self.job.output(self.work, models, finish),
-            Err(error) => JobEvent::Failed(error),
+            Err(error) => JobEvent::Failed(error, self.job.spent(&self.work, models).map(Box::new)),
         };
         self.job.emit_last(event);
     }
@@ -270,7 +272,8 @@ impl Under {
         Ok(finish)
     }
 
-    fn output(&self, work: Work, models: &Models, finish: FinishReason) -> JobEvent {
+    /// What a job under way has cost so far.
+    fn spent(&self, work: &Work, models: &Models) -> Option<Spent> {
         let now = Instant::now();
         let first_choice = self.first_choice.unwrap_or(now);
         let timings = Timings {
@@ -278,22 +281,27 @@ impl Under {
             prompt: first_choice.duration_since(self.started),
             decode: now.duration_since(first_choice),
         };
-        let (content, usage, info) = match work {
+        let (usage, info) = match work {
             Work::Chat(conversation) => {
-                let usage = conversation.usage();
-                let info = models.chat.as_ref().map(|chat| &chat.info);
-                (OutputContent::Text(conversation.into_text()), usage, info)
+                (conversation.usage(), models.chat.as_ref().map(|chat| chat.info.clone()))
             }
             Work::Embed(embedding) => {
                 let usage = Usage { input_tokens: embedding.input_tokens, output_tokens: 0 };
-                let info = models.embed.as_ref().map(|embed| &embed.info);
-                (OutputContent::Embeddings(embedding.into_vectors()), usage, info)
+                (usage, models.embed.as_ref().map(|embed| embed.info.clone()))
             }
         };
-        match info {
-            Some(model) => JobEvent::Done(Output { content, finish, usage, timings, model: model.clone() }),
-            None => JobEvent::Failed(EngineError::Model { doing: "finishing" }),
-        }
+        info.map(|model| Spent { usage, timings, model })
+    }
+
+    fn output(&self, work: Work, models: &Models, finish: FinishReason) -> JobEvent {
+        let Some(Spent { usage, timings, model }) = self.spent(&work, models) else {
+            return JobEvent::Failed(EngineError::Model { doing: "finishing" }, None);
+        };
+        let content = match work {
+            Work::Chat(conversation) => OutputContent::Text(conversation.into_text()),
+            Work::Embed(embedding) => OutputContent::Embeddings(embedding.into_vectors()),
+        };
+        JobEvent::Done(Output { content, finish, usage, timings, model })
     }
 
     fn emit_last(&mut self, event: JobEvent) {

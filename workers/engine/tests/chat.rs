@@ -165,7 +165,7 @@ fn a_panic_fails_one_job(engine: &Engine) {
         events: Box::new(move |event| match event {
             JobEvent::Token { .. } => panic!("a caller's mistake"),
             JobEvent::Done(_) => drop(sender.send(None)),
-            JobEvent::Failed(error) => drop(sender.send(Some(error))),
+            JobEvent::Failed(error, _) => drop(sender.send(Some(error))),
         }),
     };
     engine.submit(job).unwrap();

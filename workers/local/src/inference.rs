@@ -50,7 +50,7 @@ impl Inference {
     /// The next event. After [`JobEvent::Done`] or [`JobEvent::Failed`] there is none.
     pub async fn next(&mut self) -> JobEvent {
         // The engine drops a job without a last event only when its thread died.
-        self.events.recv().await.unwrap_or(JobEvent::Failed(EngineError::Panicked))
+        self.events.recv().await.unwrap_or(JobEvent::Failed(EngineError::Panicked, None))
     }
 
     /// The switch that withdraws the job.

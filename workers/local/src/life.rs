@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tidegate_engine::{EngineError, JobInput, Output, SubmitError};
+use tidegate_engine::{EngineError, JobInput, Output, Spent, SubmitError};
 use tidegate_schemas::code::Refused;
 use tidegate_schemas::decision::{Owners, Switch};
 use tidegate_schemas::header::Headers;
@@ -187,8 +187,8 @@ pub enum Event {
 pub enum Ran {
     /// It ended well.
     Finished(Box<Output>),
-    /// It ended badly.
-    Failed(EngineError),
+    /// It ended badly; what it cost, where it had begun.
+    Failed(EngineError, Option<Box<Spent>>),
     /// It never began.
     NotTaken(SubmitError),
 }
@@ -348,21 +348,21 @@ impl Life {
                 let (message, unused) = answer::finished(work, *output, context.now);
                 life.send(message, unused)
             }
-            Ran::Failed(EngineError::Canceled) => {
+            Ran::Failed(EngineError::Canceled, spent) => {
                 let tell = Self::withdrawn(work, context);
-                Step { tell, ..life.late(work, Unused::default(), context) }
+                Step { tell, ..life.late(work, answer::unused(spent.as_deref()), context) }
             }
             // Another process takes it up.
-            Ran::Failed(EngineError::ShutDown) | Ran::NotTaken(SubmitError::Stopped) => {
+            Ran::Failed(EngineError::ShutDown, _) | Ran::NotTaken(SubmitError::Stopped) => {
                 Step::retry(STOPPED_MS)
             }
             Ran::NotTaken(SubmitError::Overloaded { .. }) => Step::retry(OVERLOADED_MS),
-            Ran::Failed(EngineError::UnsupportedKind { .. }) => {
+            Ran::Failed(EngineError::UnsupportedKind { .. }, _) => {
                 life.stage = Stage::Closing;
                 Step::new(Action::Send(outgoing::step(work, work::incapable())))
             }
-            Ran::Failed(error) => {
-                let (message, unused) = answer::failed(work, &error, context.now);
+            Ran::Failed(error, spent) => {
+                let (message, unused) = answer::failed(work, &error, spent.as_deref(), context.now);
                 life.send(message, unused)
             }
         })
@@ -373,7 +373,7 @@ impl Life {
             Sent::Stored | Sent::Duplicate => self.told(&ending.message),
             Sent::Taken => self.with_work(|life, work| life.late(work, ending.unused, context)),
             Sent::TooLarge => self.with_work(|life, work| {
-                let (message, unused) = answer::oversized(work, context.now);
+                let (message, unused) = answer::oversized(work, ending.unused, context.now);
                 life.send(message, unused)
             }),
         }

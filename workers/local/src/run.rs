@@ -82,7 +82,7 @@ pub async fn run(
         Worker { bus, engine: engine.clone(), desk, models: Arc::new(models(&engine, &config)), health };
     let mut pools = JoinSet::new();
     for pool in &config.pools {
-        let span = info_span!("pool", name = %pool.name);
+        let span = info_span!("pool", pool = %pool.name);
         info!(pool = %pool.name, in_flight = pool.in_flight, "Pulling local work.");
         let pulling = serve(
             worker.bus.clone(),

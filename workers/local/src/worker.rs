@@ -46,7 +46,7 @@ impl Handler for Worker {
         match self.live(&arrived(message)).await {
             Ok(disposition) => verdict(disposition),
             Err(error) => {
-                error!(message = %message.position(), %error, "Work was put off.");
+                error!(position = %message.position(), %error, "Work was put off.");
                 self.health.error(error);
                 retry(BUS_FAILED_MS)
             }
@@ -139,7 +139,7 @@ impl Worker {
                     metrics::counter!(metric::TOKENS).increment(output.usage.output_tokens.into());
                     break Ran::Finished(Box::new(output));
                 }
-                JobEvent::Failed(error) => break Ran::Failed(error),
+                JobEvent::Failed(error, spent) => break Ran::Failed(error, spent),
             }
         };
         self.tell_delta(deltas.as_ref(), next_index, "", true).await;

@@ -177,6 +177,9 @@ async fn a_deadline_is_kept_between_tokens(cell: &Cell) {
     for given in [&running, &past] {
         let result = cell.result(given).await;
         assert_eq!((result.state, result.error.unwrap().code), (State::Failed, Code::DeadlineExceeded));
+        let (ran, tokens) = (result.timings.run_ms > 0, result.usage.output_tokens > 0);
+        let began = given.id() == running.id();
+        assert_eq!((ran, tokens, result.model.is_some()), (began, began, began), "what it cost until then");
     }
     assert!(cell.attempts(&past).await.is_empty(), "what is late does not begin");
     let long = chat(&"word ".repeat(9_000), 4, false);

@@ -98,13 +98,18 @@ fn operators_acts_are_told_without_their_words() {
 
 #[test]
 fn what_is_on_no_subject_of_ours_is_unparsable() {
-    for subject in ["nope", "work.nowhere.small.interactive.acme", "task.acme", ""] {
-        let told = project(&event(subject, &json!({})));
-        assert_eq!(
-            (told.kind, told.malformed, told.subject),
-            (RecordKind::Unparsable, true, None),
-            "{subject}"
-        );
+    for subject in ["nope", "work.nowhere.small.interactive.acme", "task.acme", "cancel.acme.bot.a.b", ""] {
+        let ours = event(subject, &json!({}));
+        // What a producer writes has an answer or a dead letter, and is no oddity of ours.
+        let theirs = Entry { stream: "TASKS_acme".to_owned(), ..ours.clone() };
+        for (entry, malformed) in [(ours, true), (theirs, false)] {
+            let told = project(&entry);
+            assert_eq!(
+                (told.kind, told.malformed, told.subject),
+                (RecordKind::Unparsable, malformed, None),
+                "{subject}"
+            );
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::thread;
 
 use redb::{ReadableTable as _, WriteTransaction};
+use tidegate_schemas::code::Code;
 use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::result::State;
 use uuid::Uuid;
 
 use super::lag::Lag;
@@ -232,6 +234,19 @@ impl Batch<'_, '_> {
         }
     }
 
+    /// Whether it turns away a message of the same agent whose id was used before: that answer stands under an id made from
+    /// where the message is, which no task has. Any producer may cause it; it is no oddity of ours.
+    fn is_refusal(&self, told: &Projection) -> Result<bool, Failure> {
+        let (Some(cause), Some(Code::IdConflict)) = (&told.cause, told.code) else { return Ok(false) };
+        if told.effect != Effect::Ended(State::Rejected) || told.task != Some(TaskId::from_position(cause)) {
+            return Ok(false);
+        }
+        let of = |leaf: Leaf| {
+            leaf.kind == RecordKind::Task && leaf.tenant == told.tenant && leaf.agent == told.agent
+        };
+        Ok(self.leaf_at(cause)?.is_some_and(of))
+    }
+
     /// Takes a message into its task's row. Returns the key of the task, where it has one.
     fn step(
         &mut self,
@@ -241,8 +256,12 @@ impl Batch<'_, '_> {
         index: u64,
         flags: &mut Vec<Flag>,
     ) -> Result<Option<u64>, Failure> {
+        let refusal = self.is_refusal(told)?;
         let Some(row) = indices::task(&mut self.rows, &self.tables, &place, index)? else { return Ok(None) };
         let counted = row.step(told.effect, index, flags);
+        if refusal {
+            flags.retain(|flag| *flag != Flag::Orphan);
+        }
         row.touch(at.0, at.1);
         self.heads.accepted += u64::from(counted.accepted);
         self.heads.ended += u64::from(counted.ended);

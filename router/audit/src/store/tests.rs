@@ -7,8 +7,8 @@ use tidegate_schemas::result::State;
 use crate::entry::{Gap, GapReason, Item};
 use crate::error::{AppendError, OpenError};
 use crate::fixture::{
-    CANARY, at, cancel, items, keys, master, result, review, road, seeded, store, task, task_id, verdict,
-    work,
+    CANARY, at, cancel, items, keys, master, refused, result, review, road, seeded, store, task, task_id,
+    verdict, work,
 };
 use crate::keys::MasterKey;
 use crate::leaf::{Flag, RecordKind, leaf_hash};
@@ -68,6 +68,21 @@ fn what_a_producer_withdraws_raises_no_alarm() {
     assert_eq!(store.append(&items(stray)).unwrap().anomalies, vec![(4, Flag::Orphan)]);
     let stray = [cancel(9, 4), result(9, 3, "TASKS_acme:4", "completed")];
     assert_eq!(store.append(&items(stray)).unwrap().anomalies, vec![(6, Flag::Orphan)]);
+}
+
+#[test]
+fn an_id_used_again_is_answered_and_raises_no_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let again = refused("TASKS_acme:2", 1, "id_conflict");
+    assert_eq!(store.append(&items([task(7, 1), task(7, 2), again])).unwrap().anomalies, vec![]);
+    let status = store.reader().status().unwrap();
+    assert_eq!((status.accepted, status.ended, status.open, status.anomalies), (1, 0, 1, 0));
+    // Negative controls: another code, and a refusal of what is no task of this agent.
+    let other = refused("TASKS_acme:1", 2, "policy_denied");
+    assert_eq!(store.append(&items([other])).unwrap().anomalies, vec![(3, Flag::Orphan)]);
+    let event = refused("RESULTS:1", 3, "id_conflict");
+    assert_eq!(store.append(&items([event])).unwrap().anomalies, vec![(4, Flag::Orphan)]);
 }
 
 #[test]

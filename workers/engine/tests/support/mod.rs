@@ -78,7 +78,7 @@ impl Asked {
         match self.events.recv_timeout(PATIENCE).unwrap() {
             JobEvent::Token { text, .. } => text,
             JobEvent::Done(_) => panic!("done before a piece came"),
-            JobEvent::Failed(error) => panic!("failed before a piece came: {error}"),
+            JobEvent::Failed(error, _) => panic!("failed before a piece came: {error}"),
         }
     }
 
@@ -94,7 +94,7 @@ impl Asked {
                     pieces.push(text);
                 }
                 JobEvent::Done(output) => return self.ended(pieces, Ok(output)),
-                JobEvent::Failed(error) => return self.ended(pieces, Err(error)),
+                JobEvent::Failed(error, _) => return self.ended(pieces, Err(error)),
             }
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 use tidegate_engine as engine;
-use tidegate_engine::{EngineError, FinishReason, ModelInfo, OutputContent};
+use tidegate_engine::{EngineError, FinishReason, ModelInfo, OutputContent, Spent};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::result::{Finish, ModelUsed, Output, ResultError, State, TaskResult, Timings, Usage};
 use tidegate_schemas::task::{Input, Kind};
@@ -30,12 +30,13 @@ pub(super) fn withdrawn(work: &Work, now: Timestamp) -> Message {
 }
 
 /// The output does not fit a message.
-pub(super) fn oversized(work: &Work, now: Timestamp) -> Answer {
-    refused(
-        work,
-        Refused::new(Code::TooLarge, "the output is larger than a message may be; ask for less at once"),
-        now,
-    )
+pub(super) fn oversized(work: &Work, made: Unused, now: Timestamp) -> Answer {
+    let refused =
+        Refused::new(Code::TooLarge, "the output is larger than a message may be; ask for less at once");
+    let mut result = ended(work, State::Failed, refused, now);
+    result.usage = made.usage;
+    result.attempts = work.attempt;
+    send(work, &result, made)
 }
 
 /// Work that cannot be run as it is.
@@ -43,20 +44,28 @@ pub(super) fn refused(work: &Work, refused: Refused, now: Timestamp) -> Answer {
     send(work, &ended(work, State::Failed, refused, now), Unused::default())
 }
 
-/// The engine ended it without an answer.
-pub(super) fn failed(work: &Work, error: &EngineError, now: Timestamp) -> Answer {
+/// The engine ended it without an answer; what it had cost by then is told with it.
+pub(super) fn failed(work: &Work, error: &EngineError, spent: Option<&Spent>, now: Timestamp) -> Answer {
     let mut result = ended(work, State::Failed, Refused::new(code(error), error.to_string()), now);
     result.attempts = work.attempt;
-    send(work, &result, Unused::default())
+    if let Some(spent) = spent {
+        result.model = Some(model(work, &spent.model));
+        result.usage = usage(spent.usage);
+        result.timings = timings(work, &spent.timings, now);
+        result.timings.first_token_ms =
+            result.timings.first_token_ms.filter(|_| spent.usage.output_tokens > 0);
+    }
+    send(work, &result, unused(spent))
+}
+
+/// What a run had cost that ended without an answer.
+pub(super) fn unused(spent: Option<&Spent>) -> Unused {
+    Unused { usage: spent.map(|spent| usage(spent.usage)).unwrap_or_default(), output: None }
 }
 
 /// The engine's answer, as the kind of work wants it.
 pub(super) fn finished(work: &Work, made: engine::Output, now: Timestamp) -> Answer {
-    let usage = Usage {
-        input_tokens: made.usage.input_tokens.into(),
-        output_tokens: made.usage.output_tokens.into(),
-        cached_tokens: 0,
-    };
+    let usage = usage(made.usage);
     let digest = match &made.content {
         OutputContent::Text(text) => Some(work.salt.digest(text.as_bytes())),
         OutputContent::Embeddings(_) => None,
@@ -113,6 +122,10 @@ fn timings(work: &Work, spent: &engine::Timings, now: Timestamp) -> Timings {
     let first_token_ms =
         (work.local.kind != Kind::Embed).then(|| total_ms.saturating_sub(millis(spent.decode)));
     Timings { total_ms, queued_ms: total_ms.saturating_sub(run_ms), first_token_ms, run_ms }
+}
+
+fn usage(of: engine::Usage) -> Usage {
+    Usage { input_tokens: of.input_tokens.into(), output_tokens: of.output_tokens.into(), cached_tokens: 0 }
 }
 
 fn millis(duration: Duration) -> u64 {

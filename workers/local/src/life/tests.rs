@@ -362,12 +362,12 @@ fn what_the_engine_says_has_a_code() {
     ];
     for (error, code) in rows {
         let mut life = running(&chat("Hi", 8, false));
-        let made = result(&sent(next(&mut life, Event::Ran(Ran::Failed(error)))));
+        let made = result(&sent(next(&mut life, Event::Ran(Ran::Failed(error, None)))));
         assert_eq!((made.state, made.error.unwrap().code), (State::Failed, code));
         assert_eq!(done(next(&mut life, Event::Sent(Sent::Stored))), Disposition::Ack);
     }
     let later = [
-        Ran::Failed(EngineError::ShutDown),
+        Ran::Failed(EngineError::ShutDown, None),
         Ran::NotTaken(SubmitError::Overloaded { limit: 1 }),
         Ran::NotTaken(SubmitError::Stopped),
     ];
@@ -376,7 +376,7 @@ fn what_the_engine_says_has_a_code() {
         assert!(matches!(done(next(&mut life, Event::Ran(ran))), Disposition::Retry { after_ms: 1.. }));
     }
     let mut life = running(&chat("Hi", 8, false));
-    let gone = Event::Ran(Ran::Failed(EngineError::UnsupportedKind { kind: "chat" }));
+    let gone = Event::Ran(Ran::Failed(EngineError::UnsupportedKind { kind: "chat" }, None));
     assert_eq!(sent(next(&mut life, gone)).subject, "step.local.acme");
 }
 
@@ -409,8 +409,12 @@ fn who_comes_second_says_so() {
 
     // Withdrawn while it ran.
     let mut life = running(&chat("Hi", 8, false));
-    let late = sent(next(&mut life, Event::Ran(Ran::Failed(EngineError::Canceled))));
-    assert!(matches!(phase(&late), Phase::Late { output: None, .. }));
+    let Output { usage, timings, model, .. } =
+        self::output(OutputContent::Text(String::new()), FinishReason::Stop);
+    let ran = Ran::Failed(EngineError::Canceled, Some(Box::new(Spent { usage, timings, model })));
+    let late = sent(next(&mut life, Event::Ran(ran)));
+    let Phase::Late { output: None, usage: told, .. } = phase(&late) else { panic!("late: {late:?}") };
+    assert_eq!((told.input_tokens, told.output_tokens), (10, 4), "what it cost until then");
 }
 
 #[test]
@@ -462,8 +466,8 @@ fn no_order_of_events_ends_without_the_word_of_a_stream() {
         || Event::Looked(false),
         || Event::Looked(true),
         || said("Hello"),
-        || Event::Ran(Ran::Failed(EngineError::Panicked)),
-        || Event::Ran(Ran::Failed(EngineError::Canceled)),
+        || Event::Ran(Ran::Failed(EngineError::Panicked, None)),
+        || Event::Ran(Ran::Failed(EngineError::Canceled, None)),
         || Event::Ran(Ran::NotTaken(SubmitError::Stopped)),
         || Event::Sent(Sent::Stored),
         || Event::Sent(Sent::Duplicate),

@@ -1,0 +1,19 @@
+//! All stories in one program: each by itself would link the whole harness again.
+
+mod backtest;
+mod backup;
+mod codes;
+mod commands;
+mod corrupt;
+mod credentials;
+mod documents;
+mod drain;
+mod erase;
+mod faults;
+mod operations;
+mod replay;
+mod report;
+mod retain;
+mod secrets;
+mod startup;
+mod stories;
