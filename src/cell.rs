@@ -93,6 +93,10 @@ pub(crate) struct RecordSection {
     pub(crate) segment_bytes: u64,
     /// Age of the oldest record in the live file from which it moves into a segment, hours.
     pub(crate) segment_age_hours: u32,
+    /// The file that each checkpoint is appended to, by its absolute path: best on a disk or host that whoever can write the
+    /// record cannot change; absent: `checkpoints` in the cell's directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_file: Option<PathBuf>,
 }
 
 impl Default for RecordSection {
@@ -102,6 +106,7 @@ impl Default for RecordSection {
             record_retention_days: 396,
             segment_bytes: 256 << 20,
             segment_age_hours: 24,
+            checkpoint_file: None,
         }
     }
 }
@@ -179,7 +184,12 @@ impl Cell {
         let text = fs::read_to_string(&path).with_context(|| {
             format!("no cell in `{}`: start one with `tidegate dev`, or name it with --cell", dir.display())
         })?;
-        let config = toml::from_str(&text).with_context(|| format!("reading `{}`", path.display()))?;
+        let config: CellConfig =
+            toml::from_str(&text).with_context(|| format!("reading `{}`", path.display()))?;
+        if config.record.checkpoint_file.as_ref().is_some_and(|file| !file.is_absolute()) {
+            // Each role would look for it where it was started.
+            bail!("`{}`: `checkpoint_file` must be an absolute path", path.display());
+        }
         // The roles get it too, and a process that outlives its supervisor is known by it.
         let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
         Ok(Self { dir, config })
@@ -206,9 +216,9 @@ impl Cell {
         self.dir.join("record")
     }
 
-    /// The file that each checkpoint of the record is appended to: beside the record, so that it outlives its replacement.
+    /// The file that each checkpoint of the record is appended to: outside the record, so that it outlives its replacement.
     pub(crate) fn checkpoints(&self) -> PathBuf {
-        self.dir.join("checkpoints")
+        self.config.record.checkpoint_file.clone().unwrap_or_else(|| self.dir.join("checkpoints"))
     }
 
     /// Name of the record in its checkpoints.

@@ -4,7 +4,6 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{
@@ -160,16 +159,22 @@ async fn moved<T: Serialize + DeserializeOwned>(
 /// A directory replaces the whole one before it, so it must have been made from the one that is active: else what somebody
 /// else changed meanwhile would be lost.
 async fn directory(bus: &Bus, event: u64, base: Digest, directory: &Directory) -> Result<(), ControlError> {
-    if directory.operators.iter().any(|operator| operator.as_str() == RECORDER) {
-        return Err(refused(
-            Code::InvalidField,
-            "the recorder acts under its own name: no operator may bear it",
-        ));
-    }
+    permitted(directory)?;
     let hash = directory.hash();
     let content = serde_json::to_vec(directory).map_err(|_| refused(Code::Internal, "cannot be written"))?;
     bus.kv_put(DIRECTORY_BUCKET, &hash.to_string(), content).await?;
     moved(bus, DIRECTORY_BUCKET, ACTIVE_KEY, |now| follows(now, event, base, hash)).await
+}
+
+/// What the recorder says under its own name explains what is gone from the record, so nobody else may have that name.
+fn permitted(directory: &Directory) -> Result<(), ControlError> {
+    let taken = || {
+        refused(
+            Code::InvalidField,
+            "an operator cannot be named `recorder`: the recorder acts under that name",
+        )
+    };
+    if directory.names_the_recorder() { Err(taken()) } else { Ok(()) }
 }
 
 /// The pointer that an act leaves behind; none where it stands past the act already.
@@ -215,6 +220,19 @@ async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_gives_an_operator_the_recorder_s_name_is_refused() {
+        let of = |name: &str| {
+            let mut directory = Directory::empty();
+            directory.operators.extend(tidegate_schemas::ids::Name::new(name));
+            directory
+        };
+        assert!(matches!(permitted(&of("recorder")), Err(ControlError::Refused(_))));
+        for fine in ["admin", "recorder-2", "recorders"] {
+            assert!(permitted(&of(fine)).is_ok(), "negative control: {fine}");
+        }
+    }
 
     #[test]
     fn a_directory_made_from_another_than_the_active_one_is_refused() {

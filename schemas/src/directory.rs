@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::ids::Name;
 
+/// Under this name the recorder acts, and what it says there is taken for its own: no operator can have it.
+pub const RECORDER: &str = "recorder";
+
 /// Who there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +117,17 @@ impl Directory {
     pub fn hash(&self) -> Digest {
         // Maps are ordered and all values are plain, so writing cannot fail and gives the same bytes each time.
         Digest::plain(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Operators who can act: a name that is the recorder's own gives nobody anything.
+    pub fn acting(&self) -> impl Iterator<Item = &Name> {
+        self.operators.iter().filter(|name| name.as_str() != RECORDER)
+    }
+
+    /// Whether an operator has the name under which the recorder acts.
+    #[must_use]
+    pub fn names_the_recorder(&self) -> bool {
+        self.operators.iter().any(|name| name.as_str() == RECORDER)
     }
 
     /// The agent and its tenant.

@@ -9,7 +9,7 @@ use super::query::{FilterArgs, QueryArgs};
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Print records as they are written.
+    /// Print records as they are written; with --json each line is a leaf as it is stored, and nothing else.
     #[command(after_help = "Examples:
   tidegate audit tail                 the newest ten, then what comes
   tidegate audit tail -n 100 --once   the newest hundred")]
@@ -52,7 +52,9 @@ pub(crate) enum AuditCommand {
     /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
     /// a task.
     ///
-    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable.
+    /// With the master key at hand (the cell's, or --key) each key of a body is opened too.
+    ///
+    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable, or not asked so that it can be checked.
     #[command(after_help = "Examples:
   tidegate audit verify                                                   the cell's record
   tidegate audit verify --bundle DIR --public-key FILE --checkpoint FILE  an export, on any machine, without a cell
@@ -180,11 +182,11 @@ pub(crate) enum AuditCommand {
 /// What to verify, and against what.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArgs {
-    /// Only the newest records and the counts.
+    /// Only the newest records and the counts; of a record, not of an export.
     #[arg(long, conflicts_with_all = ["since", "bundle", "proof"])]
     pub(crate) quick: bool,
-    /// Only records from this index on, and all streams.
-    #[arg(long, value_name = "INDEX", conflicts_with_all = ["bundle", "proof"])]
+    /// Only records from this index on, and all streams; of an export from the beginning of the tile on that it lies in.
+    #[arg(long, value_name = "INDEX", conflicts_with = "proof")]
     pub(crate) since: Option<u64>,
     /// One segment's file instead of a record, with the bodies in the file beside it where that is there.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "since", "bundle", "proof", "checkpoint"])]
@@ -192,7 +194,8 @@ pub(crate) struct VerifyArgs {
     /// An exported directory instead of a record.
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
-    /// A checkpoint that was kept outside; the record must go on from it. Can be given more than once.
+    /// A checkpoint that was kept outside, or a copy of the cell's file of them; the record must go on from it. Can be given more
+    /// than once.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Vec<PathBuf>,
     /// A proof instead of a record: of inclusion with --leaf, of consistency with --checkpoint.
@@ -220,6 +223,10 @@ pub(crate) struct ExportArgs {
     /// The sealed bodies and their wrapped keys too, so that a record can be made anew from it.
     #[arg(long)]
     pub(crate) bodies: bool,
+    /// A checkpoint that was kept outside; nothing is exported of a record that does not go on from it. Can be given more than
+    /// once.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
     /// Most decisions that become test cases.
@@ -257,7 +264,7 @@ pub(crate) enum ProveCommand {
   tidegate audit prove consistency kept.checkpoint --out kept.proof
   tidegate audit verify --proof kept.proof --checkpoint kept.checkpoint --public-key FILE   checks it anywhere")]
     Consistency {
-        /// The older checkpoint, a signed note.
+        /// The older checkpoint: a signed note, or a copy of the cell's file of them, whose newest is taken.
         checkpoint: PathBuf,
         /// File for the proof; absent: standard output.
         #[arg(long, value_name = "FILE")]
@@ -266,8 +273,14 @@ pub(crate) enum ProveCommand {
     /// That every sequence of every stream is recorded, or lies in a gap that is named and explained.
     ///
     /// Exit status: 0 complete, 1 tampered, 2 a gap is unexplained, 3 unreadable.
-    #[command(after_help = "Example:\n  tidegate audit prove completeness")]
-    Completeness,
+    #[command(after_help = "Examples:
+  tidegate audit prove completeness
+  tidegate audit prove completeness --checkpoint kept.checkpoint    of a record that must go on from it")]
+    Completeness {
+        /// A checkpoint that was kept outside; the record must go on from it. Can be given more than once.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -20,7 +20,7 @@ pub(crate) type Within = (Sensitivity, BTreeSet<Name>);
                                              and what backs it: every record, and the checkpoint that signs them
 
 Exit status: 0 the report was made and each claim of --within holds, 1 records are missing, were changed or are not those that were
-signed, 2 a claim does not hold, cannot be proven, or is not shown: no signed checkpoint was held against the records (--public-key
+signed (by the record's newest checkpoint, that of the cell's file outside it, or those of --checkpoint), 2 a claim does not hold, cannot be proven, or is not shown: no signed checkpoint was held against the records (--public-key
 names whose it must be, where the cell's own key is not at hand), 3 the record is unreadable.")]
 pub(crate) struct ReportArgs {
     /// Whose month; `all` for every tenant's.
@@ -32,6 +32,9 @@ pub(crate) struct ReportArgs {
     /// A claim to hold against the record: records of this class reached no destination outside these regions.
     #[arg(long, value_name = "CLASS=REGION,...", value_parser = within)]
     pub(crate) within: Vec<Within>,
+    /// A checkpoint that was kept outside; the record must go on from it, or no claim is proven. Can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Vec<PathBuf>,
     /// File for the report; absent: standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,

@@ -9,7 +9,7 @@ use tidegate_audit::{Cursor, Filter};
 use tidegate_bus::Role;
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 
-use super::record::Record;
+use super::record::{Erased, Record};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
 use crate::output;
@@ -98,13 +98,13 @@ async fn tail(global: &Global, record: &Record, lines: u64, once: bool) -> Resul
     let end = next.saturating_add(lines);
     loop {
         let filter = Filter { after: before(next), limit: Some(LOOK_MAX), ..Filter::default() };
-        let found = record.page(filter).await?.records;
-        let erased = record.erased(&found).await?;
-        for (record, erased) in found.iter().zip(erased) {
+        let (page, erased) = record.page(filter).await?;
+        let found = page.records;
+        for record in &found {
             if once && record.leaf.index >= end {
                 return Ok(ExitCode::SUCCESS);
             }
-            show(global, record, erased);
+            show(global, record, erased.get(&record.leaf.index));
             next = record.leaf.index + 1;
         }
         if found.is_empty() {
@@ -122,7 +122,7 @@ fn before(index: u64) -> Option<Cursor> {
 }
 
 /// One record: for programs the leaf exactly as it is stored, for people also whether its message was erased.
-fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<u64>) {
+fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<&u64>) {
     let erased = erased.map(|event| format!(" [erased by EVENTS:{event}]")).unwrap_or_default();
     output::line(if global.json { record.line.clone() } else { words::line(&record.leaf) + &erased });
 }
@@ -132,21 +132,21 @@ fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<u64>) {
 async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
     let limit = args.limit.max(1);
     let mut filter = filter::page(args)?;
-    let mut found = 0;
+    let (mut found, mut erased) = (0, Erased::new());
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(LOOKING)?);
     let next = loop {
         let most = (limit - found).min(LOOK_MAX);
-        let page = record.page(Filter { limit: Some(most), ..filter.clone() }).await?;
+        let (page, gone) = record.page(Filter { limit: Some(most), ..filter.clone() }).await?;
         if global.json {
             // Page by page: there may be more than memory holds.
             for (at, record) in page.records.iter().enumerate() {
                 let before = if found + at == 0 { "{\"records\":[" } else { "," };
                 output::piece(&format!("{before}{}", record.line));
             }
+            erased.extend(gone);
         } else {
-            let erased = record.erased(&page.records).await?;
-            let shown = page.records.iter().zip(erased);
-            bar.suspend(|| shown.for_each(|(record, erased)| show(global, record, erased)));
+            let shown = page.records.iter();
+            bar.suspend(|| shown.for_each(|record| show(global, record, gone.get(&record.leaf.index))));
         }
         found += page.records.len();
         let Some(next) = page.next.filter(|_| found < limit) else { break page.next };
@@ -159,7 +159,12 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
     bar.finish_and_clear();
     if global.json {
         let begun = if found == 0 { "{\"records\":[" } else { "" };
-        output::line(format!("{begun}],\"next\":{}}}", serde_json::to_string(&next)?));
+        // A leaf stays as it is stored; what became of its message since stands beside the leaves.
+        let erased = match erased.is_empty() {
+            true => String::new(),
+            false => format!(",\"erased\":{}", serde_json::to_string(&erased)?),
+        };
+        output::line(format!("{begun}]{erased},\"next\":{}}}", serde_json::to_string(&next)?));
         return Ok(ExitCode::SUCCESS);
     }
     pruned(record, filter.from).await;

@@ -1,6 +1,7 @@
 //! Asking the record: through the recorder where it answers, else from the file beside it. Bodies are sealed; they are read
 //! from the file alone, and only where this host holds the key.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,9 @@ const GATHERED_MAX: usize = 100_000;
 const PAGE: usize = 1_000;
 /// Header of a refusal, and of its code (NATS micro services, ADR-32).
 const REFUSAL: &str = "Nats-Service-Error";
+
+/// Of records, by index, those whose message was erased: sequence in EVENTS of the act.
+pub(super) type Erased = BTreeMap<u64, u64>;
 
 /// Where the record is asked.
 pub(super) struct Record {
@@ -93,10 +97,17 @@ impl Record {
     }
 
     /// One page.
-    pub(super) async fn page(&self, filter: Filter) -> Result<Page> {
-        let Some(bus) = &self.recorder else { return self.read(move |reader| reader.query(&filter)).await };
+    pub(super) async fn page(&self, filter: Filter) -> Result<(Page, Erased)> {
+        let Some(bus) = &self.recorder else {
+            let read = move |reader: &Reader| {
+                let page = reader.query(&filter)?;
+                let erased = reader.erased_among(&page.records)?;
+                Ok((page, erased))
+            };
+            return self.read(read).await;
+        };
         let answer: service::RecordsAnswer = ask(bus, service::RECORDS, &filter).await?;
-        Ok(Page { records: records(&answer.records)?, next: answer.next })
+        Ok((Page { records: records(&answer.records)?, next: answer.next }, answer.erased))
     }
 
     /// All records that a filter matches.
@@ -104,7 +115,7 @@ impl Record {
         let mut filter = Filter { limit: Some(PAGE), ..filter };
         let mut found = Vec::new();
         loop {
-            let page = self.page(filter.clone()).await?;
+            let (page, _) = self.page(filter.clone()).await?;
             found.extend(page.records);
             match page.next {
                 Some(_) if found.len() > GATHERED_MAX => {
@@ -118,15 +129,29 @@ impl Record {
 
     /// What is recorded of a task: one timeline a tenant and agent that use the id.
     pub(super) async fn task(&self, tenant: Option<Name>, task: TaskId) -> Result<Vec<Timeline>> {
+        Ok(self.task_told(tenant, task).await?.into_iter().map(|(timeline, _)| timeline).collect())
+    }
+
+    /// The same, each with what of it was erased.
+    pub(super) async fn task_told(
+        &self,
+        tenant: Option<Name>,
+        task: TaskId,
+    ) -> Result<Vec<(Timeline, Erased)>> {
         let Some(bus) = &self.recorder else {
-            return self.read(move |reader| reader.task(tenant.as_ref(), task)).await;
+            let read = move |reader: &Reader| {
+                let found = reader.task(tenant.as_ref(), task)?;
+                let told = |one: Timeline| reader.erased_among(&one.records).map(|erased| (one, erased));
+                found.into_iter().map(told).collect()
+            };
+            return self.read(read).await;
         };
         let answer: service::TaskAnswer =
             ask(bus, service::TASK, &service::TaskQuestion { tenant, task }).await?;
         let timeline = |found: service::TaskTimeline| {
             let records = records(&found.records)?;
-            let service::TaskTimeline { tenant, agent, state, deadline, cut, .. } = found;
-            Ok(Timeline { tenant, agent, task, state, deadline, records, cut })
+            let service::TaskTimeline { tenant, agent, state, deadline, cut, erased, .. } = found;
+            Ok((Timeline { tenant, agent, task, state, deadline, records, cut }, erased))
         };
         answer.timelines.into_iter().map(timeline).collect()
     }
@@ -148,13 +173,12 @@ impl Record {
         self.read(move |reader| reader.body(&record)).await
     }
 
-    /// Of each record, the act that erased it: its sequence in EVENTS. Only where the file is at hand.
-    pub(super) async fn erased(&self, records: &[tidegate_audit::Record]) -> Result<Vec<Option<u64>>> {
+    /// How many of these records have a message that retention took away; none where the file is not at hand.
+    pub(super) async fn pruned(&self, records: Vec<tidegate_audit::Record>) -> Result<Option<u64>> {
         if self.file.is_err() {
-            return Ok(vec![None; records.len()]);
+            return Ok(None);
         }
-        let records = records.to_vec();
-        self.read(move |reader| records.iter().map(|record| reader.erased_by(record)).collect()).await
+        self.read(move |reader| reader.pruned_among(&records)).await.map(Some)
     }
 
     /// The payload of a recorded message, where it can be opened.

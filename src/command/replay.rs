@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde_json::json;
+use tidegate_audit::plan::LostToPlan;
 use tidegate_audit::{Plan, Planner, Replay, ReplayState};
 use tidegate_bus::{Bus, CancellationToken, Identity};
 use tidegate_recorder::replay::{self, ReplayAnswer, ReplayQuestion};
@@ -54,17 +55,35 @@ async fn plan(
 ) -> Result<ExitCode> {
     let mut planner = Planner::new(filter, record.status().await?.records);
     let mut question = Some(planner.question());
+    let mut lost = LostToPlan { erased: 0, pruned: Some(0) };
     while let Some(asked) = question {
-        question = planner.add(&record.page(asked).await?)?;
+        let (page, erased) = record.page(asked).await?;
+        let (planned, gone): (Vec<_>, Vec<_>) =
+            planner.planned(&page).cloned().partition(|record| !erased.contains_key(&record.leaf.index));
+        lost.erased += gone.len() as u64;
+        lost.pruned = lost.pruned.zip(record.pruned(planned).await?).map(|(before, more)| before + more);
+        question = planner.add(&page)?;
     }
-    let plan = planner.finish(Uuid::now_v7(), Timestamp::now());
+    let plan = Plan { lost: Some(lost), ..planner.finish(Uuid::now_v7(), Timestamp::now()) };
     plan.write(out)?;
     let head = &plan.head;
     if global.json {
-        output::json(&json!({ "replay": head.id, "records": head.records, "hash": head.hash, "plan": out }))?;
+        output::json(&json!({ "replay": head.id, "records": head.records, "hash": head.hash, "plan": out,
+            "erased": lost.erased, "pruned": lost.pruned }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::line(format!("{} records would be published; nothing was", head.records));
+    let left = head.records.saturating_sub(lost.erased).saturating_sub(lost.pruned.unwrap_or(0));
+    output::line(format!("{left} records would be published; nothing was"));
+    for (many, why) in [(lost.erased, "erased"), (lost.pruned.unwrap_or(0), "pruned by retention")] {
+        if many > 0 {
+            output::line(format!("          {many} more are left out: {why}"));
+        }
+    }
+    if lost.pruned.is_none() {
+        output::line(
+            "          what retention took away is left out too; that needs the record's file to be told",
+        );
+    }
     output::line(format!("plan      {} (hash {})", out.display(), head.hash));
     output::line(format!("then      tidegate replay run --plan {} --reason …", out.display()));
     Ok(ExitCode::SUCCESS)
@@ -186,7 +205,7 @@ async fn status(global: &Global, bus: &Bus, replay: Option<Uuid>) -> Result<Exit
     } else {
         let rows: Vec<_> = replays.iter().map(row).collect();
         output::table(
-            &["replay", "state", "done", "published", "left out", "erased", "to", "by", "begun"],
+            &["replay", "state", "done", "published", "left out", "erased", "pruned", "to", "by", "begun"],
             &rows,
         );
         for waiting in replays.iter().filter_map(|one| Some((one.plan.id, one.waits.as_ref()?))) {
@@ -205,6 +224,7 @@ fn row(replay: &Replay) -> Vec<String> {
         replay.published.to_string(),
         replay.skipped.to_string(),
         replay.erased.to_string(),
+        replay.pruned.to_string(),
         replay.target.as_str().to_owned(),
         replay.operator.to_string(),
         format!("{:.0}", replay.begun),
@@ -227,16 +247,19 @@ async fn cancel(global: &Global, cell: &Cell, bus: &Bus, replay: Uuid, reason: &
 fn show(global: &Global, replay: &Replay) -> Result<ExitCode> {
     let stale = replay.state == ReplayState::Stale;
     let code = if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    let Replay { done, published, skipped, erased, state, .. } = replay;
+    let Replay { done, published, skipped, erased, pruned, state, .. } = replay;
     let (id, records) = (replay.plan.id, replay.plan.records);
     if global.json {
         output::json(&json!({ "replay": id, "records": records, "done": done, "published": published,
-            "skipped": skipped, "erased": erased, "state": state, "waits": replay.waits }))?;
+            "skipped": skipped, "erased": erased, "pruned": pruned, "state": state, "waits": replay.waits }))?;
         return Ok(code);
     }
     let mut left_out = String::new();
     if *erased > 0 {
         left_out.push_str(&format!(", {erased} left out: erased"));
+    }
+    if *pruned > 0 {
+        left_out.push_str(&format!(", {pruned} left out: pruned by retention"));
     }
     if *skipped > 0 {
         left_out.push_str(&format!(", {skipped} left out: lost, or not of that kind"));

@@ -1,11 +1,13 @@
 //! Exit codes of what checks a record: whole, tampered and unreadable are told apart, so that a script may rely on them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result};
-use tidegate_audit::Signer;
+use serde_json::Value;
+use tidegate_audit::{Entry, Item, Keys, MasterKey, Options, Signer, Store};
 use tidegate_tests::cell::{program, root};
 
 const WHOLE: i32 = 0;
@@ -86,10 +88,171 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
         ("a line and its proof", proven(&proof, &line)?, WHOLE),
         ("another line", proven(&proof, &changed)?, TAMPERED),
         ("no proof", proven(&absent, &line)?, UNREADABLE),
+        // What was not asked so that anything could be checked is not tampered.
+        ("two at once", asking(&record, "key.pub", &["verify", "--bundle", &bundle])?, UNREADABLE),
+        ("a record and a proof", asking(&record, "key.pub", &["verify", "--proof", &proof])?, UNREADABLE),
+        ("a proof of nothing", run(&["audit", "verify", "--proof", &proof])?, UNREADABLE),
+        (
+            "a checkpoint without a key",
+            run(&["audit", "--record", &record, "verify", "--checkpoint", &line])?,
+            UNREADABLE,
+        ),
+        ("a segment without a key", run(&["audit", "verify", "--segment", &record])?, UNREADABLE),
         ("no line", proven(&proof, &absent)?, UNREADABLE),
     ];
     for (what, code, expected) in rows {
         assert_eq!(code, expected, "{what}");
+    }
+    Ok(())
+}
+
+/// A record in `<dir>/record` whose checkpoints stand beside it.
+fn store(dir: &Path) -> Result<Store> {
+    let keys = Keys {
+        master: MasterKey::from_bytes([7; 32]),
+        signer: Signer::from_bytes(&[5; 32], "tidegate/test"),
+    };
+    let options = Options { checkpoint_file: Some(dir.join("checkpoints")), ..Options::default() };
+    Ok(Store::open(&dir.join("record"), keys, &options)?)
+}
+
+/// Records a task that nobody takes up, and signs that.
+fn record(store: &mut Store, sequence: u64) -> Result<()> {
+    let task = Entry {
+        stream: "TASKS_acme".to_owned(),
+        sequence,
+        subject: "task.acme.bot.embed".to_owned(),
+        time: "2026-11-23T08:30:00Z".parse()?,
+        headers: Vec::new(),
+        payload: r#"{"labels":{"sensitivity":"internal"},"input":{"texts":["x"]},"data_subjects":["anna"],"workflow":"flow"}"#.into(),
+    };
+    store.append(&[Item::Message(task)])?;
+    store.checkpoint()?;
+    Ok(())
+}
+
+/// A cell without a server: what is read of one that has stopped. Its file of checkpoints is where `checkpoints` says.
+fn cell(dir: &Path, checkpoints: &Path) -> Result<()> {
+    fs::create_dir_all(dir.join("keys"))?;
+    let public = Signer::from_bytes(&[5; 32], "tidegate/test").public();
+    fs::write(dir.join("keys/checkpoint.pub"), public.to_string())?;
+    let outside = format!("[record]\ncheckpoint_file = '{}'\n", checkpoints.display());
+    Ok(fs::write(dir.join("cell.toml"), format!("name = 'test'\nurl = 'nats://127.0.0.1:1'\n{outside}"))?)
+}
+
+fn tidegate(cell: &Path, arguments: &[&str]) -> Result<Output> {
+    Ok(Command::new(program()).arg("--cell").arg(cell).args(arguments).output()?)
+}
+
+/// Who rolls a record back holds the key, the file and all that is in it; what was signed since stands elsewhere.
+#[test]
+fn report_an_older_copy_proves_no_claim() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut first = store(dir.path())?;
+    record(&mut first, 1)?;
+    drop(first);
+    copy(&dir.path().join("record"), &dir.path().join("older"))?;
+    fs::copy(path("checkpoints"), path("first"))?;
+    let mut second = store(dir.path())?;
+    record(&mut second, 2)?;
+    drop(second);
+    // An outsider's own copy of the file of checkpoints, which is elsewhere than the cell.
+    let outside = dir.path().join("elsewhere");
+    fs::create_dir(&outside)?;
+    fs::copy(path("checkpoints"), outside.join("kept"))?;
+    cell(dir.path(), &outside.join("kept"))?;
+    fs::remove_file(path("checkpoints"))?;
+
+    let claim = ["audit", "report", "--tenant", "all", "--month", "2026-11", "--within", "internal=eu"];
+    let (export, key, kept) = (path("export"), path("keys/checkpoint.pub"), path("elsewhere/kept"));
+    let commands: [&[&str]; 4] =
+        [&claim, &["audit", "prove", "completeness"], &["audit", "export", &export], &["audit", "verify"]];
+    let codes = |more: &[&str]| -> Result<Vec<Option<i32>>> {
+        let _ = fs::remove_dir_all(&export);
+        commands.iter().map(|one| Ok(tidegate(dir.path(), &[one, more].concat())?.status.code())).collect()
+    };
+    let all = |code: i32| vec![Some(code); commands.len()];
+    assert_eq!(codes(&[])?, all(WHOLE), "negative control: the record as it is");
+    assert_eq!(codes(&["--checkpoint", &path("first")])?, all(WHOLE), "and from what was signed first");
+    let consistency = tidegate(dir.path(), &["audit", "prove", "consistency", &kept])?;
+    assert_eq!(consistency.status.code(), Some(WHOLE), "a copy of the file is as good as its newest note");
+
+    fs::rename(path("record"), path("current"))?;
+    fs::rename(path("older"), path("record"))?;
+    assert_eq!(codes(&[])?, all(TAMPERED), "an older copy in its place");
+    assert!(!Path::new(&export).exists(), "nothing is exported of it");
+    let told = tidegate(dir.path(), &[&claim[..], &["--json"]].concat())?;
+    let said: Value = serde_json::from_slice(&told.stdout)?;
+    assert_eq!(
+        (
+            &said["residency"][1]["verdict"],
+            &said["record"]["signed"]["proven"],
+            &said["record"]["kept"]["proven"]
+        ),
+        (&"unproven".into(), &true.into(), &false.into()),
+        "{said}"
+    );
+    assert!(String::from_utf8_lossy(&told.stderr).contains("is an older copy"), "{told:?}");
+    let page = String::from_utf8(tidegate(dir.path(), &claim)?.stdout)?;
+    assert!(page.contains("Do not rely on this report") && !page.contains("claim holds"));
+
+    // The same of a directory without its cell: nobody finds it by the record alone, and who kept a checkpoint does.
+    let record = path("record");
+    let alone = ["--record", record.as_str(), "--public-key", key.as_str()];
+    assert_eq!(codes(&alone)?, all(WHOLE), "negative control: without what stands outside it looks whole");
+    let with = [&alone[..], &["--checkpoint", &kept]].concat();
+    assert_eq!(codes(&with)?, all(TAMPERED));
+    Ok(())
+}
+
+#[test]
+fn crash_every_command_that_reads_a_crashed_record_does() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut open = store(dir.path())?;
+    record(&mut open, 1)?;
+    // The files as they are while it is open are what a crash leaves.
+    copy(&dir.path().join("record"), &dir.path().join("crashed"))?;
+    drop(open);
+    cell(dir.path(), &dir.path().join("checkpoints"))?;
+    fs::write(path("master.key"), "07".repeat(32))?;
+    fs::set_permissions(path("master.key"), fs::Permissions::from_mode(0o600))?;
+    let (record, key, master) = (path("crashed"), path("keys/checkpoint.pub"), path("master.key"));
+    let before = fs::read(dir.path().join("crashed/seg-0.redb"))?;
+    let (export, backup, access) = (path("export"), path("backup"), path("access"));
+    let commands: [&[&str]; 15] = [
+        &["tail", "--once"],
+        &["task", "019350c1-0000-7000-8000-000000000001"],
+        &["workflow", "flow"],
+        &["query"],
+        &["verify"],
+        &["prove", "inclusion", "0"],
+        &["prove", "completeness"],
+        &["export", &export],
+        &["export", &export, "--form", "cedar-tests"],
+        &["backup", &backup],
+        &["prune", "--plan"],
+        &["hold", "list"],
+        &["rejudge"],
+        &["access", "--subject", "anna", "--tenant", "acme", "--open", &access],
+        &["report", "--tenant", "all", "--month", "2026-11"],
+    ];
+    for command in commands {
+        let _ = fs::remove_dir_all(&export);
+        let of = ["audit", "--record", &record, "--public-key", &key, "--key", &master];
+        let with = tidegate(dir.path(), &[&of[..], &["--crashed"], command].concat())?;
+        // No task of that id is recorded, which is 2.
+        let expected = if command[0] == "task" { 2 } else { 0 };
+        assert_eq!(with.status.code(), Some(expected), "{command:?}: {with:?}");
+        assert_eq!(fs::read(dir.path().join("crashed/seg-0.redb"))?, before, "{command:?} changes nothing");
+        let without = tidegate(dir.path(), &[&of[..], command].concat())?;
+        let said = [without.stdout, without.stderr].concat();
+        assert!(
+            String::from_utf8_lossy(&said).contains("was not closed cleanly"),
+            "{command:?}, negative control: {}",
+            String::from_utf8_lossy(&said)
+        );
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ async fn erase_story_a_person_sees_what_is_held_and_is_forgotten() -> Result<()>
         task.filter(|leaf| leaf["subjects"][0] == json!(first)).map(|leaf| leaf["task"].clone()).next();
     let told = cell.tidegate(&["audit", "task", task.context("a task")?.as_str().unwrap()]).await?;
     assert!(told.contains("erased by EVENTS:"), "{told}");
+    programs_are_told(&cell, &records).await?;
     until("its end to be signed", SOON, || async {
         let proof = cell.json(&["audit", "prove", "completeness"]).await?;
         let erased =
@@ -103,5 +104,34 @@ async fn erase_story_a_person_sees_what_is_held_and_is_forgotten() -> Result<()>
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("or not any more"), "{said}");
     cell.tidegate(&["audit", "verify"]).await?;
+    Ok(())
+}
+
+/// Programs get leaves as they are stored, and beside them whose message was erased: from the recorder and from the file; and a
+/// plan counts what it cannot publish.
+async fn programs_are_told(cell: &TestCell, tasks: &Value) -> Result<()> {
+    let record = cell.path().join("record").display().to_string();
+    let all = tasks["records"].as_array().context("records")?;
+    let (anna, bert): (Vec<&Value>, Vec<_>) =
+        all.iter().partition(|leaf| leaf["subjects"] != all[2]["subjects"]);
+    assert_eq!((anna.len(), bert.len()), (2, 1), "{tasks}");
+    let event = tasks["erased"][anna[0]["index"].to_string()].as_u64().context("an event")?;
+    let erased = json!({ anna[0]["index"].to_string(): event, anna[1]["index"].to_string(): event });
+    let query = ["audit", "query", "--kind", "task", "--limit", "100"];
+    for of in [&[][..], &["--record", record.as_str()]] {
+        let told = cell.json(&[&query[..], of].concat()).await?;
+        assert_eq!((&told["erased"], &told["records"]), (&erased, &tasks["records"]), "{told}");
+        for (leaf, is_erased) in [(anna[0], true), (bert[0], false)] {
+            let id = leaf["task"].as_str().context("a task")?;
+            let told = cell.json(&[&["audit", "task", id], of].concat()).await?;
+            let index = leaf["index"].to_string();
+            assert_eq!(told[0]["erased"][&index].as_u64(), is_erased.then_some(event), "{told}");
+            assert_eq!(told[0].get("erased").is_some(), is_erased, "negative control: {told}");
+        }
+    }
+    let plan = cell.path().join("tasks.json").display().to_string();
+    let planned = cell.json(&["replay", "plan", "--kind", "task", "--out", &plan]).await?;
+    let counts = (&planned["records"], &planned["erased"], &planned["pruned"]);
+    assert_eq!(counts, (&json!(3), &json!(2), &json!(0)), "{planned}");
     Ok(())
 }

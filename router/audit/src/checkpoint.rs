@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::keys::{KeyError, secret};
 use crate::merkle::Hash;
 
+pub(crate) mod held;
 pub(crate) mod sink;
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,14 @@ pub struct BadKey;
 /// When it cannot be read, or holds something else.
 pub fn newest(path: &Path) -> std::io::Result<Option<String>> {
     sink::newest(path)
+}
+
+/// The checkpoint that somebody keeps in a file: a signed note alone, or the newest of a copy of a checkpoint file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn kept(path: &Path) -> std::io::Result<String> {
+    sink::kept(path)
 }
 
 // === impl Checkpoint ===

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use tidegate_schemas::directory::RECORDER;
+
 use crate::entry::GapReason;
 use crate::leaf::{ActWord, Detail, Leaf, RecordKind};
 
 /// Gaps of a stream that are listed; more are counted.
 const GAPS_MAX: usize = 1_000;
-/// Under this name the recorder acts.
-const RECORDER: &str = "recorder";
 
 /// What a record holds of one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

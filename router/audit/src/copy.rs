@@ -26,10 +26,12 @@ use crate::read::Reader;
 use files::Out;
 use state::State;
 
+pub(crate) use attached::Attached;
 pub use backup::Backup;
 pub use manifest::{EpochNote, Manifest, StreamEnd};
 pub use rebuild::{Made, Rebuild, rebuild, restore};
 
+mod attached;
 mod backup;
 mod files;
 mod gone;
@@ -153,13 +155,13 @@ pub enum CopyError {
     },
 }
 
-/// Writes the sealed bodies of an export, their wrapped keys, and what no leaf says.
+/// Writes the sealed bodies of an export, their wrapped keys, what no leaf says, and the sums of these.
 pub(crate) fn export_bodies(reader: &Reader, dir: &Path, range: Range<u64>) -> Result<(), CopyError> {
     let view = reader.begin()?;
-    State::take(&view)?.write(dir, STATE)?;
+    let state = State::take(&view)?.write(dir, STATE)?;
     let mut lines = Out::create(dir, KEYS)?;
     keys::write(&view, keys::Counts::default(), &mut lines)?;
-    lines.finish()?;
+    let lines = lines.finish()?;
     drop(view);
     let mut bodies = Out::create(dir, BODIES)?;
     let mut take = |_, row: rows::Taken<'_>| match row {
@@ -167,8 +169,7 @@ pub(crate) fn export_bodies(reader: &Reader, dir: &Path, range: Range<u64>) -> R
         rows::Taken::Pruned(_) => bodies.body(None),
     };
     rows::each(reader, range, &mut take, &mut |_| {})?;
-    bodies.finish()?;
-    Ok(())
+    attached::sums(dir, &[bodies.finish()?, lines, state])
 }
 
 impl From<Failure> for CopyError {

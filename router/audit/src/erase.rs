@@ -4,7 +4,7 @@
 //! The act on record names the subject as leaves do, by an HMAC under the subject's own key: while the key is there it says
 //! whose records are meant, and when the key is gone nobody can tell whom it meant. So the act is enough to carry it out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use redb::{ReadableTable as _, TableError};
@@ -220,6 +220,21 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Of records those whose messages were erased: index → sequence in EVENTS of the act. It needs no key.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn erased_among(&self, records: &[Record]) -> Result<BTreeMap<u64, u64>, ReadError> {
+        if self.erasures()?.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut erased = BTreeMap::new();
+        for record in records {
+            erased.extend(self.erased_by(record)?.map(|event| (record.leaf.index, event)));
+        }
+        Ok(erased)
     }
 
     /// How many open tasks are sealed with one of these keys.

@@ -87,7 +87,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// It is damaged.
-    #[error("the record is damaged ({what}); keep the file as it is and restore a copy")]
+    #[error(
+        "the record's file is damaged, or none of a record ({what}); keep it as it is and restore a copy"
+    )]
     Corrupt {
         /// What is wrong.
         what: String,
@@ -195,6 +197,11 @@ pub enum ReadError {
     /// Names cannot be looked up without the master key.
     #[error("workflows and persons are looked up by keyed digests; name the master key file")]
     KeyNeeded,
+    /// The master key opens none of the record's keys.
+    #[error(
+        "the master key is not this record's, or not any more: name the key file that it was made with, or last went over to"
+    )]
+    WrongKey,
     /// A person's key was destroyed.
     #[error("that person's key was destroyed: what was recorded of that person can be found by nobody")]
     Erased,
@@ -231,6 +238,17 @@ pub enum ProveError {
     )]
     Fork {
         /// Records of the older checkpoint.
+        records: u64,
+    },
+    /// The record is shorter than a checkpoint that was kept outside.
+    #[error(
+        "a checkpoint of {signed} records was kept outside, and the record's newest is of {records}: it is an older copy, or was \
+         cut short or emptied; run a full verify"
+    )]
+    RolledBack {
+        /// Records that the checkpoint is of.
+        signed: u64,
+        /// Records of the record's own.
         records: u64,
     },
     /// What is stored proves nothing.
@@ -364,6 +382,15 @@ impl OpenError {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked { dir },
             redb::Error::RepairAborted => Self::NeedsRepair,
             redb::Error::Io(source) if source.kind() == std::io::ErrorKind::NotFound => Self::Absent { dir },
+            // Not what this program writes, or less of it: no disk's fault, and another copy is needed.
+            redb::Error::Io(source)
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Self::Corrupt { what: source.to_string() }
+            }
             redb::Error::Io(source) => Self::Io { dir, source },
             other => Self::Corrupt { what: other.to_string() },
         }

@@ -9,7 +9,11 @@
 //!
 //! first          the first record, of a range      bodies         sealed bodies in order, each with its length (32 bits)
 //! state.json     what no leaf says: with bodies    keys           their wrapped keys: with bodies only
+//! sums           SHA-256 of these three, as `sha256sum -c` reads it
 //! ```
+//!
+//! A leaf commits to its body. Keys and state are in no leaf: their sums find what a disk changed, and what somebody changed who
+//! left the sums as they were; a record that is made anew from them is compared with what is signed.
 //!
 //! With bodies a record can be made anew from it, for whoever has the key file and the master key too.
 
@@ -50,6 +54,8 @@ pub const BODIES: &str = "bodies";
 pub const KEYS: &str = "keys";
 /// Breaks that were accepted.
 pub const BREAKS: &str = "breaks";
+/// Sums of what belongs to bodies.
+pub const SUMS: &str = "sums";
 /// What no leaf says and a record made anew needs: holds, erasures, segments.
 pub const STATE: &str = "state.json";
 

@@ -109,6 +109,16 @@ pub(crate) fn work(n: u64, sequence: u64, cause: &str) -> Entry {
     entry("WORK_LOCAL", sequence, "work.local.small.interactive.acme".to_owned(), headers, "{}".to_owned())
 }
 
+/// The same of a decision whose labels have these names, in the words of the bundle that judged.
+pub(crate) fn labelled(n: u64, sequence: u64, cause: &str, known: serde_json::Value) -> Entry {
+    let mut work = work(n, sequence, cause);
+    let header = work.headers.iter_mut().find(|(name, _)| name == "tidegate-decision").unwrap();
+    let mut decision: serde_json::Value = serde_json::from_str(&header.1).unwrap();
+    decision["known"] = known;
+    header.1 = decision.to_string();
+    work
+}
+
 /// The review of task number `n`, until second 1,000.
 pub(crate) fn review(n: u64, sequence: u64, cause: &str) -> Entry {
     let payload = json!({

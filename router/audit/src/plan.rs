@@ -34,8 +34,22 @@ pub struct Plan {
     pub made: Timestamp,
     /// SHA-256 over the records' leaf hashes, in order.
     pub leaves: Digest,
+    /// What was known, when it was made, of records in it that cannot be published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostToPlan>,
     /// Indices of the records, in the order in which they will be published.
     pub indices: Vec<u64>,
+}
+
+/// Records of a plan whose messages are gone. They stay in the plan, and are left out when it is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LostToPlan {
+    /// Their data subject was erased.
+    pub erased: u64,
+    /// Retention took them; absent where nobody could look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<u64>,
 }
 
 /// A plan without its list, which the record gives again.
@@ -111,8 +125,7 @@ impl Planner {
     /// # Errors
     /// [`PlanError::TooMany`] above [`RECORDS_MAX`].
     pub fn add(&mut self, page: &Page) -> Result<Option<Filter>, PlanError> {
-        let planned = |record: &&Record| record.leaf.body.is_some() && record.leaf.index < self.upto;
-        for record in page.records.iter().filter(planned) {
+        for record in self.planned(page) {
             self.indices.push(record.leaf.index);
             self.leaves.update(leaf_hash(record.line.as_bytes()));
         }
@@ -122,13 +135,26 @@ impl Planner {
         Ok(page.next.map(|next| Filter { after: Some(next), ..self.question() }))
     }
 
+    /// The records of a page that are in the plan.
+    pub fn planned<'a>(&self, page: &'a Page) -> impl Iterator<Item = &'a Record> + use<'a> {
+        let upto = self.upto;
+        page.records.iter().filter(move |record| record.leaf.body.is_some() && record.leaf.index < upto)
+    }
+
     /// The plan.
     #[must_use]
     pub fn finish(self, id: Uuid, made: Timestamp) -> Plan {
         let Self { filter, upto, indices, leaves } = self;
         let leaves = Digest::from(<[u8; 32]>::from(leaves.finalize()));
         let (records, hash) = (indices.len() as u64, hash(&indices, leaves));
-        Plan { v: FORM, head: PlanHead { id, filter, upto, records, hash }, made, leaves, indices }
+        Plan {
+            v: FORM,
+            head: PlanHead { id, filter, upto, records, hash },
+            made,
+            leaves,
+            lost: None,
+            indices,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::leaf::Leaf;
 use crate::segment::shelf::Shelf;
 use crate::store::{self, Heads};
 use crate::table;
-use view::{SealedBody, View};
+use view::{Place, SealedBody, View};
 
 pub use filter::{Cursor, Filter};
 pub use prove::Head;
@@ -278,6 +278,21 @@ impl Reader {
             Ok(())
         })?;
         Ok(records)
+    }
+
+    /// How many of these records have a message that retention took away.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn pruned_among(&self, records: &[Record]) -> Result<u64, ReadError> {
+        let (txn, mut pruned) = (self.begin()?, 0);
+        for record in records.iter().filter(|record| record.leaf.body.is_some()) {
+            let index = record.leaf.index;
+            let places = txn.places(index..index.saturating_add(1))?;
+            let gone = |(_, place): &(_, Place)| matches!(place, Place::Segment(segment) if segment.bodies.is_some());
+            pruned += u64::from(places.iter().any(gone));
+        }
+        Ok(pruned)
     }
 
     /// The sealed message of a record.

@@ -42,6 +42,9 @@ pub struct Replay {
     /// Of these, records left out because they were erased.
     #[serde(default)]
     pub erased: u64,
+    /// Of these, records left out because retention took their messages away.
+    #[serde(default)]
+    pub pruned: u64,
     /// Last sequence in the stream REPLAY that is known to be the replay's.
     pub last: u64,
     /// Where it stands.
@@ -153,6 +156,7 @@ mod tests {
             published: 0,
             skipped: 0,
             erased: 0,
+            pruned: 0,
             last: 0,
             state,
             waits: None,

@@ -51,6 +51,8 @@ pub struct Question {
     pub within: BTreeMap<Sensitivity, BTreeSet<Name>>,
     /// The signed checkpoint that the records must give, its signature checked.
     pub checkpoint: Option<Checkpoint>,
+    /// Checkpoints that were kept outside the record, opened: the records must give each of them too.
+    pub kept: Vec<Checkpoint>,
 }
 
 /// Why there is no report.

@@ -39,8 +39,8 @@ pub(crate) const NOTE: &str = "note";
 /// Proof that the tree up to its end is the beginning of the one that is signed.
 pub(crate) const PROOF: &str = "proof";
 
-/// Who prunes: under this name only the recorder can publish an act.
-pub(crate) const PRUNER: &str = "recorder";
+/// Who prunes: under this name only the recorder can publish an act, and no operator can have it.
+pub(crate) const PRUNER: &str = tidegate_schemas::directory::RECORDER;
 
 /// One of a segment's two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -22,15 +22,18 @@ use hands::{CHUNK, Stretch};
 use tree::TreeCheck;
 
 mod bodies;
+mod breaks;
 mod counts;
 mod files;
 mod hands;
+mod keys;
 mod links;
 #[cfg(test)]
 mod tests;
 mod tree;
 
 pub(crate) use bodies::fault as body_fault;
+pub(crate) use breaks::GivenUp;
 
 /// Newest records that a quick check reads.
 const QUICK_RECORDS: u64 = 1_000;
@@ -73,6 +76,9 @@ pub struct Report {
     pub pruned: u64,
     /// Bodies that retention took away, with those of such records.
     pub pruned_bodies: u64,
+    /// Keys of bodies that were looked at; absent where no master key was at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
     /// Records flagged as odd when they were written; known, not problems of the record.
     pub anomalies: u64,
     /// Checkpoints that the record has itself and whose roots were compared.
@@ -123,6 +129,9 @@ pub enum Fault {
     /// The sealed body is not the one that the leaf commits to.
     #[error("the sealed body was changed: it is not the one that the leaf commits to")]
     BodyChanged,
+    /// A file of an export that belongs to its bodies is missing or another one.
+    #[error("the file belongs to the export's bodies, and is missing or not the one that was exported")]
+    Attached,
     /// The index of sources leads elsewhere.
     #[error("the stream's sequence leads to another record")]
     Source,
@@ -155,6 +164,12 @@ pub enum Fault {
         "they are not the records of the checkpoint that was kept outside: edited, exchanged or written anew"
     )]
     Pinned,
+    /// The records do not have the root that was signed before a break.
+    #[error(
+        "they are not those of the checkpoint that was kept outside: it was signed before the break that an operator accepted, and \
+         the record went on without them"
+    )]
+    GivenUp,
     /// More lines than records were signed.
     #[error("it was not signed: it was added")]
     Added,
@@ -175,6 +190,14 @@ pub enum Fault {
     /// Something is gone, and nothing on record says that it was pruned.
     #[error("it is gone, and no act on record says that it was pruned")]
     NotPruned,
+    /// The key file is of no use.
+    #[error(
+        "the file of keys is missing, was cut short or is another record's: bodies cannot be opened; restore it from a backup"
+    )]
+    KeyFile,
+    /// A key does not open.
+    #[error("the key of its body does not open, and no erasure on record says that it was destroyed")]
+    KeyLost,
     /// Counts and tables disagree.
     #[error("counts and tables disagree: accepted tasks are not those that ended and those that are open")]
     Conservation,
@@ -189,6 +212,7 @@ impl Report {
             bodies: 0,
             pruned: 0,
             pruned_bodies: 0,
+            keys: None,
             anomalies,
             checkpoints: 0,
             signed: None,

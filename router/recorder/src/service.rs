@@ -61,6 +61,9 @@ pub struct StatusAnswer {
 pub struct RecordsAnswer {
     /// Leaves, each exactly as it is stored.
     pub records: Vec<Box<RawValue>>,
+    /// Of these, by index, those whose message was erased: sequence in EVENTS of the act.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub erased: BTreeMap<u64, u64>,
     /// Where the next page begins: the filter's `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
@@ -97,6 +100,9 @@ pub struct TaskTimeline {
     pub deadline: Timestamp,
     /// Leaves, each exactly as it is stored, causes first.
     pub records: Vec<Box<RawValue>>,
+    /// Of these, by index, those whose message was erased: sequence in EVENTS of the act.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub erased: BTreeMap<u64, u64>,
     /// Whether more are recorded than fit.
     pub cut: bool,
 }
@@ -172,16 +178,27 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
         }
         RECORDS => {
             let filter: Filter = question(query)?;
-            let page = read(shared, move |reader| reader.query(&filter)).await?;
+            let found = read(shared, move |reader| {
+                let page = reader.query(&filter)?;
+                let erased = reader.erased_among(&page.records)?;
+                Ok((page, erased))
+            });
+            let (page, mut erased) = found.await?;
             let fitting = fitting(&page.records);
             let last = page.records.get(fitting.wrapping_sub(1));
             let next = if fitting < page.records.len() { last.map(Record::cursor) } else { page.next };
-            encode(&RecordsAnswer { records: lines(page.records.get(..fitting).unwrap_or_default()), next })
+            erased.retain(|index, _| last.is_some_and(|last| *index <= last.leaf.index));
+            let records = lines(page.records.get(..fitting).unwrap_or_default());
+            encode(&RecordsAnswer { records, erased, next })
         }
         TASK => {
             let asked: TaskQuestion = question(query)?;
-            let found = read(shared, move |reader| reader.task(asked.tenant.as_ref(), asked.task)).await?;
-            encode(&TaskAnswer { timelines: found.into_iter().map(timeline).collect() })
+            let found = read(shared, move |reader| {
+                let found = reader.task(asked.tenant.as_ref(), asked.task)?;
+                let told = |one: Timeline| reader.erased_among(&one.records).map(|erased| (one, erased));
+                found.into_iter().map(told).collect::<Result<Vec<_>, _>>()
+            });
+            encode(&TaskAnswer { timelines: found.await?.into_iter().map(timeline).collect() })
         }
         WORKFLOW => {
             let asked: WorkflowQuestion = question(query)?;
@@ -198,15 +215,18 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-fn timeline(found: Timeline) -> TaskTimeline {
+fn timeline((found, mut erased): (Timeline, BTreeMap<u64, u64>)) -> TaskTimeline {
     let fitting = fitting(&found.records);
+    let told = found.records.get(..fitting).unwrap_or_default();
+    erased.retain(|index, _| told.iter().any(|record| record.leaf.index == *index));
     TaskTimeline {
         tenant: found.tenant,
         agent: found.agent,
         state: found.state,
         deadline: found.deadline,
         cut: found.cut || fitting < found.records.len(),
-        records: lines(found.records.get(..fitting).unwrap_or_default()),
+        records: lines(told),
+        erased,
     }
 }
 

@@ -49,7 +49,7 @@ pub fn identities_of(directory: &Directory) -> Vec<Identity> {
             settings.tools.keys().map(|tool| Identity::Tool { tenant: tenant.clone(), tool: tool.clone() }),
         );
     }
-    all.extend(directory.operators.iter().cloned().map(Identity::Operator));
+    all.extend(directory.acting().cloned().map(Identity::Operator));
     all.extend(directory.reviewers.keys().cloned().map(Identity::Reviewer));
     all
 }

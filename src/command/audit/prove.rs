@@ -1,6 +1,6 @@
 //! `tidegate audit prove` and `export`: evidence for somebody who has only the public key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +9,7 @@ use serde_json::json;
 use tidegate_audit::complete::{Account, NamedErasure};
 use tidegate_audit::export::{Extent, Form};
 use tidegate_audit::read::Head;
-use tidegate_audit::{ProveError, PublicKey, Reader};
+use tidegate_audit::{Checkpoint, ProveError, PublicKey, Reader};
 use tidegate_schemas::ids::Position;
 
 use super::verify::{ODD, TAMPERED, named, unreadable};
@@ -38,9 +38,9 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
                 proof => show(global, out.as_deref(), &proof?.to_string()),
             }
         }
-        ProveCommand::Completeness => {
-            let proven = match opened {
-                Ok((reader, key)) => completeness(global, reader, key).await,
+        ProveCommand::Completeness { checkpoint } => {
+            let proven = match opened.and_then(|opened| Ok((opened, outside(global, args, checkpoint)?))) {
+                Ok(((reader, key), kept)) => completeness(global, reader, key, kept).await,
                 Err(error) => Err(error),
             };
             proven.or_else(|error| unreadable(global, &named(global, args), &error))
@@ -63,6 +63,10 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
         );
     }
     let (reader, key) = open(global, args)?;
+    // Evidence of a record that is not the one that was signed would be evidence for whoever changed it.
+    if let Err(error) = reader.continues(&key, &outside(global, args, &what.checkpoint)?) {
+        return tampered(error);
+    }
     let ExportArgs { dir, since, bodies, .. } = what;
     let (bar, to) = (bar(global, "exporting")?, dir.clone());
     let extent = Extent { form, since: *since, bodies: *bodies };
@@ -121,10 +125,34 @@ fn show(global: &Global, out: Option<&Path>, proof: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result<ExitCode> {
+/// Checkpoints that were kept outside: those that are named, and the cell's own.
+fn outside(global: &Global, args: &AuditArgs, named: &[PathBuf]) -> Result<Vec<Checkpoint>> {
+    Ok(trust::of(global, args, trust::public_key(global, args)?, named)?.pinned)
+}
+
+/// Says that the record is not the one that was signed; any other error is handed on.
+fn tampered(error: ProveError) -> Result<ExitCode> {
+    match error {
+        ProveError::Fork { .. }
+        | ProveError::RolledBack { .. }
+        | ProveError::Broken
+        | ProveError::Note(_) => {
+            output::note(format!("TAMPERED: {error}"));
+            Ok(ExitCode::from(TAMPERED))
+        }
+        other => Err(other.into()),
+    }
+}
+
+async fn completeness(
+    global: &Global,
+    reader: Reader,
+    key: PublicKey,
+    kept: Vec<Checkpoint>,
+) -> Result<ExitCode> {
     let bar = bar(global, "reading")?;
     let proven = tokio::task::spawn_blocking(move || {
-        let proven = reader.prove_completeness(&key, &mut |done, of| {
+        let proven = reader.prove_completeness_against(&key, &kept, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         });
@@ -134,11 +162,7 @@ async fn completeness(global: &Global, reader: Reader, key: PublicKey) -> Result
     let proven = proven.await.context("the record's file broke the reader")?;
     let (head, accounts) = match proven {
         Ok(proven) => proven,
-        Err(error @ (ProveError::Fork { .. } | ProveError::Broken | ProveError::Note(_))) => {
-            output::note(format!("TAMPERED: {error}"));
-            return Ok(ExitCode::from(TAMPERED));
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return tampered(error),
     };
     let complete = accounts.iter().all(Account::is_complete);
     let explained = accounts.iter().all(Account::is_explained);

@@ -10,15 +10,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_audit::export::Form;
 use tidegate_audit::report::{Monthly, Question, Verdict};
-use tidegate_audit::{ExportError, ProveError, PublicKey, Reader};
+use tidegate_audit::{ExportError, ProveError, PublicKey};
 use tidegate_schemas::ids::Name;
 
 use super::trust;
 use super::verify::{TAMPERED, UNREADABLE};
 use crate::cell::{self, Cell};
 use crate::cli::{AuditArgs, Global, ReportArgs};
+use crate::command::record;
 use crate::output;
-use law::Clause;
+use law::{Clause, Kept};
 
 mod law;
 mod page;
@@ -51,11 +52,14 @@ struct Told<'a> {
 }
 
 pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -> Result<ExitCode> {
-    let (dir, name) = match &args.record {
-        Some(dir) => (dir.clone(), None),
+    let (dir, name, kept) = match &args.record {
+        Some(dir) => (dir.clone(), None, None),
         None => {
             let cell = Cell::open(&global.cell)?;
-            (cell.record(), Some(cell.config.name.to_string()))
+            let kept = &cell.config.record;
+            let (records_days, bodies_days) = (kept.record_retention_days, kept.body_retention_days);
+            let kept = Some(Kept { records_days, bodies_days });
+            (cell.record(), Some(cell.config.name.to_string()), kept)
         }
     };
     let mut question = question(&report)?;
@@ -63,10 +67,18 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
     if key.is_none() && report.proof.is_some() {
         bail!("name the public key with --public-key: a proof holds for who trusts the key that signed it");
     }
+    match trust::of(global, args, key.clone(), &report.checkpoint) {
+        Ok(trust) => question.kept = trust.pinned,
+        Err(error) => {
+            output::failed(&output::sentence(&error));
+            return Ok(ExitCode::from(UNREADABLE));
+        }
+    }
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
+    let crashed = args.crashed;
     let read = tokio::task::spawn_blocking({
         let (dir, proof, quiet) = (dir.clone(), report.proof.clone(), global.json);
-        move || read(&dir, &mut question, key.as_ref(), proof.as_deref(), quiet)
+        move || read(&dir, crashed, &mut question, key.as_ref(), proof.as_deref(), quiet)
     });
     let monthly = match read.await.context("the record's file broke the reader") {
         Ok(Ok(monthly)) => monthly,
@@ -76,7 +88,7 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
             return Ok(ExitCode::from(UNREADABLE));
         }
     };
-    let clauses = law::clauses(&monthly);
+    let clauses = law::clauses(&monthly, kept);
     let verify = match &args.record {
         Some(dir) => format!("tidegate audit verify --record '{}'", dir.display()),
         None => "tidegate audit verify".to_owned(),
@@ -97,6 +109,9 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
     for class in monthly.residency.iter().filter(|class| !is_kept(class.verdict)) {
         output::failed(words::statement(class, false).trim_end_matches('.'));
     }
+    if let Some(refuted) = words::refuted(&monthly) {
+        output::failed(refuted.trim_end_matches('.'));
+    }
     Ok(status(&monthly))
 }
 
@@ -111,7 +126,14 @@ fn question(report: &ReportArgs) -> Result<Question> {
             bail!("--within {}: name each class once, with all of its regions", class.as_str());
         }
     }
-    Ok(Question { tenant, month: report.month, now: Timestamp::now(), within, checkpoint: None })
+    Ok(Question {
+        tenant,
+        month: report.month,
+        now: Timestamp::now(),
+        within,
+        checkpoint: None,
+        kept: Vec::new(),
+    })
 }
 
 /// Why there is no report.
@@ -133,10 +155,11 @@ impl Refused {
     }
 }
 
-/// Reads the record once, held against its newest checkpoint where a key says whose that must be; and writes the bundle first,
+/// Reads the record once, held against its newest checkpoint where a key says whose that must be, and those kept outside; and writes the bundle first,
 /// so that both are of the same records.
 fn read(
     dir: &Path,
+    crashed: bool,
     question: &mut Question,
     key: Option<&PublicKey>,
     proof: Option<&Path>,
@@ -144,7 +167,7 @@ fn read(
 ) -> Result<Monthly, Refused> {
     use tidegate_audit::report::MonthlyError;
 
-    let reader = Reader::open(dir, None).map_err(|error| Refused::Record(error.into()))?;
+    let reader = record::reader(dir, None, crashed).map_err(|error| Refused::Record(error.into()))?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} records, {eta} left");
     bar.set_style(style.map_err(|error| Refused::Question(error.into()))?);

@@ -21,7 +21,7 @@ use tidegate_schemas::ids::{Name, TaskId};
 
 use super::words;
 use crate::cli::Global;
-use crate::command::record::Record;
+use crate::command::record::{Erased, Record};
 use crate::output;
 
 /// Bundles that decisions name, where the cell still has them: they hold the policies' titles and owners.
@@ -52,7 +52,7 @@ pub(super) async fn run(
     id: TaskId,
     tenant: Option<Name>,
 ) -> Result<ExitCode> {
-    let timelines = record.task(tenant, id).await?;
+    let timelines = record.task_told(tenant, id).await?;
     if timelines.is_empty() {
         if global.json {
             output::json(&json!([]))?
@@ -68,7 +68,7 @@ pub(super) async fn run(
         return Ok(ExitCode::SUCCESS);
     }
     let mut bundles = Bundles { bus, known: BTreeMap::new() };
-    for timeline in &timelines {
+    for (timeline, _) in &timelines {
         show(record, &mut bundles, timeline).await?;
     }
     Ok(ExitCode::SUCCESS)
@@ -105,13 +105,15 @@ fn steps(records: &[Found]) -> Vec<Step> {
     records.iter().map(step).collect()
 }
 
-fn as_json(timeline: &Timeline) -> Result<serde_json::Value> {
+fn as_json((timeline, erased): &(Timeline, Erased)) -> Result<serde_json::Value> {
     let records: Vec<Box<RawValue>> =
         timeline.records.iter().map(|r| RawValue::from_string(r.line.clone())).collect::<Result<_, _>>()?;
-    Ok(
-        json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
-               "deadline": timeline.deadline, "records": records, "steps": steps(&timeline.records), "cut": timeline.cut }),
-    )
+    let mut told = json!({ "tenant": timeline.tenant, "agent": timeline.agent, "task": timeline.task, "state": timeline.state,
+               "deadline": timeline.deadline, "records": records, "steps": steps(&timeline.records), "cut": timeline.cut });
+    if let Some(told) = told.as_object_mut().filter(|_| !erased.is_empty()) {
+        told.insert("erased".to_owned(), json!(erased));
+    }
+    Ok(told)
 }
 
 async fn show(record: &Record, bundles: &mut Bundles, timeline: &Timeline) -> Result<()> {

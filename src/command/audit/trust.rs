@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use tidegate_audit::{Checkpoint, PublicKey};
+use tidegate_audit::{Checkpoint, PublicKey, Trust, checkpoint};
 
 use crate::cell::{CHECKPOINT_PUBLIC, Cell};
 use crate::cli::{AuditArgs, Global};
@@ -30,9 +30,39 @@ pub(super) fn public_key(global: &Global, args: &AuditArgs) -> Result<Option<Pub
     key.map(Some).with_context(|| format!("reading `{}`", path.display()))
 }
 
-/// A checkpoint that was kept outside.
+/// What holds a record to what was signed: the key, the checkpoints that are named, and the newest one that the cell keeps
+/// outside its record. It is read before the record, which may grow meanwhile.
+pub(super) fn of(
+    global: &Global,
+    args: &AuditArgs,
+    key: Option<PublicKey>,
+    named: &[PathBuf],
+) -> Result<Trust> {
+    let Some(key) = key else {
+        anyhow::ensure!(named.is_empty(), "a checkpoint is read with --public-key");
+        return Ok(Trust::default());
+    };
+    let mut pinned = kept(named, &key)?;
+    if args.record.is_none() {
+        let path = Cell::open(&global.cell)?.checkpoints();
+        let newest = checkpoint::newest(&path).context("reading the checkpoint file")?;
+        let opened =
+            newest.map(|note| key.open(&note).context("reading the newest note of the checkpoint file"));
+        pinned.extend(opened.transpose()?);
+    }
+    Ok(Trust { key: Some(key), pinned })
+}
+
+/// Checkpoints that somebody kept.
+pub(super) fn kept(named: &[PathBuf], key: &PublicKey) -> Result<Vec<Checkpoint>> {
+    named.iter().map(|path| self::checkpoint(path, key)).collect()
+}
+
+/// A checkpoint that was kept outside: a signed note, or the newest one of a copy of the cell's file of them.
 pub(super) fn checkpoint(path: &Path, key: &PublicKey) -> Result<Checkpoint> {
-    key.open(&text(path)?).with_context(|| format!("reading the checkpoint in `{}`", path.display()))
+    let reading = || format!("reading the checkpoint in `{}`", path.display());
+    let note = checkpoint::kept(path).with_context(reading)?;
+    key.open(&note).with_context(reading)
 }
 
 /// A file of text.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tidegate_audit::complete::Account;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, PublicKey, Report, Trust, bundle, checkpoint, segment};
+use tidegate_audit::{Level, MasterKey, PublicKey, Report, Trust, bundle, segment};
 
 use super::{prove, trust};
 use crate::cell::Cell;
@@ -26,11 +26,16 @@ pub(super) const UNREADABLE: u8 = 3;
 const LISTED: usize = 10;
 
 pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) -> Result<ExitCode> {
-    let apart = args.record.is_none() || (what.bundle.is_none() && what.proof.is_none());
-    anyhow::ensure!(apart, "name a record, a bundle or a proof, not two of them");
+    // Nothing was looked at then, so it must not be told as tampered.
+    let asked = |why: &'static str| unreadable(global, &named(global, args), &anyhow::anyhow!(why));
+    let apart = [args.record.is_some(), what.bundle.is_some(), what.proof.is_some(), what.segment.is_some()];
+    if apart.into_iter().filter(|is_named| *is_named).count() > 1 {
+        return asked("name a record, a bundle, a segment or a proof, not two of them");
+    }
     if let Some(proof) = &what.proof {
-        let of_something = what.leaf.is_some() || what.checkpoint.len() == 1;
-        anyhow::ensure!(of_something, "name what it is a proof of: --leaf, or one --checkpoint");
+        if what.leaf.is_none() && what.checkpoint.len() != 1 {
+            return asked("name what it is a proof of: --leaf, or one --checkpoint");
+        }
         return proven(global, args, what, proof).or_else(|error| unreadable(global, proof, &error));
     }
     if let Some(path) = &what.segment {
@@ -66,18 +71,31 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
         None => Level::Full,
     };
     let key = trust::public_key(global, args)?;
-    let outside = if args.record.is_none() { Some(Cell::open(&global.cell)?.checkpoints()) } else { None };
-    let trust = trusted(key, &what.checkpoint, outside)?;
+    if key.is_none() {
+        output::note("without --public-key nobody knows who signed the checkpoints");
+    }
+    let trust = trust::of(global, args, key, &what.checkpoint)?;
+    // Without the master key all is verified but whether bodies could be opened.
+    let master = match (&args.key, &args.record) {
+        (Some(path), _) => Some(MasterKey::load(path)?),
+        (None, Some(_)) => None,
+        (None, None) => MasterKey::load(&Cell::open(&global.cell)?.master_key()).ok(),
+    };
     let (bar, dir, crashed) = (prove::bar(global, "verifying")?, dir.to_owned(), args.crashed);
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let checked = tokio::task::spawn_blocking(move || {
         let reader = record::reader(&dir, None, crashed)?;
-        let report = reader.verify_against(level, &trust, &mut |done, of| {
+        let mut progress = |done, of| {
             bar.set_length(of);
             bar.set_position(done);
-        });
+        };
+        let mut report = reader.verify_against(level, &trust, &mut progress)?;
+        // Where something else is wrong already, keys say nothing more.
+        if let (Some(master), true) = (master, report.is_ok()) {
+            reader.verify_keys(&master, &mut report, &mut progress)?;
+        }
         bar.finish_and_clear();
-        anyhow::Ok(report?)
+        anyhow::Ok(report)
     });
     checked.await.context("the record's file broke the reader")?
 }
@@ -115,10 +133,10 @@ async fn in_bundle(
             bundle::public_key(dir)?
         }
     };
-    let trust = trusted(Some(key.clone()), &what.checkpoint, None)?;
-    let (bar, dir) = (prove::bar(global, "verifying")?, dir.to_owned());
+    let trust = Trust { key: Some(key.clone()), pinned: trust::kept(&what.checkpoint, &key)? };
+    let (bar, dir, since) = (prove::bar(global, "verifying")?, dir.to_owned(), what.since.unwrap_or(0));
     let checked = tokio::task::spawn_blocking(move || {
-        let found = bundle::verify(&dir, &key, &trust, &mut |done, of| {
+        let found = bundle::verify_since(&dir, &key, &trust, since, &mut |done, of| {
             bar.set_length(of);
             bar.set_position(done);
         });
@@ -128,29 +146,11 @@ async fn in_bundle(
     let found = checked.await.context("reading the bundle")??;
     if !global.json {
         prove::accounted(&found.accounts);
+        if !found.has_bodies {
+            output::note("the export holds no sealed bodies: its leaves were checked");
+        }
     }
     Ok(found)
-}
-
-/// The key, and the checkpoints that were kept outside: those that are named, and the newest of the cell's own file.
-fn trusted(key: Option<PublicKey>, named: &[PathBuf], outside: Option<PathBuf>) -> Result<Trust> {
-    let Some(key) = key else {
-        output::note("without --public-key nobody knows who signed the checkpoints");
-        anyhow::ensure!(named.is_empty(), "a checkpoint is read with --public-key");
-        return Ok(Trust::default());
-    };
-    let mut pinned = Vec::new();
-    for path in named {
-        pinned.push(trust::checkpoint(path, &key)?);
-    }
-    if let Some(note) = outside
-        .map(|path| checkpoint::newest(&path).context("reading the checkpoint file"))
-        .transpose()?
-        .flatten()
-    {
-        pinned.push(key.open(&note).context("reading the newest note of the checkpoint file")?);
-    }
-    Ok(Trust { key: Some(key), pinned })
 }
 
 /// Checks one proof.
@@ -216,6 +216,11 @@ fn show(
         let part = if report.from > 0 { format!(" from index {} on", report.from) } else { String::new() };
         let (records, bodies, anomalies) = (report.records, report.bodies, report.anomalies);
         let pruned = pruned(report);
+        let keys = match report.keys {
+            Some(keys) => format!("; {keys} keys of bodies open, or were erased on record"),
+            None if streams.is_none() => "; keys were not looked at".to_owned(),
+            None => String::new(),
+        };
         let signed = match report.signed {
             Some(signed) => {
                 format!("{} checkpoints fit, the newest is of {signed} records", report.checkpoints)
@@ -223,7 +228,7 @@ fn show(
             None => "nothing is signed yet".to_owned(),
         };
         output::line(format!(
-            "whole: {records} records{part} and {bodies} bodies have the bytes that were recorded{pruned}; {signed}; {anomalies} known anomalies"
+            "whole: {records} records{part} and {bodies} bodies have the bytes that were recorded{pruned}{keys}; {signed}; {anomalies} known anomalies"
         ));
     } else {
         let count = report.problems.len() as u64 + report.more;

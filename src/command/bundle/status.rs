@@ -143,7 +143,7 @@ impl Released {
         let mut page = Filter { after, limit: Some(PAGE), ..Filter::default() };
         let mut looked = 0;
         while looked < last {
-            let found = record.page(page.clone()).await?;
+            let (found, _) = record.page(page.clone()).await?;
             found.records.iter().for_each(|record| self.add(&record.leaf));
             looked += found.records.len();
             match found.next {

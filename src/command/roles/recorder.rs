@@ -29,6 +29,7 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
         record_retention_ms: u64::from(kept.record_retention_days) * 24 * HOUR_MS,
         ..RecorderConfig::default()
     };
+    let outside = if kept.checkpoint_file.is_some() { "cell.toml" } else { "the cell's directory" };
     if args.check_config {
         return shown(
             global,
@@ -38,7 +39,7 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
                 ("directory", json!(config.directory), "the cell's directory"),
                 ("master_key_file", json!(config.master_key_file), "the cell's directory"),
                 ("checkpoint_key_file", json!(config.checkpoint_key_file), "the cell's directory"),
-                ("checkpoint_file", json!(config.checkpoint_file), "the cell's directory"),
+                ("checkpoint_file", json!(config.checkpoint_file), outside),
                 ("origin", json!(config.origin), "cell.toml"),
                 ("checkpoint_ms", json!(config.checkpoint_ms), "default"),
                 ("checkpoint_idle_ms", json!(config.checkpoint_idle_ms), "default"),

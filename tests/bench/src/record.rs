@@ -177,6 +177,8 @@ fn decision(id: Uuid) -> String {
     json!({"id": id, "outcome": "local", "determining": ["permit-local"], "scan": "recognisers",
            "destination": {"name": "local-small", "model": "small", "region": "eu"},
            "labels": {"sensitivity": "internal", "stakes": "low"},
+           "known": {"categories": ["personal"], "regulations": ["gdpr"], "residency": ["eu"], "consent": ["support"],
+                     "purpose": "support"},
            "facts": {"directory": "00".repeat(32)}, "bundle": "11".repeat(32)})
     .to_string()
 }

@@ -1,6 +1,8 @@
 //! Tampering with what was exported, found by somebody who holds the public key and one earlier checkpoint.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bodies;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +11,11 @@ use tempfile::TempDir;
 use super::{Verified, verify};
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::entry::{Gap, GapReason, Item};
-use crate::export::Form;
+use crate::export::{Extent, Form};
 use crate::fixture::{at, items, keys, road, store, task};
 use crate::merkle::text::{ConsistencyProof, InclusionProof, ProofError};
 use crate::read::{RECORDS_MAX, Reader};
-use crate::verify::{Fault, Trust};
+use crate::verify::{Fault, Problem, Trust};
 
 /// Records of the exported store.
 const RECORDS: u64 = 500;
@@ -69,6 +71,13 @@ impl Evidence {
     fn export(&self, form: Form) -> PathBuf {
         let dir = self.dir.path().join(format!("{form:?}"));
         self.reader.export(&dir, form, &self.key, &mut |_, _| {}).unwrap();
+        dir
+    }
+
+    fn export_with_bodies(&self, form: Form) -> PathBuf {
+        let dir = self.dir.path().join(format!("{form:?} with bodies"));
+        let extent = Extent { form, since: 0, bodies: true };
+        self.reader.export_extent(&dir, extent, &self.key, &mut |_, _| {}).unwrap();
         dir
     }
 
@@ -272,11 +281,13 @@ fn long_tamper_every_byte_of_a_larger_record_counts() {
 fn tamper_bytes_of_a_bundle_s_files_are_found_where_they_are() {
     let evidence = evidence();
     for form in [Form::Lines, Form::Tiles] {
-        let dir = evidence.export(form);
+        let dir = evidence.export_with_bodies(form);
+        let attached = ["bodies", "keys", "state.json", "sums"];
         let files: &[&str] = match form {
             Form::Lines => &["records.jsonl", "checkpoint", "checkpoints", "tile/0/000", "tile/0/001.p/244"],
             Form::Tiles => &["tile/entries/000", "tile/entries/001.p/244", "tile/1/000.p/1"],
         };
+        let files = [files, &attached].concat();
         for file in files {
             let path = dir.join(file);
             let sound = fs::read(&path).unwrap();
@@ -293,7 +304,21 @@ fn tamper_bytes_of_a_bundle_s_files_are_found_where_they_are() {
             }
             fs::write(&path, &sound).unwrap();
         }
-        assert!(evidence.verify(&dir).report.is_ok(), "negative control");
+        // Whether a file of the bodies is gone, is told by those that are left.
+        for file in attached {
+            let path = dir.join(file);
+            let sound = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let found = evidence.verify(&dir).report.problems;
+            let missing = |problem: &Problem| {
+                problem.position.as_deref() == Some(file) && problem.fault == Fault::Attached
+            };
+            assert!(found.iter().any(missing), "{file}: {found:?}");
+            fs::write(&path, &sound).unwrap();
+        }
+        let found = evidence.verify(&dir);
+        assert!(found.report.is_ok() && found.has_bodies, "negative control: {:?}", found.report.problems);
+        assert_eq!((found.report.records, found.report.bodies), (500, 499), "a gap has none");
     }
 }
 

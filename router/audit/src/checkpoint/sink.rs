@@ -64,6 +64,13 @@ pub(super) fn newest(path: &Path) -> std::io::Result<Option<String>> {
     Ok(notes(tail.get(..whole(&tail)).unwrap_or_default()).pop())
 }
 
+/// The newest note of a file of them; else what the file ends with, which is a note alone where it is one.
+pub(super) fn kept(path: &Path) -> std::io::Result<String> {
+    let file = File::open(path)?;
+    let tail = tail(&file, file.metadata()?.len())?;
+    Ok(notes(tail.get(..whole(&tail)).unwrap_or_default()).pop().unwrap_or(tail))
+}
+
 /// The end of the file, long enough for a note.
 fn tail(file: &File, length: u64) -> std::io::Result<String> {
     let want = length.min(2 * NOTE_BYTES_MAX as u64);

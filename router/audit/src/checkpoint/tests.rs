@@ -2,8 +2,8 @@
 
 use signed_note::{Note, StandardVerifier, VerifierList};
 
-use super::sink::{Sink, notes};
-use super::{Checkpoint, NoteError, PublicKey, Signer};
+use super::sink::{self, Sink, notes};
+use super::{Checkpoint, NoteError, PublicKey, Signer, kept};
 
 const NAME: &str = "tidegate/test";
 
@@ -111,4 +111,24 @@ fn checkpoint_file_keeps_all_and_gives_the_newest() {
     }
     std::fs::write(&path, "a letter\n\n").unwrap();
     assert!(Sink::open(&path).is_err(), "negative control: another file is left as it is");
+}
+
+#[test]
+fn checkpoint_that_somebody_kept_is_a_note_or_a_copy_of_the_file_of_them() {
+    let signer = Signer::from_bytes(&[5; 32], "tidegate/test");
+    let [one, two] = [1, 2].map(|size| signer.sign(1, size, [7; 32]));
+    let file = sink::entry(&one) + &sink::entry(&two);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kept");
+    let of = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        signer.public().open(&kept(&path).unwrap()).map(|kept| kept.size)
+    };
+    assert_eq!((of(&one), of(&two)), (Ok(1), Ok(2)), "a note alone");
+    assert_eq!((of(&sink::entry(&one)), of(&file)), (Ok(1), Ok(2)), "a copy of the file: its newest");
+    assert_eq!(of(&file[..file.len() - 9]), Ok(1), "one that was copied while the newest was written");
+    for bad in ["", "a letter\n", &one[..one.len() - 9], &file.replace("\n2\n", "\n3\n")] {
+        assert!(of(bad).is_err(), "negative control: {bad:?}");
+    }
+    assert!(kept(&dir.path().join("nothing")).is_err());
 }

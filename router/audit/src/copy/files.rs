@@ -185,15 +185,23 @@ impl In {
 
     /// Reads to the end, and compares.
     pub(super) fn end(mut self) -> Result<(), CopyError> {
-        std::io::copy(&mut self.file, &mut std::io::sink()).map_err(at(&self.path))?;
-        let Measured { sha, bytes, .. } = self.file.into_inner();
-        let sha256 = Digest::from(<[u8; 32]>::from(sha.finalize()));
-        match self.sum {
-            Some(sum) if (sum.bytes, sum.sha256) != (bytes, sha256) => {
-                Err(CopyError::Changed { path: self.path })
-            }
+        let (sum, path) = (self.sum.take(), self.path.clone());
+        let measured = self.measure()?;
+        match sum {
+            Some(sum) if (sum.bytes, sum.sha256) != measured => Err(CopyError::Changed { path }),
             _ => Ok(()),
         }
+    }
+
+    /// Reads to the end. Returns the SHA-256 of all of it.
+    pub(super) fn digest(self) -> Result<Digest, CopyError> {
+        Ok(self.measure()?.1)
+    }
+
+    fn measure(mut self) -> Result<(u64, Digest), CopyError> {
+        std::io::copy(&mut self.file, &mut std::io::sink()).map_err(at(&self.path))?;
+        let Measured { sha, bytes, .. } = self.file.into_inner();
+        Ok((bytes, Digest::from(<[u8; 32]>::from(sha.finalize()))))
     }
 }
 

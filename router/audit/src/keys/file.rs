@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -137,6 +137,11 @@ impl KeyFile {
 // === impl KeyFile: written anew ===
 
 impl KeyFile {
+    /// The file's number in its file system: the file that takes its place has another.
+    pub(crate) fn inode(&self) -> std::io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
     /// Whether a row was destroyed.
     pub(crate) fn is_destroyed(&self, row: u64) -> std::io::Result<bool> {
         let mut sealed = [0; ROW_BYTES];

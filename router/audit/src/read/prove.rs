@@ -4,6 +4,7 @@ use redb::ReadTransaction;
 
 use super::Reader;
 use super::view::{Place, View};
+use crate::checkpoint::held::Held;
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::complete::{Account, Accounts};
 use crate::error::{Failure, ProveError};
@@ -34,6 +35,25 @@ impl Reader {
     /// [`ProveError::Unsigned`] when there is none yet; [`ProveError::Note`] when `key` did not sign it.
     pub fn head(&self, key: &PublicKey) -> Result<Head, ProveError> {
         head(&*self.begin()?, key)
+    }
+
+    /// The newest checkpoint of a record that must go on from checkpoints that were kept outside, by the tree that it stores.
+    ///
+    /// # Errors
+    /// [`ProveError::RolledBack`] and [`ProveError::Fork`] where it does not go on from one; else as [`Self::head`].
+    pub fn continues(&self, key: &PublicKey, kept: &[Checkpoint]) -> Result<Head, ProveError> {
+        let txn = self.begin()?;
+        let head = head(&txn, key)?;
+        let (stored, records) = (Stored::open(&txn)?, head.checkpoint.size);
+        for kept in kept {
+            if kept.size > records {
+                return Err(ProveError::RolledBack { signed: kept.size, records });
+            }
+            if proof::root(&stored, kept.size)? != kept.root {
+                return Err(ProveError::Fork { records: kept.size });
+            }
+        }
+        Ok(head)
     }
 
     /// Proves that the record at an index is in the tree of the newest checkpoint.
@@ -91,7 +111,21 @@ impl Reader {
         key: &PublicKey,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Head, Vec<Account>), ProveError> {
-        let head = self.head(key)?;
+        self.prove_completeness_against(key, &[], progress)
+    }
+
+    /// The same of a record that must go on from checkpoints that were kept outside.
+    ///
+    /// # Errors
+    /// As [`Self::prove_completeness`]; [`ProveError::RolledBack`] and [`ProveError::Fork`] where it does not go on from one.
+    pub fn prove_completeness_against(
+        &self,
+        key: &PublicKey,
+        kept: &[Checkpoint],
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Head, Vec<Account>), ProveError> {
+        let head = self.continues(key, kept)?;
+        let mut held = Held::new(std::iter::once(&head.checkpoint).chain(kept).cloned());
         let (mut accounts, mut at) = (Accounts::default(), 0);
         while at < head.checkpoint.size {
             let end = head.checkpoint.size.min(at + CHUNK);
@@ -105,7 +139,11 @@ impl Reader {
                 if at == segment.first {
                     pruned(&txn, segment, &mut accounts)?;
                 }
-                at = end;
+                let stored = Stored::open(&txn)?;
+                while at < end {
+                    held.push(stored.leaf(at)?.ok_or(ProveError::Broken)?);
+                    at += 1;
+                }
             }
             txn.rows(at..end, |index, row| -> Result<(), ProveError> {
                 let line = row.get(32..).unwrap_or_default();
@@ -114,6 +152,7 @@ impl Reader {
                     return Err(ProveError::Broken);
                 }
                 accounts.take(&leaf);
+                held.push(leaf_hash(line));
                 at += 1;
                 Ok(())
             })?;
@@ -122,7 +161,11 @@ impl Reader {
             }
             progress(at, head.checkpoint.size);
         }
-        Ok((head, accounts.into_vec()))
+        match held.refuted(0) {
+            None => Ok((head, accounts.into_vec())),
+            Some(refuted) if kept.contains(refuted) => Err(ProveError::Fork { records: refuted.size }),
+            Some(_) => Err(ProveError::Broken),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::ReadError;
 use crate::leaf::{Detail, Leaf, RecordKind, leaf_hash};
 use crate::read::view::{Place, View};
 use crate::read::{Reader, index_of, record};
+use crate::store::tree::Stored;
 
 /// Records read in one transaction; long ones would pin pages that the writer wants back.
 const CHUNK: u64 = 4_096;
@@ -59,7 +60,11 @@ fn chunk(view: &View, question: &Question, range: Range<u64>, tally: &mut Tally)
         if let Place::Segment(segment) = &place
             && segment.records.is_some()
         {
-            tally.pruned(part, segment.newest);
+            tally.pruned(part.clone(), segment.newest);
+            let stored = Stored::open(view)?;
+            for index in part {
+                tally.hash(stored.leaf(index)?.unwrap_or_default());
+            }
             continue;
         }
         records(view, question, part, tally)?;

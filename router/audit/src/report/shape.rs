@@ -93,6 +93,9 @@ pub struct Standing {
     pub damaged: Indices,
     /// The checkpoint that was held against them; absent where none was.
     pub signed: Option<Signed>,
+    /// Of the checkpoints that were kept outside the first that they do not give, else the newest; absent where none was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Signed>,
 }
 
 /// A signed checkpoint, held against the records.
@@ -142,7 +145,7 @@ impl Standing {
     /// Whether a checkpoint was signed over other records than these.
     #[must_use]
     pub fn is_forged(&self) -> bool {
-        self.signed.as_ref().is_some_and(|signed| !signed.proven)
+        [&self.signed, &self.kept].into_iter().flatten().any(|signed| !signed.proven)
     }
 
     /// Whether a signed checkpoint was held against records that were counted, and fits.
@@ -160,9 +163,9 @@ impl Standing {
 }
 
 impl Signed {
-    /// A checkpoint that nothing was held against yet.
-    pub(super) fn unproven(checkpoint: &Checkpoint) -> Self {
+    /// What a checkpoint says, and whether the records give it.
+    pub(super) fn new(checkpoint: &Checkpoint, proven: bool) -> Self {
         let Checkpoint { origin, size, root } = checkpoint.clone();
-        Self { origin, size, root: root.into(), proven: false }
+        Self { origin, size, root: root.into(), proven }
     }
 }

@@ -18,10 +18,9 @@ use super::places::Places;
 use super::residency::{Ground, Residencies};
 use super::rows::{Acted, Anomaly, Counted, Dead, Decided, Ended, Failed, Judged, Missing, Part, Refused};
 use super::shape::{Covered, Monthly, Signed, Standing, Tasks};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::held::Held;
 use crate::entry::GapReason;
 use crate::leaf::{Detail, Flag, Leaf, PhaseWord, RecordKind};
-use crate::merkle::Frontier;
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -31,9 +30,12 @@ pub(super) struct Tally {
     /// Begin of the month.
     from: Timestamp,
     record: Standing,
-    /// The tree over the leaves that were read.
-    tree: Frontier,
-    checkpoint: Option<Checkpoint>,
+    /// The tree over the leaves that were read, and what was signed of it: first the record's own checkpoint where there is one.
+    held: Held,
+    /// Whether there is.
+    own: bool,
+    /// Checkpoints that were kept outside.
+    kept: usize,
     covered: Covered,
     tasks: Tasks,
     outcomes: Capped<(Option<Sensitivity>, State), u64>,
@@ -73,11 +75,9 @@ impl Tally {
             only: question.tenant.clone(),
             from: question.month.start(),
             residency: Residencies::new(question.within.clone()),
-            record: Standing {
-                signed: question.checkpoint.as_ref().map(Signed::unproven),
-                ..Standing::default()
-            },
-            checkpoint: question.checkpoint.clone(),
+            held: Held::new(question.checkpoint.iter().chain(&question.kept).cloned()),
+            own: question.checkpoint.is_some(),
+            kept: question.kept.len(),
             ..Self::default()
         }
     }
@@ -87,17 +87,7 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = Some(hash.into());
         self.record.times = Span::with(self.record.times, time);
-        self.grow(hash);
-    }
-
-    /// Adds a leaf to the tree, and holds the checkpoint of so many leaves against it.
-    fn grow(&mut self, hash: [u8; 32]) {
-        self.tree.push(hash, |_, _| {});
-        if let (Some(checkpoint), Some(signed)) = (&self.checkpoint, &mut self.record.signed)
-            && checkpoint.size == self.tree.size()
-        {
-            signed.proven = checkpoint.root == self.tree.root() && self.record.damaged.count == 0;
-        }
+        self.held.push(hash);
     }
 
     /// A record that is missing or whose bytes are others: whose it was, nobody can tell.
@@ -105,10 +95,10 @@ impl Tally {
         self.record.records = index + 1;
         self.record.head = None;
         self.record.damaged.add(index);
-        self.grow([0; 32]);
+        self.held.push([0; 32]);
     }
 
-    /// Records that were pruned, the newest of which was of this time.
+    /// Records that were pruned, the newest of which was of this time. Their hashes follow with [`Self::hash`].
     pub(super) fn pruned(&mut self, range: std::ops::Range<u64>, newest: Timestamp) {
         let records = range.end - range.start;
         self.record.records = range.end;
@@ -116,6 +106,11 @@ impl Tally {
         if newest >= self.from {
             self.record.pruned_unread += records;
         }
+    }
+
+    /// The hash that is kept of a record that was pruned.
+    pub(super) fn hash(&mut self, hash: [u8; 32]) {
+        self.held.push(hash);
     }
 
     /// A gap that was noticed after the month; what it misses may be the month's.
@@ -282,7 +277,8 @@ impl Tally {
     }
 
     /// The report.
-    pub(super) fn told(self, question: &Question) -> Monthly {
+    pub(super) fn told(mut self, question: &Question) -> Monthly {
+        self.signed();
         let left_out = self.left_out();
         let (unattributed, unseen) = (self.residency.unattributed.clone(), self.residency.unseen);
         let (places, left) = self.places.told();
@@ -335,6 +331,16 @@ impl Tally {
             kinds: self.kinds.into_rows(|(kind, records)| Counted { kind, records }),
             left_out,
         }
+    }
+
+    /// What became of the heads that were held against the records.
+    fn signed(&mut self) {
+        let of = |at| self.held.head(at).map(|(head, fits)| Signed::new(head, fits));
+        let first = usize::from(self.own);
+        let refuted = self.held.refuted(first).map(|head| Signed::new(head, false));
+        let newest = (first..first + self.kept).filter_map(of).max_by_key(|kept| kept.size);
+        self.record.signed = if self.own { of(0) } else { None };
+        self.record.kept = refuted.or(newest);
     }
 
     fn left_out(&self) -> u64 {

@@ -34,6 +34,7 @@ fn question(tenant: Option<&str>, within: &[(Sensitivity, &str)]) -> Question {
         now: "2026-12-01T09:00:00Z".parse().unwrap(),
         within: claims,
         checkpoint: None,
+        kept: Vec::new(),
     }
 }
 

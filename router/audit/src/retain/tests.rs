@@ -104,7 +104,8 @@ fn retain_bodies_go_then_records_and_every_proof_stays() {
         tenant: None,
         month: "2026-11".parse().unwrap(),
         within: Default::default(),
-        checkpoint: None,
+        checkpoint: Some(reader.head(&key).unwrap().checkpoint),
+        kept: vec![key.open(&early).unwrap()],
         now,
     };
     let month = reader.monthly(&november(at(0)), &mut |_, _| {}).unwrap().record;
@@ -112,6 +113,12 @@ fn retain_bodies_go_then_records_and_every_proof_stays() {
         (month.records, month.pruned, month.pruned_unread, month.damaged.count),
         (632, SEALED, SEALED, 0)
     );
+    // The hashes of what was pruned are kept: what was signed is still given.
+    assert!(month.signed.as_ref().unwrap().proven && month.kept.as_ref().unwrap().proven, "{month:?}");
+    let mut forged = november(at(0));
+    forged.kept[0].root[0] ^= 1;
+    let forged = reader.monthly(&forged, &mut |_, _| {}).unwrap().record;
+    assert!(forged.is_forged() && forged.signed.unwrap().proven, "negative control");
 
     for index in [0, 5, 255, 256, 511, 512, 599] {
         let proof = reader.prove_inclusion(&key, index).unwrap();

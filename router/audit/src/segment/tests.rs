@@ -79,6 +79,7 @@ fn answers(reader: &Reader) -> Answers {
         month: "2026-11".parse().unwrap(),
         within: Default::default(),
         checkpoint: None,
+        kept: Vec::new(),
         now: at(10_000),
     };
     Answers {

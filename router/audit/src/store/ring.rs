@@ -14,7 +14,7 @@ use crate::keys::{Entropy, Key, MasterKey};
 use crate::table;
 
 /// Row of the cell's own key: for messages of no task.
-const CELL_ROW: u64 = 0;
+pub(crate) const CELL_ROW: u64 = 0;
 const CELL: &str = "cell";
 /// Task keys kept at hand, in each of two generations.
 const CACHE_MAX: usize = 8_192;

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod keys;
 mod signed;
 
 use redb::{Database, ReadableTable as _};

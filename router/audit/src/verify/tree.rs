@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use redb::ReadTransaction;
 
-use super::{Fault, Report, Trust};
+use super::{Fault, GivenUp, Report, Trust};
 use crate::checkpoint::{Checkpoint, NoteError};
+use crate::copy::EpochNote;
 use crate::error::Failure;
 use crate::merkle::{Frontier, Hash, TILE_HEIGHT, TILE_WIDTH, hashes, proof};
 use crate::store::tree::Stored;
@@ -13,10 +14,21 @@ use crate::table;
 
 /// A signed head that the records must have.
 struct Head {
-    size: u64,
-    root: Hash,
-    /// Whether somebody outside kept it.
-    pinned: bool,
+    checkpoint: Checkpoint,
+    of: Of,
+}
+
+/// Whose head it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Somebody kept it outside.
+    Outside,
+    /// The same, and the record went on without it after a break.
+    GivenUp,
+    /// The record's own, of its newest history.
+    Record,
+    /// The record's own, of a history before: it only says how far that agrees.
+    Before,
 }
 
 /// Grows the tree anew, and compares.
@@ -27,8 +39,10 @@ pub(super) struct TreeCheck {
     heads: Vec<Head>,
     /// Leaves of the last head that fitted.
     good: u64,
-    /// The same of those that were kept outside.
-    agreed: u64,
+    /// The same of those that were kept outside, by origin.
+    agreed: BTreeMap<String, u64>,
+    /// Heads that are larger than the record, and were given up.
+    beyond: Vec<Checkpoint>,
     /// A record is missing, so no root after it can fit.
     broken: bool,
     /// Tiles at hand, by level: index, hashes, and whether one was found wrong.
@@ -51,25 +65,35 @@ impl TreeCheck {
         let (from, records) = (range.start, range.end);
         let held = txn.open_table(table::TREE)?.get(table::FRONTIER)?.map(|row| row.value().to_vec());
         let mut heads = signed(txn, trust, newest_only, report)?;
+        let given_up = given_up(txn, trust)?;
         for pinned in &trust.pinned {
-            heads.push(Head { size: pinned.size, root: pinned.root, pinned: true });
+            let of = if given_up.covers(pinned) { Of::GivenUp } else { Of::Outside };
+            heads.push(Head { checkpoint: pinned.clone(), of });
         }
-        heads.sort_by_key(|head| (head.size, !head.pinned));
+        heads.sort_by_key(|head| (head.checkpoint.size, head.of == Of::Record));
         let mut check = Self {
             frontier: proof::frontier(&stored, from)?,
             held,
             heads: Vec::new(),
             good: 0,
-            agreed: 0,
+            agreed: BTreeMap::new(),
+            beyond: Vec::new(),
             broken: false,
             tiles: BTreeMap::new(),
         };
         for head in heads {
-            if head.size > records {
-                let places = format!("records {records} to {}", head.size - 1);
-                report.add(Some(records), Some(places), Fault::RolledBack);
-            } else if head.size < from {
-                let root = proof::root(&stored, head.size)?;
+            let size = head.checkpoint.size;
+            if size > records {
+                match head.of {
+                    Of::GivenUp => check.beyond.push(head.checkpoint),
+                    Of::Before => {}
+                    Of::Outside | Of::Record => {
+                        let places = format!("records {records} to {}", size - 1);
+                        report.add(Some(records), Some(places), Fault::RolledBack);
+                    }
+                }
+            } else if size < from {
+                let root = proof::root(&stored, size)?;
                 check.compare(&head, &root, report);
             } else {
                 check.heads.push(head);
@@ -134,11 +158,14 @@ impl TreeCheck {
         if !self.broken && !placed && !empty && held.as_deref() != Some(&self.frontier.encode()[..]) {
             report.add(None, None, Fault::Frontier);
         }
+        for kept in std::mem::take(&mut self.beyond) {
+            self.differs(&kept, Fault::GivenUp, self.agreed(&kept), report);
+        }
     }
 
     /// Compares with the heads that are signed for exactly the records so far.
     fn due(&mut self, report: &mut Report) {
-        while self.heads.last().is_some_and(|head| head.size == self.frontier.size()) {
+        while self.heads.last().is_some_and(|head| head.checkpoint.size == self.frontier.size()) {
             let Some(head) = self.heads.pop() else { return };
             if !self.broken {
                 let root = self.frontier.root();
@@ -148,15 +175,30 @@ impl TreeCheck {
     }
 
     fn compare(&mut self, head: &Head, root: &Hash, report: &mut Report) {
-        let good = if head.pinned { self.agreed } else { self.good };
-        if head.root == *root {
-            self.good = head.size;
-            self.agreed = if head.pinned { head.size } else { self.agreed };
+        let Head { checkpoint, of } = head;
+        if checkpoint.root == *root {
+            self.good = checkpoint.size;
+            if *of != Of::Record {
+                self.agreed.insert(checkpoint.origin.clone(), checkpoint.size);
+            }
             return;
         }
+        match of {
+            Of::Outside => self.differs(checkpoint, Fault::Pinned, self.agreed(checkpoint), report),
+            Of::GivenUp => self.differs(checkpoint, Fault::GivenUp, self.agreed(checkpoint), report),
+            Of::Record => self.differs(checkpoint, Fault::Signed, self.good, report),
+            Of::Before => {}
+        }
+    }
+
+    /// How many records a history that somebody kept a checkpoint of has in common with these, as far as is known.
+    fn agreed(&self, kept: &Checkpoint) -> u64 {
+        self.agreed.get(&kept.origin).copied().unwrap_or_default()
+    }
+
+    fn differs(&self, head: &Checkpoint, fault: Fault, good: u64, report: &mut Report) {
         let places = format!("records {good} to {}", head.size.saturating_sub(1));
         // What comes after the first one that does not fit cannot fit either.
-        let fault = if head.pinned { Fault::Pinned } else { Fault::Signed };
         if !report.problems.iter().any(|known| known.fault == fault) {
             report.add(None, Some(places), fault);
         }
@@ -217,7 +259,7 @@ fn signed(
             None => Checkpoint::unverified(&note).ok_or(NoteError::Malformed),
         };
         match opened {
-            Ok(found) if found.size == size => heads.push(Head { size, root: found.root, pinned: false }),
+            Ok(checkpoint) if checkpoint.size == size => heads.push(Head { checkpoint, of: Of::Record }),
             _ => report.add(None, Some(format!("checkpoint of {size} records")), Fault::Checkpoint),
         }
     }
@@ -226,6 +268,25 @@ fn signed(
         report.add(None, Some(format!("history {epoch}")), Fault::Checkpoint);
     }
     report.checkpoints = heads.len() as u64;
-    report.signed = heads.last().map(|head| head.size);
+    report.signed = heads.last().map(|head| head.checkpoint.size);
+    let origin = heads.last().map(|head| head.checkpoint.origin.clone());
+    // Who kept a checkpoint of a history before wants to know how far this record agrees with it.
+    if let Some(key) = &trust.key
+        && trust.pinned.iter().any(|kept| Some(&kept.origin) != origin.as_ref())
+    {
+        for row in txn.open_table(table::CHECKPOINTS)?.range(..(epoch, 0))? {
+            let opened = key.open(&String::from_utf8_lossy(row?.1.value()));
+            heads.extend(opened.ok().map(|checkpoint| Head { checkpoint, of: Of::Before }));
+        }
+    }
     Ok(heads)
+}
+
+/// What breaks gave up.
+fn given_up(txn: &ReadTransaction, trust: &Trust) -> Result<GivenUp, Failure> {
+    if trust.pinned.is_empty() {
+        return Ok(GivenUp::default());
+    }
+    let notes = EpochNote::breaks(txn)?.into_iter().map(|given_up| given_up.note);
+    Ok(GivenUp::new(notes, trust.key.as_ref()))
 }

@@ -220,6 +220,7 @@ impl Desk {
             published: 0,
             skipped: 0,
             erased: 0,
+            pruned: 0,
             last: 0,
             state: ReplayState::Running,
             waits: None,

@@ -67,8 +67,10 @@ enum Told {
     Message(Box<Outbound>),
     /// Nothing: it was published before, or is none that can be published there.
     Nothing,
-    /// Nothing any more.
+    /// Nothing any more: it was erased.
     Erased,
+    /// Nothing any more: retention took it.
+    Pruned,
 }
 
 // === impl Run ===
@@ -161,7 +163,8 @@ impl Run {
                         Opened::Body(body) => message::of(&replay, &record, &body)
                             .map_or(Told::Nothing, |message| Told::Message(Box::new(message))),
                         Opened::Erased { .. } => Told::Erased,
-                        Opened::Nothing | Opened::Sealed | Opened::Pruned | Opened::Lost => Told::Nothing,
+                        Opened::Pruned => Told::Pruned,
+                        Opened::Nothing | Opened::Sealed | Opened::Lost => Told::Nothing,
                     },
                 };
                 if let Told::Message(message) = &told {
@@ -203,6 +206,7 @@ impl Run {
                 Told::Nothing if self.known.remove(&index) => after.published += 1,
                 Told::Nothing => after.skipped += 1,
                 Told::Erased => after.erased += 1,
+                Told::Pruned => after.pruned += 1,
             }
             while on_their_way.len() >= IN_FLIGHT_MAX {
                 count(&mut after, on_their_way.next().await)?;

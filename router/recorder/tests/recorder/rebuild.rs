@@ -65,7 +65,8 @@ async fn backup_and_streams_give_the_record_again_and_what_is_gone_is_explained(
     let running = cell.record().await;
     road(&cell, 1, 3).await;
     cell.until_records(9).await;
-    cell.reader().backup(&backup, None, jiff::Timestamp::now(), &mut |_, _| {}).unwrap();
+    let taken = cell.reader().backup(&backup, None, jiff::Timestamp::now(), &mut |_, _| {}).unwrap();
+    let common = taken.manifest.checkpoint.map_or(0, |note| key.open(&note).unwrap().size);
     road(&cell, 4, 8).await;
     cell.until_records(24).await;
     running.stop().await;
@@ -91,9 +92,13 @@ async fn backup_and_streams_give_the_record_again_and_what_is_gone_is_explained(
     assert_eq!(head.checkpoint.origin, format!("{}/2", cell.config.origin));
     let found = report(&cell.config.directory, &key, &[&head.checkpoint]);
     assert!(found.is_ok() && found.epoch == 2, "{:?}", found.problems);
-    // Whoever kept what was signed before sees that it is another history.
-    let before = report(&cell.config.directory, &key, &[&lost]);
-    assert!(!before.is_ok(), "negative control");
+    // Whoever kept what was signed before sees that it is another history, and from where on, whatever else was kept.
+    for pinned in [&[&lost][..], &[&lost, &head.checkpoint]] {
+        let before = report(&cell.config.directory, &key, pinned);
+        let told: Vec<_> = before.problems.iter().map(|one| (one.position.as_deref(), one.fault)).collect();
+        let places = format!("records {common} to {}", lost.size - 1);
+        assert_eq!(told, [(Some(places.as_str()), Fault::GivenUp)], "negative control");
+    }
 
     // A gap that comes later has no break to explain it.
     let running = cell.record().await;

@@ -7,9 +7,11 @@ use tidegate_audit::{Block, Due, Filter, Level, Opened, Part, RecordKind};
 use tidegate_bus::{Bus, Identity, Outbound};
 use tidegate_recorder::retain::{PRUNE, PruneAnswer, PruneQuestion};
 use tidegate_schemas::control::{Act, Control, HoldTarget};
+use tidegate_schemas::replay::ReplayTo;
 use uuid::Uuid;
 
 use crate::cell::{Cell, PATIENCE, name, road};
+use crate::replay::{FAST, Operator, govern};
 
 /// For ever, in a test.
 const LATER_MS: u64 = 24 * 3_600 * 1_000;
@@ -96,6 +98,17 @@ async fn retain_the_recorder_prunes_on_record_what_no_hold_keeps() {
     assert_eq!(asked(&olga, false).await[0].block, None);
     assert_eq!(cell.reader().body(&first).unwrap(), Opened::Pruned, "without the hold the same goes");
     assert_eq!(said(&cell), [(ActWord::PruneBodies, 0, records)]);
+
+    // A replay leaves out what is gone, and says why.
+    govern(&cell, &[]).await;
+    let operator = Operator::of(&cell).await;
+    let plan = operator.plan_of(RecordKind::Task);
+    let tasks = cell.reader().query(&plan.filter).unwrap().records;
+    let gone = cell.reader().pruned_among(&tasks).unwrap();
+    assert!(gone > 80 && gone < 100, "{gone}");
+    operator.run(&plan, ReplayTo::Subject, FAST).await.unwrap();
+    let done = operator.until_done(plan.id).await;
+    assert_eq!((done.published, done.pruned, done.erased, done.skipped), (100 - gone, gone, 0, 0));
     running.stop().await;
     cell.is_healthy();
 }

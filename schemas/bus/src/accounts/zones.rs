@@ -159,7 +159,7 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     for owner in [APP, LOCAL, CLOUD] {
         mesh.link(Kind::Stream, owner, OPS, "state.>");
     }
-    for operator in &directory.operators {
+    for operator in directory.acting() {
         mesh.link(Kind::Service, APP, OPS, format!("control.*.{operator}"));
         let mut publish = shared.clone();
         publish.extend(["control.*", "query.replay", "query.erase"].map(|word| format!("{word}.{operator}")));

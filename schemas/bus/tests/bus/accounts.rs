@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use tidegate_bus::accounts::render;
+use tidegate_bus::accounts::{identities_of, render};
 use tidegate_bus::server::{CONFIG, find};
 use tidegate_bus::{ApiError, Bus, Identity, Outbound, PublishError, Role};
 
@@ -38,6 +38,30 @@ async fn the_shipped_configuration_parses() {
     let broken =
         accounts.replace("imports [", "imports [ { service: { account: \"APP\", subject: \"no.such\" } }");
     assert!(!parses(&broken).0);
+}
+
+#[test]
+fn no_operator_gets_the_name_under_which_the_recorder_acts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut identities = tidegate_bus::accounts::Identities::open(dir.path().join("keys")).unwrap();
+    let mut directory = directory();
+    directory.operators.extend([name("recorder"), name("recorder-2")]);
+    identities.ensure_all(&directory).unwrap();
+    let operators: Vec<String> = identities_of(&directory)
+        .iter()
+        .map(ToString::to_string)
+        .filter(|one| one.starts_with("operator."))
+        .collect();
+    assert!(!operators.contains(&"operator.recorder".to_owned()), "{operators:?}");
+    let accounts = render(&shape(), &directory, &identities).unwrap();
+    // Only the recorder's own user has what is published under its name.
+    let lines =
+        |of: &str| accounts.lines().filter(|line| line.contains(&format!("control.*.{of}\""))).count();
+    assert_eq!(lines("recorder"), 0, "{accounts}");
+    assert!(
+        lines("recorder-2") > 0 && operators.contains(&"operator.recorder-2".to_owned()),
+        "negative control"
+    );
 }
 
 #[tokio::test]

@@ -41,11 +41,18 @@ pub(super) enum Answered {
 
 use Answered::{No, Partly, Yes};
 
-/// Every clause, with what this record says to it.
-pub(super) fn clauses(monthly: &Monthly) -> Vec<Clause> {
-    let held = held(monthly);
+/// How long the cell keeps what is recorded, days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) records_days: u32,
+    pub(super) bodies_days: u32,
+}
+
+/// Every clause, with what this record says to it; `kept` as the cell has it, where there is a cell.
+pub(super) fn clauses(monthly: &Monthly, kept: Option<Kept>) -> Vec<Clause> {
+    let held = format!("{} {}", held(monthly), retention(kept));
     let ai_act = ai_act(&held).into_iter().map(|row| clause(AI_ACT, row));
-    let nist = nist(&held).into_iter().map(|row| clause(NIST, row));
+    let nist = nist().into_iter().chain(nist_9_to_16(&held)).map(|row| clause(NIST, row));
     ai_act.chain(nist).collect()
 }
 
@@ -61,6 +68,19 @@ fn held(monthly: &Monthly) -> String {
     let days = monthly.made.duration_since(times.first).as_secs() / SignedDuration::from_hours(24).as_secs();
     let six = if days >= SIX_MONTHS_DAYS { "more than six months" } else { "not yet six months" };
     format!("This record reaches back to {}, {days} days: {six}.", super::words::day(times.first))
+}
+
+/// How long records stay.
+fn retention(kept: Option<Kept>) -> String {
+    let Some(Kept { records_days, bodies_days }) = kept else {
+        return "How long records stay is in the cell's `cell.toml`, which is not at hand here; 396 days where it says nothing."
+            .to_owned();
+    };
+    let short =
+        if i64::from(records_days) < SIX_MONTHS_DAYS { ", which is less than six months" } else { "" };
+    format!(
+        "Records stay {records_days} days as this cell's `cell.toml` has it{short}, their sealed messages {bodies_days}."
+    )
 }
 
 fn ai_act(held: &str) -> Vec<Row> {
@@ -102,9 +122,7 @@ fn ai_act(held: &str) -> Vec<Row> {
             "Art. 19(1)",
             "Providers keep the logs under their control for at least six months.",
             Partly,
-            &format!(
-                "{held} Records stay 13 months unless `cell.toml` says otherwise; keeping the files is up to whoever runs the cell."
-            ),
+            &format!("{held} Keeping the files is up to whoever runs the cell."),
         ),
         row(
             "Art. 19(2)",
@@ -141,9 +159,7 @@ fn ai_act(held: &str) -> Vec<Row> {
             "Art. 26(6)",
             "Deployers keep the logs for at least six months.",
             Partly,
-            &format!(
-                "{held} Records stay 13 months unless `cell.toml` says otherwise; keeping the files is up to whoever runs the cell."
-            ),
+            &format!("{held} Keeping the files is up to whoever runs the cell."),
         ),
         row(
             "Art. 26(7)-(11)",
@@ -160,9 +176,15 @@ fn ai_act(held: &str) -> Vec<Row> {
     ]
 }
 
-fn nist(held: &str) -> Vec<Row> {
+fn nist() -> Vec<Row> {
     let row = |clause, asks, answered, how: &str| (clause, asks, answered, how.to_owned());
     vec![
+        row(
+            "AU-1",
+            "Policy and procedures for audit, reviewed and updated.",
+            No,
+            "Outside the record: they are the organisation's. Section Rules in force names the bundles that judged, by hash.",
+        ),
         row(
             "AU-2",
             "Event logging: which events are logged, and why these.",
@@ -177,10 +199,31 @@ fn nist(held: &str) -> Vec<Row> {
             "Each record has kind, time, stream and sequence, cause, state or outcome, tenant and agent, reviewer or operator.",
         ),
         row(
+            "AU-4",
+            "Storage capacity for the log, so that it does not run full.",
+            Partly,
+            "Streams have limits in bytes, and no task is admitted while one is over 80 % full; `tidegate status` and \
+             `tidegate doctor` show what is used. The disk under the record is up to whoever runs the cell.",
+        ),
+        row(
+            "AU-5",
+            "Response when logging fails: alert, and what stops.",
+            Yes,
+            "What cannot be recorded is not acknowledged and stays in its stream; the recorder says that it is not ready, and \
+             nothing new goes to the cloud lane until it is. Local work goes on, and is recorded afterwards.",
+        ),
+        row(
             "AU-6",
             "Review, analysis and reporting at a set frequency.",
             Partly,
             "This report, `tidegate audit query --anomalies`. That somebody read them, and how often, is not recorded.",
+        ),
+        row(
+            "AU-7",
+            "Reduction and reports on demand, without changing what was recorded.",
+            Yes,
+            "This report, `tidegate audit query` and `tidegate audit task`; each reads only. Order and bytes of records stay as \
+             they are.",
         ),
         row(
             "AU-8",
@@ -189,6 +232,12 @@ fn nist(held: &str) -> Vec<Row> {
             "The time at which the server stored the message, UTC, to the nanosecond. That its clock is synchronised is not \
              recorded; order comes from sequences and causes, not from times.",
         ),
+    ]
+}
+
+fn nist_9_to_16(held: &str) -> Vec<Row> {
+    let row = |clause, asks, answered, how: &str| (clause, asks, answered, how.to_owned());
+    vec![
         row(
             "AU-9",
             "Protection of audit information against access, change and deletion.",
@@ -208,7 +257,7 @@ fn nist(held: &str) -> Vec<Row> {
             "Retention for as long as policy asks.",
             Partly,
             &format!(
-                "{held} Records stay 13 months unless `cell.toml` says otherwise, and longer under `tidegate audit hold`; keeping the files is up to whoever runs the cell."
+                "{held} They stay longer under `tidegate audit hold`; keeping the files is up to whoever runs the cell."
             ),
         ),
         row(
@@ -217,6 +266,25 @@ fn nist(held: &str) -> Vec<Row> {
             Yes,
             "Every role speaks by recorded messages only, causes before effects; missing sequences are counted in section \
              Attention.",
+        ),
+        row(
+            "AU-13",
+            "Monitoring of outside places for information that was disclosed.",
+            No,
+            "Outside the record: it tells what left and where to, section What left, and not what became of it there.",
+        ),
+        row(
+            "AU-14",
+            "Session audit: a person's whole session, seen and recorded.",
+            No,
+            "Outside the record: it has messages, not sessions; each task's messages are sealed in it.",
+        ),
+        row(
+            "AU-16",
+            "Audit across organisations: identities and records that go along.",
+            Partly,
+            "Traces and workflow ids go along with a task, and `tidegate audit export` hands records over so that others can \
+             verify them. What a provider logs is its own.",
         ),
     ]
 }

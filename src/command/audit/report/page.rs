@@ -13,7 +13,7 @@ use tidegate_audit::report::{Monthly, Ran, Verdict};
 use super::Told;
 use super::law::{Answered, Clause};
 use super::tables::{self, Table};
-use super::words::{bytes, count, month, number, statement, time, usd, wait, whose};
+use super::words::{self, bytes, count, month, number, statement, time, usd, wait, whose};
 
 /// Escaping goes by the name's end.
 const NAME: &str = "page.html";
@@ -226,12 +226,8 @@ fn warnings(monthly: &Monthly) -> Vec<(bool, String)> {
             format!("{many} records that may be of this month were pruned by retention: of them nothing is said here."),
         ));
     }
-    if let Some(signed) = monthly.record.signed.as_ref().filter(|signed| !signed.proven) {
-        let of = count(signed.size, "record");
-        said.push((
-            true,
-            format!("Do not rely on this report: the checkpoint of {of} was signed over other records than these. Verify the record in full."),
-        ));
+    if let Some(refuted) = words::refuted(monthly) {
+        said.push((true, format!("Do not rely on this report: {refuted} Verify the record in full.")));
     }
     let any = |verdict| monthly.residency.iter().any(|one| one.verdict == verdict);
     if any(Verdict::Broken) {
@@ -311,7 +307,7 @@ fn grounds(monthly: &Monthly) -> Vec<String> {
             count(records.records, "record")
         ),
     });
-    said.push(signed(monthly));
+    said.push(words::signed(monthly));
     said.push(
         "Counted are works from their dispatch on, and attempts by their own record, each at the region that the decision behind it \
          names; a call to a provider needs a signed ticket for that region. Where a provider computes within its region is not in the record."
@@ -339,30 +335,6 @@ fn grounds(monthly: &Monthly) -> Vec<String> {
             .to_owned()
     });
     said
-}
-
-/// What is signed of it, and what is not.
-fn signed(monthly: &Monthly) -> String {
-    let record = &monthly.record;
-    let Some(signed) = &record.signed else {
-        return "No signed checkpoint was held against them: nobody vouches for this record but whoever keeps its file.".to_owned();
-    };
-    if !signed.proven {
-        return "They are not those that the newest checkpoint was signed over, so no claim is proven."
-            .to_owned();
-    }
-    let later = match record.unsigned() {
-        0 => String::new(),
-        some => format!(
-            " {} came after it and {} not signed yet.",
-            count(some, "record"),
-            if some == 1 { "is" } else { "are" }
-        ),
-    };
-    format!(
-        "They give the root of the signed checkpoint of the first {}, which was recomputed from them.{later}",
-        count(signed.size, "record")
-    )
 }
 
 fn left(monthly: &Monthly) -> Vec<(&'static str, String)> {

@@ -9,7 +9,7 @@ use tidegate_schemas::code::Code;
 use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::subject::Lane;
 
-use super::law::{Answered, clauses};
+use super::law::{Answered, Kept, clauses};
 use super::{Told, page, words};
 
 /// What would break out of a page that does not escape.
@@ -44,12 +44,13 @@ fn claimed(now: &str, claims: &[(Sensitivity, &str)], vouched: bool) -> Monthly 
         now: now.parse().unwrap(),
         within: claims.collect(),
         checkpoint: vouched.then(|| public.open(&note).unwrap()),
+        kept: Vec::new(),
     };
     Reader::open(dir.path(), None).unwrap().monthly(&question, &mut |_, _| {}).unwrap()
 }
 
 fn shown(monthly: &Monthly) -> String {
-    let clauses = clauses(monthly);
+    let clauses = clauses(monthly, None);
     let told =
         Told { cell: Some("dev"), monthly, verify: "tidegate audit verify", proof: None, clauses: &clauses };
     page::render(&told).unwrap()
@@ -171,21 +172,24 @@ fn report_shows_no_claim_that_nobody_vouches_for() {
 #[test]
 fn report_the_clauses_say_what_is_not_answered_too() {
     let monthly = monthly("2026-12-01T09:00:00Z");
-    let told = clauses(&monthly);
-    for clause in [
-        "Art. 12(1)",
-        "Art. 19(1)",
-        "Art. 26(6)",
-        "AU-2",
-        "AU-3",
-        "AU-6",
-        "AU-8",
-        "AU-9",
-        "AU-10",
-        "AU-11",
-        "AU-12",
-    ] {
+    let cell = |records_days| Some(Kept { records_days, bodies_days: 30 });
+    let told = clauses(&monthly, cell(400));
+    let articles = ["Art. 12(1)", "Art. 19(1)", "Art. 26(6)"].map(str::to_owned);
+    // The whole family but AU-15, which was withdrawn.
+    let family = (1..=16).filter(|number| *number != 15).map(|number| format!("AU-{number}"));
+    for clause in articles.into_iter().chain(family) {
         assert_eq!(told.iter().filter(|one| one.clause == clause).count(), 1, "{clause}");
+    }
+    for (kept, says, not) in [
+        (cell(400), "stay 400 days", "less than six"),
+        (cell(90), "stay 90 days as this cell's `cell.toml` has it, which is less than six months", "400"),
+        (None, "which is not at hand", "less than six"),
+    ] {
+        for clause in ["Art. 19(1)", "Art. 26(6)", "AU-11"] {
+            let told = clauses(&monthly, kept);
+            let how = &told.iter().find(|one| one.clause == clause).unwrap().how;
+            assert!(how.contains(says) && !how.contains(not), "{clause}: {how}");
+        }
     }
     let of = |answered| told.iter().filter(|one| one.answered == answered).count();
     assert!(of(Answered::Yes) > 0 && of(Answered::Partly) > 0 && of(Answered::No) > 0);
@@ -197,7 +201,7 @@ fn report_the_clauses_say_what_is_not_answered_too() {
 #[test]
 fn report_as_json_is_the_report_and_the_clauses() {
     let monthly = filled(monthly("2026-12-01T09:00:00Z"), "us");
-    let clauses = clauses(&monthly);
+    let clauses = clauses(&monthly, None);
     let told = Told {
         cell: None,
         monthly: &monthly,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use tidegate_audit::report::{Monthly, Reached, Residency, Verdict};
+use tidegate_audit::report::{Monthly, Reached, Residency, Signed, Verdict};
 use tidegate_schemas::subject::Lane;
 
 /// Months by their number.
@@ -21,6 +21,54 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
+
+/// That a checkpoint was signed over other records than those of the report.
+pub(super) fn refuted(monthly: &Monthly) -> Option<String> {
+    let refuted = |signed: &Option<Signed>| {
+        signed.as_ref().filter(|signed| !signed.proven).map(|signed| count(signed.size, "record"))
+    };
+    let others = "was signed over other records than these";
+    if let Some(of) = refuted(&monthly.record.kept) {
+        return Some(format!(
+            "the checkpoint of {of} that was kept outside {others}: the record is an older copy, was cut short or was changed."
+        ));
+    }
+    refuted(&monthly.record.signed).map(|of| format!("the checkpoint of {of} {others}."))
+}
+
+/// What is signed of it, and what is not.
+pub(super) fn signed(monthly: &Monthly) -> String {
+    let record = &monthly.record;
+    let Some(signed) = &record.signed else {
+        return "No signed checkpoint was held against them: nobody vouches for this record but whoever keeps its file.".to_owned();
+    };
+    if !signed.proven {
+        return "They are not those that the newest checkpoint was signed over, so no claim is proven."
+            .to_owned();
+    }
+    if record.kept.as_ref().is_some_and(|kept| !kept.proven) {
+        return "They are not those of a checkpoint that was kept outside the record, so no claim is proven."
+            .to_owned();
+    }
+    let kept = match &record.kept {
+        None => String::new(),
+        Some(kept) => {
+            format!(" So they do that of the first {}, which was kept outside.", number(kept.size))
+        }
+    };
+    let later = match record.unsigned() {
+        0 => String::new(),
+        some => format!(
+            " {} came after it and {} not signed yet.",
+            count(some, "record"),
+            if some == 1 { "is" } else { "are" }
+        ),
+    };
+    format!(
+        "They give the root of the signed checkpoint of the first {}, which was recomputed from them.{kept}{later}",
+        count(signed.size, "record")
+    )
+}
 
 /// `1,234,567`.
 pub(super) fn number(number: u64) -> String {

@@ -1,4 +1,4 @@
-//! A record of a million messages: catching up with them, asking it, reading all of it, and opening it after a crash.
+//! A record of a million messages: appending them in this process, asking it, reading all of it, and opening it after a crash.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub(super) fn run(table: &mut Table, directory: &Path) -> Result<()> {
     let bytes = record_bytes(&store)?;
     let ceiling = file(dir.path(), usize::try_from(BATCH)?, bytes)?;
     table.add(Row::new(
-        "store, a million messages behind",
+        "store, a million messages appended",
         rate,
         "records/s",
         ceiling,

@@ -5,12 +5,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::checkpoint::Signer;
 use crate::copy::tests::segments::{HELD, erase_person, hold, prune, seal};
 use crate::entry::{Gap, GapReason, Item};
 use crate::error::OpenError;
 use crate::fixture::{
-    at, items, keys, master, result, review, road, seeded, small, store, task, task_id, task_of, work,
+    at, items, keys, labelled, master, result, review, road, seeded, small, store, task, task_id, task_of,
+    work,
 };
 use crate::keys::MasterKey;
 use crate::read::{Filter, Opened, Reader};
@@ -29,6 +32,9 @@ const WRITE: &str = "TIDEGATE_WRITE_FIXTURE";
 const PINNED: &str = "checkpoint.pinned";
 /// What a fixture holds, by its form: tasks of the road, and records after those of the oldest form's sort.
 const HOLDS: [(u64, u64, u64); 2] = [(2, 8, 0), (3, 90, 5)];
+
+/// A record of form 3 whose decisions name labels in their bundle's words, and what they name.
+const LABELLED: &str = "form-3-labels";
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -79,6 +85,9 @@ fn schema_a_record_of_each_release_opens() {
         let bytes = copy(&from, &record);
         assert!(bytes < 1_500_000, "{bytes} bytes: a fixture is small");
         let form = from.file_name().unwrap().to_string_lossy().into_owned();
+        if form == LABELLED {
+            continue;
+        }
         let (of, tasks, more) = HOLDS.into_iter().find(|(of, ..)| form == format!("form-{of}")).unwrap();
         opens(&record, &fs::read_to_string(from.join(PINNED)).unwrap(), tasks, more);
         if of > 2 {
@@ -114,6 +123,10 @@ fn keeps(record: &Path) {
     let mut erased = erased.iter().filter(|one| one.leaf.task == Some(task_id(1_000)));
     assert!(erased.any(|one| matches!(opened(one.leaf.index), Opened::Erased { .. })));
     assert_eq!(reader.status().unwrap().pruned.bodies, 256);
+    let all = reader.tail(0, 1_000).unwrap();
+    let erased = reader.erased_among(&all).unwrap();
+    assert_eq!((reader.pruned_among(&all).unwrap(), reader.pruned_among(&all[256..]).unwrap()), (256, 0));
+    assert!(!erased.is_empty() && erased.keys().all(|index| matches!(opened(*index), Opened::Erased { .. })));
 }
 
 /// The record verifies against what was pinned, answers, and goes on. It holds a road of `tasks`, and `more` records.
@@ -152,6 +165,9 @@ fn opens(record: &Path, pinned: &str, tasks: u64, more: u64) {
     assert!(reader.verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap().is_ok(), "it goes on");
 }
 
+/// What is to be done with a file that is none of a record, or not whole.
+const RESTORE: &str = "keep it as it is and restore a copy";
+
 /// How a record is changed, what is said of it to who writes and to who reads, and what to do stands in it.
 type Case = (&'static str, fn(&Path), fn(&OpenError) -> bool, Option<fn(&OpenError) -> bool>, &'static str);
 
@@ -169,12 +185,12 @@ fn flip(path: &Path, at: usize) {
 }
 
 fn is_corrupt(error: &OpenError) -> bool {
-    matches!(error, OpenError::Corrupt { .. } | OpenError::Io { .. })
+    matches!(error, OpenError::Corrupt { .. })
 }
 
 #[test]
 fn schema_what_is_no_record_of_ours_is_refused_with_what_to_do() {
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (
             "a newer form",
             |record| form(record, table::FORM + 1),
@@ -187,18 +203,26 @@ fn schema_what_is_no_record_of_ours_is_refused_with_what_to_do() {
             |record| fs::write(file(record), "a letter".repeat(1_000)).unwrap(),
             is_corrupt,
             Some(is_corrupt),
-            "",
+            RESTORE,
         ),
-        ("a damaged head", |record| flip(&file(record), 3), is_corrupt, Some(is_corrupt), ""),
+        ("a damaged head", |record| flip(&file(record), 3), is_corrupt, Some(is_corrupt), RESTORE),
+        (
+            "an empty file",
+            |record| fs::write(file(record), "").unwrap(),
+            // Who writes finds that it lacks what was signed.
+            |error| matches!(error, OpenError::Fork { records: 0, .. }),
+            Some(is_corrupt),
+            "restore",
+        ),
         (
             "cut short",
             |record| {
                 let bytes = fs::read(file(record)).unwrap();
                 fs::write(file(record), &bytes[..bytes.len() / 3]).unwrap();
             },
-            |_| true,
-            Some(|_| true),
-            "",
+            is_corrupt,
+            Some(is_corrupt),
+            RESTORE,
         ),
         (
             "a key file that does not open",
@@ -254,13 +278,16 @@ fn schema_what_is_no_record_of_ours_is_refused_with_what_to_do() {
         let before = fs::read(file(&record)).unwrap();
         let error = Reader::open(&record, Some(master())).err();
         match reads {
-            Some(expected) => assert!(error.as_ref().is_some_and(expected), "{name}, to read: {error:?}"),
+            Some(expected) => {
+                let error = error.unwrap();
+                assert!(expected(&error) && error.to_string().contains(hint), "{name}, to read: {error}");
+            }
             None => assert!(error.is_none(), "{name}: it can be read, {error:?}"),
         }
         let error = Store::open(&record, keys(), &small()).err().unwrap();
         assert!(writes(&error), "{name}: {error:?}");
         assert!(error.to_string().contains(hint), "{name}: {error}");
-        if name != "cut short" {
+        if !["cut short", "an empty file"].contains(&name) {
             assert!(fs::read(file(&record)).unwrap().len() == before.len(), "{name}: it is left as it is");
         }
     }
@@ -292,5 +319,70 @@ fn schema_leaves_of_each_release_keep_their_bytes() {
         assert_eq!(reader.query(&unknown).unwrap().records, []);
         let internal = Filter { sensitivity: Some(Sensitivity::Internal), ..Filter::default() };
         assert!(reader.query(&internal).unwrap().records.len() > 7, "negative control");
+    }
+}
+
+/// Writes the fixture whose decisions name labels: all kinds of them, `unknown` among them, and one decision without any.
+fn write_labelled(dir: &Path) {
+    let _ = fs::remove_dir_all(dir);
+    let mut store = seeded(dir);
+    let all = json!({ "categories": ["health", "personal", "unknown"], "regulations": ["gdpr"], "residency": ["eu"],
+        "consent": ["support"], "purpose": "support" });
+    let some = json!({ "categories": ["personal"] });
+    for (n, known) in (1..).zip([Some(all), Some(some), None]) {
+        let cause = format!("TASKS_acme:{n}");
+        let work = known.map_or_else(|| work(n, n, &cause), |known| labelled(n, n, &cause, known));
+        let ended = result(n, n, &format!("WORK_LOCAL:{n}"), "completed");
+        store.append(&items([task(n, n), work, ended])).unwrap();
+    }
+    fs::write(dir.join(PINNED), store.checkpoint().unwrap()).unwrap();
+    while store.index().unwrap() {}
+    drop(store);
+    builder(1024 * 1024).open(file(dir)).unwrap().compact().unwrap();
+}
+
+#[test]
+fn schema_labels_of_this_release_keep_their_bytes_and_are_found() {
+    let from = fixtures().join(LABELLED);
+    if std::env::var_os(WRITE).is_some() {
+        write_labelled(&from);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let record = dir.path().join("record");
+    assert!(copy(&from, &record) < 500_000, "a fixture is small");
+    let reader = Reader::open(&record, Some(master())).unwrap();
+    let key = keys().signer.public();
+    let pinned = key.open(&fs::read_to_string(from.join(PINNED)).unwrap()).unwrap();
+    let trust = Trust { key: Some(key), pinned: vec![pinned] };
+    let report = reader.verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap();
+    assert!(report.is_ok() && report.records == 9, "{report:?}");
+    let all = reader.tail(0, 100).unwrap();
+    for one in &all {
+        assert_eq!(serde_json::to_string(&one.leaf).unwrap(), one.line, "to the byte");
+    }
+    let first = concat!(
+        r#""labels":{"categories":["health","personal","unknown"],"regulations":["gdpr"],"residency":["eu"],"#,
+        r#""consent":["support"],"purpose":"support"}"#
+    );
+    assert!(all[1].line.contains(first), "{}", all[1].line);
+    let name = |text: &str| Some(Name::new(text).unwrap());
+    let found = |filter: Filter| {
+        let records = reader.query(&filter).unwrap().records;
+        records.into_iter().map(|record| record.leaf.index).collect::<Vec<_>>()
+    };
+    let plain = Filter::default;
+    for (filter, indices) in [
+        (Filter { category: name("personal"), ..plain() }, vec![1, 4]),
+        (Filter { category: name("health"), ..plain() }, vec![1]),
+        (Filter { category: name("unknown"), ..plain() }, vec![1]),
+        (Filter { regulation: name("gdpr"), ..plain() }, vec![1]),
+        (Filter { residency: name("eu"), ..plain() }, vec![1]),
+        (Filter { consent: name("support"), ..plain() }, vec![1]),
+        (Filter { purpose: name("support"), ..plain() }, vec![1]),
+        // Negative controls.
+        (Filter { category: name("card"), ..plain() }, vec![]),
+        (Filter { sensitivity: Some(Sensitivity::Internal), ..plain() }, vec![0, 1, 3, 4, 6, 7]),
+    ] {
+        assert_eq!(found(filter.clone()), indices, "{filter:?}");
     }
 }

@@ -8,11 +8,13 @@ use redb::ReadableTable as _;
 
 use super::super::{Fault, Level, Problem, Trust, body_fault};
 use super::tamper;
+use crate::bundle;
 use crate::checkpoint::Checkpoint;
-use crate::fixture::{keys, road, store};
+use crate::export::Form;
+use crate::fixture::{keys, road, small, store};
 use crate::leaf::leaf_hash;
 use crate::read::Reader;
-use crate::store::file;
+use crate::store::{Options, Store, file};
 use crate::table;
 use crate::verify::Report;
 
@@ -224,4 +226,60 @@ fn tamper_an_empty_record_in_its_place_is_found_by_what_was_signed() {
     let emptied = |problem: &Problem| (problem.index, problem.fault) == (Some(0), Fault::RolledBack);
     assert!(found.problems.iter().any(emptied), "{:?}", found.problems);
     assert!(report(full.path(), Level::Full, &trust).is_ok(), "negative control");
+}
+
+#[test]
+fn tamper_what_a_break_gave_up_is_told_apart_and_from_where_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = dir.path().join("record");
+    let options = Options { checkpoint_file: Some(dir.path().join("checkpoints")), ..small() };
+    let open = || Store::open(&record, keys(), &options).unwrap();
+    let mut store = open();
+    store.append(&road(100)).unwrap();
+    let first = store.checkpoint().unwrap();
+    drop(store);
+    let older = fs::read(file(&record)).unwrap();
+    let mut store = open();
+    store.append(&road(200)).unwrap();
+    let second = store.checkpoint().unwrap();
+    drop(store);
+    fs::write(file(&record), older).unwrap();
+    Store::accept_break(&record, keys(), &options).unwrap();
+    let mut store = open();
+    store.append(&road(150)).unwrap();
+    let third = store.checkpoint().unwrap();
+    drop(store);
+
+    let key = keys().signer.public();
+    let [first, second, third] = [first, second, third].map(|note| key.open(&note).unwrap());
+    assert_eq!((second.size, third.size, third.origin.as_str()), (600, 450, "tidegate/test/2"));
+    let newer = keys().signer.sign(1, 700, [7; 32]);
+    let newer = key.open(&newer).unwrap();
+    let export = dir.path().join("export");
+    Reader::open(&record, None).unwrap().export(&export, Form::Lines, &key, &mut |_, _| {}).unwrap();
+    type Row<'a> = (Vec<&'a Checkpoint>, Vec<(Option<&'static str>, Fault)>);
+    let given_up = (Some("records 300 to 599"), Fault::GivenUp);
+    let rows: [Row<'_>; 4] = [
+        (vec![&first, &third], vec![]),
+        (vec![&first, &second], vec![given_up]),
+        // That the new history agrees as far as it goes says nothing of the old one.
+        (vec![&first, &second, &third], vec![given_up]),
+        // Negative control: what is newer than the break was given up by nobody.
+        (vec![&first, &newer], vec![(Some("records 450 to 699"), Fault::RolledBack)]),
+    ];
+    for (pinned, expected) in rows {
+        let trust = Trust { key: Some(key.clone()), pinned: pinned.into_iter().cloned().collect() };
+        let told = |report: &Report| -> Vec<(Option<String>, Fault)> {
+            report.problems.iter().map(|problem| (problem.position.clone(), problem.fault)).collect()
+        };
+        let expected: Vec<_> =
+            expected.into_iter().map(|(places, fault)| (places.map(str::to_owned), fault)).collect();
+        assert_eq!(told(&report(&record, Level::Full, &trust)), expected);
+        let bundle = bundle::verify(&export, &key, &trust, &mut |_, _| {}).unwrap();
+        assert_eq!(told(&bundle.report), expected, "of an export");
+    }
+    // The record alone knows how far it agrees, where nothing else was kept of the old history.
+    let trust = Trust { key: Some(key), pinned: vec![second, third] };
+    let found = report(&record, Level::Full, &trust);
+    assert_eq!(found.problems[0].position.as_deref(), Some("records 300 to 599"), "{:?}", found.problems);
 }
