@@ -305,6 +305,15 @@ async fn two_reviewers_agree(cell: &TestCell) -> Result<()> {
     let one = "@id(\"review-high-stakes\")";
     anyhow::ensure!(text.contains(one), "the policy that holds");
     std::fs::write(&people, text.replace(one, &format!("{one}\n@quorum(\"2\")")))?;
+    // Another forbid than before is told as what may let more leave, though it does not: another operator agrees.
+    let pushed = cell.json(&["bundle", "push", &bundle, "--reason", "two must agree"]).await?;
+    let hash = pushed["bundle"].as_str().context("a hash")?.to_owned();
+    cell.tidegate(&["tool", "operator", "olga"]).await?;
+    until("the other operator's agreement", SOON, || async {
+        let agreed = cell.output_as("olga", &["bundle", "approve", &hash, "--reason", "stricter"]).await?;
+        Ok(agreed.status.success().then_some(()))
+    })
+    .await?;
     let applied = cell.json(&["policy", "apply", &bundle, "--reason", "two must agree"]).await?;
     // A router takes a bundle over within a second; what came before is judged by the one before.
     let (id, review) = until("a task that the new bundle holds", SOON, || async {

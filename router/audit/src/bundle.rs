@@ -117,7 +117,8 @@ pub fn verify_since(
         }
     };
     let notes = text(&dir.join(CHECKPOINTS), CHECKPOINTS_BYTES_MAX)?;
-    check.gather(&notes, key, trust, &GivenUp::new(breaks(dir)?, Some(key)), &checkpoint);
+    let given_up = GivenUp::new(breaks(dir)?, Some(key), key.epoch(&checkpoint.origin));
+    check.gather(&notes, key, trust, &given_up, &checkpoint);
     let (size, gone) = (checkpoint.size, pruned(dir)?);
     let held = first(dir)?.min(size);
     let first = begin(since.min(size), &gone).max(held);
@@ -150,14 +151,14 @@ fn begin(since: u64, gone: &[PrunedRange]) -> u64 {
 }
 
 /// Notes of the breaks that were accepted; none where there is no list.
-fn breaks(dir: &Path) -> Result<Vec<String>, BundleError> {
+fn breaks(dir: &Path) -> Result<Vec<EpochNote>, BundleError> {
     let path = dir.join(BREAKS);
     if !path.exists() {
         return Ok(Vec::new());
     }
     let what = "it is no list of breaks";
-    let read = |line: &str| serde_json::from_str::<EpochNote>(line).map(|read| read.note);
-    let lines: Result<_, _> = text(&path, CHECKPOINTS_BYTES_MAX)?.lines().map(read).collect();
+    let lines: Result<_, _> =
+        text(&path, CHECKPOINTS_BYTES_MAX)?.lines().map(serde_json::from_str::<EpochNote>).collect();
     lines.map_err(|_| BundleError::Form { path, what })
 }
 

@@ -47,6 +47,7 @@ pub async fn run(
     replay::serve(discovery, &bus, &shared, writer.keeper(), &shutdown, &mut background).await?;
     retain::serve(discovery, &bus, &config, &shared, writer.keeper(), &shutdown, &mut background).await?;
     erase::serve(discovery, &bus, &shared, writer.keeper(), &shutdown, &mut background).await?;
+    let room = AbortOnDropHandle::new(tokio::spawn(tidegate_bus::tell_room(bus.clone(), health.clone())));
     background.spawn(rotate::watch(config.clone(), shared.clone(), writer.keeper(), shutdown.clone()));
     background.spawn(deadline::watch(bus.clone(), config.clone(), shared.clone(), shutdown.clone()));
     background.spawn(guard::watch(bus.clone(), shared.clone(), shutdown.clone()));
@@ -77,6 +78,7 @@ pub async fn run(
         }
     };
     shutdown.cancel();
+    drop(room);
     feeds.drain().await;
     while background.join_next().await.is_some() {}
     outcome

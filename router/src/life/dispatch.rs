@@ -324,7 +324,7 @@ fn hold(
     Caused { message, tell, reply: None }
 }
 
-fn queue(decision: &Decision) -> Name {
+pub(super) fn queue(decision: &Decision) -> Name {
     let named = decision.obligations.iter().find_map(|obligation| match obligation {
         Obligation::Review { queue, .. } => Some(queue.clone()),
         Obligation::CostCap { .. } => None,

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use tidegate_policies::ReviewRequest;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{agreement_key, review_key};
-use tidegate_schemas::decision::{Approval, Obligation};
+use tidegate_schemas::decision::{Approval, Decision, Obligation, Outcome};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
@@ -123,22 +123,36 @@ type Next = (Stage, Step);
 
 /// The held task is at hand: the verdict decides, or takes a place among those that are asked for.
 fn looked_at(given: Given, review: Review, held: Stored, message: &Stored, context: &Context<'_>) -> Next {
-    if let Err(refused) = permitted(&given, &review, &held, context) {
-        return (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused))));
+    if !matches!(given.verdict.action, Word::Reject)
+        && let Err(refused) = permitted(&given, &given.reviewer, &review, &review.decision, &held, context)
+    {
+        return dead(refused);
     }
-    let asked = quorum(&review);
-    match (&given.verdict.action, decide(&given, &review, &held, Vec::new(), message, context)) {
-        (_, Err(sentence)) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
-        (Word::Approve, Ok(_)) if asked > 1 => {
-            Agreeing { given, review, held, place: 1, others: Vec::new() }.claim(message)
+    let asked = quorum(&review.decision);
+    match &given.verdict.action {
+        Word::Approve if asked > 1 => {
+            // What can lead nowhere takes no place.
+            match decide(&given, &review, &held, Vec::new(), message, context) {
+                Ok(_) => Agreeing { given, review, held, place: 1, others: Vec::new() }.claim(message),
+                Err(refused) => dead(refused),
+            }
         }
-        (Word::Edit { .. }, Ok(_)) if asked > 1 => {
-            let sentence =
-                "several must agree to the same text, so an edit decides nothing; reject it instead";
-            (Stage::Over, Step::dead(Code::InvalidField, sentence))
-        }
-        (_, Ok((sent, tell))) => claim(&given, sent, tell, message),
+        Word::Edit { .. } if asked > 1 => dead(invalid(
+            "several must agree to the same text, so an edit decides nothing; reject it instead",
+        )),
+        _ => match decide(&given, &review, &held, Vec::new(), message, context) {
+            Ok((sent, tell)) => claim(&given, sent, tell, message),
+            Err(refused) => dead(refused),
+        },
     }
+}
+
+fn dead(refused: Refused) -> Next {
+    (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused))))
+}
+
+fn invalid(sentence: &str) -> Refused {
+    Refused::new(Code::InvalidField, sentence)
 }
 
 /// Takes the review itself, only once it is known what follows: a verdict that leads nowhere must not keep the next one out.
@@ -156,67 +170,72 @@ impl Agreeing {
 }
 
 /// Who has the place: this verdict, the same reviewer by another one, or somebody else, and then the next place is tried.
-/// Places are taken in order, so a reviewer who has one is met before a second could be taken.
+/// Places are taken in order, so a reviewer who has one is met before a second could be taken. Where all are taken whoever may
+/// approve can end it: the one who took the last place may have died before that.
 fn agree(agreeing: Agreeing, holder: &str, message: &Stored, context: &Context<'_>) -> Next {
-    let over = |sentence| (Stage::Over, Step::dead(Code::IdConflict, sentence));
-    let Some((position, reviewer)) =
-        holder.split_once(' ').and_then(|(position, name)| Some((position, Name::new(name).ok()?)))
-    else {
-        return (Stage::Over, Step::dead(Code::Internal, "a place of the review is held by nobody known"));
+    let Some(reviewer) = holder.split_once(' ').and_then(|(_, name)| Name::new(name).ok()) else {
+        return dead(Refused::new(Code::Internal, "a place of the review is held by nobody known"));
     };
     let mut agreeing = agreeing;
-    let asked = quorum(&agreeing.review);
-    if position != message.position.to_string() {
-        if reviewer == agreeing.given.reviewer {
-            return over("this reviewer has approved already");
+    let asked = quorum(&agreeing.review.decision);
+    if reviewer == agreeing.given.reviewer {
+        if agreeing.place < asked {
+            // Others have yet to agree; the review waits on.
+            return (Stage::Over, Step::ack());
         }
-        if agreeing.place >= asked {
-            return over("as many have approved as were asked for");
-        }
+    } else {
         agreeing.others.push(reviewer);
-        agreeing.place += 1;
-        return agreeing.claim(message);
+        if agreeing.place < asked {
+            agreeing.place += 1;
+            return agreeing.claim(message);
+        }
     }
-    if agreeing.place < asked {
-        // Others have yet to agree; the review waits on.
-        return (Stage::Over, Step::ack());
+    let Agreeing { given, review, held, mut others, .. } = agreeing;
+    // Who agreed before and may not any more does not count.
+    others.retain(|other| permitted(&given, other, &review, &review.decision, &held, context).is_ok());
+    if others.len() + 1 < usize::from(asked) {
+        return dead(invalid(
+            "somebody who approved before may not any more; reject it, and let it be submitted again",
+        ));
     }
-    let Agreeing { given, review, held, others, .. } = agreeing;
     match decide(&given, &review, &held, others, message, context) {
         Ok((sent, tell)) => claim(&given, sent, tell, message),
-        Err(sentence) => (Stage::Over, Step::dead(Code::InvalidField, sentence)),
+        Err(refused) => dead(refused),
     }
 }
 
 /// How many must approve.
-fn quorum(review: &Review) -> u8 {
-    let asked = review.decision.obligations.iter().filter_map(|obligation| match obligation {
+fn quorum(decision: &Decision) -> u8 {
+    let asked = decision.obligations.iter().filter_map(|obligation| match obligation {
         Obligation::Review { quorum, .. } => Some(*quorum),
         Obligation::CostCap { .. } => None,
     });
     asked.max().unwrap_or(1)
 }
 
-/// Whether the bundle that decides about the task lets this reviewer let the work go on. To reject it lets nothing go.
-fn permitted(given: &Given, review: &Review, held: &Stored, context: &Context<'_>) -> Result<(), Refused> {
-    if matches!(given.verdict.action, Word::Reject) {
-        return Ok(());
-    }
-    let labels = &review.decision.labels;
+/// Whether the bundle that decides about the task lets this reviewer let the work go on as a decision has it.
+fn permitted(
+    given: &Given,
+    reviewer: &Name,
+    review: &Review,
+    decision: &Decision,
+    held: &Stored,
+    context: &Context<'_>,
+) -> Result<(), Refused> {
     // What cannot be read leads nowhere, whoever permits it.
     let judge = reread(held, &held.payload).map_or(context.bench.active, |task| context.bench.of(&task));
     let permission = judge.may_approve(
         context.directory,
         &ReviewRequest {
-            reviewer: &given.reviewer,
+            reviewer,
             queue: &given.queue,
             edited: matches!(given.verdict.action, Word::Edit { .. }),
             tenant: &given.tenant,
             agent: &review.agent,
             // What would run nowhere known is taken for what leaves.
-            lane: review.decision.destination.as_ref().map_or(Lane::Cloud, |place| place.lane),
-            sensitivity: labels.sensitivity,
-            stakes: labels.stakes,
+            lane: decision.destination.as_ref().map_or(Lane::Cloud, |place| place.lane),
+            sensitivity: decision.labels.sensitivity,
+            stakes: decision.labels.stakes,
         },
     );
     if permission.allowed {
@@ -246,6 +265,8 @@ fn held(given: &Given, stored: &Stored) -> Result<Review, &'static str> {
     Ok(review)
 }
 
+/// What follows. An agreement is for the place, the queue and the number of reviewers of the review: where the task would now be
+/// held for another it is held again, and where nothing holds it any more nobody needs to agree.
 fn decide(
     given: &Given,
     review: &Review,
@@ -253,41 +274,79 @@ fn decide(
     others: Vec<Name>,
     message: &Stored,
     context: &Context<'_>,
-) -> Result<(Message, Vec<Telling>), &'static str> {
+) -> Result<(Message, Vec<Telling>), Refused> {
     if review.salt.digest(&stored.payload) != review.content {
-        return Err("the held task is not what the reviewer saw");
+        return Err(invalid("the held task is not what the reviewer saw"));
     }
-    let mut original = reread(stored, &stored.payload).ok_or("the held task cannot be read")?;
+    let mut original =
+        reread(stored, &stored.payload).ok_or_else(|| invalid("the held task cannot be read"))?;
     original.trace = given.trace.or(original.trace);
     let trace = original.trace;
+    let edited = matches!(given.verdict.action, Word::Edit { .. });
     let (mut task, payload) = match &given.verdict.action {
         Word::Reject => return Ok(rejected(&original, review, message, context)),
         Word::Approve => (original, stored.payload.clone()),
-        Word::Edit { input, labels } => {
-            again(stored, &stored.payload).edited(&original, input.expose(), labels.as_ref())?
-        }
+        Word::Edit { input, labels } => again(stored, &stored.payload)
+            .edited(&original, input.expose(), labels.as_ref())
+            .map_err(invalid)?,
     };
     task.trace = trace;
     let left = SignedDuration::from_millis(i64::try_from(review.deadline_left_ms).unwrap_or(0));
-    task.limits.deadline = context.now.checked_add(left).map_err(|_| "the deadline is out of range")?;
+    task.limits.deadline =
+        context.now.checked_add(left).map_err(|_| invalid("the deadline is out of range"))?;
+    let count = others.len() + 1;
     let approval = Approval {
         reviewer: given.reviewer.clone(),
         verdict: message.position.to_string(),
         content: review.salt.digest(&payload),
-        edited: matches!(given.verdict.action, Word::Edit { .. }),
+        edited,
         others,
     };
-    let before = &review.decision.facts;
-    let earlier = Earlier {
-        hop: before.hop + 1,
-        lane_max: before.lane_max,
-        tried: before.tried.clone(),
-        approval: Some(approval),
-        inherited: before.inherited.clone(),
+    let caused = |approval: Option<Approval>| {
+        let before = &review.decision.facts;
+        let earlier = Earlier {
+            hop: before.hop + 1,
+            lane_max: before.lane_max,
+            tried: before.tried.clone(),
+            approval,
+            inherited: before.inherited.clone(),
+        };
+        dispatch::decide(&task, &payload, &message.position, Coming { earlier, failed_of: None }, context)
     };
-    let coming = Coming { earlier, failed_of: None };
-    let caused = dispatch::decide(&task, &payload, &message.position, coming, context);
+    let (alone, agreed) = (caused(None), caused(Some(approval)));
+    let (would, will) = (decision_of(&alone.message), decision_of(&agreed.message));
+    let caused = match would.zip(will).filter(|(would, _)| would.outcome == Outcome::Hold) {
+        Some((would, will)) => {
+            permitted(given, &given.reviewer, review, &would, stored, context)?;
+            let fits = covers(given, review, count, &would) && would.destination == will.destination;
+            match fits {
+                true => agreed,
+                // The text that was edited stands in no message that a review could name.
+                false if edited => {
+                    return Err(invalid("as edited it waits for another review; reject it instead"));
+                }
+                false => alone,
+            }
+        }
+        None => alone,
+    };
     Ok((caused.message, caused.tell.into_iter().chain(caused.reply).collect()))
+}
+
+/// Whether what this many reviewers of the queue agreed to is what the task would be held for.
+fn covers(given: &Given, review: &Review, count: usize, would: &Decision) -> bool {
+    let place = |decision: &Decision| decision.destination.clone().map(|place| (place.lane, place.name));
+    let (before, now) = (place(&review.decision), place(would));
+    // What does not leave after all needs no more agreement than what would have left.
+    let narrower = matches!((&before, &now), (Some((Lane::Cloud, _)), Some((Lane::Local, _))));
+    (before == now || narrower)
+        && dispatch::queue(would) == given.queue
+        && usize::from(quorum(would)) <= count
+}
+
+/// The decision that goes with a message.
+fn decision_of(message: &Message) -> Option<Decision> {
+    serde_json::from_str(message.headers.get(header::DECISION)?).ok()
 }
 
 fn rejected(

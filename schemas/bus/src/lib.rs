@@ -46,6 +46,7 @@ pub use kv::{KvEntry, KvError};
 pub use message::{Inbound, Outbound, Published, Stored};
 pub use provision::{ProvisionError, ProvisionReport, provision};
 pub use reader::{Delivery, Reader};
+pub use room::tell_room;
 pub use serve::{Handler, PullOptions, ServeError, Verdict, serve};
 pub use spec::{BucketSpec, ConsumerSpec, StreamSpec};
 pub use tokio_util::sync::CancellationToken;

@@ -3,12 +3,19 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::bus::Bus;
 use crate::error::PublishError;
+use crate::health::Health;
 
 /// How long a refusal is told after the last one: longer than what was refused waits before it is tried again.
 const TOLD_FOR: Duration = Duration::from_secs(15);
+
+/// Between two looks whether the server takes what is published.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What of the process is not ready while it does not.
+const PART: &str = "room";
 
 /// The last refusal for want of room.
 #[derive(Debug, Default)]
@@ -32,6 +39,19 @@ impl Room {
             *refused = None;
         }
         refused.as_ref().map(|(_, why)| why.clone())
+    }
+}
+
+/// Says of a process that it is not ready while what it publishes finds no room; until dropped.
+pub async fn tell_room(bus: Bus, health: Health) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        match bus.no_room() {
+            Some(why) => health.not_ready(PART, why),
+            None => health.ready(PART),
+        }
     }
 }
 

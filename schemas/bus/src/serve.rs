@@ -17,8 +17,8 @@ use tidegate_schemas::metric;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, error, info, warn};
 
 use crate::bus::Bus;
@@ -27,6 +27,7 @@ use crate::event::BusEvent;
 use crate::health::Health;
 use crate::message::Inbound;
 use crate::pull::{Ack, Pulled, Puller};
+use crate::room::tell_room;
 use suspect::Suspects;
 
 pub use options::PullOptions;
@@ -36,10 +37,6 @@ mod suspect;
 
 /// Deliveries taken in one turn of the loop, count.
 const TURN_MAX: usize = 256;
-/// Between two looks whether the server takes what is published.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What of the process is not ready while it does not.
-const ROOM: &str = "room";
 /// Shortest delay of a message that is given back, milliseconds: a bare nak would come back at once.
 const GIVE_BACK_MS_MIN: u64 = 300;
 /// First delay after a panic, milliseconds; it doubles with each delivery.
@@ -161,7 +158,9 @@ pub async fn serve<H: Handler>(
         Puller::start(&shared.bus, spec, shared.options.batch).await.map_err(|_| ServeError::Closed)?;
     let mut tasks = JoinSet::new();
     shared.health.not_ready(&name, "the consumer has not answered yet");
+    let room = AbortOnDropHandle::new(tokio::spawn(tell_room(shared.bus.clone(), shared.health.clone())));
     let ended = pull(&shared, &name, &mut puller, &mut tasks, &shutdown).await;
+    drop(room);
     shared.health.draining();
     drain(&shared, &name, &mut puller, &mut tasks).await;
     ended
@@ -178,8 +177,6 @@ async fn pull<H: Handler>(
     let held_max = shared.options.in_flight + shared.options.ahead;
     let mut events = shared.bus.events();
     let mut was_served = None;
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while tasks.try_join_next().is_some() {}
         if was_served != Some(puller.is_served) {
@@ -207,13 +204,6 @@ async fn pull<H: Handler>(
             }
             pulled = puller.next() => pulled,
             Some(_) = tasks.join_next() => continue,
-            _ = look.tick() => {
-                match shared.bus.no_room() {
-                    Some(why) => shared.health.not_ready(ROOM, why),
-                    None => shared.health.ready(ROOM),
-                }
-                continue;
-            }
         };
         let mut next = Some(pulled);
         let mut taken = 0;

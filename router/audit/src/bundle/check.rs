@@ -44,6 +44,8 @@ pub(super) struct Check<'a> {
     beyond: Vec<Checkpoint>,
     /// Sealed bodies, where the export has them.
     bodies: Option<Attached>,
+    /// The first record of the segment whose pruning was asked for last.
+    asked: Option<u64>,
     has_bodies: bool,
     /// Whether the tiles had the last head's root.
     tiles_fit: bool,
@@ -68,6 +70,7 @@ impl<'a> Check<'a> {
             agreed: BTreeMap::new(),
             beyond: Vec::new(),
             bodies: None,
+            asked: None,
             has_bodies: false,
             tiles_fit: false,
         }
@@ -192,7 +195,7 @@ impl<'a> Check<'a> {
             self.report.add(Some(index), Some(leaf.position().to_string()), fault);
         }
         if let Some(segment) = pruned
-            && (index == segment.first || index == self.report.from)
+            && self.asked.replace(segment.first) != Some(segment.first)
             && let Some(Pruning { act, leaf, .. }) = &segment.bodies
             && !self.says_so(Part::Bodies, segment.first..segment.end, *act, leaf, size)
         {

@@ -313,7 +313,8 @@ fn tamper_bytes_of_a_bundle_s_files_are_found_where_they_are() {
             let missing = |problem: &Problem| {
                 problem.position.as_deref() == Some(file) && problem.fault == Fault::Attached
             };
-            assert!(found.iter().any(missing), "{file}: {found:?}");
+            // Exports from before there were sums have none.
+            assert_eq!(found.iter().any(missing), file != "sums", "{file}: {found:?}");
             fs::write(&path, &sound).unwrap();
         }
         let found = evidence.verify(&dir);

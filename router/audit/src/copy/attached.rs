@@ -38,10 +38,10 @@ fn line(digest: &str, name: &str) -> String {
 impl Attached {
     /// Opens them, and names those that are missing or of no use; neither where the export is one without bodies.
     pub(crate) fn open(dir: &Path) -> (Option<Self>, Vec<&'static str>) {
-        let mut bad: Vec<_> =
-            SUMMED.into_iter().chain([SUMS]).filter(|name| !dir.join(name).exists()).collect();
-        if bad.len() == SUMMED.len() + 1 {
-            return (None, Vec::new());
+        // Exports from before there were sums have none, and who rewrites the other files can take it away: it is no fault.
+        let mut bad: Vec<_> = SUMMED.into_iter().filter(|name| !dir.join(name).exists()).collect();
+        if bad.len() == SUMMED.len() {
+            return (None, if dir.join(SUMS).exists() { bad } else { Vec::new() });
         }
         let bodies = In::open(&dir.join(BODIES));
         let state = In::open(&dir.join(STATE)).and_then(State::read);
@@ -65,6 +65,9 @@ impl Attached {
 
     /// All bodies are read: names the files that do not have the sums that were written with them.
     pub(crate) fn end(self) -> Vec<&'static str> {
+        if !self.dir.join(SUMS).exists() {
+            return Vec::new();
+        }
         let sums = In::open(&self.dir.join(SUMS)).and_then(|mut file| file.rest(SUMS_BYTES_MAX));
         let sums = String::from_utf8(sums.unwrap_or_default()).unwrap_or_default();
         let (mut bad, mut whole, mut bodies) = (Vec::new(), String::new(), Some(self.bodies));

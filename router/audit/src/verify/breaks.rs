@@ -1,6 +1,7 @@
 //! Breaks that were accepted: what was signed before one, and what the record went on without, is told apart from tampering.
 
 use crate::checkpoint::{Checkpoint, PublicKey};
+use crate::copy::EpochNote;
 
 /// What was given up by breaks.
 #[derive(Debug, Default)]
@@ -9,9 +10,19 @@ pub(crate) struct GivenUp(Vec<Checkpoint>);
 // === impl GivenUp ===
 
 impl GivenUp {
-    /// By the notes that breaks were with; one that this key did not sign gives nothing up.
-    pub(crate) fn new(notes: impl IntoIterator<Item = String>, key: Option<&PublicKey>) -> Self {
-        let opened = notes.into_iter().filter_map(|note| key?.open(&note).ok());
+    /// By the notes that breaks were with, each with the history that went on without it; `now` is the newest history that is
+    /// signed. A note that this key did not sign, or of that history or a later one, gives nothing up: notes of the history that
+    /// goes on lie open in every record, and nobody accepted a break of theirs.
+    pub(crate) fn new(
+        breaks: impl IntoIterator<Item = EpochNote>,
+        key: Option<&PublicKey>,
+        now: Option<u64>,
+    ) -> Self {
+        let opened = breaks.into_iter().filter_map(|given_up| {
+            let (key, checkpoint) = (key?, key?.open(&given_up.note).ok()?);
+            let before = key.epoch(&checkpoint.origin)? < given_up.epoch;
+            (before && given_up.epoch <= now?).then_some(checkpoint)
+        });
         Self(opened.collect())
     }
 

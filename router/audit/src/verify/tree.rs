@@ -65,7 +65,7 @@ impl TreeCheck {
         let (from, records) = (range.start, range.end);
         let held = txn.open_table(table::TREE)?.get(table::FRONTIER)?.map(|row| row.value().to_vec());
         let mut heads = signed(txn, trust, newest_only, report)?;
-        let given_up = given_up(txn, trust)?;
+        let given_up = given_up(txn, trust, &heads)?;
         for pinned in &trust.pinned {
             let of = if given_up.covers(pinned) { Of::GivenUp } else { Of::Outside };
             heads.push(Head { checkpoint: pinned.clone(), of });
@@ -283,10 +283,10 @@ fn signed(
 }
 
 /// What breaks gave up.
-fn given_up(txn: &ReadTransaction, trust: &Trust) -> Result<GivenUp, Failure> {
+fn given_up(txn: &ReadTransaction, trust: &Trust, heads: &[Head]) -> Result<GivenUp, Failure> {
     if trust.pinned.is_empty() {
         return Ok(GivenUp::default());
     }
-    let notes = EpochNote::breaks(txn)?.into_iter().map(|given_up| given_up.note);
-    Ok(GivenUp::new(notes, trust.key.as_ref()))
+    let signed = heads.iter().filter_map(|head| trust.key.as_ref()?.epoch(&head.checkpoint.origin));
+    Ok(GivenUp::new(EpochNote::breaks(txn)?, trust.key.as_ref(), signed.max()))
 }

@@ -27,6 +27,18 @@ fn by(verdict: &Stored, who: &str, sequence: u64) -> Stored {
 
 /// What becomes of a verdict where these have the places already.
 fn given(world: &World, task: &Stored, review: &Stored, verdict: Stored, places: &mut Vec<String>) -> Step {
+    after(world, task, review, verdict, places, None)
+}
+
+/// The same, where another verdict may have the review.
+fn after(
+    world: &World,
+    task: &Stored,
+    review: &Stored,
+    verdict: Stored,
+    places: &mut Vec<String>,
+    ended: Option<&str>,
+) -> Step {
     let (mut life, step) = world.begin(verdict);
     if is_dead(&step) {
         return step;
@@ -44,7 +56,7 @@ fn given(world: &World, task: &Stored, review: &Stored, verdict: Stored, places:
                 }
                 places[place - 1].clone()
             }
-            None => value,
+            None => ended.map_or(value, str::to_owned),
         };
         step = world.next(&mut life, Event::Claimed { holder });
     }
@@ -67,7 +79,10 @@ fn as_many_reviewers_as_asked_for_agree_each_once() {
     assert!(is_acked(&given(&world, &task, &review, verdict.clone(), &mut places)), "one of two");
     assert!(is_acked(&given(&world, &task, &review, verdict.clone(), &mut places)), "delivered again");
     let twice = by(&verdict, "alice", 10);
-    assert!(is_dead(&given(&world, &task, &review, twice, &mut places)), "the same reviewer twice");
+    assert!(
+        is_acked(&given(&world, &task, &review, twice, &mut places)),
+        "the same reviewer twice is one of two"
+    );
     let second = given(&world, &task, &review, by(&verdict, "bob", 11), &mut places);
     let agreed = decision(sent(&second));
     let approval = agreed.facts.approval.unwrap();
@@ -77,7 +92,62 @@ fn as_many_reviewers_as_asked_for_agree_each_once() {
     );
     let again = given(&world, &task, &review, by(&verdict, "bob", 11), &mut places);
     assert_eq!(sent(&again).msg_id, sent(&second).msg_id, "delivered again it does the same");
-    assert!(is_dead(&given(&world, &task, &review, by(&verdict, "carol", 12), &mut places)), "one too many");
+    let late = after(&world, &task, &review, by(&verdict, "carol", 12), &mut places, Some("EVENTS:11"));
+    assert!(is_dead(&late), "the review is over");
+    // Whoever took the last place may have died before it decided: another one ends it, or the same reviewer.
+    for (who, at) in [("carol", 12), ("bob", 13)] {
+        let step = given(&world, &task, &review, by(&verdict, who, at), &mut places.clone());
+        assert_eq!(decision(sent(&step)).facts.approval.unwrap().reviewer, name(who));
+    }
+    // Who agreed first may not any more: one who may is not two.
+    let mut later = self::world();
+    later.directory.reviewers.remove(&name("alice"));
+    let step = given(&later, &task, &review, by(&verdict, "bob", 11), &mut places.clone());
+    assert!(is_dead(&step), "{step:?}");
+    let step = given(&later, &task, &review, by(&verdict, "carol", 12), &mut places);
+    assert_eq!(decision(sent(&step)).facts.approval.unwrap().others, [name("bob")], "bob and carol are two");
+}
+
+/// The default bundle with a policy that asks for so many.
+fn asks_for(quorum: &str) -> Judge {
+    let bundle = World::new().judge.bundle().archive().to_owned();
+    let mut archive: Value = serde_json::from_str(&bundle).unwrap();
+    archive["policies"]["review-high-stakes"]["annotations"]["quorum"] = json!(quorum);
+    Judge::new(Arc::new(Bundle::from_archive(&archive.to_string()).unwrap())).unwrap()
+}
+
+#[test]
+fn an_agreement_is_for_the_place_the_queue_and_the_number_that_it_was_given_for() {
+    let approve = json!({ "action": "approve" });
+    let outcome = |step: &Step| decision(sent(step)).outcome;
+    // By a policy, from the hold on.
+    let mut world = world();
+    world.judge = asks_for("2");
+    let (task, review, verdict) = held(&world, &approve);
+    assert!(is_acked(&given(&world, &task, &review, verdict, &mut Vec::new())), "one of two");
+    // Held for one; meanwhile two are asked for.
+    let (task, review, verdict) = held(&self::world(), &approve);
+    let again = given(&world, &task, &review, verdict.clone(), &mut Vec::new());
+    assert_eq!(outcome(&again), Outcome::Hold, "it is held again");
+    let control = given(&self::world(), &task, &review, verdict, &mut Vec::new());
+    assert_eq!(outcome(&control), Outcome::Cloud, "negative control");
+
+    // Held for the local lane while the cloud was closed; meanwhile it is open.
+    let mut closed = self::world();
+    closed.egress_open = false;
+    let (task, review, verdict) = held(&closed, &approve);
+    let place = |review: &Stored| {
+        let review: Review = serde_json::from_slice(&review.payload).unwrap();
+        review.decision.destination.unwrap().lane
+    };
+    assert_eq!(place(&review), tidegate_schemas::subject::Lane::Local);
+    let again = given(&self::world(), &task, &review, verdict.clone(), &mut Vec::new());
+    assert_eq!(outcome(&again), Outcome::Hold, "nobody agreed that it leaves");
+    let control = given(&closed, &task, &review, verdict, &mut Vec::new());
+    assert_eq!(outcome(&control), Outcome::Local, "negative control");
+    // What was to leave, and stays after all.
+    let (task, review, verdict) = held(&self::world(), &approve);
+    assert_eq!(outcome(&given(&closed, &task, &review, verdict, &mut Vec::new())), Outcome::Local);
 }
 
 #[test]

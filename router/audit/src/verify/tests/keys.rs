@@ -178,4 +178,10 @@ fn tamper_another_master_key_is_an_error_and_no_finding() {
     let other = verified(dir.path(), &MasterKey::from_bytes([8; 32]));
     assert!(matches!(other, Err(ReadError::WrongKey)), "{other:?}");
     assert!(verified(dir.path(), &master()).unwrap().is_ok(), "negative control");
+    // Also where somebody was erased before.
+    let erased = tempfile::tempdir().unwrap();
+    record(erased.path());
+    edit(erased.path(), |bytes| bytes[HEAD + 3 * ROW..][..ROW].fill(0));
+    let other = verified(erased.path(), &MasterKey::from_bytes([8; 32]));
+    assert!(matches!(other, Err(ReadError::WrongKey)), "{other:?}");
 }

@@ -253,8 +253,8 @@ fn tamper_what_a_break_gave_up_is_told_apart_and_from_where_on() {
     let key = keys().signer.public();
     let [first, second, third] = [first, second, third].map(|note| key.open(&note).unwrap());
     assert_eq!((second.size, third.size, third.origin.as_str()), (600, 450, "tidegate/test/2"));
-    let newer = keys().signer.sign(1, 700, [7; 32]);
-    let newer = key.open(&newer).unwrap();
+    let newer_note = keys().signer.sign(1, 700, [7; 32]);
+    let newer = key.open(&newer_note).unwrap();
     let export = dir.path().join("export");
     Reader::open(&record, None).unwrap().export(&export, Form::Lines, &key, &mut |_, _| {}).unwrap();
     type Row<'a> = (Vec<&'a Checkpoint>, Vec<(Option<&'static str>, Fault)>);
@@ -278,6 +278,18 @@ fn tamper_what_a_break_gave_up_is_told_apart_and_from_where_on() {
         let bundle = bundle::verify(&export, &key, &trust, &mut |_, _| {}).unwrap();
         assert_eq!(told(&bundle.report), expected, "of an export");
     }
+    // A break that nobody accepted, planted with a note of the history that goes on, excuses nothing.
+    let plain = dir.path().join("plain");
+    let mut store = crate::fixture::store(&plain);
+    store.append(&road(100)).unwrap();
+    store.checkpoint().unwrap();
+    let export = dir.path().join("planted");
+    store.reader().export(&export, Form::Lines, &key, &mut |_, _| {}).unwrap();
+    let planted = serde_json::json!({ "epoch": 2, "note": newer_note });
+    fs::write(export.join("breaks"), format!("{planted}\n")).unwrap();
+    let trust = Trust { key: Some(key.clone()), pinned: vec![newer] };
+    let found = bundle::verify(&export, &key, &trust, &mut |_, _| {}).unwrap().report.problems;
+    assert_eq!(found.iter().map(|one| one.fault).collect::<Vec<_>>(), [Fault::RolledBack]);
     // The record alone knows how far it agrees, where nothing else was kept of the old history.
     let trust = Trust { key: Some(key), pinned: vec![second, third] };
     let found = report(&record, Level::Full, &trust);
