@@ -108,7 +108,12 @@ pub(super) async fn not_wider(bus: &Bus, bundle: &Arc<Bundle>) -> Result<Option<
 /// Waits until the routers have applied an act on what is released; milliseconds that it took. One that they refuse is an error
 /// with the reason.
 pub(super) async fn applied(bus: &Bus, event: u64) -> Result<u128> {
-    until(bus, event, async || Ok(in_force(bus).await?.is_some_and(|now| now.event >= event))).await
+    // The pointer to the active bundle, which all else goes by, is written last.
+    let done = async || {
+        let (now, active) = (in_force(bus).await?, policy::active_hash(bus).await?);
+        Ok(now.zip(active).is_some_and(|(now, active)| now.event >= event && active.hash == now.active))
+    };
+    until(bus, event, done).await
 }
 
 async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<bool>) -> Result<u128> {

@@ -8,7 +8,7 @@ use serde_json::json;
 use tidegate_audit::complete::Account;
 use tidegate_audit::merkle::text::{ConsistencyProof, InclusionProof};
 use tidegate_audit::verify::Problem;
-use tidegate_audit::{Level, MasterKey, PublicKey, Report, Trust, bundle, segment};
+use tidegate_audit::{Level, MasterKey, PublicKey, ReadError, Report, Trust, bundle, segment};
 
 use super::{prove, trust};
 use crate::cell::Cell;
@@ -81,6 +81,7 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
         (None, Some(_)) => None,
         (None, None) => MasterKey::load(&Cell::open(&global.cell)?.master_key()).ok(),
     };
+    let is_named = args.key.is_some();
     let (bar, dir, crashed) = (prove::bar(global, "verifying")?, dir.to_owned(), args.crashed);
     // A file that was changed at random may break any promise of its format: a panic on the way is an unreadable record.
     let checked = tokio::task::spawn_blocking(move || {
@@ -92,7 +93,12 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
         let mut report = reader.verify_against(level, &trust, &mut progress)?;
         // Where something else is wrong already, keys say nothing more.
         if let (Some(master), true) = (master, report.is_ok()) {
-            reader.verify_keys(&master, &mut report, &mut progress)?;
+            match reader.verify_keys(&master, &mut report, &mut progress) {
+                Err(ReadError::WrongKey) if !is_named => output::note(
+                    "keys were not looked at: the cell's own master key is not this record's; name the one that is with --key",
+                ),
+                looked => looked?,
+            }
         }
         bar.finish_and_clear();
         anyhow::Ok(report)
