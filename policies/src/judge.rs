@@ -175,12 +175,23 @@ impl Judge {
         directory: &Directory,
         facts: &Facts,
     ) -> Option<(Arc<Seat>, Context)> {
+        let (seat, circumstances) = self.looked_at(task, directory, facts)?;
+        Some((seat, self.engine.context(&circumstances).ok()?))
+    }
+
+    /// Who asks, and what is known of the task; none where nobody knows who asks.
+    pub(crate) fn looked_at(
+        &self,
+        task: &Task,
+        directory: &Directory,
+        facts: &Facts,
+    ) -> Option<(Arc<Seat>, Circumstances)> {
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let found = (&self.scanner.fact(), findings.total());
         let circumstances = self.circumstances(task, &labels, tenant, facts, found);
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
-        Some((seat, self.engine.context(&circumstances).ok()?))
+        Some((seat, circumstances))
     }
 
     pub(crate) fn ask_of(

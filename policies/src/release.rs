@@ -63,8 +63,11 @@ pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<Wider> {
         return Vec::new();
     }
     let (before, after) = (active.parts(), candidate.parts());
-    let mut found: Vec<Wider> =
-        destinations(before, after).chain(promises(before, after)).map(unprovable).collect();
+    let mut found: Vec<Wider> = destinations(before, after)
+        .chain(promises(before, after))
+        .chain(inside(before, after))
+        .map(unprovable)
+        .collect();
     let (old, new) = (&before.manifest, &after.manifest);
     let parts = [
         ("the form is another", before.format == after.format),
@@ -136,14 +139,43 @@ fn destinations<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item =
         .map(|spec| format!("cloud destination `{}` is new or another", spec.name))
 }
 
+/// What keeps work inside and no more does, or not as it did: what ran there may leave, where it is permitted to.
+fn inside<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {
+    let bare = |spec: &DestinationSpec| DestinationSpec {
+        owner: String::new(),
+        model_owner: String::new(),
+        ..spec.clone()
+    };
+    let kept = move |spec: &DestinationSpec| after.destinations.iter().any(|one| bare(one) == bare(spec));
+    let local = before.destinations.iter().filter(|spec| spec.lane == Lane::Local);
+    let gone = local.filter(move |spec| !kept(spec));
+    let gone = gone.map(|spec| {
+        format!("local destination `{}` is gone or another, so what ran there may leave", spec.name)
+    });
+    let permits = those(after, before, "permit", is_inside);
+    let forbids = those(before, after, "forbid", is_inside);
+    gone.chain(permits.map(|id| format!("permit `{id}` is gone or another, so what ran inside may leave")))
+        .chain(forbids.map(|id| format!("forbid `{id}` is new or another, so what ran inside may leave")))
+}
+
 /// Ids of policies and links of this effect that the second has and the first has not, or not so.
 fn statements<'a>(
     first: &'a Parts,
     second: &'a Parts,
     effect: &'static str,
 ) -> impl Iterator<Item = String> + 'a {
+    those(first, second, effect, |policy| !is_inside(policy))
+}
+
+/// The same of those that are about something.
+fn those<'a>(
+    first: &'a Parts,
+    second: &'a Parts,
+    effect: &'static str,
+    is_about: impl Fn(&Value) -> bool + Copy + 'a,
+) -> impl Iterator<Item = String> + 'a {
     let counts = move |policy: &Value| {
-        policy.get("effect").and_then(Value::as_str) == Some(effect) && !is_inside(policy)
+        policy.get("effect").and_then(Value::as_str) == Some(effect) && is_about(policy)
     };
     let policies = second.policies.iter().filter(move |(id, policy)| {
         counts(policy) && first.policies.get(*id).map(decisive) != Some(decisive(policy))

@@ -8,6 +8,7 @@ use tidegate_schemas::control::RELEASE_BUCKET;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::release::{Canary, Candidates};
 
+use crate::allowance::Allowance;
 use crate::judges::{Judges, Lent};
 use crate::knowledge::{self, KnowledgeError};
 use crate::life::Bench;
@@ -19,6 +20,8 @@ pub(crate) struct Release {
     active: Arc<Judges>,
     canary: Option<(Canary, Arc<Judges>)>,
     shadow: Option<Arc<Judges>>,
+    /// The shadow's.
+    allowance: Allowance,
     /// Not judged by: a rollback may come.
     before: Option<Arc<Judges>>,
 }
@@ -28,6 +31,7 @@ pub(crate) struct LentBench<'a> {
     active: Lent<'a>,
     canary: Option<(Canary, Lent<'a>)>,
     shadow: Option<Lent<'a>>,
+    allowance: &'a Allowance,
 }
 
 // === impl Release ===
@@ -48,7 +52,7 @@ impl Release {
             None => None,
         };
         let before = pointers.before.and_then(|hash| known?.find(hash));
-        Ok(Self { pointers, active, canary, shadow, before })
+        Ok(Self { pointers, active, canary, shadow, allowance: Allowance::default(), before })
     }
 
     /// Whether it is what these pointers say, and all of it could be used.
@@ -74,6 +78,7 @@ impl Release {
             active: self.active.lend(),
             canary: self.canary.as_ref().map(|(canary, judges)| (*canary, judges.lend())),
             shadow: self.shadow.as_ref().map(|judges| judges.lend()),
+            allowance: &self.allowance,
         }
     }
 
@@ -105,6 +110,7 @@ impl LentBench<'_> {
             active: &self.active,
             canary: self.canary.as_ref().map(|(canary, judge)| (*canary, &**judge)),
             shadow: self.shadow.as_deref(),
+            allowance: Some(self.allowance),
         }
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_policies::cases::Ran;
-use tidegate_policies::{Bundle, Judge, check, explain};
+use tidegate_policies::{Bundle, BundleError, Judge, check, explain};
 use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
 use tidegate_schemas::decision::Facts;
 use tidegate_schemas::digest::Digest;
@@ -34,6 +34,8 @@ use crate::output;
 
 pub(super) use apply::{served, tested, unserved};
 
+/// The bundle cannot be used.
+const REFUSED: u8 = 3;
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -202,7 +204,11 @@ fn named(dir: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
-    let (_, report) = check::dir(&named(dir)?)?;
+    let dir = named(dir)?;
+    let report = match check::dir(&dir) {
+        Ok((_, report)) => report,
+        Err(error) => return refused(global, &dir, &error),
+    };
     let (cases, failed) = (report.cases.len(), failures(&report.cases));
     if global.json {
         output::json(
@@ -219,6 +225,16 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
         ));
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A bundle that cannot be used: where and why, and an exit status that says so.
+fn refused(global: &Global, dir: &Path, error: &BundleError) -> Result<ExitCode> {
+    if global.json {
+        output::json(&json!({ "verdict": "refused", "bundle": dir, "faults": error.told() }))?;
+    } else {
+        output::note(format!("tidegate: loading the bundle in `{}`: {error}", dir.display()));
+    }
+    Ok(ExitCode::from(REFUSED))
 }
 
 fn failures(ran: &[Ran]) -> Vec<&Ran> {

@@ -113,7 +113,7 @@ fn every_part_changes_the_hash() {
     let changes = [
         ("bundle.toml", "version = \"1\"", "version = \"2\""),
         ("taxonomy.toml", "\"symptoms\", ", ""),
-        ("schema.cedarschema", "  hop: Long,", "  hop: Long,\n  more?: Long,"),
+        ("schema.cedarschema", "action SkipReview appliesTo", "action SkipReview in [Route] appliesTo"),
         ("policies/40-limits.cedar", "context.hop > 8", "context.hop > 7"),
         ("policies/60-tenants.cedar", "@title(\"the agent is blocked\")", "@title(\"blocked\")"),
         ("links.toml", "Tenant::\"clinic\"", "Tenant::\"clinics\""),
@@ -172,8 +172,9 @@ fn what_is_refused() {
         ("three levels", Variant::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
             MORE,
             &format!("{ok}forbid (principal, action, resource) when {{ principal.tenant has next && principal.tenant.next has next && principal.tenant.next.next == principal.tenant }};"),
-        ), "validate"),
-        ("a schema without a fact", Variant::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "does not fit"),
+        ), "`next` is an attribute of `Tenant` that the judge never gives"),
+        ("a schema without a fact", Variant::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "`later` is a fact that the judge never gives"),
+        ("a schema that leaves out a fact", Variant::new().replace("schema.cedarschema", "  hop: Long,\n  now: datetime", "  hop: Long"), "does not fit"),
         ("a schema without an action", Variant::new().replace("schema.cedarschema", "action SkipReview", "action SkipReviews"), "SkipReview"),
         ("a link to nowhere", Variant::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""), "clinic-local-only"),
         ("a link with a slot missing", Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""), "clinic-local-only"),

@@ -178,3 +178,27 @@ impl Settled {
 fn strings(names: &BTreeSet<Name>) -> RestrictedExpression {
     RestrictedExpression::new_set(names.iter().map(|name| RestrictedExpression::new_string(name.to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+
+    use super::Circumstances;
+    use crate::bundle::supplied::{DESTINATION, WORK};
+    use crate::bundle::tests::Variant;
+    use crate::engine::Engine;
+
+    #[test]
+    fn a_schema_may_ask_for_exactly_what_is_given() {
+        let bundle = Variant::new().read().unwrap();
+        let engine = Engine::new(bundle.parts()).unwrap();
+        let context = engine.context(&Circumstances::rehearsal()).unwrap();
+        let given: BTreeSet<String> = context.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(given, WORK.map(str::to_owned).into());
+        let place = engine.places.first().unwrap().entity.clone();
+        let given: BTreeSet<String> = place.into_inner().1.into_keys().collect();
+        assert_eq!(given, DESTINATION.map(str::to_owned).into());
+    }
+}

@@ -14,6 +14,7 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 use uuid::Uuid;
 
+use crate::allowance::Allowance;
 use crate::recent::Recent;
 
 /// What is known while one message is worked on.
@@ -55,6 +56,8 @@ pub struct Bench<'a> {
     pub canary: Option<(Canary, &'a Judge)>,
     /// The one of the bundle that is judged beside.
     pub shadow: Option<&'a Judge>,
+    /// How long that may take; absent: as long as it does.
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// Random bits of one message.
@@ -87,7 +90,15 @@ impl<'a> Bench<'a> {
     /// The active bundle alone.
     #[must_use]
     pub fn only(active: &'a Judge) -> Self {
-        Self { active, canary: None, shadow: None }
+        Self { active, canary: None, shadow: None, allowance: None }
+    }
+
+    /// What is judged beside a decision, if there is time for it.
+    pub(super) fn within<T>(&self, judge: impl FnOnce() -> T) -> Option<T> {
+        match self.allowance {
+            Some(allowance) => allowance.within(judge),
+            None => Some(judge()),
+        }
     }
 
     /// Who decides about a task, at each of its steps.

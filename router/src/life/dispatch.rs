@@ -69,10 +69,10 @@ pub(super) fn decide(
     let facts = context.facts(&task.tenant, coming.earlier.clone());
     let judge = context.bench.of(task);
     let mut decision = judge.decide(task, context.directory, &facts);
-    decision.shadow = context
-        .bench
-        .beside(judge)
-        .map(|shadow| beside(shadow.bundle().hash(), || shadow.decide(task, context.directory, &facts)));
+    decision.shadow = context.bench.beside(judge).and_then(|shadow| {
+        let decide = || shadow.decide(task, context.directory, &facts);
+        context.bench.within(|| beside(shadow.bundle().hash(), decide))
+    });
     let sent = match (decision.outcome, decision.destination.clone()) {
         (Outcome::Local, Some(destination)) => {
             Ok(local(task, &hop, cause, &mut decision, &destination, context))
