@@ -17,7 +17,7 @@ pub(crate) use produce::{
     ToolCommand, Who,
 };
 pub(crate) use query::{FilterArgs, QueryArgs};
-pub(crate) use release::BundleCommand;
+pub(crate) use release::{BundleCommand, Hash};
 pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
@@ -312,6 +312,20 @@ mod tests {
             let said = |count| Cli::try_parse_from([&["tidegate"][..], row, &[count]].concat());
             assert!(said("1").is_ok(), "negative control: {row:?}");
             assert_eq!(said("0").unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_command_calls_otherwise_is_understood_by_both() {
+        let rows: [&[&str]; 4] = [
+            &["audit", "rejudge", "--unjudged-max", "3"],
+            &["audit", "rejudge", "--max-unjudged", "3"],
+            &["policy", "backtest", "--bundle", "b", "--since", "7d", "--until", "1d", "--max-unjudged", "3"],
+            &["policy", "backtest", "--bundle", "b", "--from", "7d", "--to", "1d", "--unjudged-max", "3"],
+        ];
+        for row in rows {
+            let refused = Cli::try_parse_from([&["tidegate"][..], row].concat()).err();
+            assert_eq!(refused.map(|error| error.to_string()), None, "{row:?}");
         }
     }
 
