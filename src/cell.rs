@@ -320,6 +320,19 @@ impl Cell {
     }
 }
 
+impl Running {
+    /// What is asked of a cell that stops would fail half-way.
+    pub(crate) fn refuse_while_stopping(&self) -> Result<()> {
+        if self.stopping {
+            bail!(
+                "this cell is stopping (process {}): its roles drain; `tidegate stop` waits until it has",
+                self.supervisor
+            );
+        }
+        Ok(())
+    }
+}
+
 /// A credential that systemd gave to this process.
 fn credential(name: &str) -> Option<PathBuf> {
     let path = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name);
@@ -343,6 +356,7 @@ fn added_by(identity: &Identity) -> String {
         Identity::Agent { tenant, agent } => format!("agent add {tenant} {agent}"),
         Identity::Tool { tenant, tool } => format!("tool add {tenant} {tool}"),
         Identity::Reviewer(name) => format!("tool reviewer {name}"),
+        Identity::Operator(name) => format!("tool operator {name}"),
         _ => "dev".to_owned(),
     }
 }
@@ -356,6 +370,9 @@ pub(crate) struct Running {
     pub(crate) nats: u32,
     /// Health address and process of each role.
     pub(crate) roles: BTreeMap<String, RunningRole>,
+    /// Whether it was told to stop, and its roles drain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stopping: bool,
 }
 
 /// One role's process.
@@ -387,6 +404,20 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn who_is_missing_is_added_by_a_command_for_such() {
+        let name = || Name::new("olga").unwrap();
+        let rows = [
+            (Identity::Operator(name()), "tool operator olga"),
+            (Identity::Reviewer(name()), "tool reviewer olga"),
+            (Identity::Tool { tenant: name(), tool: name() }, "tool add olga olga"),
+            (tidegate_bus::Role::Provisioner.into(), "dev"),
+        ];
+        for (identity, command) in rows {
+            assert_eq!(added_by(&identity), command);
+        }
+    }
 
     #[test]
     fn ready_lines_name_the_private_inbox() {

@@ -17,7 +17,7 @@ pub(crate) use produce::{
     ToolCommand, Who,
 };
 pub(crate) use query::{FilterArgs, QueryArgs};
-pub(crate) use release::BundleCommand;
+pub(crate) use release::{BundleCommand, Hash};
 pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
@@ -65,8 +65,10 @@ pub(crate) enum Command {
     /// Start a whole cell on loopback: server and one process a role.
     Dev(DevArgs),
     /// Stop the cell that `dev` started.
-    #[command(after_help = "Example:\n  tidegate stop")]
-    Stop,
+    #[command(
+        after_help = "Examples:\n  tidegate stop             waits until every role has drained\n  tidegate stop --no-wait"
+    )]
+    Stop(StopArgs),
     /// Run the guided demo on a fresh cell.
     #[command(after_help = "Example:\n  tidegate demo --keep   the demo, whose cell then goes on running")]
     Demo(DemoArgs),
@@ -211,7 +213,8 @@ pub(crate) struct DevArgs {
     /// 4222 for a new cell.
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// Remove the cell that is in the directory first, its record and keys included; what is no cell stays and is refused.
+    /// Remove the cell that is in the directory first, its record and keys included; other files there stay, and a directory
+    /// that holds no cell is refused.
     #[arg(long)]
     pub(crate) fresh: bool,
     /// Mark a new cell as a demo's own, which the next demo may remove.
@@ -229,6 +232,13 @@ pub(crate) struct DevArgs {
     /// End when standard input closes; for programs that start a cell.
     #[arg(long)]
     pub(crate) attached: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StopArgs {
+    /// Only tell it to stop.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -302,6 +312,20 @@ mod tests {
             let said = |count| Cli::try_parse_from([&["tidegate"][..], row, &[count]].concat());
             assert!(said("1").is_ok(), "negative control: {row:?}");
             assert_eq!(said("0").unwrap_err().kind(), clap::error::ErrorKind::ValueValidation, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_command_calls_otherwise_is_understood_by_both() {
+        let rows: [&[&str]; 4] = [
+            &["audit", "rejudge", "--unjudged-max", "3"],
+            &["audit", "rejudge", "--max-unjudged", "3"],
+            &["policy", "backtest", "--bundle", "b", "--since", "7d", "--until", "1d", "--max-unjudged", "3"],
+            &["policy", "backtest", "--bundle", "b", "--from", "7d", "--to", "1d", "--unjudged-max", "3"],
+        ];
+        for row in rows {
+            let refused = Cli::try_parse_from([&["tidegate"][..], row].concat()).err();
+            assert_eq!(refused.map(|error| error.to_string()), None, "{row:?}");
         }
     }
 

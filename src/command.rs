@@ -60,7 +60,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
     let Cli { command, global } = arguments;
     match command {
         Command::Dev(args) => dev::run(&global, &args).await,
-        Command::Stop => dev::stop(&global),
+        Command::Stop(args) => dev::stop(&global, args).await,
         Command::Provision => provision::run(&global).await,
         Command::Router(args) => roles::router(&global, &args).await,
         Command::Local(args) => roles::local(&global, &args).await,

@@ -24,6 +24,6 @@ fn main() -> ExitCode {
     let arguments = cli::Cli::parse();
     match command::run(arguments) {
         Ok(code) => code,
-        Err(error) => output::failed(&output::sentence(&error)),
+        Err(error) => output::ended(&error),
     }
 }

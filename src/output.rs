@@ -46,6 +46,29 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
     told
 }
 
+/// What was typed is wrong by itself, whatever a cell or a record holds: the exit status is that of wrong usage.
+#[derive(Debug)]
+pub(crate) struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// An error of usage.
+pub(crate) fn usage(sentence: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Usage(sentence.into()))
+}
+
+/// Tells of a failure, in one sentence. Gives the exit status.
+pub(crate) fn ended(error: &anyhow::Error) -> ExitCode {
+    let failed = failed(&sentence(error));
+    if error.chain().any(|cause| cause.is::<Usage>()) { ExitCode::from(2) } else { failed }
+}
+
 /// Tells of a failure, in one sentence.
 pub(crate) fn failed(sentence: &str) -> ExitCode {
     note(format!("tidegate: {sentence}"));

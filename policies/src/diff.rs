@@ -13,6 +13,9 @@ use crate::layout;
 #[cfg(test)]
 mod tests;
 
+/// The part of a bundle that its cases are.
+pub const CASE: &str = "case";
+
 /// How one bundle differs from another.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
@@ -69,12 +72,15 @@ pub fn diff(from: &Bundle, to: &Bundle) -> Result<Difference, BundleError> {
         ("taxonomy", "taxonomy"),
         ("schema", "schema"),
         ("property", "properties"),
-        ("case", "cases"),
     ];
     for (part, key) in parts {
         let (a, b) = both(key);
-        changes.extend(compared(part, &leaves(a), &leaves(b)));
+        let (mut a, mut b) = (a.clone(), b.clone());
+        apart(part, "", &mut a, &mut b, &mut changes);
+        changes.extend(compared(part, &leaves(&a), &leaves(&b)));
     }
+    let (a, b) = both("cases");
+    changes.extend(compared(CASE, &cases(a), &cases(b)));
     let cases = [from, to].map(|bundle| bundle.cases().count());
     Ok(Difference { same: from.hash() == to.hash(), from: from.hash(), to: to.hash(), changes, cases })
 }
@@ -119,6 +125,85 @@ fn compared(part: &'static str, a: &BTreeMap<String, String>, b: &BTreeMap<Strin
         Change { part, what: name.clone(), effect: None, before, after }
     };
     changed.map(change).collect()
+}
+
+/// Takes what only one of two values has out of it: an item that comes or goes is one change, however much it says.
+fn apart(part: &'static str, way: &str, a: &mut Value, b: &mut Value, changes: &mut Vec<Change>) {
+    // Where one side has no such part, all of the other's comes or goes.
+    match (&*a, &*b) {
+        (Value::Null, Value::Object(_)) => *a = Value::Object(Map::new()),
+        (Value::Object(_), Value::Null) => *b = Value::Object(Map::new()),
+        (Value::Null, Value::Array(_)) => *a = Value::Array(Vec::new()),
+        (Value::Array(_), Value::Null) => *b = Value::Array(Vec::new()),
+        _ => {}
+    }
+    let below = |step: &str| if way.is_empty() { step.to_owned() } else { format!("{way}.{step}") };
+    let change = |what: String, before: Option<String>, after: Option<String>| Change {
+        part,
+        what,
+        effect: None,
+        before,
+        after,
+    };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let (own, others) = (alone(a, b), alone(b, a));
+            changes.extend(own.into_iter().map(|(key, was)| change(below(&key), Some(text(&was)), None)));
+            changes.extend(others.into_iter().map(|(key, is)| change(below(&key), None, Some(text(&is)))));
+            for (key, a) in a.iter_mut() {
+                if let Some(b) = b.get_mut(key) {
+                    apart(part, &below(key), a, b, changes);
+                }
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.iter().chain(&*b).all(|item| name(item).is_some()) => {
+            let names = |all: &[Value]| -> BTreeSet<String> {
+                all.iter().filter_map(name).map(str::to_owned).collect()
+            };
+            let (ours, theirs) = (names(a), names(b));
+            let is_both = |item: &Value| name(item).is_some_and(|n| ours.contains(n) && theirs.contains(n));
+            let way = |item: &Value| below(name(item).unwrap_or_default());
+            let (gone, come) =
+                (a.iter().filter(|item| !is_both(item)), b.iter().filter(|item| !is_both(item)));
+            changes.extend(gone.map(|item| change(way(item), Some(text(item)), None)));
+            changes.extend(come.map(|item| change(way(item), None, Some(text(item)))));
+            a.retain(&is_both);
+            b.retain(&is_both);
+        }
+        _ => {}
+    }
+}
+
+/// Takes the entries out of `one` whose keys `other` has not.
+fn alone(one: &mut Map<String, Value>, other: &Map<String, Value>) -> Vec<(String, Value)> {
+    let keys: Vec<String> = one.keys().filter(|key| !other.contains_key(*key)).cloned().collect();
+    keys.into_iter().filter_map(|key| one.remove(&key).map(|value| (key, value))).collect()
+}
+
+/// A value as people read it.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Object(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        other => other.to_string(),
+    }
+}
+
+/// Cases by name, each as one text: what they say is long, and which they are is mostly enough.
+fn cases(all: &Value) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for (form, cases) in all.as_object().into_iter().flatten() {
+        match cases.as_array().filter(|cases| cases.iter().all(|case| name(case).is_some())) {
+            Some(cases) => {
+                for case in cases {
+                    // Nothing keeps two cases from having one name.
+                    let named = name(case).unwrap_or_default();
+                    found.entry(format!("{form}: {named}")).or_default().push_str(&text(case));
+                }
+            }
+            None => gather(cases, form.clone(), &mut found),
+        }
+    }
+    found
 }
 
 /// Every value by the way to it. A list of things that have names is gone through by them; any other is one value.

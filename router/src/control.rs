@@ -7,12 +7,12 @@ use serde::de::DeserializeOwned;
 use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{
-    ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags,
+    ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, REFUSED,
 };
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
-use tidegate_schemas::header;
+use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
@@ -31,9 +31,12 @@ pub(crate) const NOT_NOW: &str = "the message could not be taken up now; requeue
 /// Why an act was not applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
-    /// It will never apply: a dead letter.
+    /// It is an act, and will never apply: the operator is answered, on record.
     #[error("{0}")]
     Refused(#[from] Refused),
+    /// It is no act that could be processed: a dead letter.
+    #[error("{0}")]
+    Malformed(Refused),
     /// It may apply later.
     #[error("reading or writing a bucket: {0}")]
     Bucket(#[from] KvError),
@@ -66,13 +69,18 @@ pub(crate) enum Then {
 
 /// Applies an operator's act.
 pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlError> {
-    let control: Control = json::read(&inbound.payload, MESSAGE_BYTES_MAX)?;
+    let malformed = |code, sentence| ControlError::Malformed(Refused::new(code, sentence));
+    let control: Control =
+        json::read(&inbound.payload, MESSAGE_BYTES_MAX).map_err(ControlError::Malformed)?;
     let operator = match Subject::parse(&inbound.subject) {
         Ok(Subject::Control { topic, operator }) if topic.as_str() == control.act.topic() => operator,
-        _ => return Err(refused(Code::IdentityMismatch, "the act does not belong to its subject's topic")),
+        _ => return Err(malformed(Code::IdentityMismatch, "the act does not belong to its subject's topic")),
     };
     if control.reason.trim().is_empty() || control.reason.len() > REASON_BYTES_MAX {
-        return Err(refused(Code::InvalidField, "an act needs a reason of 1 to 2,000 bytes"));
+        return Err(malformed(Code::InvalidField, "an act needs a reason of 1 to 2,000 bytes"));
+    }
+    if matches!(control.act, Act::Refused { .. }) && inbound.subject != REFUSED {
+        return Err(malformed(Code::IdentityMismatch, "only routers say what they refuse"));
     }
     let event = inbound.sequence;
     match control.act {
@@ -98,11 +106,34 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
         | Act::PruneBodies { .. }
         | Act::PruneRecords { .. }
         | Act::KeyRotate {}
+        | Act::Refused { .. }
         | Act::Erase { .. }
         | Act::EraseMessages { .. }
         | Act::EraseEnd { .. } => {}
     }
     Ok(Then::Done)
+}
+
+/// Puts on record that an act was refused, where its operator and every later reader finds it. Running it again publishes
+/// nothing twice.
+pub(crate) async fn answer(bus: &Bus, inbound: &Inbound, refused: Refused) -> Result<(), PublishError> {
+    let Refused { code, sentence } = refused;
+    let mut end = sentence.len().min(REASON_BYTES_MAX);
+    while !sentence.is_char_boundary(end) {
+        end -= 1;
+    }
+    let reason = sentence.get(..end).unwrap_or_default().to_owned();
+    let act = Act::Refused { event: inbound.sequence, code };
+    let control = Control { schema_version: 1, act, reason };
+    let headers = Headers::new()
+        .with(header::CAUSE, inbound.position().to_string())
+        .with(header::CODE, code.as_str())
+        .with("content-type", "application/json");
+    // Numbers and words always serialise.
+    let message = Outbound::new(REFUSED, serde_json::to_vec(&control).unwrap_or_default())
+        .with_id(format!("refused/{}", inbound.position()))
+        .with_headers(headers);
+    bus.publish(message).await.map(drop)
 }
 
 fn with(off: &[Switch], switch: &Switch) -> Vec<Switch> {
@@ -166,15 +197,11 @@ async fn directory(bus: &Bus, event: u64, base: Digest, directory: &Directory) -
     moved(bus, DIRECTORY_BUCKET, ACTIVE_KEY, |now| follows(now, event, base, hash)).await
 }
 
-/// What the recorder says under its own name explains what is gone from the record, so nobody else may have that name.
+/// What the recorder says under its own name explains what is gone from the record, and routers say what they refuse, so nobody
+/// else may have those names.
 fn permitted(directory: &Directory) -> Result<(), ControlError> {
-    let taken = || {
-        refused(
-            Code::InvalidField,
-            "an operator cannot be named `recorder`: the recorder acts under that name",
-        )
-    };
-    if directory.names_the_recorder() { Err(taken()) } else { Ok(()) }
+    let taken = "an operator cannot be named `recorder` or `router`: those roles act under these names";
+    directory.named_as_a_role().map_or(Ok(()), |_| Err(refused(Code::InvalidField, taken)))
 }
 
 /// The pointer that an act leaves behind; none where it stands past the act already.
@@ -222,14 +249,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_gives_an_operator_the_recorder_s_name_is_refused() {
+    fn a_directory_that_gives_an_operator_a_role_s_name_is_refused() {
         let of = |name: &str| {
             let mut directory = Directory::empty();
             directory.operators.extend(tidegate_schemas::ids::Name::new(name));
             directory
         };
-        assert!(matches!(permitted(&of("recorder")), Err(ControlError::Refused(_))));
-        for fine in ["admin", "recorder-2", "recorders"] {
+        for role in ["recorder", "router"] {
+            assert!(matches!(permitted(&of(role)), Err(ControlError::Refused(_))), "{role}");
+        }
+        for fine in ["admin", "recorder-2", "recorders", "routers"] {
             assert!(permitted(&of(fine)).is_ok(), "negative control: {fine}");
         }
     }

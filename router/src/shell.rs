@@ -267,6 +267,16 @@ impl Handler for ControlShell {
                 }
             }
             Err(ControlError::Refused(refused)) => {
+                tracing::info!(event = %message.position(), code = refused.code.as_str(), "Refused an operator's act.");
+                match control::answer(&self.shell.bus, message, refused).await {
+                    Ok(()) => Verdict::Done,
+                    Err(error) => {
+                        tracing::warn!(event = %message.position(), %error, "Put an answer to an operator off.");
+                        Verdict::Retry { after: RETRY_AFTER }
+                    }
+                }
+            }
+            Err(ControlError::Malformed(refused)) => {
                 Verdict::Dead(Box::new(self.shell.owned(Dead::new(refused.code, refused.sentence))))
             }
             Err(error) => {

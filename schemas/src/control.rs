@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::code::Code;
 use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
@@ -184,6 +185,13 @@ pub enum Act {
     },
     /// Topic `record`: the record's keys are to be sealed under another master key.
     KeyRotate {},
+    /// Topic `refused`: an operator's act was not applied; said by a router, with the reason as the act's.
+    Refused {
+        /// Sequence in EVENTS of the act.
+        event: u64,
+        /// Why.
+        code: Code,
+    },
     /// Topic `erase`: a data subject's keys are to be destroyed, and its messages deleted.
     Erase {
         /// Whose data subject.
@@ -272,10 +280,14 @@ impl Act {
             | Self::HoldRemove { .. }
             | Self::PruneBodies { .. }
             | Self::PruneRecords { .. } => "record",
+            Self::Refused { .. } => "refused",
             Self::Erase { .. } | Self::EraseMessages { .. } | Self::EraseEnd { .. } => "erase",
         }
     }
 }
+
+/// Subject under which routers say what they refuse.
+pub const REFUSED: &str = "control.refused.router";
 
 /// Value of key `switches` in bucket `flags`: what is off.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -10,6 +10,9 @@ use crate::code::Code;
 use crate::decision::Owners;
 use crate::ids::{Name, Position, TaskId};
 
+/// Stands for the tenant in the subject of a letter whose message names none. It is nobody's name.
+pub const TENANT_UNKNOWN: &str = "unknown";
+
 /// A message that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {

@@ -11,6 +11,8 @@ use crate::ids::Name;
 
 /// Under this name the recorder acts, and what it says there is taken for its own: no operator can have it.
 pub const RECORDER: &str = "recorder";
+/// Names under which roles act.
+const ROLES: [&str; 2] = [RECORDER, "router"];
 
 /// Who there is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -119,15 +121,15 @@ impl Directory {
         Digest::plain(&serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// Operators who can act: a name that is the recorder's own gives nobody anything.
+    /// Operators who can act: a name that is a role's own gives nobody anything.
     pub fn acting(&self) -> impl Iterator<Item = &Name> {
-        self.operators.iter().filter(|name| name.as_str() != RECORDER)
+        self.operators.iter().filter(|name| !ROLES.contains(&name.as_str()))
     }
 
-    /// Whether an operator has the name under which the recorder acts.
+    /// An operator who has the name under which the recorder or the routers act.
     #[must_use]
-    pub fn names_the_recorder(&self) -> bool {
-        self.operators.iter().any(|name| name.as_str() == RECORDER)
+    pub fn named_as_a_role(&self) -> Option<&Name> {
+        self.operators.iter().find(|name| ROLES.contains(&name.as_str()))
     }
 
     /// The agent and its tenant.

@@ -89,6 +89,15 @@ pub struct Approved {
     pub event: u64,
 }
 
+impl Approved {
+    /// Whether it still stands: it came after the active bundle became so, and after the one that it is about was last taken back.
+    #[must_use]
+    pub fn stands(&self, now: &Candidates) -> bool {
+        let back = now.taken_back.filter(|back| back.hash == self.hash).map_or(0, |back| back.event);
+        self.against == now.active && self.event > now.active_since.max(back)
+    }
+}
+
 /// Value of key `approvals` in bucket `release`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approvals {

@@ -54,7 +54,8 @@ pub(crate) enum AuditCommand {
     ///
     /// With the master key at hand (the cell's, or --key) each key of a body is opened too.
     ///
-    /// Exit status: 0 whole, 1 tampered, 2 whole but odd (with --strict), 3 unreadable, or not asked so that it can be checked.
+    /// Exit status: 0 whole, 1 tampered, 2 whole, but odd (with --strict) or signed by nobody who was named (without --public-key,
+    /// of a record or an export that is not the cell's own), 3 unreadable, or not asked so that it can be checked.
     #[command(after_help = "Examples:
   tidegate audit verify                                                   the cell's record
   tidegate audit verify --bundle DIR --public-key FILE --checkpoint FILE  an export, on any machine, without a cell
@@ -163,7 +164,9 @@ pub(crate) enum AuditCommand {
     /// Erase a data subject: its keys are destroyed, and the streams' copies of its messages deleted. It cannot be undone.
     ///
     /// What was sealed for several data subjects is lost with any one of them. All proofs stay. While a task of it has not
-    /// ended, nothing is erased. Backups, providers and other systems are not reached.
+    /// ended, nothing is erased, and while a legal hold forbids it the command refuses. An act that is on record before the hold
+    /// is carried out when the last hold ends: `audit hold list` names what waits. Backups, providers and other systems are not
+    /// reached.
     #[command(after_help = "Examples:
   tidegate audit erase --subject customer-4711 --tenant acme --plan
   tidegate audit erase --subject customer-4711 --tenant acme --reason 'asked for, ticket 12'
@@ -294,7 +297,7 @@ pub(crate) struct RejudgeArgs {
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     pub(crate) differ_max: u64,
     /// Most decisions that may be impossible to judge: erased, of an unknown bundle.
-    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    #[arg(long, visible_alias = "max-unjudged", default_value_t = 0, value_name = "COUNT")]
     pub(crate) unjudged_max: u64,
 }
 
@@ -306,7 +309,8 @@ pub(crate) struct AuditArgs {
     /// File of that record's master key; without it what is sealed stays sealed.
     #[arg(long, global = true, value_name = "FILE", requires = "record")]
     pub(crate) key: Option<PathBuf>,
-    /// File of the public key that signs checkpoints; absent: the cell's own.
+    /// File of the public key that signs checkpoints; absent: the cell's own, or none with --record: then nobody vouches for who
+    /// signed.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) public_key: Option<PathBuf>,
     /// Read that record as its recorder left it when it died, and write nothing; no recorder can begin meanwhile.

@@ -35,10 +35,10 @@ pub(crate) struct BacktestArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: PathBuf,
     /// From when on: a time, RFC 3339, or how long ago: 30d, 12h, 45m. Bodies are kept 30 days unless cell.toml says otherwise.
-    #[arg(long, default_value = "30d", value_name = "TIME")]
+    #[arg(long, visible_alias = "from", default_value = "30d", value_name = "TIME")]
     pub(crate) since: Moment,
     /// Before when, likewise; absent: to the end.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, visible_alias = "to", value_name = "TIME")]
     pub(crate) until: Option<Moment>,
     /// Only of this tenant.
     #[arg(long)]
@@ -53,7 +53,7 @@ pub(crate) struct BacktestArgs {
     #[arg(long, value_name = "GATE")]
     pub(crate) fail_on: Vec<Gate>,
     /// Most decisions that may be impossible to judge (erased, pruned, of an unknown bundle): a count, or a share like 1%.
-    #[arg(long, value_name = "MOST", default_value = "0")]
+    #[arg(long, visible_alias = "unjudged-max", value_name = "MOST", default_value = "0")]
     pub(crate) max_unjudged: Most,
     /// A record's directory instead of the cell's.
     #[arg(long, value_name = "DIR")]

@@ -24,8 +24,8 @@ pub(crate) struct EraseArgs {
     /// Why. It stays on record: name nobody in it.
     #[arg(long, required_unless_present = "plan")]
     pub(crate) reason: Option<String>,
-    /// Only say what would be erased.
-    #[arg(long, conflicts_with = "reason")]
+    /// Only say what would be erased, and what forbids it.
+    #[arg(long)]
     pub(crate) plan: bool,
 }
 

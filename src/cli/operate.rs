@@ -160,11 +160,14 @@ pub(crate) enum PolicyCommand {
     /// Say how one bundle differs from another.
     #[command(after_help = "Examples:
   tidegate policy diff my-bundle              from the running cell's active bundle
-  tidegate policy diff old-bundle my-bundle   a bundle is a directory, `active`, or a hash that the cell knows")]
+  tidegate policy diff old-bundle my-bundle   a bundle is a directory, `active`, or a hash that the cell knows, or its first digits")]
     Diff {
         /// From which bundle to which; one alone is compared with the running cell's active one.
         #[arg(required = true, num_args = 1..=2, value_name = "BUNDLE")]
         bundles: Vec<String>,
+        /// Also what the cases say that differ, not only their names. With --json they always stand in full.
+        #[arg(long)]
+        cases: bool,
     },
     /// Prove a bundle's properties for every possible request, or show one for which they do not hold.
     #[command(after_help = "Examples:

@@ -19,10 +19,10 @@ pub(crate) enum BundleCommand {
     },
     /// Have a bundle judge every task beside, without effect; what it would decide goes on record with the decision.
     #[command(after_help = "Examples:
-  tidegate bundle shadow 4f1c… --reason 'a week beside'
+  tidegate bundle shadow 4f1c09 --reason 'a week beside'
   tidegate bundle shadow off --reason 'seen enough'")]
     Shadow {
-        /// Hash of a bundle that was pushed, or off.
+        /// Hash of a bundle that was pushed, or its first digits, or off.
         #[arg(value_name = "HASH|off", value_parser = shadow)]
         bundle: Shadow,
         /// Why.
@@ -31,11 +31,11 @@ pub(crate) enum BundleCommand {
     },
     /// Have a bundle decide for a share of the tasks. Guards hold it against the active one and take it back where it does worse.
     #[command(after_help = "Examples:
-  tidegate bundle canary 4f1c… --share 5 --reason 'begin'
-  tidegate bundle canary 4f1c… --share 50 --unguarded rejections --reason 'a stricter limit'")]
+  tidegate bundle canary 4f1c09 --share 5 --reason 'begin'
+  tidegate bundle canary 4f1c09 --share 50 --unguarded rejections --reason 'a stricter limit'")]
     Canary {
-        /// Hash of a bundle that was pushed.
-        hash: Digest,
+        /// Hash of a bundle that was pushed, or its first digits: 6 or more.
+        hash: Hash,
         /// Its share, percent: 0.01 to 100. Who is in at a small share is in at a larger one.
         #[arg(long, value_name = "PERCENT", value_parser = share_bp)]
         share: u16,
@@ -52,20 +52,20 @@ pub(crate) enum BundleCommand {
     /// Make the canary, or another bundle that was pushed, the active one.
     #[command(after_help = "Examples:
   tidegate bundle promote --reason 'nothing odd for a week'
-  tidegate bundle promote 4f1c… --reason 'straight away'")]
+  tidegate bundle promote 4f1c09 --reason 'straight away'")]
     Promote {
-        /// Hash of a bundle that was pushed; absent: the canary.
-        hash: Option<Digest>,
+        /// Hash of a bundle that was pushed, or its first digits; absent: the canary.
+        hash: Option<Hash>,
         /// Why.
         #[arg(long)]
         reason: String,
     },
     /// Agree that more may leave by a bundle than by the active one; another operator releases it then.
     #[command(after_help = "Example:
-  tidegate bundle approve 4f1c… --reason 'the contract is signed'   with TIDEGATE_OPERATOR=olga, where another is to release it")]
+  tidegate bundle approve 4f1c09 --reason 'the contract is signed'   with TIDEGATE_OPERATOR=olga, where another is to release it")]
     Approve {
-        /// Hash of a bundle that was pushed.
-        hash: Digest,
+        /// Hash of a bundle that was pushed, or its first digits: 6 or more.
+        hash: Hash,
         /// Why.
         #[arg(long)]
         reason: String,
@@ -87,8 +87,54 @@ pub(crate) enum BundleCommand {
 }
 
 /// Which bundle is judged beside; none any more.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Shadow(pub(crate) Option<Digest>);
+#[derive(Debug, Clone)]
+pub(crate) struct Shadow(pub(crate) Option<Hash>);
+
+/// The hash of a bundle of the cell, or as many of its first digits as tell it from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hash(String);
+
+// === impl Hash ===
+
+impl Hash {
+    /// Fewest digits that are looked up.
+    const DIGITS_MIN: usize = 6;
+    /// Digits of a whole one.
+    const DIGITS: usize = 64;
+
+    /// The one of these that it stands for.
+    pub(crate) fn among(&self, known: impl IntoIterator<Item = Digest>) -> Result<Digest, String> {
+        let mut fits: Vec<Digest> =
+            known.into_iter().filter(|hash| hash.to_string().starts_with(&self.0)).collect();
+        fits.sort();
+        fits.dedup();
+        match fits.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(format!("the cell keeps no such bundle: {}; see `tidegate bundle status`", self.0)),
+            [..] => {
+                let all: Vec<String> = fits.iter().map(ToString::to_string).collect();
+                Err(format!("{} may be {}: give more of its digits", self.0, all.join(" or ")))
+            }
+        }
+    }
+
+    /// Where it is whole, what it is, whether the cell keeps such a bundle or not.
+    pub(crate) fn whole(&self) -> Option<Digest> {
+        self.0.parse().ok()
+    }
+}
+
+impl std::str::FromStr for Hash {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if (Self::DIGITS_MIN..=Self::DIGITS).contains(&text.len()) && text.bytes().all(is_digit) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!("must be {} to {} hexadecimal digits", Self::DIGITS_MIN, Self::DIGITS))
+    }
+}
 
 /// What a share is of.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -146,7 +192,7 @@ fn shadow(text: &str) -> Result<Shadow, String> {
     if text == "off" {
         return Ok(Shadow(None));
     }
-    text.parse().map(|hash| Shadow(Some(hash))).map_err(|error| format!("{error}, or off"))
+    text.parse().map(|hash| Shadow(Some(hash))).map_err(|error: String| format!("{error}, or off"))
 }
 
 /// Percent with at most two decimals, in basis points.
@@ -163,7 +209,25 @@ fn share_bp(text: &str) -> Result<u16, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::share_bp;
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::{Digest, Hash, share_bp};
+
+    #[test]
+    fn first_digits_stand_for_one_bundle_or_are_refused() {
+        let digest = |begin: &str| format!("{begin:0<64}").parse::<Digest>().unwrap();
+        let known = [digest("4f1c00a"), digest("4f1c00b"), digest("99aabb")];
+        let found = |text: &str| text.parse::<Hash>().map(|hash| hash.among(known));
+        assert_eq!(found("99aabb"), Ok(Ok(known[2])));
+        assert_eq!(found("4f1c00a"), Ok(Ok(known[0])));
+        assert_eq!(found(&known[1].to_string()), Ok(Ok(known[1])));
+        let ambiguous = found("4f1c00").unwrap().unwrap_err();
+        assert!(ambiguous.contains(&known[0].to_string()) && ambiguous.contains("more of its digits"));
+        assert!(found("123456").unwrap().unwrap_err().contains("no such bundle: 123456"));
+        for wrong in ["4f1c0", "", "4F1C00", "4f1c…", &"0".repeat(65), "xyzxyz"] {
+            assert!(wrong.parse::<Hash>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_share_is_a_percentage_in_basis_points() {

@@ -16,13 +16,16 @@ pub(crate) enum HoldCommand {
     /// The holds that there are.
     #[command(after_help = "Example:\n  tidegate audit hold list")]
     List,
-    /// End a hold.
+    /// End a hold. An erasure that is on record and waits for it is carried out then, which nothing takes back.
     #[command(
         after_help = "Example:\n  tidegate audit hold remove 0193a1c0-0000-7000-8000-000000000000 --reason 'case 4711 is closed'"
     )]
     Remove {
         /// The hold's id.
         hold: Uuid,
+        /// Let erasures that wait begin: `hold list` names them.
+        #[arg(long)]
+        and_erase: bool,
         /// Why.
         #[arg(long)]
         reason: String,
@@ -43,6 +46,9 @@ pub(crate) struct HoldAddArgs {
     /// When it ends by itself.
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
+    /// Place one where the same is held already: for another case, whose hold must not end with the first one's.
+    #[arg(long)]
+    pub(crate) another: bool,
     /// Why.
     #[arg(long)]
     pub(crate) reason: String,

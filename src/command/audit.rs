@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_audit::{Cursor, Filter};
 use tidegate_bus::Role;
@@ -20,6 +20,7 @@ mod cases;
 mod copy;
 mod erase;
 pub(super) mod filter;
+mod known;
 mod prove;
 pub(super) mod rejudge;
 mod report;
@@ -61,6 +62,12 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     if let AuditCommand::Report(report) = &args.command {
         return report::run(global, &args, report.clone()).await;
     }
+    // What is wrong by itself needs no record to be told.
+    match &args.command {
+        AuditCommand::Query(asked) => drop(filter::page(asked.clone())?),
+        AuditCommand::Task { id, tenant, agent } => drop(named(id, tenant.as_ref(), agent.as_ref())?),
+        _ => {}
+    }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None),
         None => {
@@ -75,7 +82,13 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
             timeline::run(global, &record, bus, id, tenant).await
         }
         AuditCommand::Workflow { id } => workflow(global, &record, id).await,
-        AuditCommand::Query(args) => query(global, &record, args).await,
+        AuditCommand::Query(args) => {
+            let found = query(global, &record, args.clone()).await?;
+            if let (0, Some(bus)) = (found, &bus) {
+                known::unknown_words(bus, &args.filter).await;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         AuditCommand::Verify(_)
         | AuditCommand::Prove(_)
         | AuditCommand::Export(_)
@@ -128,8 +141,8 @@ fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<&u64>) 
 }
 
 /// Records of a filter as they are found, up to the limit. One that no index serves looks at every record: it says how far it
-/// is.
-async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<ExitCode> {
+/// is. Returns how many there are.
+async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<usize> {
     let limit = args.limit.max(1);
     let mut filter = filter::page(args)?;
     let (mut found, mut erased) = (0, Erased::new());
@@ -165,14 +178,14 @@ async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<Exit
             false => format!(",\"erased\":{}", serde_json::to_string(&erased)?),
         };
         output::line(format!("{begun}]{erased},\"next\":{}}}", serde_json::to_string(&next)?));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(found);
     }
     pruned(record, filter.from).await;
     match next {
         Some(next) => output::note(format!("{found} records; more with --after {next}")),
         None => output::note(format!("{found} records")),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(found)
 }
 
 /// Says that older records were pruned, where they were asked for.
@@ -191,13 +204,14 @@ pub(super) async fn pruned(record: &Record, from: Option<jiff::Timestamp>) {
 fn named(id: &str, tenant: Option<&Name>, agent: Option<&Name>) -> Result<TaskId> {
     match (id.parse(), tenant, agent) {
         (Ok(id), ..) => Ok(id),
-        (Err(_), Some(tenant), Some(agent)) => Ok(TaskId::named(tenant, agent, id).context("the id")?.0),
-        (Err(_), ..) => {
-            bail!(
-                "`{}` is no UUID; a producer's own identifier needs --tenant and --agent",
-                output::visible(id)
-            )
+        (Err(_), Some(tenant), Some(agent)) => {
+            let named = TaskId::named(tenant, agent, id);
+            Ok(named.map_err(|error| output::usage(format!("the id: {error}")))?.0)
         }
+        (Err(_), ..) => Err(output::usage(format!(
+            "`{}` is no UUID; a producer's own identifier needs --tenant and --agent",
+            output::visible(id)
+        ))),
     }
 }
 

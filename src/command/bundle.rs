@@ -16,7 +16,7 @@ use tidegate_schemas::release::{APPROVALS_KEY, Approvals, CANDIDATES_KEY, Candid
 
 use super::{accounts, act, directory, policy, prove};
 use crate::cell::Cell;
-use crate::cli::{BundleCommand, Global};
+use crate::cli::{BundleCommand, Global, Hash};
 use crate::output;
 
 pub(super) mod status;
@@ -33,12 +33,14 @@ pub(super) async fn run(global: &Global, command: BundleCommand) -> Result<ExitC
     match command {
         BundleCommand::Push { dir, reason } => step.push(&dir, &reason).await,
         BundleCommand::Shadow { bundle, reason } => {
-            let told = bundle.0.map_or("nothing is judged beside any more".to_owned(), |hash| {
+            let hash = step.named(bundle.0.as_ref()).await?;
+            let told = hash.map_or("nothing is judged beside any more".to_owned(), |hash| {
                 format!("bundle {hash} is judged beside")
             });
-            step.act(Act::BundleShadow { hash: bundle.0 }, &reason, bundle.0, &told).await
+            step.act(Act::BundleShadow { hash }, &reason, hash, &told).await
         }
         BundleCommand::Canary { hash, share, by, unguarded, reason } => {
+            let hash = named(&bus, &hash).await?;
             let not_wider = step.serve(hash).await?;
             let unguarded = unguarded.into_iter().map(Guard::from).collect();
             let act = Act::BundleCanary { hash, share_bp: share, by: by.into(), unguarded, not_wider };
@@ -48,14 +50,16 @@ pub(super) async fn run(global: &Global, command: BundleCommand) -> Result<ExitC
         }
         BundleCommand::Promote { hash, reason } => {
             let canary = in_force(&bus).await?.and_then(|now| now.canary).map(|canary| canary.hash);
-            let hash = hash
+            let hash = step
+                .named(hash.as_ref())
+                .await?
                 .or(canary)
                 .context("there is no canary: name the bundle that is to be the active one")?;
             let not_wider = step.serve(hash).await?;
             let act = Act::BundlePromote { hash, not_wider };
             step.act(act, &reason, Some(hash), &format!("bundle {hash} is active")).await
         }
-        BundleCommand::Approve { hash, reason } => step.approve(hash, &reason).await,
+        BundleCommand::Approve { hash, reason } => step.approve(named(&bus, &hash).await?, &reason).await,
         BundleCommand::Rollback { reason } => step.rollback(&reason).await,
         BundleCommand::Status { last } => status::run(global, &cell, &bus, last).await,
     }
@@ -67,6 +71,15 @@ pub(super) async fn in_force(bus: &Bus) -> Result<Option<Candidates>> {
     let left = bus.kv_get(RELEASE_BUCKET, CANDIDATES_KEY).await?;
     let left = left.map(|entry| serde_json::from_slice(&entry.value).context("reading what is released"));
     Ok(Candidates::in_force(active, left.transpose()?))
+}
+
+/// The bundle of the cell that somebody names by its hash, or by the first digits of it.
+pub(super) async fn named(bus: &Bus, hash: &Hash) -> Result<Digest> {
+    if let Some(whole) = hash.whole() {
+        return Ok(whole);
+    }
+    let kept = bus.kv_entries(BUNDLES_BUCKET, ">").await?;
+    hash.among(kept.iter().filter_map(|entry| entry.key.parse().ok())).map_err(anyhow::Error::msg)
 }
 
 /// The bundle of the canary, where there is one.
@@ -120,9 +133,9 @@ async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<bool>) -> R
     let started = Instant::now();
     loop {
         let is_done = done().await?;
-        // A refused act has its letter before a later one is applied.
-        if let Some((_, letter)) = directory::refusal(bus, event).await? {
-            bail!("the routers refused the act (EVENTS:{event}): {}", letter.sentence);
+        // A refused act is answered before a later one is applied.
+        if let Some(refused) = directory::refusal(bus, event).await? {
+            bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence);
         }
         if is_done {
             return Ok(started.elapsed().as_millis());
@@ -159,6 +172,13 @@ impl Step<'_> {
         let key = hash.to_string();
         until(self.bus, event, async || Ok(self.bus.kv_get(BUNDLES_BUCKET, &key).await?.is_some())).await?;
         self.told(event, Some(hash), started, &format!("bundle {hash} is kept; nothing is decided by it yet"))
+    }
+
+    async fn named(&self, hash: Option<&Hash>) -> Result<Option<Digest>> {
+        match hash {
+            Some(hash) => named(self.bus, hash).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn rollback(&self, reason: &str) -> Result<ExitCode> {

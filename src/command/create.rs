@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tidegate_audit::Signer;
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
@@ -18,6 +18,10 @@ use crate::cell::{
 };
 use crate::cli::DevArgs;
 
+pub(super) mod place;
+
+/// The cell's copy of the directory, from which accounts are made.
+pub(super) const DIRECTORY: &str = "directory.json";
 /// Provider name of the stand-in.
 const STAND_IN: &str = "standin";
 
@@ -27,14 +31,15 @@ const PROVIDERS: [(&str, &str, Protocol, &str); 2] = [
     ("ANTHROPIC_API_KEY", "anthropic", Protocol::AnthropicMessages, "https://api.anthropic.com/v1"),
 ];
 
-/// Opens the cell in a directory, or makes one with one tenant, agent, tool, reviewer and operator.
+/// Opens the cell in a directory.
+pub(super) fn open(dir: &Path) -> Result<(Cell, Directory)> {
+    let cell = Cell::open(dir)?;
+    let text = fs::read_to_string(dir.join(DIRECTORY)).context("reading the cell's directory.json")?;
+    Ok((cell, serde_json::from_str(&text).context("reading the cell's directory.json")?))
+}
+
+/// Makes a cell with one tenant, agent, tool, reviewer and operator.
 pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
-    let directory_file = dir.join("directory.json");
-    if dir.join("cell.toml").exists() {
-        let cell = Cell::open(dir)?;
-        let text = fs::read_to_string(&directory_file).context("reading the cell's directory.json")?;
-        return Ok((cell, serde_json::from_str(&text).context("reading the cell's directory.json")?));
-    }
     fs::create_dir_all(dir).with_context(|| format!("creating `{}`", dir.display()))?;
     let config = CellConfig {
         name: name("dev")?,
@@ -64,24 +69,9 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     Ok((cell, directory))
 }
 
-/// Removes the cell in a directory. What is no cell is somebody else's: it stays, and is refused.
-pub(super) fn clear(dir: &Path) -> Result<()> {
-    let Ok(mut entries) = fs::read_dir(dir) else { return Ok(()) };
-    if entries.next().is_none() {
-        return Ok(());
-    }
-    if !dir.join("cell.toml").is_file() {
-        bail!(
-            "`{}` holds other things than a cell (it has no cell.toml), so they are not removed: name another directory with --cell",
-            dir.display()
-        );
-    }
-    fs::remove_dir_all(dir).with_context(|| format!("removing `{}`", dir.display()))
-}
-
 /// Writes the cell's copy of the directory, from which accounts are made.
 pub(super) fn save_directory(cell: &Cell, directory: &Directory) -> Result<()> {
-    replace(&cell.dir.join("directory.json"), &serde_json::to_vec_pretty(directory)?, 0o644)
+    replace(&cell.dir.join(DIRECTORY), &serde_json::to_vec_pretty(directory)?, 0o644)
 }
 
 fn name(text: &str) -> Result<Name> {
@@ -196,29 +186,4 @@ pub(super) fn point_stand_in(cell: &mut Cell, address: &str) -> Result<()> {
         endpoint.url = format!("{address}/v1");
     }
     cell.save()
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
-    use std::fs;
-
-    #[test]
-    fn only_a_cell_is_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (theirs, cell) = (dir.path().join("theirs"), dir.path().join("cell"));
-        for dir in [&theirs, &cell] {
-            fs::create_dir(dir).unwrap();
-            super::clear(dir).unwrap();
-            fs::write(dir.join("notes.txt"), "kept").unwrap();
-        }
-        let said = super::clear(&theirs).unwrap_err().to_string();
-        assert!(said.contains("no cell.toml") && said.contains("--cell"), "{said}");
-        assert_eq!(fs::read(theirs.join("notes.txt")).unwrap(), b"kept");
-        fs::write(cell.join("cell.toml"), "").unwrap();
-        super::clear(&cell).unwrap();
-        assert!(!cell.exists(), "negative control");
-        super::clear(&cell).unwrap();
-    }
 }

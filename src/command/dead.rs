@@ -1,7 +1,7 @@
 //! `tidegate dead`: messages that were given up, and what an operator does about them. The letters stand in the record; the
 //! acts are control events, which are the record of who did what and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +12,7 @@ use tidegate_audit::leaf::{ActWord, Detail};
 use tidegate_audit::{Filter, RecordKind};
 use tidegate_bus::{Bus, Role};
 use tidegate_schemas::control::Act;
-use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::dead::{DeadLetter, TENANT_UNKNOWN};
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::{EVENTS, RESULTS, Subject};
@@ -109,9 +109,13 @@ pub(super) async fn open(record: &Record, tenant: Option<&Name>) -> Result<Vec<L
 
 /// All letters, oldest first, each with what was done about it.
 async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
-    let mut handled = BTreeMap::new();
+    let (mut handled, mut refused) = (Vec::new(), BTreeSet::new());
     for found in record.all(Filter { kind: Some(RecordKind::Control), ..Filter::default() }).await? {
         let event = found.leaf.position();
+        if matches!(found.leaf.detail, Some(Detail::Control { act: ActWord::Refused, .. })) {
+            refused.extend(found.leaf.cause);
+            continue;
+        }
         let Some(Detail::Control { operator, act, letter: Some(letter), .. }) = found.leaf.detail else {
             continue;
         };
@@ -120,8 +124,11 @@ async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
             ActWord::DeadDiscard => "discarded",
             _ => continue,
         };
-        handled.insert(letter.to_string(), Handled { act, operator, event });
+        handled.push((letter.to_string(), Handled { act, operator, event }));
     }
+    // What was refused was not done: the letter is open as before.
+    let done = handled.into_iter().filter(|(_, handled)| !refused.contains(&handled.event));
+    let mut handled: BTreeMap<String, Handled> = done.collect();
     let filter = Filter { kind: Some(RecordKind::Dead), tenant: tenant.cloned(), ..Filter::default() };
     let mut letters = Vec::new();
     for found in record.all(filter).await? {
@@ -132,7 +139,7 @@ async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
             sequence: leaf.source.sequence,
             at: leaf.time,
             role,
-            tenant: leaf.tenant,
+            tenant: leaf.tenant.filter(|tenant| tenant.as_str() != TENANT_UNKNOWN),
             code: leaf.code.map(|code| code.to_string()).unwrap_or_default(),
             message,
             delivered,

@@ -20,11 +20,13 @@ use tidegate_schemas::ids::Name;
 use super::supervise::{self, Role};
 use super::{accounts, create, policy, provision, roles};
 use crate::cell::{Cell, Running, RunningRole, replace};
-use crate::cli::{DevArgs, Global};
+use crate::cli::{DevArgs, Global, StopArgs};
 use crate::{models, output};
 
 /// Between two tries to start a server that ended.
 const SERVER_EVERY: Duration = Duration::from_secs(1);
+/// How long a cell may take to stop: its roles drain one after the other.
+const STOPPED: Duration = Duration::from_secs(90);
 /// Between two looks at the children.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -45,13 +47,31 @@ pub(super) async fn run(global: &Global, args: &DevArgs) -> Result<ExitCode> {
     told.map(|()| ExitCode::SUCCESS)
 }
 
-/// Stops the cell that `dev` started.
-pub(super) fn stop(global: &Global) -> Result<ExitCode> {
-    let running = Cell::open(&global.cell)?.running()?;
-    supervise::signal(Some(running.supervisor), Signal::SIGTERM);
+/// Stops the cell that `dev` started, and waits until it has.
+pub(super) async fn stop(global: &Global, args: StopArgs) -> Result<ExitCode> {
+    let cell = Cell::open(&global.cell)?;
+    let running = cell.running()?;
+    let pid = running.supervisor;
+    if !supervise::is_of(pid, Path::new("tidegate")) {
+        bail!("what ran this cell was ended (process {pid}): `tidegate dev` ends what it left, and goes on");
+    }
+    supervise::signal(Some(pid), Signal::SIGTERM);
+    let begun = Instant::now();
+    let ran = || cell.running().is_ok_and(|now| now.supervisor == pid);
+    while !args.no_wait && ran() && supervise::is_of(pid, Path::new("tidegate")) {
+        if begun.elapsed() > STOPPED {
+            bail!(
+                "the cell is still stopping after {} s (process {pid}); see `{}`",
+                STOPPED.as_secs(),
+                cell.dir.join("logs").display()
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     match global.json {
-        true => output::json(&json!({ "stopping": running.supervisor }))?,
-        false => output::line("stopping"),
+        true => output::json(&json!({ "stopping": pid, "stopped": !args.no_wait }))?,
+        false if args.no_wait => output::line("stopping"),
+        false => output::line(format!("stopped, after {:.1} s", begun.elapsed().as_secs_f64())),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,37 +91,58 @@ pub(super) struct Dev {
     nats: NatsServer,
     roles: Vec<Role>,
     addresses: BTreeMap<String, String>,
+    stopping: bool,
 }
 
 impl Dev {
     /// Creates the cell if need be, and starts everything in order.
     pub(super) async fn start(global: &Global, args: &DevArgs) -> Result<Self> {
-        if args.fresh && global.cell.exists() {
+        let is_cell = global.cell.join("cell.toml").exists();
+        let goes_on = is_cell && !args.fresh;
+        if is_cell {
             refuse_while_running(&global.cell).await?;
-            create::clear(&global.cell)?;
         }
-        let (mut cell, directory) = create::cell(&global.cell, args)?;
-        refuse_while_running(&cell.dir).await?;
+        if !is_cell {
+            create::place::free(&global.cell)?;
+        }
+        // Before anything is removed or made.
+        let server = server::find()?;
+        let named = args.bundle.as_deref().map(policy::bundle_in).transpose()?;
+        if args.fresh {
+            let left = create::place::clear(&global.cell)?;
+            if !left.is_empty() {
+                output::note(format!("not the cell's, so it stays: {}", left.join(", ")));
+            }
+        }
+        let (mut cell, directory) = match goes_on {
+            true => create::open(&global.cell)?,
+            false => create::cell(&global.cell, args)?,
+        };
         let stand_in = create::keys(&cell)?;
-        let bundle = match &args.bundle {
-            Some(dir) => policy::bundle_in(dir)?,
+        let bundle = match named {
+            Some(bundle) => bundle,
             None if stand_in => policy::demo_bundle()?,
             None => policy::default_bundle()?,
         };
         let rendered = accounts::render(&cell, &[&bundle], &directory)?;
         output::note("starting nats-server");
-        let mut options = ServerOptions::new(server::find()?, cell.nats());
+        let mut options = ServerOptions::new(server, cell.nats());
         let named = args.port.filter(|port| *port != 0);
         options.port = named.or_else(|| port_of(&cell.config.url)).filter(|port| *port != 0);
         let nats = match NatsServer::start(options.clone(), &rendered).await {
             Err(ServerError::PortTaken { .. }) if args.port == Some(0) => {
                 NatsServer::start(ServerOptions { port: None, ..options }, &rendered).await?
             }
+            Err(taken @ ServerError::PortTaken { .. }) if !goes_on => {
+                // Nothing was ever in it.
+                create::place::clear(&cell.dir)?;
+                return Err(taken.into());
+            }
             started => started?,
         };
         cell.config.url = nats.url().to_owned();
         cell.save()?;
-        let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new() };
+        let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new(), stopping: false };
         if let Err(error) = dev.start_roles(global, args, (bundle, directory), stand_in).await {
             dev.stop().await;
             return Err(error);
@@ -255,6 +296,7 @@ impl Dev {
             supervisor: std::process::id(),
             nats: self.nats.pid().unwrap_or_default(),
             roles: roles.collect(),
+            stopping: self.stopping,
         };
         replace(&self.cell.dir.join("run.json"), &serde_json::to_vec_pretty(&running)?, 0o644)
     }
@@ -304,6 +346,12 @@ impl Dev {
 
     /// Drains: routers first, so that no new work comes; the recorder last, so that all of it is recorded.
     pub(super) async fn stop(mut self) {
+        self.stopping = true;
+        if self.cell.dir.join("run.json").exists()
+            && let Err(error) = self.note_running()
+        {
+            tracing::warn!("That the cell stops could not be noted: {error:#}");
+        }
         let order = |name: &str| match name.split('-').next().unwrap_or(name) {
             "router" => 0,
             "recorder" => 2,
@@ -381,6 +429,7 @@ async fn refuse_while_running(dir: &Path) -> Result<()> {
     let Ok(text) = fs::read_to_string(dir.join("run.json")) else { return Ok(()) };
     let Ok(running) = serde_json::from_str::<Running>(&text) else { return Ok(()) };
     if supervise::is_of(running.supervisor, Path::new("tidegate")) {
+        running.refuse_while_stopping()?;
         bail!("this cell runs already (process {}): stop it with `tidegate stop`", running.supervisor);
     }
     let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;

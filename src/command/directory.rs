@@ -10,8 +10,8 @@ use serde_json::json;
 use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, DIRECTORY_BUCKET};
-use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, REFUSED};
+use tidegate_schemas::dead::{DeadLetter, TENANT_UNKNOWN};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::ids::{Name, Position};
@@ -59,6 +59,9 @@ pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<Ex
             told(global, &format!("tenant `{name}` may have {in_flight_max} open tasks"))
         }
         TenantCommand::Add { name, owner, residency, providers, in_flight_max, reason } => {
+            if name.as_str() == TENANT_UNKNOWN {
+                bail!("`{name}` stands for tenants that nobody knows: give it another name");
+            }
             let mut tenant = Tenant {
                 owner,
                 residency: residency.into_iter().collect(),
@@ -218,10 +221,15 @@ async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Re
         if is_new {
             let act = Act::DirectoryActivate { base, directory: Box::new(directory) };
             let event = act::publish(cell, act, reason).await?.sequence;
-            if let Some(letter) = outdated(&bus, event).await? {
-                let act = Act::DeadDiscard { letter };
-                act::publish(cell, act, "the change is made again").await?;
-                continue;
+            match outdated(&bus, event).await? {
+                None => {}
+                Some(Refusal { letter: None, .. }) => continue,
+                // Of a router from before refusals.
+                Some(Refusal { letter: Some(letter), .. }) => {
+                    let act = Act::DeadDiscard { letter };
+                    act::publish(cell, act, "the change is made again").await?;
+                    continue;
+                }
             }
         }
         accounts::settle(cell, &bus, !is_new).await?;
@@ -230,8 +238,16 @@ async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Re
     bail!("others keep changing the directory: repeat the command")
 }
 
-/// Waits until a router has applied an act. Where somebody else had changed the directory before, gives its dead letter.
-async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
+/// Why the routers did not apply an act.
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) sentence: String,
+    /// The dead letter, where it is one.
+    letter: Option<Position>,
+}
+
+/// Waits until a router has applied an act. Where somebody else had changed the directory before, gives the refusal.
+async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     let deadline = Instant::now() + APPLY;
     loop {
         // Acts are applied in order, each before the next one: once a later act is applied, this one's refusal is there too.
@@ -240,8 +256,8 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
             return Ok(None);
         }
         match refusal(bus, event).await? {
-            Some((at, letter)) if letter.code == Code::Outdated => return Ok(Some(at)),
-            Some((_, letter)) => bail!("the routers refused the act (EVENTS:{event}): {}", letter.sentence),
+            Some(refused) if refused.code == Code::Outdated => return Ok(Some(refused)),
+            Some(refused) => bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence),
             None if reached > event => return Ok(None),
             None if Instant::now() > deadline => bail!(
                 "the act is on record (EVENTS:{event}) but no router applied it within {} s: does one run? Repeat the \
@@ -253,16 +269,27 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Position>> {
     }
 }
 
-/// The dead letter of an act, where there is one.
-pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<(Position, DeadLetter)>> {
+/// What the routers said of an act that they did not apply, where they did: a refusal, or the dead letter of what is no act.
+pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
+    let mut from = event + 1;
+    while let Some(stored) = bus.first_from(EVENTS, REFUSED, from).await? {
+        from = stored.sequence + 1;
+        if let Ok(Control { act: Act::Refused { event: of, code }, reason: sentence, .. }) =
+            serde_json::from_slice(&stored.payload)
+            && of == event
+        {
+            return Ok(Some(Refusal { code, sentence, letter: None }));
+        }
+    }
     let act = Position::new(EVENTS, event);
     let mut from = event + 1;
     while let Some(stored) = bus.first_from(EVENTS, "dead.router.*", from).await? {
         from = stored.sequence + 1;
-        if let Ok(letter) = serde_json::from_slice::<DeadLetter>(&stored.payload)
-            && letter.message == act
+        if let Ok(DeadLetter { message, code, sentence, .. }) = serde_json::from_slice(&stored.payload)
+            && message == act
         {
-            return Ok(Some((Position::new(EVENTS, stored.sequence), letter)));
+            let letter = Some(Position::new(EVENTS, stored.sequence));
+            return Ok(Some(Refusal { code, sentence, letter }));
         }
     }
     Ok(None)

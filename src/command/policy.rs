@@ -45,7 +45,7 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
         PolicyCommand::Test { dir, cedar_tests } => trial::run(global, dir.as_deref(), &cedar_tests),
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
-        PolicyCommand::Diff { bundles } => diff::run(global, &bundles).await,
+        PolicyCommand::Diff { bundles, cases } => diff::run(global, &bundles, cases).await,
         PolicyCommand::Prove { dir, against, only, limit } => {
             let against = match &against {
                 Some(word) => Some(diff::bundle(global, word).await),
@@ -220,8 +220,12 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
         tell_failures(&failed);
         let well = if report.passed() { "well".to_owned() } else { format!("{} cases FAILED", failed.len()) };
         output::line(format!(
-            "{well}: {} policies, {} templates, {} links, {} destinations, {cases} cases\nbundle {}",
-            report.policies, report.templates, report.links, report.destinations, report.hash
+            "{well}: {} policies ({} of them links of {} templates), {} destinations, {cases} cases\nbundle {}",
+            report.policies + report.links,
+            report.links,
+            report.templates,
+            report.destinations,
+            report.hash
         ));
     }
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -94,7 +94,8 @@ async fn publish(global: &Global, cell: &Cell, bus: &Bus, args: &RunArgs) -> Res
     let id = plan.id;
     let pace = pace(args)?;
     let mut now = match patiently(bus, id).await? {
-        // The plan was run before: it goes on, or is done.
+        // The plan was run before: it goes on, or has ended.
+        Some(known) if known.state != ReplayState::Running => return before(global, &known),
         Some(known) => known,
         None => {
             let start = Act::ReplayStart {
@@ -114,6 +115,28 @@ async fn publish(global: &Global, cell: &Cell, bus: &Bus, args: &RunArgs) -> Res
         now = wait(global, bus, now, &cancel).await?;
     }
     show(global, &now)
+}
+
+/// What became of a plan that was run before. A plan is run once: another one of the same records is published anew.
+fn before(global: &Global, known: &Replay) -> Result<ExitCode> {
+    let code = if known.state == ReplayState::Done { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if global.json {
+        let Replay { done, published, skipped, erased, pruned, state, .. } = known;
+        output::json(
+            &json!({ "replay": known.plan.id, "records": known.plan.records, "done": done, "published": published,
+            "skipped": skipped, "erased": erased, "pruned": pruned, "state": state, "waits": null, "before": true }),
+        )?;
+        return Ok(code);
+    }
+    output::line(format!(
+        "this plan was run already, by {} at {:.0} ({}, {} records published then): nothing was published now; make a new plan to \
+         publish them again",
+        known.operator,
+        known.begun,
+        word(&known.state),
+        known.published
+    ));
+    Ok(code)
 }
 
 /// Asks the recorder to begin. An answer that is long in coming is no refusal: it makes the plan again first.
@@ -251,7 +274,8 @@ fn show(global: &Global, replay: &Replay) -> Result<ExitCode> {
     let (id, records) = (replay.plan.id, replay.plan.records);
     if global.json {
         output::json(&json!({ "replay": id, "records": records, "done": done, "published": published,
-            "skipped": skipped, "erased": erased, "pruned": pruned, "state": state, "waits": replay.waits }))?;
+            "skipped": skipped, "erased": erased, "pruned": pruned, "state": state, "waits": replay.waits,
+            "before": false }))?;
         return Ok(code);
     }
     let mut left_out = String::new();

@@ -2,6 +2,7 @@
 //! whoever keeps it. What cannot be had is said in its place, so that a cell in trouble still gets its screen.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{bundle as released, dead, directory, lane, policy, provision};
+use super::{bundle as released, dead, directory, lane, policy, provision, supervise};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -95,6 +96,11 @@ struct RecordLine {
 
 pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
+    if let Ok(running) = cell.running()
+        && supervise::is_of(running.supervisor, Path::new("tidegate"))
+    {
+        running.refuse_while_stopping()?;
+    }
     let bus = cell.connect(Role::Provisioner).await?;
     let (recorded, record_error) = match record(&cell, &bus).await {
         Ok(line) => (Some(line), None),

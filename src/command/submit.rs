@@ -31,8 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const WORD: Duration = Duration::from_millis(300);
 
 pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
-    let cell = Cell::open(&global.cell)?;
     let task = Envelope::of(&args)?;
+    let cell = Cell::open(&global.cell)?;
     let (id, agent) = (task.id, &args.who.agent);
     let token = Uuid::new_v4().simple().to_string();
     let bus = connect(&cell, &args.who).await?;
@@ -53,7 +53,7 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
     if !global.json {
         let again =
             if accepted.duplicate { " (known already; here is what becomes of the first)" } else { "" };
-        output::note(format!("task {id} accepted{again}"));
+        output::note(format!("task {id} taken by the stream{again}"));
     }
     let wait = task.deadline + GRACE;
     let streams = args.stream && !global.json;
@@ -235,6 +235,10 @@ fn show(global: &Global, ear: &Ear, result: &TaskResult) -> Result<ExitCode> {
             output::note(format!("{} ({}): {}", result.state.as_str(), error.code, error.message))
         }
         (None, None) => output::note(result.state.as_str()),
+    }
+    if result.destination.is_none() && result.state == State::Rejected {
+        output::note(format!("it went nowhere; why: tidegate audit task {}", result.task));
+        return Ok(code);
     }
     let place = result.destination.as_ref().map(|d| d.name.to_string()).unwrap_or_else(|| "nowhere".into());
     let cost = result.cost_usd_micros.map_or("unknown".into(), |c| format!("{:.6} USD", c as f64 / 1e6));

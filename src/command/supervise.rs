@@ -287,7 +287,7 @@ mod tests {
         }
         let role = RunningRole { pid: stranger.id(), ops: String::new() };
         let roles = BTreeMap::from([("router".to_owned(), role)]);
-        let running = Running { supervisor: 0, nats: orphan.id(), roles };
+        let running = Running { supervisor: 0, nats: orphan.id(), roles, stopping: false };
         // Held, so that it waits for input until it is ended; waited for, so that it is gone once it has.
         let _input = orphan.stdin.take();
         let waiting = std::thread::spawn(move || orphan.wait().unwrap());

@@ -12,6 +12,7 @@ use tidegate_tests::cell::{program, root};
 
 const WHOLE: i32 = 0;
 const TAMPERED: i32 = 1;
+const UNVOUCHED: i32 = 2;
 const UNREADABLE: i32 = 3;
 
 /// Copies a directory.
@@ -103,6 +104,11 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
     };
     assert_eq!(asking(&record, "key.pub", &["export", &bundle])?, 0);
     assert_eq!(asking(&record, "key.pub", &["prove", "inclusion", "260", "--out", &proof])?, 0);
+    let again = Command::new(program())
+        .args(["audit", "--record", &record, "--public-key", &path("key.pub"), "export", &bundle])
+        .output()?;
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(said.contains("not there yet") && said.matches("File exists").count() == 1, "{said}");
     let lines = fs::read_to_string(Path::new(&bundle).join("records.jsonl"))?;
     fs::write(&line, lines.lines().nth(260).context("a line")?)?;
     let changed = path("changed.json");
@@ -115,6 +121,14 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
     let rows = [
         ("a whole record", asking(&record, "key.pub", &["verify"])?, WHOLE),
         ("a record that another key signed", asking(&record, "other.pub", &["verify"])?, TAMPERED),
+        // The bytes are whole, and anybody could have signed them.
+        ("a record without a key", run(&["audit", "--record", &record, "verify"])?, UNVOUCHED),
+        ("an export without a key", run(&["audit", "verify", "--bundle", &bundle])?, UNVOUCHED),
+        (
+            "an export and its key",
+            run(&["audit", "--public-key", &path("key.pub"), "verify", "--bundle", &bundle])?,
+            WHOLE,
+        ),
         ("no record", asking(&absent, "key.pub", &["verify"])?, UNREADABLE),
         ("a file that is none", asking(&spoiled, "key.pub", &["verify"])?, UNREADABLE),
         ("no cell", run(&["audit", "verify"])?, UNREADABLE),
@@ -144,6 +158,36 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
     for (what, code, expected) in rows {
         assert_eq!(code, expected, "{what}");
     }
+    Ok(())
+}
+
+/// What is wrong by itself is told apart from what did not work, without a cell.
+#[test]
+fn exit_codes_of_wrong_usage_are_those_of_the_parser() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rows: [(&[&str], &str); 9] = [
+        (&["submit", "chat"], "give the text"),
+        (&["submit", "extract", "x"], "--schema"),
+        (&["submit", "classify", "x"], "--class"),
+        (&["audit", "query", "--outcome", "clod"], "--outcome"),
+        (&["audit", "query", "--state", "fail"], "--state"),
+        (&["audit", "query", "--kind", "foo"], "--kind"),
+        (&["audit", "query", "--from", "yesterday"], "--from"),
+        (&["audit", "task", "nonsense"], "is no UUID"),
+        (&["bundle", "promote", "4f1c…", "--reason", "x"], "hexadecimal"),
+    ];
+    for (arguments, says) in rows {
+        let output = tidegate(dir.path(), arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(says), "{arguments:?}: {said}");
+    }
+    for fine in [&["submit", "chat", "x"][..], &["audit", "query", "--outcome", "cloud"]] {
+        assert_eq!(tidegate(dir.path(), fine)?.status.code(), Some(1), "negative control: no cell is there");
+    }
+    let proof = dir.path().join("p.tlog");
+    let output = tidegate(dir.path(), &["audit", "verify", "--proof", &proof.display().to_string()])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("p.tlog") && said.contains("--leaf"), "{said}");
     Ok(())
 }
 

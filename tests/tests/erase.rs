@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use tidegate_bus::{Identity, Outbound};
+use tidegate_schemas::control::{Act, Control};
 use tidegate_schemas::header::Headers;
+use tidegate_schemas::ids::Name;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
 
@@ -104,7 +107,69 @@ async fn erase_story_a_person_sees_what_is_held_and_is_forgotten() -> Result<()>
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("or not any more"), "{said}");
     cell.tidegate(&["audit", "verify"]).await?;
-    Ok(())
+    a_hold_is_told_before_anything_is_asked_for(&cell).await
+}
+
+/// What a command says as it fails.
+async fn refusal(cell: &TestCell, arguments: &[&str]) -> Result<String> {
+    let output = cell.output(arguments).await?;
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A hold that is removed begins no erasure that nobody sees.
+async fn a_hold_is_told_before_anything_is_asked_for(cell: &TestCell) -> Result<()> {
+    let who = ["--subject", "customer-bert", "--tenant", "acme"];
+    let why = ["--reason", "case 4711"];
+    let erase = [&["audit", "erase"][..], &who, &why].concat();
+    let plan = [&erase[..], &["--plan"]].concat();
+    let subjects = cell.json(&plan).await?;
+    assert_eq!(subjects["holds"], json!([]), "negative control: {subjects}");
+    let add = [&["audit", "hold", "add"][..], &who, &why].concat();
+    let said = cell.tidegate(&add).await?;
+    assert!(said.contains(" --reason "), "a line that can be typed: {said}");
+    let list = cell.json(&["audit", "hold", "list"]).await?;
+    let hold = list["holds"][0]["id"].as_str().context("an id")?.to_owned();
+    let again = refusal(cell, &add).await?;
+    assert!(again.contains(&hold) && again.contains("--another"), "{again}");
+    let second = cell.json(&[&add[..], &["--another"]].concat()).await?["hold"].clone();
+    let second = second.as_str().context("an id")?;
+    cell.tidegate(&[&["audit", "hold", "remove", second][..], &why].concat()).await?;
+
+    let acts = async || {
+        let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
+        let all = all["records"].as_array().context("records")?.clone();
+        anyhow::Ok(all.iter().filter(|leaf| leaf["detail"]["act"] == "erase").count())
+    };
+    let before = acts().await?;
+    let (said, told) = (refusal(cell, &erase).await?, cell.tidegate(&plan).await?);
+    assert!(
+        said.contains(&hold) && said.contains("nothing is erased") && told.contains(&hold),
+        "{said}{told}"
+    );
+    assert_eq!((before > 0, acts().await?), (true, before), "and no act is on record");
+
+    // An act that is there all the same, as an older program leaves it.
+    let admin = tidegate_tests::client::connect(cell, Identity::Operator(Name::new("admin")?)).await?;
+    let named = serde_json::from_value(subjects["subjects"].clone())?;
+    let act = Act::Erase { tenant: Name::new("acme")?, subjects: named };
+    let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
+    let act = Outbound::new("control.erase.admin", serde_json::to_vec(&control)?);
+    let event = format!("EVENTS:{}", admin.publish(act).await?.sequence);
+    until("what waits to be named", SOON, || async {
+        Ok(cell.tidegate(&["audit", "hold", "list"]).await?.contains(&event).then_some(()))
+    })
+    .await?;
+    let remove = [&["audit", "hold", "remove", &hold][..], &why].concat();
+    let said = refusal(cell, &remove).await?;
+    assert!(said.contains(&event) && said.contains("--and-erase"), "{said}");
+    assert_eq!(cell.json(&plan).await?["records"], subjects["records"], "nothing is gone");
+    let said = cell.tidegate(&[&remove[..], &["--and-erase"]].concat()).await?;
+    assert!(said.contains(&event), "{said}");
+    until("the erasure", SOON, || async {
+        Ok((cell.json(&plan).await?["state"] == "nothing_held").then_some(()))
+    })
+    .await
 }
 
 /// Programs get leaves as they are stored, and beside them whose message was erased: from the recorder and from the file; and a

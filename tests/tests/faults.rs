@@ -132,7 +132,9 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     assert_eq!(lossy.len(), 1, "negative control: one result that was lost is seen, {lossy:?}");
     cell.stop().await?;
     let record = cell.path().join("record").display().to_string();
-    cell.tidegate(&["audit", "verify", "--record", &record]).await.context("the record verifies")?;
+    let public = cell.path().join("keys/checkpoint.pub").display().to_string();
+    let verify = ["audit", "--public-key", &public, "verify", "--record", &record];
+    cell.tidegate(&verify).await.context("the record verifies")?;
     // Nothing runs any more: what was decided is judged again from the record alone.
     let key = cell.path().join("keys/master.key").display().to_string();
     let judged = cell.json(&["audit", "rejudge", "--record", &record, "--key", &key]).await?;

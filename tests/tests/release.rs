@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound, Role};
-use tidegate_schemas::control::{Act, Control};
+use tidegate_schemas::control::{Act, Control, REFUSED};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::EVENTS;
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
-use tidegate_tests::{Agent, TestCell};
+use tidegate_tests::{Agent, Operator, TestCell};
 
 const SOON: Duration = Duration::from_secs(30);
 /// How long a router may go on by what was released before.
@@ -138,7 +138,7 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
     assert!(active != stricter && status["shadow"].is_null() && status["canary"].is_null(), "{status}");
 
     // Judged beside: every task still runs, and the record knows what would have come of it.
-    let shadow = ["bundle", "shadow", &stricter, "--reason", "some days beside"];
+    let shadow = ["bundle", "shadow", &stricter[..8], "--reason", "some days beside"];
     let (_, results) = asked(&cell, &agent, &shadow).await?;
     assert!(results.iter().all(|result| result.state == State::Completed), "{results:?}");
     let all = decisions(&cell).await?;
@@ -147,6 +147,14 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
     assert_eq!(*told, json!({ "bundle": stricter, "outcome": "reject", "code": "policy_denied" }));
     assert!(all[0].2["shadow"].is_null(), "negative control: nothing was judged beside the first");
     let status = cell.json(&["bundle", "status"]).await?;
+    // What is kept, what it is, and since when: the shadow's act made nothing active.
+    assert_eq!(status["active_since"], json!(0), "{status}");
+    assert!(status["event"].as_u64() > Some(0), "negative control: {status}");
+    let kept = status["kept"].as_array().context("what is kept")?;
+    let is = |hash: &str| kept.iter().find(|kept| kept["hash"] == hash).map(|kept| kept["is"].clone());
+    assert_eq!((is(&stricter), is(&active)), (Some(json!(["shadow"])), Some(json!(["active"]))), "{status}");
+    assert!(kept.iter().any(|kept| kept["name"] == "stricter" && kept["since"].is_u64()), "{status}");
+    assert!(cell.tidegate(&["bundle", "status"]).await?.contains("(since the cell began)"));
     let beside = &status["shadows"][&stricter];
     assert_eq!(beside["differ"], beside["decisions"], "{status}");
     assert!(beside["outcomes"]["local -> reject"].as_u64().is_some_and(|count| count > 0), "{status}");
@@ -194,15 +202,23 @@ async fn refused(cell: &TestCell, act: Act) -> Result<String> {
     let admin = connect(cell, Identity::Operator(Name::new("admin")?)).await?;
     let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
     let act = Outbound::new("control.bundle.admin", serde_json::to_vec(&control)?);
-    let event = format!("EVENTS:{}", admin.publish(act).await?.sequence);
-    let letter = until("the refusal", SOON, || async {
-        let list = cell.json(&["dead", "list"]).await?;
-        let found = list.as_array().and_then(|all| all.iter().find(|letter| letter["message"] == event));
-        Ok(found.map(|letter| letter["sequence"].to_string()))
+    let event = admin.publish(act).await?.sequence;
+    let (eyes, about) = (Operator::connect(cell).await?, format!("EVENTS:{event}"));
+    let answer = until("the refusal", SOON, || async {
+        let answer = eyes.bus().first_from("EVENTS", REFUSED, event).await?;
+        Ok(answer.filter(|answer| answer.header("tidegate-cause") == Some(&about)))
     })
     .await?;
-    let shown = cell.json(&["dead", "show", &letter]).await?;
-    Ok(shown["content"]["sentence"].as_str().context("a sentence")?.to_owned())
+    let said: Control = serde_json::from_slice(&answer.payload)?;
+    // On record it is the router's act about the operator's.
+    until("the refusal on record", SOON, || async {
+        let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
+        let all = all["records"].as_array().context("records")?.clone();
+        let is_it = |leaf: &Value| leaf["cause"] == about && leaf["detail"]["act"] == "refused";
+        Ok(all.iter().any(is_it).then_some(()))
+    })
+    .await?;
+    Ok(said.reason)
 }
 
 /// A promise that the policies do not keep.
@@ -245,6 +261,10 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let approve = ["bundle", "approve", &wider, "--reason", "the contract is signed"];
     cell.tidegate(&approve).await?;
     assert!(refusal(&cell, &promote).await?.contains("another operator"));
+    let status = cell.json(&["bundle", "status"]).await?;
+    assert_eq!((&status["agreed"][0]["hash"], &status["agreed"][0]["by"]), (&json!(wider), &json!("admin")));
+    let said = refusal(&cell, &["bundle", "approve", "012345", "--reason", "by its first digits"]).await?;
+    assert!(said.contains("no such bundle: 012345"), "{said}");
     let now = cell.json(&["bundle", "status"]).await?;
     assert_eq!((&now["active"], &now["event"]), (&before["active"], &before["event"]), "nothing moved");
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "the running one decides");
@@ -266,6 +286,21 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let act = bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?;
     let act: Control = serde_json::from_slice(&act.payload)?;
     assert_eq!(act.act, Act::BundlePromote { hash, not_wider: Some(wider.parse()?) });
+
+    // Who was refused has been answered: nothing of it is left to do, and nobody's tenant is there.
+    assert_eq!(cell.json(&["dead", "list"]).await?, json!([]));
+    assert_eq!(cell.screen().await?.pointer("/record/dead"), Some(&json!(0)));
+    // Negative control: what is no act at all is a letter, and of no tenant.
+    let admin = connect(&cell, Identity::Operator(Name::new("admin")?)).await?;
+    admin.publish(Outbound::new("control.bundle.admin", b"no act".to_vec())).await?;
+    let letter =
+        until("the dead letter", SOON, || async { Ok(cell.json(&["dead", "list"]).await?.get(0).cloned()) })
+            .await?;
+    assert_eq!((&letter["tenant"], &letter["handled"]), (&Value::Null, &Value::Null), "{letter}");
+    let month = Timestamp::now().strftime("%Y-%m").to_string();
+    let report = ["audit", "report", "--tenant", "unknown", "--month", &month];
+    let said = refusal(&cell, &report).await?;
+    assert!(said.contains("`acme`") && said.matches("`unknown`").count() <= 1, "{said}");
     Ok(())
 }
 

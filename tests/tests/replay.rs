@@ -119,6 +119,11 @@ async fn story_a_late_tool_gets_the_results_of_a_span_and_no_others() -> Result<
     let run = ["replay", "run", "--plan", &plan, "--tool", "acme/desk", "--rate", "1000", "--reason", "late"];
     let run = cell.json(&run).await?;
     assert_eq!((&run["published"], &run["state"]), (&json!(2), &json!("done")), "{run}");
+    assert_eq!(run["before"], json!(false), "negative control");
+    let again = ["replay", "run", "--plan", &plan, "--tool", "acme/desk", "--reason", "once more"];
+    let said = cell.tidegate(&again).await?;
+    assert!(said.contains("was run already") && said.contains("nothing was published now"), "{said}");
+    assert_eq!(cell.json(&again).await?["before"], json!(true));
     let read =
         cell.tidegate(&["results", "--tool", "desk", "--replayed", "--limit", "100", "--json"]).await?;
     let tasks: Vec<Value> = read

@@ -104,6 +104,9 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         let told = said.lines().find(|line| line.starts_with("tidegate: "));
         assert_eq!(told.is_some(), says.is_some(), "{said}");
         assert!(told.is_none_or(|told| told.contains(says.unwrap_or_default())), "{said}");
+        let holds = said.contains("No record of class internal reached");
+        assert_eq!(holds, says.is_none(), "what holds is said too: {said}");
+        assert!(said.contains("in the place of what was there"), "{said}");
     }
 
     backed(&cell, &month).await?;

@@ -128,12 +128,31 @@ async fn the_guided_demo_passes_and_leaves_its_cell_running() -> Result<()> {
     ensure!(submitted.status.success(), "{submit}: {}", String::from_utf8_lossy(&submitted.stderr));
 
     ensure!(kept.runs(), "it runs until it is told to stop");
+    what_stops_says_so(&kept.0).await?;
     let stopping = typed(line("stop:")?).await?;
     ensure!(stopping.status.success(), "{}", String::from_utf8_lossy(&stopping.stderr));
-    until("the cell to stop", STOPPED, || async { Ok((!kept.runs()).then_some(())) }).await?;
+    ensure!(!kept.runs(), "whoever was told that it stopped can go on");
     // Negative control: of a cell that has stopped the same line gets no result.
     let refused = typed(&submit).await?;
     ensure!(refused.status.code() == Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
+    Ok(())
+}
+
+/// While a cell drains, nobody is sent round in circles, and nobody sees the server's own errors.
+async fn what_stops_says_so(cell: &Path) -> Result<()> {
+    let (file, dir) = (cell.join("run.json"), cell.display().to_string());
+    let running = std::fs::read_to_string(&file)?;
+    let mut stopping: serde_json::Value = serde_json::from_str(&running)?;
+    ensure!(stopping.get("stopping").is_none(), "negative control: {running}");
+    stopping["stopping"] = true.into();
+    std::fs::write(&file, stopping.to_string())?;
+    for command in ["dev", "status"] {
+        let said = sentence(by_hand(&["--cell", &dir, command])).await;
+        ensure!(said.contains("is stopping") && said.contains("waits until it has"), "{said}");
+    }
+    std::fs::write(&file, &running)?;
+    let said = sentence(by_hand(&["--cell", &dir, "dev"])).await;
+    ensure!(said.contains("runs already") && said.contains("tidegate stop"), "{said}");
     Ok(())
 }
 
@@ -208,8 +227,12 @@ async fn what_is_no_cell_of_ours_stays() -> Result<()> {
     let notes = dir.path().join("notes.txt");
     std::fs::write(&notes, "kept")?;
     let folder = dir.path().display().to_string();
-    let said = sentence(by_hand(&["--cell", &folder, "dev", "--fresh", "--port", "0"])).await;
-    assert!(said.contains("no cell.toml") && said.contains("--cell"), "{said}");
+    for more in [&["--fresh"][..], &[]] {
+        let dev = ["--cell", &folder, "dev", "--port", "0"];
+        let said = sentence(by_hand(&[&dev[..], more].concat())).await;
+        assert!(said.contains("no cell.toml") && said.contains("--cell"), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path())?.count(), 1, "nothing is begun beside it");
+    }
     let cell = cell_with(dir.path(), "");
     let said = sentence(by_hand(&["demo", "--cell", &cell])).await;
     assert!(said.contains("no demo made") && said.contains("--cell"), "{said}");
@@ -253,9 +276,22 @@ async fn a_port_that_is_taken_is_named() -> Result<()> {
     let (port, cell) =
         (taken.local_addr()?.port().to_string(), dir.path().join("cell").display().to_string());
     let address = format!("127.0.0.1:{port}");
-    let rows: [&[&str]; 4] = [
-        &["--cell", &cell, "dev", "--port", &port],
-        // The cell that the first try left has this port for its own.
+    let said = sentence(by_hand(&["--cell", &cell, "dev", "--port", &port])).await;
+    assert!(said.contains(&port) && said.contains("taken by another program"), "{said}");
+    assert!(!Path::new(&cell).exists(), "a cell that never ran is not left behind");
+    let mut command = by_hand(&["--cell", &cell, "dev", "--port", "0"]);
+    command.env("TIDEGATE_NATS_SERVER", "/nowhere/nats-server");
+    let said = sentence(command).await;
+    assert!(said.contains("/nowhere/nats-server") && !Path::new(&cell).exists(), "{said}");
+    // A cell that has this port for its own.
+    cell_with(dir.path(), "");
+    let config = format!("name = \"dev\"\nurl = \"nats://{address}\"\n");
+    std::fs::write(Path::new(&cell).join("cell.toml"), config)?;
+    std::fs::write(
+        Path::new(&cell).join("directory.json"),
+        serde_json::to_string(&tidegate_schemas::directory::Directory::empty())?,
+    )?;
+    let rows: [&[&str]; 3] = [
         &["--cell", &cell, "dev"],
         &["--cell", &cell, "router", "--ops", &address],
         &["model", "serve", "--listen", &address],
@@ -265,6 +301,7 @@ async fn a_port_that_is_taken_is_named() -> Result<()> {
         assert!(said.contains(&port) && said.contains("taken by another program"), "{said}");
         assert!(said.len() < 300, "one sentence: {said}");
     }
+    assert!(Path::new(&cell).join("cell.toml").exists(), "what there was before stays");
     // Negative control: where nobody listens the same command has another complaint.
     drop(taken);
     let said = sentence(by_hand(&["--cell", &cell, "router", "--ops", &address])).await;

@@ -304,7 +304,9 @@ async fn flip_in_copy(
         std::fs::write(copy.path().join(path.file_name().context("a file")?), bytes)?;
     }
     let record = copy.path().display().to_string();
-    Ok(cell.output(&["audit", "verify", "--record", &record]).await?.status.code())
+    let key = cell.path().join("keys/checkpoint.pub").display().to_string();
+    let verify = ["audit", "--public-key", &key, "verify", "--record", &record];
+    Ok(cell.output(&verify).await?.status.code())
 }
 
 #[tokio::test]

@@ -85,3 +85,16 @@ fn what_comes_and_goes_is_told_with_its_text_and_effect() {
     assert!(texts.contains("context.hop > 8") && texts.contains("context.hop > 7"), "{texts}");
     assert_eq!(found.cases[0], found.cases[1]);
 }
+
+#[test]
+fn an_item_that_comes_or_goes_is_one_change_however_much_it_says() {
+    let link = "\n[[link]]\nid = \"more\"\ntemplate = \"tenant-local-only\"\nprincipal = 'Tenant::\"more\"'\nowner = \"o\"\n";
+    let links = std::fs::read_to_string("bundles/default/links.toml").unwrap();
+    let (plain, more) = (Variant::new(), Variant::new().write("links.toml", &(links + link)));
+    assert_eq!(told(&plain, &more), [("link", "more".to_owned(), false, true)]);
+    assert_eq!(told(&more, &plain), [("link", "more".to_owned(), true, false)]);
+    let case = Variant::new().replace("cases/10-sensitivity.toml", "public question leaves", "it leaves");
+    let found = told(&plain, &case);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().all(|(part, what, ..)| *part == super::CASE && what.starts_with("rows: ")));
+}

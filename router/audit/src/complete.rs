@@ -139,7 +139,8 @@ impl Accounts {
         self.streams.entry(stream.to_owned()).or_insert_with(begun)
     }
 
-    /// Takes in what the recorder says that it deletes. After a crash it may say so twice.
+    /// Takes in what the recorder says that it deletes. After a crash it may say so twice, and for a second act about the same
+    /// person once more: a message goes once.
     fn erased(&mut self, leaf: &Leaf) {
         let Some(Detail::Control { act: ActWord::EraseMessages, operator, letter, records, .. }) =
             &leaf.detail
@@ -154,7 +155,9 @@ impl Accounts {
             record: leaf.index,
             event: act.sequence,
         };
-        let said = |known: &NamedErasure| (known.from, known.event) == (named.from, named.event);
+        let said = |known: &NamedErasure| {
+            known.from == named.from && (known.event == named.event || known.messages == named.messages)
+        };
         if operator.as_str() != RECORDER || account.erasures.iter().any(said) {
             return;
         }

@@ -255,6 +255,28 @@ impl Reader {
         Ok(open)
     }
 
+    /// Acts other than `event` that destroyed all of these rows of the key file, by their sequences in EVENTS; none where a row
+    /// is still there, or `event` itself destroyed one.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn destroyed_before(&self, event: u64, rows: &BTreeSet<u64>) -> Result<BTreeSet<u64>, ReadError> {
+        let txn = self.begin()?;
+        let table = match txn.open_table(table::ERASED) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeSet::new()),
+            Err(error) => return Err(Failure::from(error).into()),
+        };
+        let mut acts = BTreeSet::new();
+        for row in rows {
+            match table.get(row).map_err(Failure::from)?.map(|act| act.value()) {
+                Some(act) if act != event => drop(acts.insert(act)),
+                _ => return Ok(BTreeSet::new()),
+            }
+        }
+        Ok(acts)
+    }
+
     /// Erasures, the oldest first.
     ///
     /// # Errors

@@ -275,7 +275,7 @@ pub enum ExportError {
     #[error(transparent)]
     Copy(Box<CopyError>),
     /// A file could not be written.
-    #[error("cannot write `{}`: {source}; name a directory that is not there yet", path.display())]
+    #[error("cannot write `{}`; name a directory that is not there yet", path.display())]
     File {
         /// The file.
         path: PathBuf,

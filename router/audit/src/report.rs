@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use tidegate_schemas::dead::TENANT_UNKNOWN;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
 
@@ -92,7 +93,7 @@ impl Reader {
         }
         let heads = Heads::read(&*self.begin()?)?;
         if let Some(tenant) = &question.tenant
-            && !heads.tenants.contains_key(tenant.as_str())
+            && (tenant.as_str() == TENANT_UNKNOWN || !heads.tenants.contains_key(tenant.as_str()))
         {
             return Err(MonthlyError::UnknownTenant { tenant: tenant.clone(), known: known(&heads) });
         }
@@ -103,8 +104,11 @@ impl Reader {
 
 /// The tenants of the record in words, the first few.
 fn known(heads: &Heads) -> String {
-    let names: Vec<String> = heads.tenants.keys().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
-    let more = heads.tenants.len().saturating_sub(names.len());
+    let all = heads.tenants.keys().filter(|name| *name != TENANT_UNKNOWN);
+    let all = all.map(|name| format!("`{name}`"));
+    let mut names: Vec<String> = all.collect();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
     match (names.is_empty(), more) {
         (true, _) => "none yet".to_owned(),
         (false, 0) => names.join(", "),

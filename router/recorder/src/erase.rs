@@ -4,8 +4,9 @@
 //! is needed: the recorder finds it in its record and carries it out, now or when it is started again. What it deletes is on record
 //! before it deletes it, so that a record which is made again from the streams knows why they have gaps.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidegate_audit::Erasure;
+use tidegate_audit::{Erasure, Hold};
 use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Query};
 use tidegate_schemas::ids::{Identifier, Name};
 use tokio::task::JoinSet;
@@ -64,6 +65,9 @@ pub struct Found {
     pub tasks: u64,
     /// Tasks of these that have not ended.
     pub open: u64,
+    /// Legal holds that forbid it to be erased.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
 }
 
 /// Subject of an operator's own questions.
@@ -117,7 +121,8 @@ async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
                 let held = reader.holding(&tenant, &known.references, &mut |_| Ok(()))?;
                 let (records, tasks) = (held.records, held.tasks.len() as u64);
                 let open = reader.open_with(&held.keys)?;
-                Ok(Some(Found { subjects: known.references, records, tasks, open }))
+                let holds = reader.forbidding(&tenant, &held, Timestamp::now())?;
+                Ok(Some(Found { subjects: known.references, records, tasks, open, holds }))
             });
             EraseAnswer { found: found.await?, ..EraseAnswer::default() }
         }

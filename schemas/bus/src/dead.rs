@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_schemas::code::Code;
-use tidegate_schemas::dead::DeadLetter;
+use tidegate_schemas::dead::{DeadLetter, TENANT_UNKNOWN};
 use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header::{CAUSE, CODE, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
@@ -15,9 +15,6 @@ use crate::bus::Bus;
 use crate::error::PublishError;
 use crate::identity::Role;
 use crate::message::{Inbound, Outbound};
-
-/// Tenant token of a dead letter whose message names none.
-const TENANT_UNKNOWN: &str = "unknown";
 
 /// Why a message is given up, and what is published along with its dead letter.
 #[derive(Debug, Clone)]

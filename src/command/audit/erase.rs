@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tidegate_audit::{Erasure, ErasureState};
+use tidegate_audit::{Erasure, ErasureState, Hold};
 use tidegate_bus::{Bus, CancellationToken, Identity};
 use tidegate_recorder::erase::{EraseAnswer, EraseQuestion, Found, subject};
 use tidegate_schemas::control::{Act, EraseOutcome};
@@ -36,11 +36,23 @@ pub(super) async fn run(global: &Global, args: EraseArgs) -> Result<ExitCode> {
             found.open
         );
     }
+    if !found.holds.is_empty() {
+        // On record, the act would be carried out as soon as the last hold is gone.
+        bail!("{}; nothing was asked for, and nothing is erased", forbidden(&found.holds));
+    }
     let reason = args.reason.context("give a reason with --reason")?;
     let erase = Act::Erase { tenant, subjects: found.subjects };
     let event = act::publish(&cell, erase, &reason).await?.sequence;
     let ended = wait(&bus, event).await?;
-    show(global, event, ended.as_ref())
+    let before = match &ended {
+        Some(Erasure { state: ErasureState::Ended(EraseOutcome::NothingHeld), subjects, .. }) => {
+            let all = ask(&bus, &EraseQuestion::Status { event: None }).await?.erasures;
+            let done = |one: &Erasure| one.state == ErasureState::Ended(EraseOutcome::Erased);
+            all.iter().find(|one| done(one) && one.subjects == *subjects).map(|one| one.event)
+        }
+        _ => None,
+    };
+    show(global, event, ended.as_ref(), before)
 }
 
 async fn ask(bus: &Bus, question: &EraseQuestion) -> Result<EraseAnswer> {
@@ -59,9 +71,10 @@ fn nothing(global: &Global) -> Result<ExitCode> {
 }
 
 fn plan(global: &Global, found: &Found) -> Result<ExitCode> {
-    let Found { subjects, records, tasks, open } = found;
+    let Found { subjects, records, tasks, open, holds } = found;
     if global.json {
-        output::json(&json!({ "records": records, "tasks": tasks, "open": open, "subjects": subjects }))?;
+        output::json(&json!({ "records": records, "tasks": tasks, "open": open, "subjects": subjects,
+            "holds": holds }))?;
         return Ok(ExitCode::SUCCESS);
     }
     output::line(format!(
@@ -70,8 +83,18 @@ fn plan(global: &Global, found: &Found) -> Result<ExitCode> {
     if *open > 0 {
         output::line(format!("{open} of the tasks have not ended: before, nothing is erased"));
     }
+    if !holds.is_empty() {
+        output::line(forbidden(holds));
+    }
     output::line("what other systems, backups and providers hold is not reached from here");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What keeps it, in words.
+fn forbidden(holds: &[Hold]) -> String {
+    let ids: Vec<String> = holds.iter().map(|hold| hold.id.to_string()).collect();
+    let (hold, forbid) = if ids.len() == 1 { ("hold", "forbids") } else { ("holds", "forbid") };
+    format!("legal {hold} {} {forbid} it; see `tidegate audit hold list`", ids.join(", "))
 }
 
 /// Waits until it has ended, or whoever waits gives up: the recorder goes on then.
@@ -106,7 +129,8 @@ async fn wait(bus: &Bus, event: u64) -> Result<Option<Erasure>> {
     }
 }
 
-fn show(global: &Global, event: u64, ended: Option<&Erasure>) -> Result<ExitCode> {
+/// `before`: the act that had erased it already.
+fn show(global: &Global, event: u64, ended: Option<&Erasure>, before: Option<u64>) -> Result<ExitCode> {
     let Some(Erasure { records, messages, subjects, state: ErasureState::Ended(outcome), .. }) = ended else {
         if global.json {
             output::json(&json!({ "event": event, "state": "running" }))?;
@@ -119,9 +143,13 @@ fn show(global: &Global, event: u64, ended: Option<&Erasure>) -> Result<ExitCode
     };
     if global.json {
         output::json(&json!({ "event": event, "state": outcome, "records": records, "messages": messages,
-            "subjects": subjects }))?;
+            "subjects": subjects, "erased_by": before }))?;
     } else {
         match outcome {
+            EraseOutcome::NothingHeld if before.is_some() => output::line(format!(
+                "already erased by EVENTS:{}; nothing was left",
+                before.unwrap_or_default()
+            )),
             EraseOutcome::Erased => output::line(format!(
                 "erased: {records} records cannot be read any more, {messages} messages were deleted in the streams; on record at \
                  EVENTS:{event}"

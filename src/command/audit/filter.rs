@@ -8,11 +8,15 @@ use tidegate_schemas::ids::{Identifier, Name};
 use tidegate_schemas::labels::{Sensitivity, Stakes};
 
 use crate::cli::{FilterArgs, QueryArgs};
+use crate::output;
 
 /// One page of a filter.
 pub(in crate::command) fn page(args: QueryArgs) -> Result<Filter> {
     Ok(Filter {
-        after: args.after.map(|text| text.parse()).transpose().context("--after")?,
+        after: args
+            .after
+            .map(|text| text.parse().map_err(|error| output::usage(format!("--after: {error}"))))
+            .transpose()?,
         limit: Some(args.limit),
         ..of(args.filter)?
     })
@@ -20,6 +24,10 @@ pub(in crate::command) fn page(args: QueryArgs) -> Result<Filter> {
 
 /// Reads a filter from the command line.
 pub(in crate::command) fn of(args: FilterArgs) -> Result<Filter> {
+    read(args).map_err(|error| output::usage(output::sentence(&error)))
+}
+
+fn read(args: FilterArgs) -> Result<Filter> {
     Ok(Filter {
         tenant: args.tenant,
         agent: args.agent,

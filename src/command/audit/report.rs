@@ -102,8 +102,12 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, report: ReportArgs) -
     match &report.out {
         None => output::piece(&text),
         Some(file) => {
+            let before = if file.exists() { " (in the place of what was there)" } else { "" };
             cell::replace(file, text.as_bytes(), 0o600)?;
-            output::note(format!("{}: {}", file.display(), words::summary(&monthly)));
+            output::note(format!("{}{before}: {}", file.display(), words::summary(&monthly)));
+            for class in monthly.residency.iter().filter(|class| class.verdict == Verdict::Holds) {
+                output::note(words::statement(class, false));
+            }
         }
     }
     for class in monthly.residency.iter().filter(|class| !is_kept(class.verdict)) {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_audit::{Due, Hold, MasterKey, Part, Retention};
+use tidegate_audit::{Due, Erasure, ErasureState, Hold, MasterKey, Part, Reader, Retention};
 use tidegate_bus::{Bus, Identity};
+use tidegate_recorder::erase::{self, EraseAnswer, EraseQuestion};
 use tidegate_recorder::retain::{PRUNE, PruneAnswer, PruneQuestion};
 use tidegate_recorder::service;
 use tidegate_schemas::control::{Act, HoldTarget};
@@ -76,11 +77,17 @@ async fn planned(dir: PathBuf, crashed: bool, retention: Retention) -> Result<Ve
 
 pub(super) async fn hold(global: &Global, args: &AuditArgs, command: &HoldCommand) -> Result<ExitCode> {
     if let HoldCommand::List = command {
-        let holds = match &args.record {
-            Some(dir) => record::reader(dir, None, args.crashed)?.legal_holds()?,
-            None => of_cell(&Cell::open(&global.cell)?).await?,
+        let (holds, waiting) = match &args.record {
+            Some(dir) => {
+                let reader = record::reader(dir, None, args.crashed)?;
+                (reader.legal_holds()?, waiting_in(&reader)?)
+            }
+            None => {
+                let cell = Cell::open(&global.cell)?;
+                (of_cell(&cell).await?, waiting(&cell).await?)
+            }
         };
-        return list(global, &holds);
+        return list(global, &holds, &waiting);
     }
     if args.record.is_some() {
         bail!("a hold is an act in a running cell; leave --record away");
@@ -88,7 +95,9 @@ pub(super) async fn hold(global: &Global, args: &AuditArgs, command: &HoldComman
     let cell = Cell::open(&global.cell)?;
     match command {
         HoldCommand::Add(asked) => add(global, &cell, asked).await,
-        HoldCommand::Remove { hold, reason } => remove(global, &cell, *hold, reason).await,
+        HoldCommand::Remove { hold, and_erase, reason } => {
+            remove(global, &cell, *hold, *and_erase, reason).await
+        }
         HoldCommand::List => Ok(ExitCode::SUCCESS),
     }
 }
@@ -113,6 +122,39 @@ async fn of_cell(cell: &Cell) -> Result<Vec<Hold>> {
     }
 }
 
+/// Erasures that are on record and not begun, from the recorder or, where none answers, from the file.
+async fn waiting(cell: &Cell) -> Result<Vec<Erasure>> {
+    let asked = async {
+        let subject = erase::subject(&act::operator()?);
+        let question = EraseQuestion::Status { event: None };
+        record::ask::<EraseAnswer>(&operator(cell).await?, &subject, &question).await
+    };
+    match asked.await {
+        Ok(answer) => {
+            Ok(answer.erasures.into_iter().filter(|one| one.state == ErasureState::Waiting).collect())
+        }
+        Err(error) => waiting_in(&record::reader(&cell.record(), None, false).map_err(|_| error)?),
+    }
+}
+
+fn waiting_in(reader: &Reader) -> Result<Vec<Erasure>> {
+    let mut all = reader.erasures()?;
+    all.retain(|one| one.state == ErasureState::Waiting);
+    Ok(all)
+}
+
+/// Whether a hold may be what an erasure waits for. Whose task it is stands in no hold, so one on a task may be of any tenant.
+fn may_wait_for(erasure: &Erasure, hold: &Hold) -> bool {
+    match &hold.target {
+        HoldTarget::Task { .. } => true,
+        HoldTarget::Tenant { tenant } | HoldTarget::Subject { tenant, .. } => *tenant == erasure.tenant,
+    }
+}
+
+fn named(erasures: &[&Erasure]) -> String {
+    erasures.iter().map(|one| format!("EVENTS:{}", one.event)).collect::<Vec<_>>().join(", ")
+}
+
 async fn add(global: &Global, cell: &Cell, asked: &HoldAddArgs) -> Result<ExitCode> {
     let target = match (&asked.tenant, asked.task, &asked.subject) {
         (_, Some(task), _) => HoldTarget::Task { task },
@@ -130,27 +172,53 @@ async fn add(global: &Global, cell: &Cell, asked: &HoldAddArgs) -> Result<ExitCo
     if asked.until.is_some_and(|until| until <= Timestamp::now()) {
         bail!("--until must be a time to come");
     }
+    let same =
+        |hold: &Hold| hold.counts(Timestamp::now()) && (&hold.target, hold.until) == (&target, asked.until);
+    if let Some(there) = of_cell(cell).await?.into_iter().find(same).filter(|_| !asked.another) {
+        bail!(
+            "the same is held already: {}, by {} since {:.0}; for another case place one beside it with --another",
+            there.id,
+            there.operator,
+            there.since
+        );
+    }
     let hold = Uuid::now_v7();
     act::publish(cell, Act::HoldAdd { hold, target, until: asked.until }, &asked.reason).await?;
     until(cell, |holds| holds.iter().any(|known| known.id == hold)).await?;
     if global.json {
         output::json(&json!({ "hold": hold }))?;
     } else {
-        output::line(format!("held: neither pruned nor erased until `tidegate audit hold remove {hold}`"));
+        output::line(format!(
+            "held: neither pruned nor erased until `tidegate audit hold remove {hold} --reason '…'`"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn remove(global: &Global, cell: &Cell, hold: Uuid, reason: &str) -> Result<ExitCode> {
-    if !of_cell(cell).await?.iter().any(|known| known.id == hold) {
-        bail!("there is no such hold; see `tidegate audit hold list`");
+async fn remove(global: &Global, cell: &Cell, hold: Uuid, and_erase: bool, reason: &str) -> Result<ExitCode> {
+    let there = of_cell(cell).await?.into_iter().find(|known| known.id == hold);
+    let there = there.context("there is no such hold; see `tidegate audit hold list`")?;
+    let waiting = waiting(cell).await?;
+    let begins: Vec<&Erasure> = waiting.iter().filter(|one| may_wait_for(one, &there)).collect();
+    if !begins.is_empty() && !and_erase {
+        bail!(
+            "erasures wait on record ({}) and may begin at once without this hold, which nothing takes back: leave it, or give \
+             --and-erase too",
+            named(&begins)
+        );
     }
     act::publish(cell, Act::HoldRemove { hold }, reason).await?;
     until(cell, |holds| holds.iter().all(|known| known.id != hold)).await?;
     if global.json {
-        output::json(&json!({ "removed": hold }))?;
-    } else {
+        let erasures: Vec<u64> = begins.iter().map(|one| one.event).collect();
+        output::json(&json!({ "removed": hold, "erasures": erasures }))?;
+    } else if begins.is_empty() {
         output::line("removed: retention applies again");
+    } else {
+        let erasures = named(&begins);
+        output::line(format!(
+            "removed: retention applies again, and what waited may be erased now: {erasures}"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -172,10 +240,19 @@ async fn until(cell: &Cell, mut check: impl FnMut(&[Hold]) -> bool) -> Result<()
     }
 }
 
-fn list(global: &Global, holds: &[Hold]) -> Result<ExitCode> {
+fn list(global: &Global, holds: &[Hold], waiting: &[Erasure]) -> Result<ExitCode> {
     if global.json {
-        output::json(&json!({ "holds": holds }))?;
+        output::json(&json!({ "holds": holds, "waiting": waiting }))?;
         return Ok(ExitCode::SUCCESS);
+    }
+    for one in waiting {
+        output::line(format!(
+            "an erasure waits: EVENTS:{} of tenant {} by {}: {}",
+            one.event,
+            one.tenant,
+            one.operator,
+            one.waits.as_deref().unwrap_or("it has not begun")
+        ));
     }
     if holds.is_empty() {
         output::line("nothing is held");

@@ -18,7 +18,7 @@ use crate::output;
 
 /// Something in it was changed.
 pub(super) const TAMPERED: u8 = 1;
-/// It is whole, and something in it is odd.
+/// It is whole, and something in it is odd; or nobody was named who must have signed it, so a script must not take it for proven.
 pub(super) const ODD: u8 = 2;
 /// It could not be read.
 pub(super) const UNREADABLE: u8 = 3;
@@ -34,13 +34,16 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) ->
     }
     if let Some(proof) = &what.proof {
         if what.leaf.is_none() && what.checkpoint.len() != 1 {
-            return asked("name what it is a proof of: --leaf, or one --checkpoint");
+            let why = anyhow::anyhow!("name what it is a proof of: --leaf, or one --checkpoint");
+            return unreadable(global, proof, &why);
         }
         return proven(global, args, what, proof).or_else(|error| unreadable(global, proof, &error));
     }
     if let Some(path) = &what.segment {
         return match in_segment(global, args, path).await {
-            Ok(report) => show(global, path, &report, None, what.strict),
+            Ok(report) => {
+                show(global, path, &Checked { report: &report, streams: None, vouched: true }, what.strict)
+            }
             Err(error) => unreadable(global, path, &error),
         };
     }
@@ -59,7 +62,12 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &VerifyArgs) ->
         None => in_record(global, args, what, &dir).await.map(|report| (report, None)),
     };
     match checked {
-        Ok((report, streams)) => show(global, &dir, &report, streams.as_deref(), what.strict),
+        Ok((report, streams)) => {
+            // The key of a cell is at hand for its own record alone.
+            let vouched = args.public_key.is_some() || (args.record.is_none() && what.bundle.is_none());
+            let checked = Checked { report: &report, streams: streams.as_deref(), vouched };
+            show(global, &dir, &checked, what.strict)
+        }
         Err(error) => unreadable(global, &dir, &error),
     }
 }
@@ -72,7 +80,9 @@ async fn in_record(global: &Global, args: &AuditArgs, what: &VerifyArgs, dir: &P
     };
     let key = trust::public_key(global, args)?;
     if key.is_none() {
-        output::note("without --public-key nobody knows who signed the checkpoints");
+        output::note(
+            "without --public-key nobody knows who signed the checkpoints: the exit status is 2 at best",
+        );
     }
     let trust = trust::of(global, args, key, &what.checkpoint)?;
     // Without the master key all is verified but whether bodies could be opened.
@@ -134,7 +144,7 @@ async fn in_bundle(
         Some(key) => key,
         None => {
             output::note(
-                "the key is the bundle's own: anybody could have made it; name yours with --public-key",
+                "the key is the bundle's own: anybody could have made it, so the exit status is 2 at best; name yours with --public-key",
             );
             bundle::public_key(dir)?
         }
@@ -203,17 +213,20 @@ pub(super) fn unreadable(global: &Global, dir: &Path, error: &anyhow::Error) -> 
     Ok(ExitCode::from(UNREADABLE))
 }
 
-fn show(
-    global: &Global,
-    dir: &Path,
-    report: &Report,
-    streams: Option<&[Account]>,
-    strict: bool,
-) -> Result<ExitCode> {
+/// What was found.
+struct Checked<'a> {
+    report: &'a Report,
+    streams: Option<&'a [Account]>,
+    /// Whether the key of who signed it was named, and not taken from what is checked.
+    vouched: bool,
+}
+
+fn show(global: &Global, dir: &Path, checked: &Checked<'_>, strict: bool) -> Result<ExitCode> {
+    let Checked { report, streams, vouched } = *checked;
     let whole = report.is_ok();
     if global.json {
         let verdict = if whole { "whole" } else { "tampered" };
-        let mut told = json!({ "verdict": verdict, "record": dir, "report": report });
+        let mut told = json!({ "verdict": verdict, "record": dir, "signer": vouched, "report": report });
         if let (Some(told), Some(streams)) = (told.as_object_mut(), streams) {
             told.insert("streams".to_owned(), json!(streams));
         }
@@ -255,7 +268,7 @@ fn show(
     }
     Ok(match whole {
         false => ExitCode::from(TAMPERED),
-        true if strict && report.anomalies > 0 => ExitCode::from(ODD),
+        true if !vouched || (strict && report.anomalies > 0) => ExitCode::from(ODD),
         true => ExitCode::SUCCESS,
     })
 }

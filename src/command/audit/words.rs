@@ -2,13 +2,16 @@
 
 use serde::Serialize;
 use tidegate_audit::leaf::{DecisionLeaf, Detail, Leaf};
+use tidegate_schemas::dead::TENANT_UNKNOWN;
 
 /// Width of the column of kinds.
 const KIND_WIDTH: usize = 10;
 
 /// `index  time  kind  whose  task  what`.
 pub(in crate::command) fn line(leaf: &Leaf) -> String {
-    let whose = match (&leaf.tenant, &leaf.agent) {
+    // What names no tenant stands under a word that is none.
+    let tenant = leaf.tenant.as_ref().filter(|tenant| tenant.as_str() != TENANT_UNKNOWN);
+    let whose = match (tenant, &leaf.agent) {
         (Some(tenant), Some(agent)) => format!("{tenant}/{agent}"),
         (Some(tenant), None) => tenant.to_string(),
         _ => "-".to_owned(),

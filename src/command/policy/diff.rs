@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use tidegate_bus::Role;
 use tidegate_policies::Bundle;
-use tidegate_policies::diff::{self, Change, Difference};
-use tidegate_schemas::digest::Digest;
+use tidegate_policies::diff::{self, CASE, Change, Difference};
 
 use super::{active_bundle, bundle_in, kept};
 use crate::cell::Cell;
-use crate::cli::Global;
+use crate::cli::{Global, Hash};
+use crate::command::bundle::named;
 use crate::output;
 
 /// The cell's active bundle, by this word.
@@ -19,7 +19,7 @@ pub(super) const ACTIVE: &str = "active";
 /// Where a word names a bundle that only a cell knows.
 pub(super) const NO_CELL: &str = "no cell answers here; name a directory, or a cell with --cell";
 
-pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode> {
+pub(super) async fn run(global: &Global, bundles: &[String], cases: bool) -> Result<ExitCode> {
     let (from, to) = match bundles {
         [from, to] => (from.as_str(), to.as_str()),
         [to] => (ACTIVE, to.as_str()),
@@ -29,7 +29,7 @@ pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode>
     if global.json {
         output::json(&found)?;
     } else {
-        show(&found);
+        show(&found, cases);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -37,19 +37,19 @@ pub(super) async fn run(global: &Global, bundles: &[String]) -> Result<ExitCode>
 /// A bundle by its directory, its hash or as the active one.
 pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
     let dir = Path::new(word);
-    let hash = word.parse::<Digest>().ok();
+    let hash = word.parse::<Hash>().ok();
     if dir.is_dir() || (word != ACTIVE && hash.is_none()) {
         return bundle_in(dir);
     }
     let bus = async { Cell::open(&global.cell)?.connect(Role::Provisioner).await };
     let bus = bus.await.context(NO_CELL)?;
     match hash {
-        Some(hash) => kept(&bus, hash).await,
+        Some(hash) => kept(&bus, named(&bus, &hash).await?).await,
         None => active_bundle(&bus).await,
     }
 }
 
-fn show(found: &Difference) {
+fn show(found: &Difference, cases: bool) {
     if found.same {
         output::line(format!(
             "the same bundle, {}; its files may differ in comments, order and layout",
@@ -59,13 +59,15 @@ fn show(found: &Difference) {
     }
     output::line(format!("from {}\nto   {}", found.from, found.to));
     for change in &found.changes {
-        one(change);
+        one(change, cases || change.part != CASE);
     }
     let [before, after] = found.cases;
-    output::line(format!("cases: {before} before, {after} after"));
+    let differ = found.changes.iter().filter(|change| change.part == CASE).count();
+    let more = if differ > 0 && !cases { "; what they say: --cases" } else { "" };
+    output::line(format!("cases: {before} before, {after} after, {differ} differ{more}"));
 }
 
-fn one(change: &Change) {
+fn one(change: &Change, in_full: bool) {
     let did = match (&change.before, &change.after) {
         (None, _) => "added",
         (_, None) => "removed",
@@ -73,6 +75,9 @@ fn one(change: &Change) {
     };
     let effect = change.effect.as_ref().map_or_else(String::new, |effect| format!(" ({effect})"));
     output::line(format!("{did} {} {}{effect}", change.part, change.what));
+    if !in_full {
+        return;
+    }
     for (sign, text) in [('-', &change.before), ('+', &change.after)] {
         for line in text.iter().flat_map(|text| text.lines()) {
             output::line(format!("  {sign} {line}"));

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::limits::{DEADLINE_MS_DEFAULT, MESSAGE_BYTES_MAX};
 
 use crate::cli::{Kind, Sensitivity, Stakes, SubmitArgs};
+use crate::output;
 
 /// A task to submit.
 pub(super) struct Envelope {
@@ -76,7 +77,10 @@ fn from_file(path: &std::path::Path) -> Result<Value> {
 
 fn input(args: &SubmitArgs) -> Result<Value> {
     if args.text.is_empty() {
-        bail!("give the text, or a whole envelope with --body");
+        return Err(output::usage("give the text, or a whole envelope with --body"));
+    }
+    if matches!(args.kind, Kind::Classify) && args.classes.is_empty() {
+        return Err(output::usage("a classification needs --class, once a class"));
     }
     let text = args.text.join(" ");
     Ok(match args.kind {
@@ -91,7 +95,8 @@ fn input(args: &SubmitArgs) -> Result<Value> {
             json!({ "messages": [{ "role": "user", "content": text }], "sampling": sampling, "stream": args.stream })
         }
         Kind::Extract => {
-            let path = args.schema.as_ref().context("an extraction needs --schema FILE")?;
+            let path = args.schema.as_ref();
+            let path = path.ok_or_else(|| output::usage("an extraction needs --schema FILE"))?;
             let mut input = json!({ "text": text, "schema": from_file(path)? });
             if let (Some(tokens), Some(fields)) = (args.max_tokens, input.as_object_mut()) {
                 fields.insert("max_tokens".into(), json!(tokens));

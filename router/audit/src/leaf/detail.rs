@@ -275,6 +275,8 @@ pub enum ActWord {
     PruneBodies,
     /// Pruned records by retention.
     PruneRecords,
+    /// Refused an operator's act: its cause.
+    Refused,
     /// Had a data subject erased.
     Erase,
     /// Is about to delete messages of one that is erased.

@@ -163,6 +163,8 @@ struct ActHead {
     stream: Option<String>,
     #[serde(default)]
     ranges: Vec<(u64, u64)>,
+    #[serde(default)]
+    code: Option<Code>,
 }
 
 /// A control act, as far as holds go.
@@ -330,6 +332,7 @@ impl Projection {
         let first = act.ranges.first().and_then(|(first, _)| format!("{}:{first}", act.stream?).parse().ok());
         let deleted = |(from, to): &(u64, u64)| to.saturating_sub(*from).saturating_add(1);
         let deleted = first.is_some().then(|| act.ranges.iter().map(deleted).fold(0, u64::saturating_add));
+        self.code = act.code.or(self.code);
         self.detail = Some(Detail::Control {
             operator,
             act: act.act,

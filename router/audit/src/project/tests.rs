@@ -103,12 +103,14 @@ fn operators_acts_are_told_without_their_words() {
             json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),
             ActWord::ReplayStart,
         ),
+        (json!({"act": "refused", "event": 4, "code": "outdated"}), ActWord::Refused),
         (json!({"act": "something_new"}), ActWord::Other),
     ];
     for (act, word) in acts {
         let body = json!({"schema_version": 1, "act": act, "reason": CANARY});
         let told = project(&event("control.lane.olga", &body));
         assert!(!told.malformed, "{word:?}");
+        assert_eq!(told.code, (word == ActWord::Refused).then_some(Code::Outdated), "{word:?}");
         let detail = told.detail.unwrap();
         assert!(matches!(&detail, Detail::Control { act, .. } if *act == word), "{detail:?}");
         let named = matches!(word, ActWord::BundleCanary | ActWord::BundleRollback);

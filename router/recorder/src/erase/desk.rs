@@ -55,6 +55,8 @@ pub(super) enum EraseError {
     Behind,
     #[error("{0} of its tasks have not ended")]
     Open(u64),
+    #[error("the act EVENTS:{0} about the same person is carried out first")]
+    Before(u64),
     #[error("legal hold {0} forbids it; see `tidegate audit hold list`")]
     Held(Uuid),
     #[error("{0}")]
@@ -132,6 +134,9 @@ impl Desk {
             if looked.held.rows.is_empty() {
                 return self.end(erasure, EraseOutcome::NothingHeld).await;
             }
+            if self.is_done(&erasure, &looked).await? {
+                return self.end(erasure, EraseOutcome::NothingHeld).await;
+            }
             if let Err(error) = self.free(&erasure, &looked.held).await {
                 self.looked.insert(erasure.event, looked);
                 return Err(error);
@@ -168,6 +173,22 @@ impl Desk {
         }
         copies::delete(&self.bus, erasure, copies).await?;
         self.forget(held).await
+    }
+
+    /// Whether acts that came before erased all of it, and nothing of it is left in the streams: it is told once.
+    async fn is_done(&self, erasure: &Erasure, Looked { held, copies }: &Looked) -> Result<bool, EraseError> {
+        let (event, rows) = (erasure.event, held.rows.clone());
+        let read = self.shared.read(move |reader| {
+            let acts = reader.destroyed_before(event, &rows)?;
+            let mut known = reader.erasures()?;
+            known.retain(|erasure| acts.contains(&erasure.event));
+            Ok((acts, known))
+        });
+        let (acts, known) = read.await.ok_or(EraseError::Closed)??;
+        if let Some(before) = known.iter().find(|before| !before.state.has_ended()) {
+            return Err(EraseError::Before(before.event));
+        }
+        Ok(!acts.is_empty() && copies::count(&self.bus, copies).await? == 0)
     }
 
     /// Whether nothing forbids it: an open task, a legal hold on what the keys seal.

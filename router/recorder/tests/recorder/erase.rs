@@ -309,10 +309,20 @@ async fn erase_waits_while_a_hold_is_on_the_person_the_tenant_or_a_task() {
         let event = erase(&olga, &found.subjects).await;
         let waiting = until(&cell, "it to wait", event, |erasure| erasure.waits.is_some()).await;
         assert!(waiting.waits.unwrap().contains(&format!("legal hold {this}")), "{who}");
+        // Who asks first is told which hold it is, and the same act once more erases nothing twice.
+        let told = find(&olga, who).await.unwrap().holds;
+        assert_eq!(told.iter().map(|hold| hold.id).collect::<Vec<_>>(), [this], "{who}");
+        assert!(found.holds.iter().any(|hold| hold.id == this), "{who}");
+        let again = erase(&olga, &found.subjects).await;
+        until(&cell, "it to wait too", again, |erasure| erasure.waits.is_some()).await;
         assert!(matches!(waiting.state, ErasureState::Waiting), "{who}: nothing is destroyed");
         // Negative control: without the hold the same act is carried out.
         hold(&olga, Act::HoldRemove { hold: this }).await;
-        assert_eq!(until_ended(&cell, event).await.1, EraseOutcome::Erased, "{who}");
+        let (ended, outcome) = until_ended(&cell, event).await;
+        assert_eq!((outcome, ended.messages), (EraseOutcome::Erased, 3), "{who}");
+        let (second, outcome) = until_ended(&cell, again).await;
+        assert_eq!((outcome, second.messages), (EraseOutcome::NothingHeld, 0), "{who}");
+        assert_eq!(second.records, 0, "{who}: it was erased once");
     }
     running.stop().await;
 }

@@ -85,10 +85,7 @@ fn unanswered(mut why: Vec<Wider>, is_proven: bool) -> Vec<Wider> {
 
 /// Whether somebody else agreed to it after the active bundle became so, and after it was last taken back.
 fn is_for(one: &Approved, hash: Digest, now: &Candidates, operator: &Name) -> bool {
-    let back = now.taken_back.filter(|back| back.hash == hash).map_or(0, |back| back.event);
-    (one.hash, one.against) == (hash, now.active)
-        && one.by != *operator
-        && one.event > now.active_since.max(back)
+    one.hash == hash && one.by != *operator && one.stands(now)
 }
 
 fn sentence(left: &[Wider], hash: Digest) -> String {

@@ -1,5 +1,6 @@
 //! The zones: what each may publish, pull and hear, subject by subject.
 
+use tidegate_schemas::control::REFUSED;
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::{REPLAY, RESULTS, WORK_CLOUD, WORK_LOCAL};
@@ -55,6 +56,7 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         "review.>",
         "attempt.>",
         "dead.router.*",
+        REFUSED,
         "state.>",
         "reply.>",
         NOTICES,

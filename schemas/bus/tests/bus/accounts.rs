@@ -41,23 +41,25 @@ async fn the_shipped_configuration_parses() {
 }
 
 #[test]
-fn no_operator_gets_the_name_under_which_the_recorder_acts() {
+fn no_operator_gets_a_name_under_which_a_role_acts() {
     let dir = tempfile::tempdir().unwrap();
     let mut identities = tidegate_bus::accounts::Identities::open(dir.path().join("keys")).unwrap();
     let mut directory = directory();
-    directory.operators.extend([name("recorder"), name("recorder-2")]);
+    directory.operators.extend([name("recorder"), name("recorder-2"), name("router")]);
     identities.ensure_all(&directory).unwrap();
     let operators: Vec<String> = identities_of(&directory)
         .iter()
         .map(ToString::to_string)
         .filter(|one| one.starts_with("operator."))
         .collect();
-    assert!(!operators.contains(&"operator.recorder".to_owned()), "{operators:?}");
+    for role in ["operator.recorder", "operator.router"] {
+        assert!(!operators.contains(&role.to_owned()), "{operators:?}");
+    }
     let accounts = render(&shape(), &directory, &identities).unwrap();
     // Only the recorder's own user has what is published under its name.
     let lines =
         |of: &str| accounts.lines().filter(|line| line.contains(&format!("control.*.{of}\""))).count();
-    assert_eq!(lines("recorder"), 0, "{accounts}");
+    assert_eq!((lines("recorder"), lines("router")), (0, 0), "{accounts}");
     assert!(
         lines("recorder-2") > 0 && operators.contains(&"operator.recorder-2".to_owned()),
         "negative control"
