@@ -25,6 +25,7 @@ pub use fault::{At, BundleError, Fault};
 mod canonical;
 mod directory;
 mod fault;
+mod lifted;
 mod rules;
 mod statements;
 #[cfg(test)]
@@ -168,6 +169,10 @@ impl Bundle {
         Scanner::new(&parts.taxonomy).map_err(BundleError::Content)?;
         let engine = Engine::new(&parts)?;
         engine.validate()?;
+        if !parts.taxonomy.flags.is_empty() && !engine.knows_flags() {
+            let reason = "the taxonomy declares flags that no policy can look at; add `flags: Set<Flag>` to the context";
+            return Err(BundleError::file("schema.cedarschema", None, reason));
+        }
         if let Some(reason) = properties::fault(&parts.properties, engine.schema()) {
             return Err(BundleError::file("properties.toml", None, reason));
         }
@@ -299,6 +304,9 @@ impl Parts {
         let cycle = || self.taxonomy.cycle().filter(|_| self.format == FORMAT);
         if let Some(fault) = self.taxonomy.fault().or_else(cycle) {
             return Err(BundleError::file("taxonomy.toml", None, fault));
+        }
+        if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
+            return Err(BundleError::Content(fault));
         }
         self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
     }

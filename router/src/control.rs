@@ -20,6 +20,7 @@ use tidegate_schemas::subject::{EVENTS, Lane, Subject};
 
 use crate::knowledge::KnowledgeError;
 
+mod flag;
 mod release;
 
 /// Times a pointer is read again when another router moved it meanwhile.
@@ -78,6 +79,7 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
     match control.act {
         Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
         Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
+        Act::FlagSet { flag, tenants, portion } => flag::apply(bus, event, &flag, &tenants, portion).await?,
         act @ (Act::BundleActivate { .. }
         | Act::BundlePush { .. }
         | Act::BundleShadow { .. }
@@ -121,13 +123,18 @@ async fn switches(
     event: u64,
     change: impl Fn(&[Switch]) -> Vec<Switch>,
 ) -> Result<(), ControlError> {
-    moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now: Option<Flags>| {
-        // Where the switches are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
-        let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
-        let now = now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() });
-        Ok((now.event < event).then(|| Flags { event, switches: change(&now.switches) }))
+    moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now| {
+        let now = standing(now);
+        let switches = change(&now.switches);
+        Ok((now.event < event).then_some(Flags { event, switches, ..now }))
     })
     .await
+}
+
+/// Where switches and flags are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
+fn standing(now: Option<Flags>) -> Flags {
+    let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
+    now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() })
 }
 
 /// Moves a value by compare-and-set. `next` gives none when the value already stands past this event.

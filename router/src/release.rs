@@ -58,6 +58,11 @@ impl Release {
             && self.shadow.is_some() == pointers.shadow.is_some()
     }
 
+    /// Sequence in EVENTS of the act that left what is released.
+    pub(crate) fn revision(&self) -> u64 {
+        self.pointers.event
+    }
+
     /// The active bundle's judges.
     pub(crate) fn active(&self) -> &Judges {
         &self.active

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{bundle as released, dead, directory, lane, policy, provision};
+use super::{bundle as released, dead, directory, flag, lane, policy, provision};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -37,6 +37,7 @@ struct Screen {
     roles: Vec<RoleLine>,
     queues: Vec<Queue>,
     off: Vec<Switch>,
+    flags: Vec<flag::FlagLine>,
     bundle: Option<BundleLine>,
     record: Option<RecordLine>,
     /// Why the record cannot be asked.
@@ -100,13 +101,15 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         Ok(line) => (Some(line), None),
         Err(error) => (None, Some(output::sentence(&error))),
     };
+    let flags = lane::flags(&bus).await?;
     let screen = Screen {
         cell: cell.config.name.to_string(),
         url: cell.config.url.clone(),
         server: bus.server_version(),
         roles: roles(&cell).await,
         queues: queues(&cell, &bus).await?,
-        off: lane::flags(&bus).await?.switches,
+        flags: flag::lines(&bus, &flags).await?,
+        off: flags.switches,
         bundle: bundle(&bus).await?,
         record: recorded,
         record_error,
@@ -279,6 +282,7 @@ fn show(screen: &Screen) {
     output::line("");
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
+    output::line(format!("flags    {}", flag::on(&screen.flags)));
     match &screen.bundle {
         Some(b) => {
             let since =
