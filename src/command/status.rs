@@ -326,6 +326,10 @@ fn released_beside(bundle: &BundleLine, guarded: Option<&Guarded>) {
     }
     let Some((guarded, _)) = guarded.zip(bundle.canary) else { return };
     let told = guarded.guards.iter().map(|line| match line.state {
+        GuardState::Watching if line.alone.is_some() => {
+            let tenant = line.alone.as_ref().map_or("", |tenant| tenant.as_str());
+            format!("{} worse for tenant {tenant} ALONE", line.guard.as_str())
+        }
         GuardState::Watching => format!("{} {:.0} %", line.guard.as_str(), line.evidence * 100.0),
         GuardState::Alarm => format!("{} ALARM", line.guard.as_str()),
         GuardState::Off => format!("{} off", line.guard.as_str()),
