@@ -19,6 +19,7 @@ use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::subject::{EVENTS, Lane, Subject};
 
 use crate::knowledge::KnowledgeError;
+use crate::release::Release;
 
 mod flag;
 mod release;
@@ -65,8 +66,8 @@ pub(crate) enum Then {
     TakeUp(Box<tidegate_bus::Stored>),
 }
 
-/// Applies an operator's act.
-pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlError> {
+/// Applies an operator's act. What is ready saves reading what is released; where that does not answer it is read.
+pub(crate) async fn apply(bus: &Bus, ready: &Release, inbound: &Inbound) -> Result<Then, ControlError> {
     let control: Control = json::read(&inbound.payload, MESSAGE_BYTES_MAX)?;
     let operator = match Subject::parse(&inbound.subject) {
         Ok(Subject::Control { topic, operator }) if topic.as_str() == control.act.topic() => operator,
@@ -79,7 +80,11 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
     match control.act {
         Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
         Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
-        Act::FlagSet { flag, tenants, portion } => flag::apply(bus, event, &flag, &tenants, portion).await?,
+        Act::FlagSet { flag, tenants, portion } => {
+            // To take a flag back needs no bundle that knows it.
+            let needs_none = portion.share_bp == 0 || ready.declares(&flag);
+            flag::apply(bus, event, (&flag, needs_none), &tenants, portion).await?;
+        }
         act @ (Act::BundleActivate { .. }
         | Act::BundlePush { .. }
         | Act::BundleShadow { .. }

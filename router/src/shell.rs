@@ -251,7 +251,8 @@ pub(crate) struct ControlShell {
 
 impl Handler for ControlShell {
     async fn handle(&self, message: &Inbound) -> Verdict {
-        match control::apply(&self.shell.bus, message).await {
+        let ready = Arc::clone(&self.shell.known.borrow().release);
+        match control::apply(&self.shell.bus, &ready, message).await {
             Ok(Then::Done) => {
                 tracing::info!(event = %message.position(), subject = message.subject, "Applied an operator's act.");
                 Verdict::Done

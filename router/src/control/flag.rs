@@ -12,17 +12,17 @@ use tidegate_schemas::release::{Candidates, SHARE_BP_MAX};
 use super::{ControlError, moved, standing};
 use crate::knowledge::{self, KnowledgeError};
 
-/// Says for whom a flag is on.
+/// Says for whom a flag is on: one that may be set, or of which the released bundles are to be asked.
 pub(super) async fn apply(
     bus: &Bus,
     event: u64,
-    flag: &Name,
+    (flag, may_be_set): (&Name, bool),
     tenants: &BTreeSet<Name>,
     portion: Portion,
 ) -> Result<(), ControlError> {
     within_limits(tenants, portion)?;
-    // To take a flag back needs no bundle that knows it.
-    let is_known = portion.share_bp == 0 || is_declared(bus, flag).await?;
+    // A bundle that was released a moment ago may not be ready here.
+    let is_known = may_be_set || is_declared(bus, flag).await?;
     moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now| {
         let now = standing(now);
         if now.event >= event {
