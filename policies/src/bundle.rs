@@ -25,6 +25,7 @@ pub use fault::{At, BundleError, Fault, Told};
 mod canonical;
 mod directory;
 mod fault;
+mod lifted;
 mod rules;
 mod statements;
 pub(crate) mod supplied;
@@ -175,6 +176,10 @@ impl Bundle {
         Scanner::new(&parts.taxonomy).map_err(|reason| BundleError::file("taxonomy.toml", None, reason))?;
         let engine = Engine::new(&parts)?;
         engine.validate()?;
+        if !parts.taxonomy.flags.is_empty() && !engine.knows_flags() {
+            let reason = "the taxonomy declares flags that no policy can look at; add `flags: Set<Flag>` to the context";
+            return Err(BundleError::file("schema.cedarschema", None, reason));
+        }
         if let Some(reason) = properties::fault(&parts.properties, engine.schema()) {
             return Err(BundleError::file("properties.toml", None, reason));
         }
@@ -311,6 +316,9 @@ impl Parts {
         if let Some(twice) = self.links.iter().find(|link| !ids.insert(&link.id)) {
             let reason = format!("`{}` is the id of two links; rename one", twice.id);
             return Err(BundleError::file("links.toml", None, reason));
+        }
+        if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
+            return Err(BundleError::Content(fault));
         }
         self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
     }

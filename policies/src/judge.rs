@@ -216,6 +216,7 @@ impl Judge {
     ) -> Circumstances {
         let mut known = Circumstances::new(task, labels, tenant, facts, scan, findings);
         known.settled.off = self.off(task, facts);
+        known.settled.flags = self.flags(facts);
         if let Some(most) = task.limits.cost_usd_micros_max {
             let specs = self.bundle.destinations().iter();
             let over = specs.filter(|spec| spec.cost_usd_micros(known.tokens) > most);
@@ -229,6 +230,12 @@ impl Judge {
         let covered =
             |place: &&Destination| facts.off.iter().any(|switch| switch.covers(&task.tenant, place));
         self.chosen.iter().filter(covered).map(|place| place.name.clone()).collect()
+    }
+
+    /// Flags that are on and that the bundle declares: another says nothing to its policies, and none of its answers depends on it.
+    fn flags(&self, facts: &Facts) -> std::collections::BTreeSet<Name> {
+        let declared = |flag: &&Name| self.bundle.taxonomy().flags.contains_key(*flag);
+        facts.flags.iter().filter(declared).cloned().collect()
     }
 
     fn seat(&self, task: &Task, principal: Principal) -> Result<Arc<Seat>, String> {

@@ -21,6 +21,7 @@ pub mod check;
 pub mod destination;
 pub mod diff;
 pub mod explain;
+pub mod flag;
 pub mod judge;
 pub mod layout;
 pub mod permission;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_bus::Bus;
 use tidegate_schemas::control::RELEASE_BUCKET;
 use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::release::{Canary, Candidates};
 
 use crate::allowance::Allowance;
@@ -60,6 +61,18 @@ impl Release {
         self.pointers == *pointers
             && self.canary.is_some() == pointers.canary.is_some()
             && self.shadow.is_some() == pointers.shadow.is_some()
+    }
+
+    /// Sequence in EVENTS of the act that left what is released.
+    pub(crate) fn revision(&self) -> u64 {
+        self.pointers.event
+    }
+
+    /// Whether one of the bundles that are ready declares a feature flag.
+    pub(crate) fn declares(&self, flag: &Name) -> bool {
+        let declares = |judges: &Arc<Judges>| judges.bundle().taxonomy().flags.contains_key(flag);
+        let canary = self.canary.iter().map(|(_, judges)| judges);
+        std::iter::once(&self.active).chain(canary).chain(&self.shadow).any(declares)
     }
 
     /// The active bundle's judges.

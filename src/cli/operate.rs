@@ -194,7 +194,8 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
     /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle
-  tidegate policy explain task.json --bundle my-bundle --kind extract")]
+  tidegate policy explain task.json --bundle my-bundle --kind extract
+  tidegate policy explain task.json --flag stay-local   what would be decided with this feature flag")]
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
@@ -202,6 +203,10 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
         /// the active one where a cell answers, else the default one.
         #[arg(long)]
         bundle: Option<String>,
+        /// A feature flag that is on for it, may be given again; absent: those that are on in the running cell, where it is asked by
+        /// the active bundle.
+        #[arg(long, value_name = "FLAG")]
+        flag: Vec<Name>,
         /// Kind of the task.
         #[arg(long, default_value = "chat")]
         kind: Name,

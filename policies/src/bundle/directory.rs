@@ -199,7 +199,7 @@ impl Roots<'_> {
 fn schema(roots: &Roots<'_>, taxonomy: &Taxonomy) -> Result<Value, BundleError> {
     let file = SCHEMA;
     let own = roots.text(&roots.find(file))?;
-    let text = format!("{own}\n{}", taxonomy.cedar_schema());
+    let text = format!("{own}\n{}", taxonomy.cedar_schema(&own));
     // What is wrong beyond the file's own text is in what the taxonomy adds, and has no line.
     let (schema, _) = cedar_policy::schema_str_to_json_with_resolved_types(&text)
         .map_err(|error| BundleError::cedar(file, &own, &DetailedError::from(&error)))?;

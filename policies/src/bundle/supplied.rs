@@ -56,10 +56,10 @@ const WORDS: [(&str, &[&str]); 7] = [
 ];
 
 /// Vocabularies of the taxonomy.
-const TAXONOMY: [&str; 5] = ["Category", "Regulation", "Consent", "Purpose", "Certification"];
+const TAXONOMY: [&str; 6] = ["Category", "Regulation", "Consent", "Purpose", "Certification", "Flag"];
 
 /// What is known of a task.
-pub(crate) const WORK: [&str; 25] = [
+pub(crate) const WORK: [&str; 26] = [
     "kind",
     "class",
     "declared",
@@ -85,6 +85,7 @@ pub(crate) const WORK: [&str; 25] = [
     "egress_ready",
     "hop",
     "now",
+    "flags",
 ];
 
 /// A question: its action, the groups that it must be in, who asks, about what, and the facts that come with it.

@@ -55,7 +55,7 @@ pub(super) fn uid(name: &EntityTypeName, id: impl AsRef<str>) -> EntityUid {
     EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
 }
 
-const ENUMERATIONS: [&str; 11] = [
+const ENUMERATIONS: [&str; 12] = [
     "Lane",
     "Kind",
     "Class",
@@ -67,6 +67,7 @@ const ENUMERATIONS: [&str; 11] = [
     "Consent",
     "Purpose",
     "Certification",
+    "Flag",
 ];
 
 // === impl Words ===
@@ -101,6 +102,7 @@ impl Words {
             words.learn(kind, UNKNOWN);
         }
         words.learn("Purpose", "none");
+        taxonomy.flags.keys().for_each(|name| words.learn("Flag", name.as_str()));
         Ok(words)
     }
 

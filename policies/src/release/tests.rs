@@ -14,6 +14,8 @@ fn canary(content: &str, share_bp: u16, by: ShareBy) -> Canary {
 
 fn drawn(canary: &Canary) -> Vec<u32> {
     let acme = Name::new("acme").unwrap();
+    let lot = canary.hash.to_string();
+    let canary = &Draw { lot: &lot, by: canary.by, share_bp: canary.share_bp };
     let is_in = |n: &u32| match canary.by {
         ShareBy::Tenant => within(canary, &Name::new(format!("t{n}")).unwrap(), None),
         ShareBy::Workflow => within(canary, &acme, Some(&n.to_string())),

@@ -66,7 +66,7 @@ pub(super) fn decide(
         let error = outgoing::error_of(Code::PastDeadline, "the deadline had passed when the task was read");
         return ended(task, &hop, cause, None, State::Failed, error, context);
     }
-    let facts = context.facts(&task.tenant, coming.earlier.clone());
+    let facts = context.facts(task, coming.earlier.clone());
     let judge = context.bench.of(task);
     let mut decision = judge.decide(task, context.directory, &facts);
     decision.shadow = context.bench.beside(judge).and_then(|shadow| {

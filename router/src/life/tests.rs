@@ -10,6 +10,7 @@ use tidegate_policies::{Bundle, Judge};
 use tidegate_schemas::decision::{Decision, Outcome, Switch};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
+use tidegate_schemas::flag::FlagSettings;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::ReplyToken;
 use tidegate_schemas::labels::Sensitivity;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod flags;
 mod release;
 mod reviews;
 
@@ -37,6 +39,7 @@ struct World {
     signer: Signer,
     verifier: Verifier,
     off: Vec<Switch>,
+    flags: FlagSettings,
     signs: bool,
     egress_open: bool,
     now: Timestamp,
@@ -72,6 +75,7 @@ impl World {
             signer,
             verifier,
             off: Vec::new(),
+            flags: FlagSettings::new(),
             signs: true,
             egress_open: true,
             now: NOW.parse().unwrap(),
@@ -104,7 +108,9 @@ impl World {
             signs: self.signs,
             cell: "cell",
             off: &self.off,
-            flags_revision: 0,
+            flags: &self.flags,
+            flags_revision: 3,
+            release_revision: 4,
             wait_ms: &self.wait_ms,
             in_flight: &self.in_flight,
             recent: &self.recent,
