@@ -139,7 +139,7 @@ async fn a_hold_is_told_before_anything_is_asked_for(cell: &TestCell) -> Result<
     let acts = async || {
         let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
         let all = all["records"].as_array().context("records")?.clone();
-        anyhow::Ok(all.iter().filter(|leaf| leaf["detail"]["act"] == "erase").count())
+        anyhow::Ok(all.iter().filter(|leaf| leaf["detail"]["control"]["act"] == "erase").count())
     };
     let before = acts().await?;
     let (said, told) = (refusal(cell, &erase).await?, cell.tidegate(&plan).await?);

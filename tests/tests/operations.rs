@@ -298,7 +298,7 @@ async fn story_changes_of_the_directory_at_the_same_time_all_stand() -> Result<(
     let refusal = until("the refusal", SOON, || async {
         let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
         let all = all["records"].as_array().context("records")?.clone();
-        let is_it = |leaf: &&Value| leaf["cause"] == about && leaf["detail"]["act"] == "refused";
+        let is_it = |leaf: &&Value| leaf["cause"] == about && leaf["detail"]["control"]["act"] == "refused";
         Ok(all.iter().find(is_it).cloned())
     })
     .await?;

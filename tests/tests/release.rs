@@ -214,7 +214,7 @@ async fn refused(cell: &TestCell, act: Act) -> Result<String> {
     until("the refusal on record", SOON, || async {
         let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
         let all = all["records"].as_array().context("records")?.clone();
-        let is_it = |leaf: &Value| leaf["cause"] == about && leaf["detail"]["act"] == "refused";
+        let is_it = |leaf: &Value| leaf["cause"] == about && leaf["detail"]["control"]["act"] == "refused";
         Ok(all.iter().any(is_it).then_some(()))
     })
     .await?;
