@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use tidegate_policies::Bundle;
+use tidegate_policies::{Bundle, Form};
 use tidegate_schemas::digest::Digest;
 use uuid::Uuid;
 
@@ -142,7 +142,7 @@ fn beside() -> Option<PathBuf> {
 pub(super) enum Held {
     /// All of them hold for every request.
     Proven,
-    /// These do not.
+    /// These do not: what they say never happens does.
     Refuted(Vec<String>),
     /// Some are not proven, and why.
     Unproven(String),
@@ -190,7 +190,13 @@ impl Findings {
             let found = self.findings.iter().filter(|found| found.verdict == verdict);
             found.map(|found| found.id.clone()).collect()
         };
+        // That a task has a place is no safety: what takes it may be meant, and must not wait for an author.
+        let is_safety = |id: &String| {
+            let property = bundle.properties().iter().find(|property| property.id == *id);
+            property.is_none_or(|property| !matches!(property.form, Form::Reachable { .. }))
+        };
         let (refuted, proven) = (of("refuted"), of("proven"));
+        let refuted: Vec<String> = refuted.into_iter().filter(is_safety).collect();
         let open: Vec<&str> = bundle
             .properties()
             .iter()
@@ -200,7 +206,9 @@ impl Findings {
         match (refuted.is_empty(), open.is_empty()) {
             (false, _) => Held::Refuted(refuted),
             (true, true) => Held::Proven,
-            (true, false) => Held::Unproven(format!("the prover could not prove {}", open.join(", "))),
+            (true, false) => {
+                Held::Unproven(format!("not so of {}; `tidegate policy prove` says why", open.join(", ")))
+            }
         }
     }
 }

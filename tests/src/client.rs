@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tidegate_bus::{Bus, BusConfig, CoreMessage, Identity, Outbound, Published};
+use tidegate_schemas::control::{Control, REFUSED};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::TaskResult;
@@ -14,6 +15,9 @@ use uuid::Uuid;
 
 use crate::cell::TestCell;
 use crate::wait::until;
+
+/// How long something that is due may take.
+const SOON: Duration = Duration::from_secs(30);
 
 /// How long a result may take.
 const RESULT: Duration = Duration::from_secs(60);
@@ -131,6 +135,20 @@ impl Operator {
     #[must_use]
     pub fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// What the routers say of an act that they refuse, once they have.
+    ///
+    /// # Errors
+    /// When they say nothing in time.
+    pub async fn refusal_of(&self, event: u64) -> Result<Control> {
+        let about = format!("EVENTS:{event}");
+        let answer = until("the refusal", SOON, || async {
+            let answer = self.bus.first_from("EVENTS", REFUSED, event).await?;
+            Ok(answer.filter(|answer| answer.header("tidegate-cause") == Some(&about)))
+        })
+        .await?;
+        serde_json::from_slice(&answer.payload).context("reading the refusal")
     }
 
     /// All messages of a stream, by sequence.

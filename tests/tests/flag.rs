@@ -17,7 +17,7 @@ use tidegate_schemas::result::State;
 use tidegate_schemas::subject::{EVENTS, Lane, WORK_LOCAL};
 use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
-use tidegate_tests::{Agent, TestCell};
+use tidegate_tests::{Agent, Operator, TestCell};
 
 const SOON: Duration = Duration::from_secs(30);
 /// How long routers may go on by what was set before.
@@ -139,15 +139,8 @@ async fn flag_story_what_is_not_declared_is_refused_and_what_cannot_be_read_clos
     let act = Act::FlagSet { flag, tenants, portion: Portion::ALL };
     let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
     let act = Outbound::new("control.flag.admin", serde_json::to_vec(&control)?);
-    let event = format!("EVENTS:{}", admin.publish(act).await?.sequence);
-    let letter = until("the refusal", SOON, || async {
-        let list = cell.json(&["dead", "list"]).await?;
-        let found = list.as_array().and_then(|all| all.iter().find(|letter| letter["message"] == event));
-        Ok(found.map(|letter| letter["sequence"].to_string()))
-    })
-    .await?;
-    let shown = cell.json(&["dead", "show", &letter]).await?;
-    let said = shown["content"]["sentence"].as_str().context("a sentence")?;
+    let event = admin.publish(act).await?.sequence;
+    let said = Operator::connect(&cell).await?.refusal_of(event).await?.reason;
     assert!(said.contains("no bundle that is released declares this flag"), "{said}");
     assert_eq!(lane(&agent, 0).await?, Lane::Cloud, "negative control: nothing was set");
 

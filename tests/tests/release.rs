@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound, Role};
-use tidegate_schemas::control::{Act, Control, REFUSED};
+use tidegate_schemas::control::{Act, Control};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
@@ -203,13 +203,8 @@ async fn refused(cell: &TestCell, act: Act) -> Result<String> {
     let control = Control { schema_version: 1, act, reason: "by hand".to_owned() };
     let act = Outbound::new("control.bundle.admin", serde_json::to_vec(&control)?);
     let event = admin.publish(act).await?.sequence;
-    let (eyes, about) = (Operator::connect(cell).await?, format!("EVENTS:{event}"));
-    let answer = until("the refusal", SOON, || async {
-        let answer = eyes.bus().first_from("EVENTS", REFUSED, event).await?;
-        Ok(answer.filter(|answer| answer.header("tidegate-cause") == Some(&about)))
-    })
-    .await?;
-    let said: Control = serde_json::from_slice(&answer.payload)?;
+    let said = Operator::connect(cell).await?.refusal_of(event).await?;
+    let about = format!("EVENTS:{event}");
     // On record it is the router's act about the operator's.
     until("the refusal on record", SOON, || async {
         let all = cell.json(&["audit", "query", "--kind", "control", "--limit", "100"]).await?;
