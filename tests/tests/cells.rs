@@ -11,6 +11,7 @@ mod drain;
 mod erase;
 mod faults;
 mod operations;
+mod prompts;
 mod release;
 mod replay;
 mod report;

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod prompts;
 mod release;
 mod reviews;
 
