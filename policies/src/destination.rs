@@ -139,6 +139,26 @@ impl DestinationSpec {
         }
     }
 
+    /// What it is as a place for data to go: whom to ask about it, what it costs, how quick it is, what it can do and how it is
+    /// preferred are left out. Two places with the same terms are one.
+    #[must_use]
+    pub fn terms(&self) -> Self {
+        Self {
+            owner: String::new(),
+            model_owner: String::new(),
+            kinds: BTreeSet::new(),
+            tools: false,
+            schema: false,
+            streams: false,
+            context_tokens: 0,
+            price_in: 0,
+            price_out: 0,
+            latency_ms: 0,
+            rank: 0,
+            ..self.clone()
+        }
+    }
+
     /// Whether it can do this work at all.
     #[must_use]
     pub fn can(&self, input: &Input, tokens: Tokens) -> bool {

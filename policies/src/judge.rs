@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{Context, PolicySet};
 use tidegate_schemas::code::{Code, Refused};
-use tidegate_schemas::decision::{Decision, Destination, Facts};
+use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
@@ -135,7 +135,8 @@ impl Judge {
         }
     }
 
-    /// Decides as [`Judge::decide`] does, by what was found when `recorded` was decided: the task's texts are not looked at.
+    /// Decides as [`Judge::decide`] does, by what was found when `recorded` was decided, and by what had looked: the task's texts
+    /// are not looked at.
     /// What the kinds of data in it mean is this bundle's.
     #[must_use]
     pub fn decide_as_found(&self, task: &Task, directory: &Directory, recorded: &Decision) -> Decision {
@@ -175,7 +176,7 @@ impl Judge {
         if !admitted && facts.tenant_in_flight > tenant.quota.in_flight_max {
             return draft.reject(Code::Overloaded, sentence::quota(tenant.quota.in_flight_max), Vec::new());
         }
-        let circumstances = self.circumstances(task, &draft.labels, tenant, facts, found);
+        let circumstances = self.circumstances(task, &draft.labels, tenant, facts, (&draft.scan, found));
         let principal = Principal::new(&task.tenant, &task.agent, agent);
         let prepared = self.seat(task, principal).and_then(|seat| {
             let answers = self.engine.answers(&seat, &circumstances)?;
@@ -184,8 +185,15 @@ impl Judge {
         let Ok((seat, answers)) = prepared else {
             return draft.reject(Code::JudgeFailed, sentence::JUDGE_FAILED.to_owned(), Vec::new());
         };
-        let round =
-            consider::Round { judge: self, task, facts, circumstances: &circumstances, seat: &seat, answers };
+        let round = consider::Round {
+            judge: self,
+            task,
+            facts,
+            scanned: draft.scan != Scan::None,
+            circumstances: &circumstances,
+            seat: &seat,
+            answers,
+        };
         draft.conclude(round.run())
     }
 
@@ -223,7 +231,8 @@ impl Judge {
         let task = rendered.as_ref();
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
-        let circumstances = self.circumstances(task, &labels, tenant, facts, findings.total());
+        let found = (&self.scanner.fact(), findings.total());
+        let circumstances = self.circumstances(task, &labels, tenant, facts, found);
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
         Some((seat, self.engine.context(&circumstances).ok()?))
     }
@@ -246,9 +255,9 @@ impl Judge {
         labels: &Labels,
         tenant: &Tenant,
         facts: &Facts,
-        findings: u64,
+        (scan, findings): (&Scan, u64),
     ) -> Circumstances {
-        let mut known = Circumstances::new(task, labels, tenant, facts, &self.scanner.fact(), findings);
+        let mut known = Circumstances::new(task, labels, tenant, facts, scan, findings);
         known.settled.off = self.off(task, facts);
         if let Some(most) = task.limits.cost_usd_micros_max {
             let specs = self.bundle.destinations().iter();

@@ -94,6 +94,12 @@ impl Taxonomy {
         self.classes.sort();
     }
 
+    /// Whether both look for the same in texts.
+    #[must_use]
+    pub fn looks_for_the_same(&self, other: &Self) -> bool {
+        (&self.recognisers, &self.classes) == (&other.recognisers, &other.classes)
+    }
+
     /// The rule that it breaks, if one.
     #[must_use]
     pub fn fault(&self) -> Option<String> {

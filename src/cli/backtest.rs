@@ -20,10 +20,16 @@ const AGO_HOURS_MAX: i64 = 24 * 366 * 100;
   tidegate policy backtest --bundle my-bundle --labels rescan --json    with what the bundle's recognisers find
   tidegate policy backtest --bundle my-bundle --record DIR --key FILE   of a record without its cell
 
-Needs the record's master key: what was judged is sealed. A gate is FROM->TO>MOST: outcomes local, cloud, hold, reject (or deny),
-allow (local or cloud), any; the most is a count, or a share of what was judged, like 0.5%.
+Needs the record's master key: what was judged is sealed. A gate is FROM->TO>MOST: outcomes local, cloud, hold (hold_local: it would
+go to a local destination, hold_cloud: to a provider), reject (or deny), allow (local or cloud), any; from an outcome to the same one
+means elsewhere: cloud->cloud>0. terms>MOST is about other obligations and codes, policies>MOST about other policies behind the same,
+labels>MOST about another sensitivity. The most is a count, or a share of what was judged, like 0.5%.
 
-Exit status: 0 as allowed, 2 a gate is breached or more cannot be judged than allowed, 3 the record is unreadable.")]
+Where the bundle looks for other data than those that judged, what it would find is not known from the record: without --labels that
+fails too. --labels rescan finds out, --labels recorded says that it does not matter.
+
+Exit status: 0 as allowed, 2 a gate is breached, more cannot be judged than allowed or the bundle looks for other data, 3 the record is
+unreadable.")]
 pub(crate) struct BacktestArgs {
     /// The bundle to judge by: its directory.
     #[arg(long, value_name = "DIR")]
@@ -40,10 +46,10 @@ pub(crate) struct BacktestArgs {
     /// Only of agents of this name.
     #[arg(long)]
     pub(crate) agent: Option<Name>,
-    /// Where labels and findings come from.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) labels: LabelsFrom,
-    /// Fail with 2 where more flip, like 'local->cloud>0'. Can be given more than once.
+    /// Where labels and findings come from; absent: as they were recorded, unless the bundle looks for other data.
+    #[arg(long, value_enum)]
+    pub(crate) labels: Option<LabelsFrom>,
+    /// Fail with 2 where more change, like 'local->cloud>0'. Can be given more than once.
     #[arg(long, value_name = "GATE")]
     pub(crate) fail_on: Vec<Gate>,
     /// Most decisions that may be impossible to judge (erased, pruned, of an unknown bundle): a count, or a share like 1%.
@@ -61,10 +67,9 @@ pub(crate) struct BacktestArgs {
 }
 
 /// Where labels and findings come from.
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum LabelsFrom {
     /// What was found when each task was decided, whatever this bundle's recognisers are.
-    #[default]
     Recorded,
     /// Each task's texts are looked at anew by this bundle's recognisers; nothing of them is shown.
     Rescan,

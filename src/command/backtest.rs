@@ -44,7 +44,7 @@ pub(super) async fn run(global: &Global, asked: BacktestArgs) -> Result<ExitCode
         to: asked.until.map(|until| until.seen_from(now)),
         ..Filter::default()
     };
-    let labels = Labels::from(asked.labels);
+    let labels = asked.labels.map(Labels::from).unwrap_or_default();
     let judged = rejudge::judging(global, &record, bus, move |reader, fetch, progress| {
         backtest::run(reader, &filter, bundle, labels, fetch, progress)
     });
@@ -59,11 +59,12 @@ pub(super) async fn run(global: &Global, asked: BacktestArgs) -> Result<ExitCode
         .map(|gate| Breach { gate, decisions: found.counted(gate) })
         .collect();
     let blind = asked.max_unjudged.is_exceeded(found.unjudged(), found.decisions);
-    let within = breaches.is_empty() && !blind;
+    let unknown = asked.labels.is_none() && found.is_blind();
+    let within = breaches.is_empty() && !blind && !unknown;
     if global.json {
         let verdict = if within { "within" } else { "beyond" };
         output::json(&json!({
-            "verdict": verdict, "breached": breaches, "too_many_unjudged": blind,
+            "verdict": verdict, "breached": breaches, "too_many_unjudged": blind, "findings_unknown": unknown,
             "max_unjudged": asked.max_unjudged.to_string(), "backtest": found,
         }))?;
     } else {
@@ -77,6 +78,15 @@ pub(super) async fn run(global: &Global, asked: BacktestArgs) -> Result<ExitCode
                 found.unjudged(),
                 found.decisions,
                 asked.max_unjudged
+            ));
+        }
+        if found.is_blind() {
+            output::line(format!(
+                "{}: the texts of {} decisions were looked at by other recognisers or key words than this bundle has; what it finds \
+                 in them shows with --labels rescan{}",
+                if unknown { "UNKNOWN" } else { "note" },
+                found.other_recognisers,
+                if unknown { ", and --labels recorded says that it does not matter" } else { "" }
             ));
         }
     }
@@ -120,7 +130,7 @@ fn changes(found: &Backtest) {
     };
     let flips = found.flips.iter().map(|(kind, kept)| flip(kept, kind.to_string(), kind.is_wider()));
     let moved = found.moved.iter();
-    let moved = moved.map(|(outcome, kept)| flip(kept, format!("{}, elsewhere", outcome.as_str()), false));
+    let moved = moved.map(|(fate, kept)| flip(kept, format!("{}, elsewhere", fate.as_str()), false));
     let rows: Vec<_> = flips.chain(moved).collect();
     if !rows.is_empty() {
         output::table(&["recorded->judged", "decisions", ""], &rows);
@@ -128,8 +138,8 @@ fn changes(found: &Backtest) {
     for (what, kind) in &found.flips {
         output::line(format!("smallest {what}: {}", told(&kind.example)));
     }
-    for (outcome, kind) in &found.moved {
-        output::line(format!("smallest {}, elsewhere: {}", outcome.as_str(), told(&kind.example)));
+    for (fate, kind) in &found.moved {
+        output::line(format!("smallest {}, elsewhere: {}", fate.as_str(), told(&kind.example)));
     }
 }
 

@@ -178,7 +178,14 @@ async fn the_permit_is_wider(cell: &TestCell, dir: &Path, stays: &str) -> Result
 async fn the_recogniser_is_blind(cell: &TestCell, dir: &Path) -> Result<()> {
     let blind = bundle(cell, &dir.join("blind"), &[("taxonomy.toml", "{12,30}", "{28,30}")]).await?;
     let (code, told) = backtest(cell, &blind, &["--fail-on", "any->any>0"]).await?;
-    assert_eq!(code, Some(0), "as recorded: {told}");
+    assert_eq!(
+        (code, &told["findings_unknown"]),
+        (Some(2), &json!(true)),
+        "nobody knows what it would find: {told}"
+    );
+    assert_eq!(told["backtest"]["other_recognisers"], told["backtest"]["judged"]);
+    let (code, told) = backtest(cell, &blind, &["--fail-on", "any->any>0", "--labels", "recorded"]).await?;
+    assert_eq!((code, &told["findings_unknown"]), (Some(0), &json!(false)), "as was asked for: {told}");
     let (code, told) = backtest(cell, &blind, &["--fail-on", "any->any>0", "--labels", "rescan"]).await?;
     assert_eq!(code, Some(2), "{told}");
     let row = flip(&told, "local->cloud").context("a flip")?;

@@ -1,7 +1,7 @@
 //! Looking at every destination, and choosing.
 
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Considered, Considering, Facts, Scan};
+use tidegate_schemas::decision::{Considered, Considering, Facts};
 use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
@@ -18,6 +18,8 @@ pub(super) struct Round<'a> {
     pub(super) judge: &'a Judge,
     pub(super) task: &'a Task,
     pub(super) facts: &'a Facts,
+    /// Whether anything had looked at its texts.
+    pub(super) scanned: bool,
     pub(super) circumstances: &'a Circumstances,
     pub(super) seat: &'a Seat,
     pub(super) answers: Answers,
@@ -146,7 +148,7 @@ impl Round<'_> {
         let rules = [
             (!facts.egress_ready, "egress-ready"),
             (facts.labels.sensitivity == Sensitivity::Restricted, "restricted"),
-            (self.judge.scanner.fact() == Scan::None, "scan"),
+            (!self.scanned, "scan"),
             (facts.providers.as_ref().is_some_and(|allowed| !allowed.contains(&spec.target)), "provider"),
             (dear, "cost"),
         ];

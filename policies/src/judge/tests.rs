@@ -193,8 +193,9 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
             };
             vary(round, &mut task, &mut facts);
             let (labels, findings) = judge.look(&task, None);
-            let count = findings.counts.values().map(|c| u64::from(*c)).sum();
-            let circumstances = judge.circumstances(&task, &labels, tenant, &facts, count);
+            let count = findings.counts.values().map(|c| u64::from(*c)).sum::<u64>();
+            let circumstances =
+                judge.circumstances(&task, &labels, tenant, &facts, (&judge.scanner.fact(), count));
             let context = engine.context(&circumstances).unwrap();
             let seat = seats.entry((task.tenant.clone(), task.agent.clone())).or_insert_with(|| {
                 Seat::new(engine, Principal::new(&task.tenant, &task.agent, agent)).unwrap()

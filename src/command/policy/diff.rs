@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn two_texts_are_told_line_by_line() {
-        let rows: [(&str, &str, &[(char, &str)]); 4] = [
+        type Row = (&'static str, &'static str, &'static [(char, &'static str)]);
+        let rows: [Row; 4] = [
             ("a\nb", "a\nb", &[(' ', "a"), (' ', "b")]),
             ("a\nb\nc", "a\nx\nc", &[(' ', "a"), ('-', "b"), ('+', "x"), (' ', "c")]),
             ("", "a", &[('+', "a")]),

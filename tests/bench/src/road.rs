@@ -180,7 +180,11 @@ impl Setting {
             "raw shape, a message",
         ))?;
         raws.sort_by(|a, b| a.us().total_cmp(&b.us()));
-        raws.get(ROUNDS / 2).copied().context("no rounds")
+        let raw = raws.get(ROUNDS / 2).copied().context("no rounds")?;
+        // A ceiling of processor time alone knows no disk: this is how much of one a shape reaches that does nothing but wait for it.
+        let (name, ceiling) = (format!("raw drain {}", self.name), per_second(raw.us()));
+        table.add(Row::new(name, raw.rate, "messages/s", ceiling, "cores / raw cpu"))?;
+        Ok(raw)
     }
 
     /// The road beside a raw shape whose messages weigh what the road's work does: `more` than what came, for decision and ticket.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tidegate_audit::{Filter, ReadError, Reader, Record};
-use tidegate_policies::{Bundle, Judge, Tokens};
-use tidegate_schemas::decision::{Decision, Outcome};
+use tidegate_policies::{Bundle, DestinationSpec, Judge, Tokens};
+use tidegate_schemas::decision::Decision;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
@@ -20,10 +20,10 @@ use tidegate_schemas::task::Task;
 use super::shelf::{Fetch, Shelf};
 use super::{RejudgeError, Unjudged, compare, decided, each, is_decided};
 
-pub use change::{Change, Flip};
+pub use change::{Change, Fate, Flip};
 pub use delta::{Cost, Deltas, Egress, Latency, Left, Spent};
 pub use example::{Example, Kind, Labelled};
-pub use gate::{BadGate, Gate, Most};
+pub use gate::{About, BadGate, Gate, Most};
 pub use tally::{Capped, Tally};
 pub use unchanged::{Chain, Exchanged, Unchanged};
 
@@ -56,11 +56,14 @@ pub struct Backtest {
     pub decisions: u64,
     /// Decisions judged.
     pub judged: u64,
+    /// Of those, whose texts were looked at by other recognisers and key words than this bundle has. With [`Labels::Recorded`]
+    /// nobody knows what it would find in them.
+    pub other_recognisers: u64,
     /// What happens to the task is another thing; the most dangerous flips first.
     #[serde(serialize_with = "change::flips")]
     pub flips: BTreeMap<Flip, Kind>,
     /// The same happens to the task, elsewhere: by what happens.
-    pub moved: BTreeMap<Outcome, Kind>,
+    pub moved: BTreeMap<Fate, Kind>,
     /// The same happens at the same place.
     pub unchanged: Unchanged,
     /// Decisions of which the effective sensitivity is another.
@@ -182,6 +185,7 @@ impl Backtest {
             labels,
             decisions: 0,
             judged: 0,
+            other_recognisers: 0,
             flips: BTreeMap::new(),
             moved: BTreeMap::new(),
             unchanged: Unchanged::default(),
@@ -214,14 +218,28 @@ impl Backtest {
         self.moved.values().map(|kind| kind.decisions).sum()
     }
 
-    /// Decisions of the flips that a gate is about.
+    /// Decisions of the changes that a gate is about.
     #[must_use]
     pub fn counted(&self, gate: &Gate) -> u64 {
-        let flips = self.flips.iter().filter(|(flip, _)| gate.is_about(**flip));
-        flips.map(|(_, kind)| kind.decisions).sum()
+        let moved = self.moved.iter().map(|(fate, kind)| (Flip { from: *fate, to: *fate }, kind));
+        match &gate.about {
+            About::Fates { .. } => {
+                let changes = self.flips.iter().map(|(flip, kind)| (*flip, kind)).chain(moved);
+                changes.filter(|(flip, _)| gate.is_about(*flip)).map(|(_, kind)| kind.decisions).sum()
+            }
+            About::Terms => self.unchanged.other_terms,
+            About::Policies => self.unchanged.other_policies,
+            About::Labels => self.relabelled,
+        }
     }
 
-    /// Whether more decisions flip than a gate lets.
+    /// Whether it is unknown what the bundle would find in some of the texts.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.labels == Labels::Recorded && self.other_recognisers > 0
+    }
+
+    /// Whether more decisions change than a gate lets.
     #[must_use]
     pub fn breaches(&self, gate: &Gate) -> bool {
         gate.most.is_exceeded(self.counted(gate), self.judged)
@@ -231,17 +249,20 @@ impl Backtest {
         let Judged { task, recorded, judged, own, sizes: [before, after] } = seen;
         self.decisions += 1;
         self.judged += 1;
-        let change = Change::of(recorded, judged);
+        let (then, now) = (terms(recorded, own), terms(judged, other));
+        let (then, now) = (then.as_ref(), now.as_ref());
+        let change = Change::of((recorded, then), (judged, now));
+        self.other_recognisers += u64::from(!own.taxonomy().looks_for_the_same(other.taxonomy()));
         self.relabelled += u64::from(recorded.sensitivity() != judged.sensitivity());
         self.tenants.of(&task.tenant).add(change);
         self.classes.entry(recorded.sensitivity()).or_default().add(change);
-        let (was, is) = (unchanged::effect(recorded), unchanged::effect(judged));
+        let (was, is) = (unchanged::effect(recorded, then), unchanged::effect(judged, now));
         self.digest.follow(record.leaf.index, was, is);
         let size = || example::Size::of(record, task, judged);
         let sample = || Example::of(record, task, recorded, judged);
         match change {
             Change::Flipped(flip) => Kind::add(&mut self.flips, flip, size(), sample),
-            Change::Moved(outcome) => Kind::add(&mut self.moved, outcome, size(), sample),
+            Change::Moved(fate) => Kind::add(&mut self.moved, fate, size(), sample),
             Change::None => {
                 self.unchanged.digest.follow(record.leaf.index, was, is);
                 self.unchanged.add(recorded, judged);
@@ -268,6 +289,12 @@ impl Backtest {
             _ => {}
         }
     }
+}
+
+/// What a bundle says of the place that it chose.
+fn terms(decision: &Decision, bundle: &Bundle) -> Option<DestinationSpec> {
+    let place = decision.destination.as_ref()?;
+    bundle.destination(&place.name).map(DestinationSpec::terms)
 }
 
 #[cfg(test)]

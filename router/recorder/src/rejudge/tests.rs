@@ -171,3 +171,71 @@ fn a_bundle_is_tried_on_what_one_of_the_form_before_decided() {
     assert!(narrow.breaches(&"cloud->local>0".parse().unwrap()));
     assert!(!narrow.breaches(&"local->cloud>0".parse().unwrap()));
 }
+
+#[test]
+fn a_place_that_is_something_else_now_is_another_place() {
+    let world = World::of(TASKS);
+    let backtest = |change: &dyn Fn(&mut Value)| {
+        let mut archive: Value = serde_json::from_str(world.judge.bundle().archive()).unwrap();
+        change(&mut archive);
+        let bundle = Arc::new(Bundle::from_kept(&archive.to_string()).unwrap());
+        let (mut kept, filter) = (world.kept(), Filter::default());
+        backtest::run(world.reader(), &filter, bundle, Labels::Recorded, &mut kept, &mut |_, _| {}).unwrap()
+    };
+    let place = |name: &'static str, key: &'static str, value: Value| {
+        move |archive: &mut Value| {
+            let places = archive["destinations"].as_array_mut().unwrap();
+            places.iter_mut().find(|place| place["name"] == name).unwrap()[key] = value.clone();
+        }
+    };
+    let chosen = "openai";
+    for (key, value) in [
+        ("base_url", json!("elsewhere")),
+        ("protocol", json!("anthropic_messages")),
+        ("certifications", json!([])),
+        ("zero_retention", json!(true)),
+    ] {
+        let found = backtest(&place(chosen, key, value));
+        assert_eq!((found.flipped(), found.moved()), (0, TASKS * 2 / 3), "{key}: {:?}", found.moved);
+        assert!(found.breaches(&"cloud->cloud>0".parse().unwrap()), "{key}");
+        assert!(found.breaches(&"any->any>0".parse().unwrap()), "{key}");
+        assert!(!found.breaches(&"local->local>0".parse().unwrap()), "{key}");
+    }
+    // Negative control: whom to ask about it, and what it costs, make it no other place.
+    for (key, value) in [("owner", json!("another")), ("price_in", json!(1)), ("latency_ms", json!(901))] {
+        let found = backtest(&place(chosen, key, value));
+        assert_eq!((found.flipped(), found.moved(), found.unchanged.equal), (0, 0, TASKS), "{key}");
+    }
+}
+
+#[test]
+fn a_bundle_that_looks_for_other_data_is_not_said_to_change_nothing() {
+    let world = World::of(TASKS);
+    let backtest = |labels, change: &dyn Fn(&mut Value)| {
+        let mut archive: Value = serde_json::from_str(world.judge.bundle().archive()).unwrap();
+        change(&mut archive["taxonomy"]);
+        let bundle = Arc::new(Bundle::from_kept(&archive.to_string()).unwrap());
+        let (mut kept, filter) = (world.kept(), Filter::default());
+        backtest::run(world.reader(), &filter, bundle, labels, &mut kept, &mut |_, _| {}).unwrap()
+    };
+    let blind = |taxonomy: &mut Value| drop(taxonomy["recogniser"].as_array_mut().unwrap().remove(0));
+    let found = backtest(Labels::Recorded, &blind);
+    assert_eq!((found.other_recognisers, found.flipped(), found.is_blind()), (TASKS, 0, true));
+    assert!(!backtest(Labels::Rescan, &blind).is_blind(), "it was looked at");
+    // Negative control: another word of the taxonomy is not looked for in any text.
+    let worded = |taxonomy: &mut Value| taxonomy["purposes"].as_array_mut().unwrap().push(json!("weather"));
+    let found = backtest(Labels::Recorded, &worded);
+    assert_eq!((found.other_recognisers, found.is_blind()), (0, false));
+    // By none at all nothing is looked at, but what had looked at these texts did.
+    let none = |taxonomy: &mut Value| {
+        taxonomy["recogniser"] = json!([]);
+        taxonomy["class"] = json!([]);
+    };
+    assert_eq!(backtest(Labels::Recorded, &none).flipped(), 0, "as it was found");
+    let now = backtest(Labels::Rescan, &none);
+    assert_eq!(
+        now.counted(&"cloud->local>0".parse().unwrap()),
+        TASKS * 2 / 3,
+        "the control: nothing scans, nothing leaves"
+    );
+}

@@ -530,8 +530,9 @@ fn pinned(given: &Given, sha256: Option<Digest>) -> Arrived {
     let text = message.headers.get(header::DECISION).unwrap();
     let mut decision: Decision = serde_json::from_str(text).unwrap();
     decision.destination.as_mut().unwrap().model_sha256 = sha256;
-    let others = message.headers.iter().filter(|(name, _)| *name != header::DECISION);
-    let headers = others.fold(Headers::new(), |headers, (name, value)| headers.with(name, value));
+    let before = message.headers.clone();
+    let others = before.iter().filter(|(name, _)| *name != header::DECISION);
+    let headers = others.fold(Headers::new(), |headers, (name, value)| headers.with(name.to_owned(), value));
     message.headers = headers.with(header::DECISION, serde_json::to_string(&decision).unwrap());
     message
 }

@@ -3,21 +3,37 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::change::{Fate, Flip};
 use serde::{Serialize, Serializer};
-use tidegate_schemas::decision::Outcome;
-
-use super::change::Flip;
 
 /// A whole, in hundredths of a percent.
 const WHOLE: u32 = 10_000;
 
-/// Flips of some kind, and how many of them there may be: `local->cloud>0`, `deny->allow>0.5%`.
+/// Changes of some kind, and how many of them there may be: `local->cloud>0`, `deny->allow>0.5%`, `cloud->cloud>0`, `terms>0`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
-    from: Words,
-    to: Words,
+    /// Which changes.
+    pub about: About,
     /// The most that passes.
     pub most: Most,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// What happens to tasks: what was one, and is the other; of the same two, what goes elsewhere.
+    Fates {
+        /// As recorded.
+        from: Words,
+        /// As judged.
+        to: Words,
+    },
+    /// The same at the same place, with other obligations or another code.
+    Terms,
+    /// The same at the same place, determined by other policies.
+    Policies,
+    /// Another sensitivity, whatever comes of it.
+    Labels,
 }
 
 /// How many are not too many.
@@ -29,12 +45,16 @@ pub enum Most {
     Share(u32),
 }
 
-/// What a gate says of an outcome.
+/// What a gate says of a fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Words {
-    One(Outcome),
+pub enum Words {
+    /// This one.
+    One(Fate),
     /// It runs, on either lane.
     Allow,
+    /// It is held, for either lane.
+    Hold,
+    /// Whatever it is.
     Any,
 }
 
@@ -42,14 +62,16 @@ enum Words {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadGate {
     /// Its form.
-    #[error("a gate is FROM->TO>MOST, like `local->cloud>0`, `deny->allow>0` or `any->cloud>1%`")]
+    #[error(
+        "a gate is FROM->TO>MOST, like `local->cloud>0`, `deny->allow>0` or `any->cloud>1%`, or terms>MOST, policies>MOST or \
+         labels>MOST"
+    )]
     Form,
     /// An outcome.
-    #[error("an outcome is local, cloud, hold, reject (or deny), allow (local or cloud) or any")]
+    #[error(
+        "an outcome is local, cloud, hold (hold_local or hold_cloud), reject (or deny), allow (local or cloud) or any"
+    )]
     Outcome,
-    /// Both sides are the same single outcome.
-    #[error("what stays as it is does not flip: name two outcomes")]
-    Same,
     /// A number.
     #[error("the most is a count, or a share up to 100% with at most two decimals, like 0.5%")]
     Most,
@@ -58,10 +80,10 @@ pub enum BadGate {
 // === impl Gate ===
 
 impl Gate {
-    /// Whether it is about a flip.
+    /// Whether it is about a flip, or, where that is from one fate to the same, about what goes elsewhere.
     #[must_use]
     pub fn is_about(&self, flip: Flip) -> bool {
-        self.from.has(flip.from) && self.to.has(flip.to)
+        matches!(self.about, About::Fates { from, to } if from.has(flip.from) && to.has(flip.to))
     }
 }
 
@@ -69,19 +91,31 @@ impl FromStr for Gate {
     type Err = BadGate;
 
     fn from_str(text: &str) -> Result<Self, BadGate> {
-        let (from, rest) = text.split_once("->").ok_or(BadGate::Form)?;
+        let Some((from, rest)) = text.split_once("->") else {
+            let (what, most) = text.split_once('>').ok_or(BadGate::Form)?;
+            let about = match what.trim() {
+                "terms" => About::Terms,
+                "policies" => About::Policies,
+                "labels" => About::Labels,
+                _ => return Err(BadGate::Form),
+            };
+            return Ok(Self { about, most: most.trim().parse()? });
+        };
         let (to, most) = rest.split_once('>').ok_or(BadGate::Form)?;
-        let (from, to): (Words, Words) = (from.trim().parse()?, to.trim().parse()?);
-        if from == to && matches!(from, Words::One(_)) {
-            return Err(BadGate::Same);
-        }
-        Ok(Self { from, to, most: most.trim().parse()? })
+        let about = About::Fates { from: from.trim().parse()?, to: to.trim().parse()? };
+        Ok(Self { about, most: most.trim().parse()? })
     }
 }
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}->{}>{}", self.from.as_str(), self.to.as_str(), self.most)
+        match self.about {
+            About::Fates { from, to } => write!(f, "{}->{}", from.as_str(), to.as_str())?,
+            About::Terms => f.write_str("terms")?,
+            About::Policies => f.write_str("policies")?,
+            About::Labels => f.write_str("labels")?,
+        }
+        write!(f, ">{}", self.most)
     }
 }
 
@@ -143,10 +177,11 @@ fn digits(text: &str) -> Result<u64, BadGate> {
 // === impl Words ===
 
 impl Words {
-    fn has(self, outcome: Outcome) -> bool {
+    fn has(self, fate: Fate) -> bool {
         match self {
-            Self::One(one) => one == outcome,
-            Self::Allow => matches!(outcome, Outcome::Local | Outcome::Cloud),
+            Self::One(one) => one == fate,
+            Self::Allow => matches!(fate, Fate::Local | Fate::Cloud),
+            Self::Hold => matches!(fate, Fate::HoldLocal | Fate::HoldCloud),
             Self::Any => true,
         }
     }
@@ -155,6 +190,7 @@ impl Words {
         match self {
             Self::One(one) => one.as_str(),
             Self::Allow => "allow",
+            Self::Hold => "hold",
             Self::Any => "any",
         }
     }
@@ -165,10 +201,12 @@ impl FromStr for Words {
 
     fn from_str(text: &str) -> Result<Self, BadGate> {
         Ok(match text {
-            "local" => Self::One(Outcome::Local),
-            "cloud" => Self::One(Outcome::Cloud),
-            "hold" => Self::One(Outcome::Hold),
-            "reject" | "deny" => Self::One(Outcome::Reject),
+            "local" => Self::One(Fate::Local),
+            "cloud" => Self::One(Fate::Cloud),
+            "hold_local" => Self::One(Fate::HoldLocal),
+            "hold_cloud" => Self::One(Fate::HoldCloud),
+            "hold" => Self::Hold,
+            "reject" | "deny" => Self::One(Fate::Reject),
             "allow" => Self::Allow,
             "any" => Self::Any,
             _ => return Err(BadGate::Outcome),
@@ -180,9 +218,7 @@ impl FromStr for Words {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use tidegate_schemas::decision::Outcome;
-
-    use super::{BadGate, Flip, Gate, Most};
+    use super::{BadGate, Fate, Flip, Gate, Most};
 
     #[test]
     fn a_gate_is_read_as_it_is_written() {
@@ -191,6 +227,11 @@ mod tests {
             ("deny->allow>12", "reject->allow>12"),
             (" any -> cloud > 0.5% ", "any->cloud>0.50%"),
             ("any->any>100%", "any->any>100%"),
+            ("cloud->cloud>0", "cloud->cloud>0"),
+            ("hold_local->hold_cloud>0", "hold_local->hold_cloud>0"),
+            (" terms > 3", "terms>3"),
+            ("labels>0", "labels>0"),
+            ("policies>1%", "policies>1%"),
         ] {
             assert_eq!(text.parse::<Gate>().unwrap().to_string(), told);
         }
@@ -198,7 +239,8 @@ mod tests {
             ("local->cloud", BadGate::Form),
             ("local>0", BadGate::Form),
             ("edge->cloud>0", BadGate::Outcome),
-            ("cloud->cloud>0", BadGate::Same),
+            ("words>0", BadGate::Form),
+            ("hold_edge->cloud>0", BadGate::Outcome),
             ("local->cloud>-1", BadGate::Most),
             ("local->cloud>101%", BadGate::Most),
             ("local->cloud>0.125%", BadGate::Most),
@@ -212,12 +254,18 @@ mod tests {
     #[test]
     fn a_gate_is_about_its_flips_alone() {
         let about = |gate: &str, from, to| gate.parse::<Gate>().unwrap().is_about(Flip { from, to });
-        assert!(about("local->cloud>0", Outcome::Local, Outcome::Cloud));
-        assert!(!about("local->cloud>0", Outcome::Cloud, Outcome::Local));
-        assert!(about("deny->allow>0", Outcome::Reject, Outcome::Local));
-        assert!(about("deny->allow>0", Outcome::Reject, Outcome::Cloud));
-        assert!(!about("deny->allow>0", Outcome::Reject, Outcome::Hold));
-        assert!(about("any->hold>0", Outcome::Cloud, Outcome::Hold));
+        assert!(about("local->cloud>0", Fate::Local, Fate::Cloud));
+        assert!(!about("local->cloud>0", Fate::Cloud, Fate::Local));
+        assert!(!about("local->cloud>0", Fate::Local, Fate::Local));
+        assert!(about("deny->allow>0", Fate::Reject, Fate::Local));
+        assert!(about("deny->allow>0", Fate::Reject, Fate::Cloud));
+        assert!(!about("deny->allow>0", Fate::Reject, Fate::HoldCloud));
+        assert!(about("any->hold>0", Fate::Cloud, Fate::HoldLocal));
+        assert!(about("any->hold>0", Fate::Cloud, Fate::HoldCloud));
+        assert!(!about("any->hold_local>0", Fate::Cloud, Fate::HoldCloud));
+        assert!(about("cloud->cloud>0", Fate::Cloud, Fate::Cloud), "elsewhere");
+        assert!(about("any->any>0", Fate::Cloud, Fate::Cloud), "that too");
+        assert!(!about("terms>0", Fate::Cloud, Fate::Cloud));
     }
 
     #[test]

@@ -71,8 +71,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_schemas::decision::Outcome;
-
+    use super::super::change::Fate;
     use super::{Capped, Change, Flip, NAMED_MAX, Tally};
 
     #[test]
@@ -88,9 +87,8 @@ mod tests {
     #[test]
     fn each_decision_counts_once() {
         let mut tally = Tally::default();
-        let flip = Flip { from: Outcome::Local, to: Outcome::Cloud };
-        for change in
-            [Change::Flipped(flip), Change::Flipped(flip), Change::Moved(Outcome::Cloud), Change::None]
+        let flip = Flip { from: Fate::Local, to: Fate::Cloud };
+        for change in [Change::Flipped(flip), Change::Flipped(flip), Change::Moved(Fate::Cloud), Change::None]
         {
             tally.add(change);
         }

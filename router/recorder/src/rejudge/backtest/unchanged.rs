@@ -5,7 +5,7 @@ use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Decision, Obligation, Outcome, PromptUsed};
 use tidegate_schemas::digest::Digest;
 
-use super::change::Place;
+use super::change::{Place, Terms};
 use super::tally::Capped;
 use crate::rejudge::compare::{self, Part};
 
@@ -55,10 +55,10 @@ struct Effect<'a> {
 }
 
 /// The digest of what acts of a decision.
-pub(super) fn effect(decision: &Decision) -> Digest {
+pub(super) fn effect(decision: &Decision, terms: Terms<'_>) -> Digest {
     let effect = Effect {
         outcome: decision.outcome,
-        place: Place::of(decision),
+        place: Place::of(decision, terms),
         policies: &decision.determining,
         obligations: &decision.obligations,
         code: decision.code,
@@ -153,13 +153,13 @@ mod tests {
         let mut said = one.clone();
         said.sentence = "otherwise".to_owned();
         said.owner = "another".to_owned();
-        assert_eq!(effect(&one), effect(&said), "words and owners do not act");
+        assert_eq!(effect(&one, None), effect(&said, None), "words and owners do not act");
         let other = decision("local", Some("local-chat"), &["b"]);
-        assert_ne!(effect(&one), effect(&other), "negative control");
+        assert_ne!(effect(&one, None), effect(&other, None), "negative control");
         let chain = |links: &[u64]| {
             let mut chain = Chain::default();
             for index in links {
-                chain.follow(*index, effect(&one), effect(&other));
+                chain.follow(*index, effect(&one, None), effect(&other, None));
             }
             chain
         };
