@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tidegate_schemas::decision::PromptUsed;
 
 /// Prints a line. A reader that went away ends the process quietly, as tools in a pipe should.
 pub(crate) fn line(text: impl AsRef<str>) {
@@ -25,6 +26,11 @@ pub(crate) fn piece(text: &str) {
 pub(crate) fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     line(serde_json::to_string(value)?);
     Ok(())
+}
+
+/// A prompt's version, for people.
+pub(crate) fn prompt(prompt: &PromptUsed) -> String {
+    format!("prompt {} {}", prompt.name, prompt.hash.to_string().get(..12).unwrap_or_default())
 }
 
 /// Tells of progress on standard error.

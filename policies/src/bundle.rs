@@ -1,6 +1,6 @@
 //! A bundle: one version of governance, read once, never changed, named by the SHA-256 of its content.
 //!
-//! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations, cases and properties, as canonical JSON:
+//! Its content is manifest, taxonomy, Cedar schema, policies, templates and links, destinations, prompts, cases and properties, as canonical JSON:
 //! comments, the order of entries and the way files are laid out change neither [`Bundle::archive`] nor [`Bundle::hash`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,12 @@ use crate::cases::Cases;
 use crate::destination::DestinationSpec;
 use crate::engine::Engine;
 use crate::judge::Notes;
+use crate::prompt::{self, Prompt};
 use crate::properties::{self, Property};
 use crate::taxonomy::Taxonomy;
 use crate::taxonomy::scan::Scanner;
 
+pub(crate) use canonical::written as canonical_text;
 pub(crate) use directory::{cedar_files, text_file};
 pub use fault::{At, BundleError, Fault, Told};
 
@@ -26,6 +28,7 @@ mod canonical;
 mod directory;
 mod fault;
 mod lifted;
+mod prompts;
 mod rules;
 mod statements;
 pub(crate) mod supplied;
@@ -46,7 +49,7 @@ pub const DESTINATIONS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Bundle {
     parts: Parts,
-    /// Ids of policies, templates and links that its directory took from the sibling that it extends.
+    /// Ids of policies, templates, links and prompts that its directory took from the sibling that it extends.
     taken: BTreeSet<String>,
     archive: String,
     hash: Digest,
@@ -104,6 +107,8 @@ pub(crate) struct Parts {
     pub(crate) cases: Cases,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) properties: Vec<Property>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) prompts: BTreeMap<Name, Prompt>,
 }
 
 // === impl Bundle ===
@@ -247,6 +252,18 @@ impl Bundle {
         &self.parts.properties
     }
 
+    /// Its prompts by name.
+    #[must_use]
+    pub fn prompts(&self) -> &BTreeMap<Name, Prompt> {
+        &self.parts.prompts
+    }
+
+    /// The prompt of this name.
+    #[must_use]
+    pub fn prompt(&self, name: &Name) -> Option<&Prompt> {
+        self.parts.prompts.get(name)
+    }
+
     /// Ids of its policies, links included, sorted.
     #[must_use]
     pub fn policy_ids(&self) -> Vec<&str> {
@@ -256,7 +273,7 @@ impl Bundle {
         ids
     }
 
-    /// Whether a policy, template or link is the sibling's that it extends. An archive does not tell: there all are its own.
+    /// Whether a policy, template, link or prompt is the sibling's that it extends. An archive does not tell: there all are its own.
     pub(crate) fn takes(&self, id: &str) -> bool {
         self.taken.contains(id)
     }
@@ -287,6 +304,11 @@ impl Bundle {
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
     }
+}
+
+/// What a case of a prompt is located by.
+pub(crate) fn case_key(name: &str) -> String {
+    format!("case {name}")
 }
 
 // === impl Parts ===
@@ -320,7 +342,33 @@ impl Parts {
         if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
             return Err(BundleError::Content(fault));
         }
+        prompt::check(&self.prompts)?;
+        self.check_prompt_cases()?;
         self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
+    }
+
+    /// Each case of a prompt renders. What comes out is held against the case when cases are run.
+    fn check_prompt_cases(&self) -> Result<(), BundleError> {
+        if self.cases.prompts.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: minijinja::Error| BundleError::Content(error.kind().to_string());
+        let compiled = prompt::Prompts::new(&self.prompts).map_err(failed)?;
+        for case in &self.cases.prompts {
+            let kind = self.prompts.get(&case.prompt).map(|prompt| prompt.kind);
+            let fault = |reason: String| {
+                BundleError::policy(case_key(&case.name), format!("case `{}`: {reason}", case.name))
+            };
+            if kind.is_none() {
+                return Err(fault(format!("there is no prompt `{}`", case.prompt)));
+            }
+            if let Some(reason) = case.fault() {
+                return Err(fault(reason));
+            }
+            case.rendered(kind, &compiled)
+                .map_err(|refused| fault(format!("the prompt does not render: {}", refused.sentence)))?;
+        }
+        Ok(())
     }
 
     fn check_destinations(&self) -> Result<(), String> {

@@ -25,9 +25,11 @@ use crate::judge::Judge;
 use crate::permission::Permission;
 use crate::taxonomy::Taxonomy;
 
+pub use prompt::{ExpectedAnswer, PromptCase, conversation};
 pub use replay::ReplayCase;
 pub use review::ReviewCase;
 
+mod prompt;
 mod replay;
 mod review;
 #[cfg(test)]
@@ -50,6 +52,9 @@ pub struct Cases {
     /// Cases of verdicts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reviews: Vec<ReviewCase>,
+    /// Cases of prompts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<PromptCase>,
     /// Cases of Cedar's own command line: what no task reaches yet, and what others wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cedar: Vec<CedarTest>,
@@ -156,7 +161,7 @@ pub struct Ran {
     pub differences: Vec<String>,
     /// Policies that determined something in it, or failed.
     pub policies: BTreeSet<String>,
-    /// What was decided; absent when the case is no valid task, or of a replay or a verdict, or Cedar's own.
+    /// What was decided; absent when the case is no valid task, or of a replay, a verdict or a prompt, or Cedar's own.
     pub decision: Option<Decision>,
     /// What was answered to a replay or a verdict.
     pub permission: Option<Permission>,
@@ -171,6 +176,7 @@ pub(crate) enum Subject<'a> {
     Task(&'a Case),
     Replay(&'a ReplayCase),
     Review(&'a ReviewCase),
+    Prompt(&'a PromptCase),
     Cedar(Box<Asked<'a>>),
 }
 
@@ -181,7 +187,8 @@ pub(crate) fn subjects<'a>(judge: &'a Judge, more: &'a [CedarTest]) -> Vec<Subje
     let cedar = cedar.map(|test| Subject::Cedar(Box::new(Asked::new(test, judge.engine().schema()))));
     let rows = cases.rows.iter().map(Subject::Task);
     let asked = cases.replays.iter().map(Subject::Replay).chain(cases.reviews.iter().map(Subject::Review));
-    rows.chain(asked).chain(cedar).collect()
+    let prompts = cases.prompts.iter().map(Subject::Prompt);
+    rows.chain(asked).chain(prompts).chain(cedar).collect()
 }
 
 /// Runs all cases of the judge's bundle.
@@ -210,6 +217,7 @@ impl<'a> Bench<'a> {
             Subject::Task(case) => case.run(self.judge, directory),
             Subject::Replay(case) => case.run(self.judge, directory),
             Subject::Review(case) => case.run(self.judge, directory),
+            Subject::Prompt(case) => case.run(self.judge),
             Subject::Cedar(asked) => {
                 let whole = || self.judge.engine().whole().map_err(|error| error.to_string());
                 match self.whole.get_or_init(whole) {
@@ -242,7 +250,7 @@ impl Cases {
     /// How many there are, of all forms.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.rows.len() + self.replays.len() + self.reviews.len() + self.cedar.len()
+        self.rows.len() + self.replays.len() + self.reviews.len() + self.prompts.len() + self.cedar.len()
     }
 
     /// A case with a flag that no bundle of these words has.
@@ -258,6 +266,7 @@ impl Cases {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         self.replays.sort_by(|a, b| a.name.cmp(&b.name));
         self.reviews.sort_by(|a, b| a.name.cmp(&b.name));
+        self.prompts.sort_by(|a, b| (&a.name, &a.prompt).cmp(&(&b.name, &b.prompt)));
         self.cedar.sort_by_cached_key(|test| (test.name.clone(), serde_json::to_string(test).ok()));
     }
 }

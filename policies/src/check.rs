@@ -21,6 +21,8 @@ pub struct Report {
     pub templates: usize,
     /// Links, count.
     pub links: usize,
+    /// Prompts, count.
+    pub prompts: usize,
     /// Destinations, count.
     pub destinations: usize,
     /// Cases as they ran.
@@ -49,6 +51,7 @@ pub fn bundle_cases(bundle: &Arc<Bundle>) -> Result<Report, BundleError> {
         policies: parts.policies.len(),
         templates: parts.templates.len(),
         links: parts.links.len(),
+        prompts: parts.prompts.len(),
         destinations: parts.destinations.len(),
         cases: cases::run(&judge),
     })

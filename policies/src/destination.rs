@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use tidegate_schemas::decision::Destination;
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::render::Protocol;
 use tidegate_schemas::subject::Lane;
@@ -32,6 +33,13 @@ pub struct DestinationSpec {
     pub target: Name,
     /// The model there, as the worker or provider names it.
     pub model: String,
+    /// SHA-256 of the model's file, or of its weights where it has several; only of a local model. A worker that has loaded
+    /// another answers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<Digest>,
+    /// Adapters of the model, in the order they are applied. No engine here applies any, so a bundle that names one is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<Adapter>,
     /// The region it runs in; one that the taxonomy knows.
     pub region: Name,
     /// Whom to ask about the destination.
@@ -79,6 +87,16 @@ pub struct DestinationSpec {
     pub trains_on_data: bool,
 }
 
+/// An adapter of a model, by its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adapter {
+    /// Its name.
+    pub name: Name,
+    /// SHA-256 of its file.
+    pub sha256: Digest,
+}
+
 /// How many tokens a task needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tokens {
@@ -99,6 +117,7 @@ impl Tokens {
             Input::Extract(extract) => extract.max_tokens.map_or(output, u64::from),
             Input::Classify(_) => 64,
             Input::Embed(_) => 0,
+            Input::Prompt(prompted) => prompted.max_tokens.map_or(output, u64::from),
         };
         Self { input: bytes / BYTES_PER_TOKEN + 1, output }
     }
@@ -113,6 +132,7 @@ impl DestinationSpec {
             lane: self.lane,
             target: self.target.clone(),
             model: self.model.clone(),
+            model_sha256: self.model_sha256,
             region: self.region.clone(),
             owner: self.owner.clone(),
             model_owner: self.model_owner.clone(),
@@ -164,6 +184,14 @@ impl DestinationSpec {
         let rules = [
             (self.owner.is_empty() || self.model_owner.is_empty(), "needs `owner` and `model_owner`"),
             (self.model.is_empty(), "needs a `model`"),
+            (
+                cloud && self.model_sha256.is_some(),
+                "pins `model_sha256`, which only a local model can be held to; leave it out",
+            ),
+            (
+                !self.adapters.is_empty(),
+                "pins `adapters`, and no engine here applies adapters; merge them into the model and pin `model_sha256`",
+            ),
             (self.kinds.is_empty(), "needs at least one of `kinds`"),
             (cloud != self.protocol.is_some(), "needs `protocol` exactly when it is on the cloud lane"),
             (cloud != self.base_url.is_some(), "needs `base_url` exactly when it is on the cloud lane"),

@@ -65,6 +65,7 @@ pub fn diff(from: &Bundle, to: &Bundle) -> Result<Difference, BundleError> {
             texts.into_iter().map(|change| Change { effect: effects.get(&change.what).cloned(), ..change }),
         );
     }
+    changes.extend(prompts(from, to));
     let parts = [
         ("link", "links"),
         ("destination", "destinations"),
@@ -83,6 +84,26 @@ pub fn diff(from: &Bundle, to: &Bundle) -> Result<Difference, BundleError> {
     changes.extend(compared(CASE, &cases(a), &cases(b)));
     let cases = [from, to].map(|bundle| bundle.cases().count());
     Ok(Difference { same: from.hash() == to.hash(), from: from.hash(), to: to.hash(), changes, cases })
+}
+
+/// Prompts, each as one text, and what else they say value by value.
+fn prompts(from: &Bundle, to: &Bundle) -> Vec<Change> {
+    let texts = |bundle: &Bundle| -> BTreeMap<String, String> {
+        let all = bundle.prompts().iter();
+        all.map(|(name, prompt)| (name.to_string(), prompt.text().trim_end().to_owned())).collect()
+    };
+    let rest = |bundle: &Bundle| {
+        let mut found = BTreeMap::new();
+        for (name, prompt) in bundle.prompts() {
+            let mut said = serde_json::to_value(prompt).unwrap_or_default();
+            said.as_object_mut().and_then(|entries| entries.remove("message"));
+            gather(&said, name.to_string(), &mut found);
+        }
+        found
+    };
+    let mut changes = compared("prompt", &texts(from), &texts(to));
+    changes.extend(compared("prompt", &rest(from), &rest(to)));
+    changes
 }
 
 fn value(bundle: &Bundle) -> Result<Value, BundleError> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, Scan};
+use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, PromptUsed, Scan};
 
 use crate::bundle::Bundle;
 
@@ -31,6 +31,13 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
             "  destination  {} ({}, {}, region {})",
             place.name, place.target, place.model, place.region
         )?;
+        if let Some(sha256) = &place.model_sha256 {
+            writeln!(out, "  model        by weights {sha256} alone")?;
+        }
+    }
+    if let Some(PromptUsed { name, hash }) = &decision.prompt {
+        let owner = decision.prompt_owner.as_deref().unwrap_or("unknown");
+        writeln!(out, "  prompt       {name} {hash} (owner {owner})")?;
     }
     writeln!(out, "  labels       {}", labels(decision))?;
     writeln!(out, "  found        {}", findings(decision))?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cedar_policy::{Context, PolicySet};
-use tidegate_schemas::code::Code;
+use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
@@ -18,6 +18,7 @@ use tidegate_schemas::task::Task;
 use crate::bare::Bare;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::{Answer, Circumstances, Engine, Principal, Question, Seat};
+use crate::prompt::Prompts;
 use crate::taxonomy::scan::{Findings, Scanner};
 
 pub(crate) use notes::Notes;
@@ -40,6 +41,7 @@ pub struct Judge {
     engine: Engine,
     scanner: Scanner,
     notes: Notes,
+    prompts: Arc<Prompts>,
     chosen: Vec<Destination>,
     /// A memory only: a seat is used when it was built for exactly this principal.
     seats: Mutex<HashMap<(Name, Name), Arc<Seat>>>,
@@ -55,6 +57,7 @@ impl Judge {
             engine: Engine::new(bundle.parts())?,
             scanner: Scanner::new(bundle.taxonomy()).map_err(BundleError::Content)?,
             notes: Notes::of(&bundle)?,
+            prompts: Arc::new(Prompts::new(bundle.prompts()).map_err(unusable)?),
             chosen: bundle.destinations().iter().map(|spec| spec.chosen()).collect(),
             seats: Mutex::new(HashMap::new()),
             bundle,
@@ -78,24 +81,58 @@ impl Judge {
     /// The task's labels as they count, and what was found in its texts (finding → count).
     #[must_use]
     pub fn labels(&self, task: &Task) -> (Labels, BTreeMap<Name, u32>) {
-        let (labels, findings) = self.look(task, None);
+        let (labels, findings) = self.look(&self.readied(task).0, None);
         (labels, findings.counts)
     }
 
     fn look(&self, task: &Task, inherited: Option<&Labels>) -> (Labels, Findings) {
-        let findings = self.scanner.scan(&task.input.texts());
+        let findings = self.found(task);
         let declared = declared(task, inherited);
         (self.bundle.taxonomy().raise(&declared, &findings.categories), findings)
+    }
+
+    /// What is found in what would be sent, and in what was put into its prompt. What stands in both counts once.
+    fn found(&self, task: &Task) -> Findings {
+        let findings = self.scanner.scan(&task.input.texts());
+        let Some(by) = &task.by_prompt else { return findings };
+        let variables: Vec<&str> = by.variables.iter().map(|text| text.expose().as_str()).collect();
+        findings.or(self.scanner.scan(&variables))
+    }
+
+    /// The task as it is to be judged and run: as it came, or with the input that this bundle's prompt makes of it.
+    ///
+    /// # Errors
+    /// [`Refused`] in our words only, where there is no such prompt or it does not render with what the task gives.
+    pub fn rendered<'t>(&self, task: &'t Task) -> Result<Cow<'t, Task>, Refused> {
+        self.prompts.rendered(task)
+    }
+
+    pub(crate) fn prompts(&self) -> &Prompts {
+        &self.prompts
     }
 
     /// Decides. Never fails: what cannot be judged is rejected with [`Code::JudgeFailed`].
     #[must_use]
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
+        let (rendered, refused) = self.readied(task);
+        let task = rendered.as_ref();
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let scan = self.scanner.fact();
         let found = findings.total();
-        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
-        self.settle(task, directory, draft, found)
+        let by = task.by_prompt.as_ref();
+        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan, by };
+        match refused {
+            None => self.settle(task, directory, draft, found),
+            Some(refused) => draft.reject(refused.code, refused.sentence, Vec::new()),
+        }
+    }
+
+    /// The task rendered; or as it came, and why it cannot be.
+    fn readied<'t>(&self, task: &'t Task) -> (Cow<'t, Task>, Option<Refused>) {
+        match self.rendered(task) {
+            Ok(rendered) => (rendered, None),
+            Err(refused) => (Cow::Borrowed(task), Some(refused)),
+        }
     }
 
     /// Decides as [`Judge::decide`] does, by what was found when `recorded` was decided, and by what had looked: the task's texts
@@ -103,15 +140,29 @@ impl Judge {
     /// What the kinds of data in it mean is this bundle's.
     #[must_use]
     pub fn decide_as_found(&self, task: &Task, directory: &Directory, recorded: &Decision) -> Decision {
+        let (rendered, refused) = self.readied(task);
+        let task = rendered.as_ref();
+        let by = task.by_prompt.as_ref();
         let facts = &recorded.facts;
         // What was found is among the recorded kinds of data; what was declared is there too, and counts once.
         let declared = declared(task, facts.inherited.as_ref());
-        let labels = self.bundle.taxonomy().raise(&declared, &recorded.labels.categories);
-        let findings = Findings { counts: recorded.findings.clone(), ..Findings::default() };
+        let mut findings = Findings {
+            counts: recorded.findings.clone(),
+            categories: recorded.labels.categories.clone(),
+            ..Findings::default()
+        };
+        if by.map(|by| &by.prompt) != recorded.prompt.as_ref() && by.is_some() {
+            // Another version of the prompt is another text, of which nothing was recorded.
+            findings = findings.or(self.found(task));
+        }
+        let labels = self.bundle.taxonomy().raise(&declared, &findings.categories);
         let found = findings.total();
         let scan = recorded.scan.clone();
-        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan };
-        self.settle(task, directory, draft, found)
+        let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan, by };
+        match refused {
+            None => self.settle(task, directory, draft, found),
+            Some(refused) => draft.reject(refused.code, refused.sentence, Vec::new()),
+        }
     }
 
     /// Decides what is looked at: `found` findings, all together.
@@ -158,6 +209,7 @@ impl Judge {
             engine: self.engine.without(id),
             scanner: self.scanner.clone(),
             notes: self.notes.clone(),
+            prompts: Arc::clone(&self.prompts),
             chosen: self.chosen.clone(),
             seats: Mutex::new(HashMap::new()),
             bundle: Arc::clone(&self.bundle),
@@ -186,6 +238,8 @@ impl Judge {
         directory: &Directory,
         facts: &Facts,
     ) -> Option<(Arc<Seat>, Circumstances)> {
+        let (rendered, _) = self.readied(task);
+        let task = rendered.as_ref();
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let found = (&self.scanner.fact(), findings.total());
@@ -251,6 +305,10 @@ impl Judge {
         seats.insert(key, Arc::clone(&seat));
         Ok(seat)
     }
+}
+
+fn unusable(error: minijinja::Error) -> BundleError {
+    BundleError::Content(format!("a prompt cannot be compiled: {}", error.kind()))
 }
 
 /// What is said of a task's data before anything is looked for.

@@ -1,4 +1,4 @@
-//! The judge: taxonomy, Cedar policies, destinations and cases.
+//! The judge: taxonomy, Cedar policies, destinations, prompts and cases.
 //!
 //! A [`Bundle`] is governance as data, read once and named by its content. A [`Judge`] holds one bundle ready to use and
 //! turns a task, a directory and facts into a decision. Pure: no clock, no randomness, no network; files are read only by
@@ -10,6 +10,7 @@ pub use cedar_tests::{CedarBundle, CedarDecision, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest, ReviewRequest};
+pub use prompt::Prompt;
 pub use properties::{Form, Property};
 pub use taxonomy::{Taxonomy, scan::Findings};
 
@@ -25,6 +26,7 @@ pub mod flag;
 pub mod judge;
 pub mod layout;
 pub mod permission;
+pub mod prompt;
 pub mod properties;
 pub mod release;
 pub mod taxonomy;

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use tidegate_schemas::ids::Name;
+
 use crate::bundle::Bundle;
 use crate::cases::{self, Bench, Ran};
 use crate::cedar_tests::CedarTest;
@@ -20,13 +22,14 @@ mod tests;
 pub struct Trial {
     /// Cases as they ran.
     pub ran: Vec<Ran>,
-    /// Policies and links that determine no case, and templates without a link, sorted.
+    /// Policies and links that determine no case, templates without a link, and prompts (`prompt <name>`) that no case
+    /// renders, sorted.
     pub silent: Vec<String>,
     /// `forbid`s that were dropped, each alone, count.
     pub mutants: usize,
     /// Those that no case missed, sorted.
     pub survivors: Vec<String>,
-    /// Policies and links of the sibling that the bundle extends, count. They are in force in the cases, and tried there.
+    /// Policies, links and prompts of the sibling that the bundle extends, count. They are in force in the cases, and tried there.
     pub taken: usize,
 }
 
@@ -57,7 +60,8 @@ pub fn run(judge: &Judge, more: &[CedarTest], progress: &mut dyn FnMut(usize, us
         progress(subjects.len() + at + 1, steps);
     }
     let silent = silent(bundle, &ran);
-    Trial { ran, silent, mutants: forbids.len(), survivors, taken: taken.len() }
+    let prompts = bundle.prompts().keys().filter(|name| bundle.takes(&prompt_id(name))).count();
+    Trial { ran, silent, mutants: forbids.len(), survivors, taken: taken.len() + prompts }
 }
 
 fn forbids(bundle: &Bundle, id: &str) -> bool {
@@ -71,9 +75,16 @@ fn silent(bundle: &Bundle, ran: &[Ran]) -> Vec<String> {
     let templates = parts.templates.keys().map(String::as_str).filter(|id| !linked.contains(id));
     let policies = bundle.policy_ids().into_iter().filter(|id| !heard.contains(id));
     let own = templates.chain(policies).filter(|id| !bundle.takes(id));
-    let mut silent: Vec<String> = own.map(str::to_owned).collect();
+    let tried: BTreeSet<&Name> = bundle.cases().prompts.iter().map(|case| &case.prompt).collect();
+    let idle = bundle.prompts().keys().filter(|name| !tried.contains(name)).map(prompt_id);
+    let mut silent: Vec<String> = own.map(str::to_owned).chain(idle.filter(|id| !bundle.takes(id))).collect();
     silent.sort_unstable();
     silent
+}
+
+/// What a prompt is called among policies.
+pub(crate) fn prompt_id(name: &Name) -> String {
+    format!("prompt {name}")
 }
 
 // === impl Trial ===

@@ -222,6 +222,7 @@ mod tests {
             lane,
             target: Name::new("there").expect("a name"),
             model: "m".to_owned(),
+            model_sha256: None,
             region: Name::new("eu").expect("a name"),
             owner: String::new(),
             model_owner: String::new(),

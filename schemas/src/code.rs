@@ -71,6 +71,14 @@ pub enum Code {
     Unattributable,
     /// What it was made from has changed since.
     Outdated,
+    /// The bundle that decides has no such prompt, or none for this kind of work.
+    UnknownPrompt,
+    /// A variable of the prompt is missing, unknown or too long.
+    InvalidVariables,
+    /// The prompt could not be rendered with these variables.
+    PromptFailed,
+    /// The worker's model is not the one that the bundle pins.
+    WrongModel,
     /// A defect of Tidegate itself.
     Internal,
 }
@@ -111,6 +119,10 @@ impl Code {
             Self::Poison => "poison",
             Self::Unattributable => "unattributable",
             Self::Outdated => "outdated",
+            Self::UnknownPrompt => "unknown_prompt",
+            Self::InvalidVariables => "invalid_variables",
+            Self::PromptFailed => "prompt_failed",
+            Self::WrongModel => "wrong_model",
             Self::Internal => "internal",
         }
     }

@@ -62,12 +62,27 @@ pub struct Decision {
     /// Owners of the policies that determined the outcome, sorted, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policy_owners: Vec<String>,
+    /// The bundle's prompt that the task was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptUsed>,
+    /// Whom to ask about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_owner: Option<String>,
     /// Salted digest of the exact bytes that were judged and are sent on; absent until they are rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
     /// What another bundle would have decided, where one is judged beside. Nothing comes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Shadow>,
+}
+
+/// One version of a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PromptUsed {
+    /// Its name in the bundle.
+    pub name: Name,
+    /// SHA-256 of its canonical form.
+    pub hash: Digest,
 }
 
 /// What a bundle that is judged beside would have decided.
@@ -123,6 +138,9 @@ pub struct Destination {
     pub target: Name,
     /// The model there.
     pub model: String,
+    /// SHA-256 of the model's weights, where the bundle pins them: a local worker answers by no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_sha256: Option<Digest>,
     /// The region it runs in.
     pub region: Name,
     /// Whom to ask about it.
@@ -321,6 +339,9 @@ pub struct Owners {
     /// Owner of the model there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Owner of the prompt that the task was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// Owners of the policies that determined the outcome.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
@@ -347,6 +368,7 @@ impl fmt::Display for Owners {
         let all = [
             one("destination", &self.destination),
             one("model", &self.model),
+            one("prompt", &self.prompt),
             policies,
             one("bundle", &self.bundle),
         ];
@@ -389,6 +411,7 @@ impl Decision {
             bundle: named(&self.owner),
             destination: at.and_then(|at| named(&at.owner)),
             model: at.and_then(|at| named(&at.model_owner)),
+            prompt: self.prompt_owner.clone(),
             policies: self.policy_owners.clone(),
         }
     }

@@ -45,6 +45,8 @@ pub const LABELS: &str = "tidegate-labels";
 pub const DESTINATION: &str = "tidegate-destination";
 /// Id of the decision behind a result.
 pub const DECISION_ID: &str = "tidegate-decision-id";
+/// Prompt behind a result: its name and its hash.
+pub const PROMPT: &str = "tidegate-prompt";
 /// Cost of a result, millionths of a US dollar.
 pub const COST: &str = "tidegate-cost-usd-micros";
 /// Time from submission to result, milliseconds.

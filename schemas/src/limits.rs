@@ -38,6 +38,12 @@ pub const STOP_SEQUENCES_MAX: usize = 8;
 pub const OUTPUT_TOKENS_MAX: u32 = 32_768;
 /// Tokens generated when the task names no limit, count.
 pub const OUTPUT_TOKENS_DEFAULT: u32 = 256;
+/// Variables of one prompt, count.
+pub const PROMPT_VARIABLES_MAX: usize = 32;
+/// A variable's name, bytes.
+pub const VARIABLE_NAME_BYTES_MAX: usize = 64;
+/// Messages that a prompt renders, all together, bytes.
+pub const RENDERED_BYTES_MAX: usize = TASK_BYTES_MAX;
 /// Labels a classification may choose from, count.
 pub const CLASSES_MAX: usize = 64;
 /// A ticket's longest life, milliseconds.

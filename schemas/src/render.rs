@@ -62,6 +62,9 @@ pub fn as_chat(input: &Input) -> Result<Chat, Refused> {
         Input::Embed(_) => {
             Err(Refused::new(Code::NoCapableDestination, "embeddings are made on the local lane only"))
         }
+        Input::Prompt(_) => {
+            Err(Refused::new(Code::PromptFailed, "a prompt is no work before its bundle has rendered it"))
+        }
     }
 }
 
@@ -79,7 +82,7 @@ pub fn schema(input: &Input) -> Option<Value> {
                 "additionalProperties": false
             }))
         }
-        Input::Chat(_) | Input::Embed(_) => None,
+        Input::Chat(_) | Input::Embed(_) | Input::Prompt(_) => None,
     }
 }
 
@@ -101,10 +104,8 @@ fn extraction(extract: &Extract) -> Chat {
 
 fn classification(classify: &Classify) -> Chat {
     let classes: Vec<&str> = classify.classes.iter().map(|class| class.expose().as_str()).collect();
-    let system = format!(
-        "Choose the class of the text. Answer with JSON {{\"class\": …}}; one of: {}",
-        classes.join(", ")
-    );
+    let wanted = classify.instructions.as_ref().map_or("Choose the class of the text.", |text| text.expose());
+    let system = format!("{wanted} Answer with JSON {{\"class\": …}}; one of: {}", classes.join(", "));
     Chat {
         messages: vec![message(Role::System, system), message(Role::User, classify.text.expose().clone())],
         tools: Vec::new(),

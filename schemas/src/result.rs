@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::code::Code;
-use crate::decision::{Decision, Destination};
+use crate::decision::{Decision, Destination, PromptUsed};
 use crate::digest::Digest;
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, TaskId};
@@ -51,9 +51,15 @@ pub struct TaskResult {
     /// How long it took.
     #[serde(default)]
     pub timings: Timings,
+    /// The bundle's prompt that the task was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptUsed>,
     /// The decision behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Uuid>,
+    /// The bundle that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
     /// Times it was sent or run.
     #[serde(default)]
     pub attempts: u32,
@@ -227,6 +233,10 @@ impl TaskResult {
             .with_some(header::LABELS, labels.and_then(|labels| serde_json::to_string(labels).ok()))
             .with_some(header::DESTINATION, self.destination.as_ref().map(|d| d.name.as_str()))
             .with_some(header::DECISION_ID, self.decision.map(|id| id.to_string()))
+            .with_some(
+                header::PROMPT,
+                self.prompt.as_ref().map(|used| format!("{} {}", used.name, used.hash)),
+            )
             .with_some(header::COST, self.cost_usd_micros.map(|cost| cost.to_string()))
             .with(header::LATENCY, self.timings.total_ms.to_string())
     }
@@ -248,7 +258,9 @@ impl TaskResult {
             usage: Usage::default(),
             cost_usd_micros: Some(0),
             timings: Timings::default(),
+            prompt: None,
             decision: None,
+            bundle: None,
             attempts: 0,
         }
     }
@@ -265,6 +277,8 @@ impl TaskResult {
     #[must_use]
     pub fn decided(mut self, decision: &Decision) -> Self {
         self.decision = Some(decision.id);
+        self.bundle = Some(decision.bundle);
+        self.prompt.clone_from(&decision.prompt);
         self
     }
 }

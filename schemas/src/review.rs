@@ -28,6 +28,10 @@ pub struct Review {
     pub content: Digest,
     /// The digest's salt.
     pub salt: Salt,
+    /// The messages that the bundle's prompt renders of the task, for whoever looks at it. They follow from the payload and the
+    /// decision's prompt, which an approval is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendered: Option<Sensitive<Value>>,
     /// The decision that holds it; its destination is where the task would run.
     pub decision: Decision,
     /// When it is rejected if nobody decides.

@@ -15,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("task.extract.json", schema_for!(crate::task::Extract).to_value()),
         ("task.classify.json", schema_for!(crate::task::Classify).to_value()),
         ("task.embed.json", schema_for!(crate::task::Embed).to_value()),
+        ("task.prompt.json", schema_for!(crate::task::Prompted).to_value()),
         ("decision.json", schema_for!(crate::decision::Decision).to_value()),
         ("work.local.json", schema_for!(crate::work::LocalWork).to_value()),
         ("attempt.json", schema_for!(crate::attempt::Attempt).to_value()),

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::cloudevent;
 use crate::code::{Code, Refused};
+use crate::decision::PromptUsed;
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, Position, ReplyToken, TaskId};
 use crate::json;
@@ -17,11 +18,15 @@ use crate::labels::Labels;
 use crate::limits::{
     DATA_SUBJECTS_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, OUTPUT_TOKENS_MAX, TASK_BYTES_MAX,
 };
+use crate::sensitive::Sensitive;
 use crate::subject::Class;
 use crate::trace::TraceParent;
 
 pub use again::Again;
-pub use input::{Chat, ChatMessage, Classify, Embed, Extract, Input, Kind, Role, Sampling};
+pub use input::{
+    Chat, ChatMessage, Classify, Embed, Extract, Input, Kind, PromptCall, Prompted, Role, Sampling,
+    names_variable,
+};
 
 mod again;
 mod input;
@@ -44,6 +49,8 @@ pub struct Task {
     pub class: Class,
     /// What is to be done.
     pub input: Input,
+    /// The prompt that the input was rendered from, where it was.
+    pub by_prompt: Option<ByPrompt>,
     /// What the producer says of the data.
     pub labels: Labels,
     /// What it may take.
@@ -66,6 +73,17 @@ pub struct Task {
     pub position: Position,
     /// When the server stored it.
     pub submitted: Timestamp,
+}
+
+/// What an input was rendered from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByPrompt {
+    /// The prompt.
+    pub prompt: PromptUsed,
+    /// Whom to ask about it.
+    pub owner: String,
+    /// What was put into it. A template may leave some of it out, or change it; it is looked at as it was sent.
+    pub variables: Vec<Sensitive<String>>,
 }
 
 /// What a task may take.
@@ -280,6 +298,7 @@ impl Task {
             agent: message.agent.clone(),
             class: wire.class,
             input,
+            by_prompt: None,
             labels,
             limits,
             workflow,

@@ -135,9 +135,10 @@ pub(crate) enum PolicyCommand {
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
-    /// dropping a forbid breaks none. What it takes from the bundle that it extends is asked of that one.
+    /// dropping a forbid breaks none, and with 1 where an answer is not as expected. What it takes from the bundle that it extends is asked of that one.
     #[command(after_help = "Examples:
   tidegate policy test my-bundle
+  tidegate policy test my-bundle --model SmolLM2-135M-Instruct   runs the answers that cases of prompts expect, too
   tidegate policy test my-bundle --cedar-tests tests.json   with cases as `cedar run-tests` reads them")]
     Test {
         /// The bundle's directory; absent: the default one.
@@ -145,6 +146,9 @@ pub(crate) enum PolicyCommand {
         /// File of more cases in the form of Cedar's own command line; may be repeated.
         #[arg(long, value_name = "FILE")]
         cedar_tests: Vec<PathBuf>,
+        /// Ask this local model what cases of prompts expect an answer to: a name of `tidegate model list`, or a GGUF file.
+        #[arg(long, value_name = "NAME|FILE")]
+        model: Option<String>,
     },
     /// Lay out a bundle's Cedar files; what the bundle says, and its hash, stay the same.
     #[command(after_help = "Examples:

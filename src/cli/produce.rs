@@ -40,8 +40,10 @@ pub(crate) enum Stakes {
 }
 
 /// What a whole envelope says itself.
-const SAID_BY_BODY: [&str; 15] = [
+const SAID_BY_BODY: [&str; 17] = [
     "text",
+    "prompt",
+    "variables",
     "sensitivity",
     "category",
     "regulation",
@@ -64,6 +66,8 @@ const SAID_BY_BODY: [&str; 15] = [
   tidegate submit chat 'Summarise my file' --sensitivity confidential --stream
   tidegate submit embed 'first text' 'second text' --sensitivity internal --json
   tidegate submit extract 'Ada, born 1815' --schema person.json --sensitivity internal
+  tidegate submit chat --prompt answer --var question='What is a tide?' --sensitivity internal
+  tidegate submit chat --prompt summary --var text=@minutes.txt
   tidegate submit chat --body task.json            a whole task envelope from a file, - for standard input")]
 pub(crate) struct SubmitArgs {
     /// Kind of work.
@@ -73,6 +77,12 @@ pub(crate) struct SubmitArgs {
     /// Task envelope from a file instead, - for standard input; input, labels, limits and class are the envelope's then.
     #[arg(long, value_name = "FILE", conflicts_with_all = SAID_BY_BODY)]
     pub(crate) body: Option<PathBuf>,
+    /// A prompt of the cell's bundle instead of a text.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["text", "schema", "classes", "temperature", "seed"])]
+    pub(crate) prompt: Option<Name>,
+    /// A variable of the prompt: NAME=TEXT, or NAME=@FILE; give it once a variable.
+    #[arg(long = "var", value_name = "NAME=TEXT", requires = "prompt")]
+    pub(crate) variables: Vec<String>,
     #[command(flatten)]
     pub(crate) who: Who,
     /// How far the data may travel.

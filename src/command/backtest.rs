@@ -197,8 +197,12 @@ fn deltas(found: &Backtest) {
 fn unchanged(found: &Backtest) {
     let unchanged = &found.unchanged;
     output::line(format!(
-        "unchanged: {} equal, {} by other policies, {} with other obligations or codes; {} of all have another sensitivity",
-        unchanged.equal, unchanged.other_policies, unchanged.other_terms, found.relabelled
+        "unchanged: {} equal, {} by other policies, {} with other obligations or codes, {} by another version of their prompt; {} of all have another sensitivity",
+        unchanged.equal,
+        unchanged.other_policies,
+        unchanged.other_terms,
+        unchanged.other_prompt,
+        found.relabelled
     ));
     for (id, policy) in unchanged.policies.named.iter().take(LISTED) {
         let backtest::Exchanged { gone, come } = policy;

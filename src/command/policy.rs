@@ -22,6 +22,7 @@ use tidegate_schemas::limits::TASK_BYTES_MAX;
 use tidegate_schemas::task::{Message, Task};
 use uuid::Uuid;
 
+mod answers;
 mod apply;
 mod diff;
 mod layout;
@@ -43,7 +44,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
     match command {
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
-        PolicyCommand::Test { dir, cedar_tests } => trial::run(global, dir.as_deref(), &cedar_tests),
+        PolicyCommand::Test { dir, cedar_tests, model } => {
+            trial::run(global, dir.as_deref(), &cedar_tests, model.as_deref())
+        }
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles, cases } => diff::run(global, &bundles, cases).await,
         PolicyCommand::Prove { dir, against, only, limit } => {
@@ -221,17 +224,18 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     if global.json {
         output::json(
             &json!({ "hash": report.hash, "policies": report.policies, "templates": report.templates,
-                              "links": report.links, "destinations": report.destinations, "cases": cases,
+                              "links": report.links, "prompts": report.prompts, "destinations": report.destinations, "cases": cases,
                               "failed": named_failures(&failed) }),
         )?;
     } else {
         tell_failures(&failed);
         let well = if report.passed() { "well".to_owned() } else { format!("{} cases FAILED", failed.len()) };
         output::line(format!(
-            "{well}: {} policies ({} of them links of {} templates), {} destinations, {cases} cases\nbundle {}",
+            "{well}: {} policies ({} of them links of {} templates), {} prompts, {} destinations, {cases} cases\nbundle {}",
             report.policies + report.links,
             report.links,
             report.templates,
+            report.prompts,
             report.destinations,
             report.hash
         ));

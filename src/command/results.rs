@@ -43,6 +43,9 @@ struct Told<'a> {
     destination: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<&'a str>,
+    /// The version of the prompt: `<name> <hash>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +151,7 @@ fn told(delivery: &Delivery) -> Result<Option<Told<'_>>> {
         sensitivity: message.header(header::SENSITIVITY),
         destination: message.header(header::DESTINATION),
         decision: message.header(header::DECISION_ID),
+        prompt: message.header(header::PROMPT),
         cost_usd_micros: number(header::COST),
         latency_ms: number(header::LATENCY),
         result,
@@ -163,7 +167,11 @@ fn show(global: &Global, told: Told<'_>) -> Result<()> {
     let cost = told.cost_usd_micros.map(|cost| format!("  {:.6} USD", cost as f64 / 1e6)).unwrap_or_default();
     let took = told.latency_ms.map(|ms| format!("  {ms} ms")).unwrap_or_default();
     let state = format!("{}{code}", told.state);
-    output::line(format!("{:.0}  {}  {:<9}  {state}{place}{took}{cost}", told.at, told.task, told.agent));
+    let prompt = told.prompt.map(|used| format!("  by prompt {used}")).unwrap_or_default();
+    output::line(format!(
+        "{:.0}  {}  {:<9}  {state}{place}{took}{cost}{prompt}",
+        told.at, told.task, told.agent
+    ));
     if let Some(result) = told.result {
         match (result.output, result.error) {
             (Some(content), _) => indented(&text_of(&content)),

@@ -118,6 +118,12 @@ fn show(global: &Global, sequence: u64, held: &HeldTask) -> Result<ExitCode> {
     for line in output::visible(&text(held.envelope.expose())?).lines() {
         output::line(format!("    {line}"));
     }
+    if let Some(rendered) = &review.rendered {
+        output::line("by the prompt, as:");
+        for line in output::visible(&text(rendered.expose())?).lines() {
+            output::line(format!("    {line}"));
+        }
+    }
     output::line(format!(
         "then     tidegate review approve {sequence} --reason …   (or reject, or edit --input FILE)"
     ));

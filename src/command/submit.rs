@@ -241,9 +241,11 @@ fn show(global: &Global, ear: &Ear, result: &TaskResult) -> Result<ExitCode> {
         return Ok(code);
     }
     let place = result.destination.as_ref().map(|d| d.name.to_string()).unwrap_or_else(|| "nowhere".into());
+    let prompt =
+        result.prompt.as_ref().map(|used| format!(" by {}", output::prompt(used))).unwrap_or_default();
     let cost = result.cost_usd_micros.map_or("unknown".into(), |c| format!("{:.6} USD", c as f64 / 1e6));
     output::note(format!(
-        "{} in {} ms at {place}, {} + {} tokens, cost {cost}; why: tidegate audit task {}",
+        "{} in {} ms at {place}{prompt}, {} + {} tokens, cost {cost}; why: tidegate audit task {}",
         result.state.as_str(),
         result.timings.total_ms,
         result.usage.input_tokens,

@@ -82,6 +82,13 @@ fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<
             destination.name, destination.lane, destination.model
         ));
     }
+    if let Some(model) = result.model.as_ref() {
+        let sha256 = model.sha256.map(|sha256| format!(", sha256 {sha256}")).unwrap_or_default();
+        output::line(format!("  answered by {}{sha256}", output::visible(&model.answered)));
+    }
+    if let Some(prompt) = &result.prompt {
+        output::line(format!("  by prompt {} {}", prompt.name, prompt.hash));
+    }
     if let Some(decided) = decided {
         output::line(format!("  {decided}"));
     }

@@ -12,6 +12,7 @@ mod erase;
 mod faults;
 mod flag;
 mod operations;
+mod prompts;
 mod release;
 mod replay;
 mod report;

@@ -12,6 +12,15 @@ pub(super) fn text(parts: &Parts) -> Result<String, BundleError> {
     Ok(text)
 }
 
+/// A value as canonical JSON. A value can always be written.
+pub(crate) fn written(value: &Value) -> String {
+    let mut text = String::new();
+    match write(value, &mut text) {
+        Ok(()) => text,
+        Err(_) => String::new(),
+    }
+}
+
 fn failed(error: &serde_json::Error) -> BundleError {
     BundleError::Content(format!("the bundle cannot be written as JSON: {error}"))
 }

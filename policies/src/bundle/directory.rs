@@ -7,7 +7,8 @@
 //! policies/*.cedar      policies and templates, each with `@id` and `@owner`
 //! links.toml            templates filled in, one `[[link]]` each
 //! destinations.toml     one `[[destination]]` each
-//! cases/*.toml          `[[case]]` rows; cases/directory.toml says who there is in them
+//! prompts/*.toml        message templates, one prompt a file, named by it
+//! cases/*.toml          `[[case]]` rows, and those of replays, reviews and prompts; cases/directory.toml says who there is in them
 //! cases/*.json          cases of Cedar's own command line, with their own entities
 //! properties.toml       what must hold for every request, one `[[property]]` each
 //! ```
@@ -25,8 +26,8 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 
 use super::fault::{At, Places, line_at, line_naming};
-use super::{BundleError, FORMAT, Link, Manifest, Parts, statements};
-use crate::cases::{Case, Cases, ReplayCase, ReviewCase};
+use super::{BundleError, FORMAT, Link, Manifest, Parts, case_key, prompts, statements};
+use crate::cases::{Case, Cases, PromptCase, ReplayCase, ReviewCase};
 use crate::cedar_tests;
 use crate::destination::DestinationSpec;
 use crate::properties::{Property, Wire};
@@ -73,6 +74,8 @@ struct CasesFile {
     replay: Vec<ReplayCase>,
     #[serde(default)]
     review: Vec<ReviewCase>,
+    #[serde(default)]
+    prompt: Vec<toml::Spanned<PromptCase>>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +89,7 @@ struct PropertiesFile {
 pub(crate) type Texts = BTreeMap<PathBuf, String>;
 
 /// Where the parts are looked for: the bundle's own directory first, then the one it extends.
-struct Roots<'a>(Vec<PathBuf>, &'a Texts);
+pub(super) struct Roots<'a>(Vec<PathBuf>, &'a Texts);
 
 /// A directory, read.
 pub(super) struct Read {
@@ -100,7 +103,7 @@ pub(super) struct Read {
 pub(super) struct Sources {
     places: Places,
     /// Files whose faults name what stands in them.
-    texts: BTreeMap<&'static str, String>,
+    texts: BTreeMap<String, String>,
 }
 
 /// Reads a bundle's directory, with some texts in place of what its files hold.
@@ -112,7 +115,7 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
     for file in ["taxonomy.toml", "destinations.toml", "links.toml", "properties.toml", SCHEMA] {
         let path = roots.find(file);
         if !["links.toml", "properties.toml"].contains(&file) || path.exists() {
-            sources.texts.insert(file, roots.text(&path)?);
+            sources.texts.insert(file.to_owned(), roots.text(&path)?);
         }
     }
     let text = |file: &str| sources.texts.get(file).map_or("", String::as_str);
@@ -126,13 +129,19 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
     };
     let mut places: Places = links.iter().filter_map(place).collect();
     let (policies, templates) = policies(&roots, &mut places)?;
-    let mut taken = BTreeSet::new();
+    let (mut taken, mut prompt_texts) = (BTreeSet::new(), BTreeMap::new());
     if !roots.is_own("links.toml") {
         taken.extend(links.iter().map(|link| link.id.clone()));
     }
     if !roots.is_own("policies") {
         taken.extend(policies.keys().chain(templates.keys()).cloned());
     }
+    let prompts = prompts::read(&roots, &mut places, &mut prompt_texts)?;
+    if !roots.is_own("prompts") {
+        taken.extend(prompts.keys().map(crate::trial::prompt_id));
+    }
+    let cases = cases(&roots, &mut places)?;
+    sources.texts.extend(prompt_texts);
     sources.places = places;
     let parts = Parts {
         format: FORMAT,
@@ -149,8 +158,9 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
         templates,
         links,
         destinations: destinations.destination,
-        cases: cases(&roots)?,
+        cases,
         properties: properties(&roots)?,
+        prompts,
     };
     Ok(Read { parts, sources, taken })
 }
@@ -179,12 +189,12 @@ impl Sources {
 
 impl Roots<'_> {
     /// A file's text, or what stands in its place.
-    fn text(&self, path: &Path) -> Result<String, BundleError> {
+    pub(super) fn text(&self, path: &Path) -> Result<String, BundleError> {
         self.1.get(path).map_or_else(|| text_file(path), |text| Ok(text.clone()))
     }
 
     /// The first root's path that exists; where none does, the path in the bundle's own directory.
-    fn find(&self, part: &str) -> PathBuf {
+    pub(super) fn find(&self, part: &str) -> PathBuf {
         let mut paths = self.0.iter().map(|root| root.join(part));
         let own = paths.next().unwrap_or_default();
         if own.exists() { own } else { paths.find(|path| path.exists()).unwrap_or(own) }
@@ -260,13 +270,14 @@ impl Statements<'_> {
     }
 }
 
-fn cases(roots: &Roots<'_>) -> Result<Cases, BundleError> {
+fn cases(roots: &Roots<'_>, places: &mut Places) -> Result<Cases, BundleError> {
     let folder = roots.find("cases");
     let mut cases = Cases {
         directory: Directory::empty(),
         rows: Vec::new(),
         replays: Vec::new(),
         reviews: Vec::new(),
+        prompts: Vec::new(),
         cedar: Vec::new(),
     };
     if !folder.exists() {
@@ -277,7 +288,14 @@ fn cases(roots: &Roots<'_>) -> Result<Cases, BundleError> {
         if file == "directory.toml" {
             cases.directory = toml_file(&text_file(&path)?, &file)?;
         } else {
-            let read: CasesFile = toml_file(&text_file(&path)?, &file)?;
+            let text = text_file(&path)?;
+            let read: CasesFile = toml_file(&text, &file)?;
+            for case in &read.prompt {
+                let line = line_at(&text, case.span().start).unwrap_or(1);
+                let file = format!("cases/{file}");
+                places.insert(case_key(&case.get_ref().name), At { file, line });
+            }
+            cases.prompts.extend(read.prompt.into_iter().map(toml::Spanned::into_inner));
             cases.rows.extend(read.case);
             cases.replays.extend(read.replay);
             cases.reviews.extend(read.review);
@@ -317,7 +335,7 @@ fn properties(roots: &Roots<'_>) -> Result<Vec<Property>, BundleError> {
 }
 
 /// The folder's files of one extension, by name.
-fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, BundleError> {
+pub(super) fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, BundleError> {
     let failed = |source| BundleError::Read { path: folder.to_owned(), source };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -333,7 +351,7 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, BundleError> {
     Ok(found)
 }
 
-fn toml_file<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, BundleError> {
+pub(super) fn toml_file<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, BundleError> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().and_then(|span| line_at(text, span.start));
         BundleError::file(file, line, error.message())
@@ -350,6 +368,6 @@ pub(crate) fn text_file(path: &Path) -> Result<String, BundleError> {
     std::fs::read_to_string(path).map_err(failed)
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

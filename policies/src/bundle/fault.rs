@@ -30,7 +30,7 @@ pub enum BundleError {
     /// The parts do not fit together.
     #[error("{0}")]
     Content(String),
-    /// A policy, template or link breaks a rule.
+    /// A policy, template, link, prompt or case of a prompt breaks a rule.
     #[error("{0}")]
     Policy(Fault),
     /// The policies do not validate against the schema.
@@ -38,13 +38,15 @@ pub enum BundleError {
     Policies(Vec<Fault>),
 }
 
-/// What is wrong with one policy, template or link.
+/// What is wrong with one policy, template, link, prompt or case of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Its id.
+    /// Its id, or key.
     pub policy: String,
     /// Where it stands, where that is known: an archive has no files.
     pub at: Option<At>,
+    /// Lines below its beginning, where the fault is inside a text of its own.
+    pub below: usize,
     /// What is wrong, naming the policy.
     pub reason: String,
 }
@@ -74,7 +76,7 @@ pub struct Told {
     pub reason: String,
 }
 
-/// Where each policy, template and link stands, by id.
+/// Where each policy, template and link stands, by id; messages of prompts and their cases by a key of their own.
 pub(super) type Places = BTreeMap<String, At>;
 
 // === impl BundleError ===
@@ -130,7 +132,7 @@ impl BundleError {
 
 impl Fault {
     pub(crate) fn new(id: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { policy: id.into(), at: None, reason: reason.into() }
+        Self { policy: id.into(), at: None, below: 0, reason: reason.into() }
     }
 
     fn told(&self) -> Told {
@@ -144,7 +146,9 @@ impl Fault {
     }
 
     fn located(self, places: &Places) -> Self {
-        Self { at: places.get(&self.policy).cloned(), ..self }
+        let at = places.get(&self.policy).cloned();
+        let below = self.below;
+        Self { at: at.map(|at| At { line: at.line + below, ..at }), ..self }
     }
 }
 

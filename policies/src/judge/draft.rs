@@ -7,6 +7,7 @@ use tidegate_schemas::decision::{Considered, Considering, Decision, Facts, Oblig
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Lane;
+use tidegate_schemas::task::ByPrompt;
 
 use super::consider::Considerations;
 use super::{Judge, sentence};
@@ -18,6 +19,8 @@ pub(super) struct Draft<'a> {
     pub(super) labels: Labels,
     pub(super) findings: BTreeMap<Name, u32>,
     pub(super) scan: Scan,
+    /// What the task was rendered from.
+    pub(super) by: Option<&'a ByPrompt>,
 }
 
 impl Draft<'_> {
@@ -41,6 +44,8 @@ impl Draft<'_> {
             bundle: self.judge.bundle.hash(),
             owner: self.judge.bundle.owner().to_owned(),
             policy_owners: Vec::new(),
+            prompt: self.by.map(|by| by.prompt.clone()),
+            prompt_owner: self.by.map(|by| by.owner.clone()),
             content: None,
             shadow: None,
         }

@@ -39,6 +39,20 @@ impl Findings {
     }
 }
 
+impl Findings {
+    /// Both: of what stands in each the larger count, and every kind of data.
+    #[must_use]
+    pub(crate) fn or(mut self, other: Self) -> Self {
+        for (name, count) in other.counts {
+            let own = self.counts.entry(name).or_default();
+            *own = count.max(*own);
+        }
+        self.categories.extend(other.categories);
+        self.bytes_read = self.bytes_read.saturating_add(other.bytes_read);
+        self
+    }
+}
+
 /// A taxonomy's patterns, compiled.
 #[derive(Debug, Clone)]
 pub struct Scanner {

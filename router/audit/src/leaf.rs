@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Outcome, Scan, Shadow};
+use tidegate_schemas::decision::{Outcome, PromptUsed, Scan, Shadow};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::labels::{KnownLabels, Sensitivity, Stakes};
@@ -222,6 +222,9 @@ pub struct DecisionLeaf {
     pub bundle: Digest,
     /// The directory that was asked.
     pub directory: Digest,
+    /// The bundle's prompt that the task was rendered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptUsed>,
     /// Salted digest of what was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,

@@ -202,7 +202,7 @@ fn again(
         return Ok(Some(Err(Unjudged::BundleUnknown)));
     };
     let judged = judge.decide(&task, &directory, &recorded.facts);
-    let judged = compare::as_sent(judged, &recorded, &task, judge.bundle());
+    let judged = compare::as_sent(judged, &recorded, &task, judge);
     let parts = compare::exactly(&recorded, &judged);
     Ok(Some(Ok(Judged { task: task.id, recorded, judged, parts })))
 }

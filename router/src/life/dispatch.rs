@@ -1,5 +1,6 @@
 //! From a task to what its decision causes: work, a review, or a rejected result.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
 use tidegate_schemas::render::{self, Protocol};
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::review::Review;
+use tidegate_schemas::sensitive::Sensitive;
 use tidegate_schemas::subject::Subject;
 use tidegate_schemas::task::{Kind, Task};
 use tidegate_schemas::ticket::Claims;
@@ -68,9 +70,13 @@ pub(super) fn decide(
     }
     let facts = context.facts(task, coming.earlier.clone());
     let judge = context.bench.of(task);
+    let asked = task;
+    // What is judged, signed and sent is one rendering; what cannot be rendered is rejected by the decision.
+    let rendered = judge.rendered(task).unwrap_or(Cow::Borrowed(task));
+    let task = rendered.as_ref();
     let mut decision = judge.decide(task, context.directory, &facts);
     decision.shadow = context.bench.beside(judge).and_then(|shadow| {
-        let decide = || shadow.decide(task, context.directory, &facts);
+        let decide = || shadow.decide(asked, context.directory, &facts);
         context.bench.within(|| beside(shadow.bundle().hash(), decide))
     });
     let sent = match (decision.outcome, decision.destination.clone()) {
@@ -150,7 +156,9 @@ fn ended(
     let mut result = TaskResult::ended(task.tenant.clone(), task.agent.clone(), task.id, state, error)
         .timed(task.submitted, context.now);
     result.external_id = task.external_id.clone();
-    result.decision = decision.map(|d| d.id);
+    if let Some(decision) = decision {
+        result = result.decided(decision);
+    }
     let mut message = outgoing::result(&result, hop.headers(cause), decision, &step_of(hop));
     message.outcome = decision.map(|d| d.outcome);
     let reply = outgoing::reply(&message, &task.tenant, &task.agent, task.reply.as_ref());
@@ -307,6 +315,11 @@ fn hold(
         salt,
         review_by: context.now.checked_add(by).unwrap_or(task.limits.deadline),
         deadline_left_ms: u64::try_from(left).unwrap_or(0),
+        rendered: task
+            .by_prompt
+            .as_ref()
+            .and_then(|_| serde_json::to_value(&task.input).ok())
+            .map(Sensitive::new),
         decision: decision.clone(),
     };
     let headers = hop.headers(cause).with(header::DECISION, outgoing::compact(decision));

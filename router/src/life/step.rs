@@ -9,6 +9,7 @@ use tidegate_schemas::json;
 use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
+use tidegate_schemas::task::Task;
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
@@ -115,7 +116,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         hop,
         lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
         tried,
-        approval: still_approved(returned),
+        approval: still_approved(returned, &task, context),
         inherited: returned.decision.facts.inherited.clone(),
     };
     let caused =
@@ -132,10 +133,14 @@ fn traced(returned: &Returned, message: &Stored) -> Option<TraceParent> {
 }
 
 /// A person agreed to one payload at one destination. What is judged here is what the producer sent, so an edit's approval is
-/// no word about it; and where the destination failed or is off, another one was never agreed to. Both are held again.
-fn still_approved(returned: &Returned) -> Option<Approval> {
+/// no word about it; and where the destination failed or is off, another one was never agreed to. Nor was what another version
+/// of the prompt makes of it. All of these are held again.
+fn still_approved(returned: &Returned, task: &Task, context: &Context<'_>) -> Option<Approval> {
     let expired = matches!(returned.step.reason, StepReason::Expired);
-    returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)
+    let approval = returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)?;
+    let rendered = context.bench.of(task).rendered(task).ok()?;
+    let prompt = rendered.by_prompt.as_ref().map(|by| &by.prompt);
+    (prompt == returned.decision.prompt.as_ref()).then_some(approval)
 }
 
 fn narrower(before: Option<Lane>, lane: Lane) -> Lane {

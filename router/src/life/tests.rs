@@ -25,6 +25,7 @@ use super::*;
 use crate::recent::Recent;
 
 mod flags;
+mod prompts;
 mod release;
 mod reviews;
 

@@ -265,8 +265,8 @@ fn held(given: &Given, stored: &Stored) -> Result<Review, &'static str> {
     Ok(review)
 }
 
-/// What follows. An agreement is for the place, the queue and the number of reviewers of the review: where the task would now be
-/// held for another it is held again, and where nothing holds it any more nobody needs to agree.
+/// What follows. An agreement is for the place, the queue, the number of reviewers and the version of the prompt of the review:
+/// where the task would now be held for another it is held again, and where nothing holds it any more nobody needs to agree.
 fn decide(
     given: &Given,
     review: &Review,
@@ -318,7 +318,7 @@ fn decide(
     let caused = match would.zip(will).filter(|(would, _)| would.outcome == Outcome::Hold) {
         Some((would, will)) => {
             permitted(given, &given.reviewer, review, &would, stored, context)?;
-            let fits = covers(given, review, count, &would) && would.destination == will.destination;
+            let fits = covers(given, review, count, &would, edited) && would.destination == will.destination;
             match fits {
                 true => agreed,
                 // The text that was edited stands in no message that a review could name.
@@ -334,12 +334,15 @@ fn decide(
 }
 
 /// Whether what this many reviewers of the queue agreed to is what the task would be held for.
-fn covers(given: &Given, review: &Review, count: usize, would: &Decision) -> bool {
+fn covers(given: &Given, review: &Review, count: usize, would: &Decision, edited: bool) -> bool {
     let place = |decision: &Decision| decision.destination.clone().map(|place| (place.lane, place.name));
     let (before, now) = (place(&review.decision), place(would));
     // What does not leave after all needs no more agreement than what would have left.
     let narrower = matches!((&before, &now), (Some((Lane::Cloud, _)), Some((Lane::Local, _))));
+    // What another version of the prompt makes of the task was not seen; what a reviewer wrote in its place was.
+    let seen = would.prompt == review.decision.prompt || (edited && would.prompt.is_none());
     (before == now || narrower)
+        && seen
         && dispatch::queue(would) == given.queue
         && usize::from(quorum(would)) <= count
 }

@@ -74,6 +74,7 @@ fn a_schema_reaches_both_providers_in_their_form() {
     let input = Input::Classify(Classify {
         text: "x".to_owned().into(),
         classes: vec!["a".to_owned().into(), "b".to_owned().into()],
+        instructions: None,
     });
     let openai = rendered(Protocol::OpenaiChat, &input);
     assert_eq!(

@@ -1,13 +1,19 @@
 //! What is to be done, by kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::code::{Code, Refused};
-use crate::limits::{CHAT_MESSAGES_MAX, CLASSES_MAX, EMBED_TEXTS_MAX, STOP_SEQUENCES_MAX};
+use crate::ids::Name;
+use crate::limits::{
+    CHAT_MESSAGES_MAX, CLASSES_MAX, EMBED_TEXTS_MAX, PROMPT_VARIABLES_MAX, STOP_SEQUENCES_MAX,
+    VARIABLE_NAME_BYTES_MAX,
+};
 use crate::sensitive::Sensitive;
 
 /// Kinds of work.
@@ -68,6 +74,49 @@ pub enum Input {
     Classify(Classify),
     /// Texts to embed.
     Embed(Embed),
+    /// A prompt of the bundle, not rendered yet: the bundle that decides makes one of the others of it.
+    Prompt(Prompted),
+}
+
+/// Work that is asked for by a prompt of the bundle, for the kinds chat, extract and classify.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prompted {
+    /// Which prompt, and what is put into it.
+    pub prompt: PromptCall,
+    /// Most tokens to generate; what the prompt says where not given. A classification takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+    /// Whether tokens of a chat are wanted on `delta.…` while they come.
+    #[serde(default)]
+    pub stream: bool,
+    /// The kind of work, from the subject.
+    #[serde(skip, default = "chat")]
+    #[schemars(skip)]
+    pub kind: Kind,
+}
+
+/// A prompt and its variables.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PromptCall {
+    /// The prompt's name in the bundle.
+    pub name: Name,
+    /// Its variables, at most 32, by names of a-z, 0-9 and `_`. They are data: nothing in them is rendered.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Sensitive<String>>,
+}
+
+const fn chat() -> Kind {
+    Kind::Chat
+}
+
+/// Whether a text can name a variable: a-z, 0-9 and `_`, a letter first, at most 64 bytes.
+#[must_use]
+pub fn names_variable(text: &str) -> bool {
+    text.len() <= VARIABLE_NAME_BYTES_MAX
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// A conversation whose next message is wanted.
@@ -176,6 +225,9 @@ pub struct Classify {
     pub text: Sensitive<String>,
     /// The labels to choose from, 2 to 64.
     pub classes: Vec<Sensitive<String>>,
+    /// What decides between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<Sensitive<String>>,
 }
 
 /// Vectors wanted for texts.
@@ -193,6 +245,8 @@ impl Input {
     /// [`Refused`] with where it stops being one, or the limit that was passed. Never quotes the input.
     pub fn read(kind: Kind, json: &str) -> Result<Self, Refused> {
         let input = match kind {
+            kind if is_prompted(json) => serde_json::from_str(json)
+                .map(|prompted: Prompted| Self::Prompt(Prompted { kind, ..prompted })),
             Kind::Chat => serde_json::from_str(json).map(Self::Chat),
             Kind::Extract => serde_json::from_str(json).map(Self::Extract),
             Kind::Classify => serde_json::from_str(json).map(Self::Classify),
@@ -224,6 +278,7 @@ impl Input {
             Self::Extract(extract) => super::output_tokens(extract.max_tokens),
             Self::Classify(classify) => within(classify.classes.len(), 2, CLASSES_MAX, "classes"),
             Self::Embed(embed) => within(embed.texts.len(), 1, EMBED_TEXTS_MAX, "texts"),
+            Self::Prompt(prompted) => prompted.check(),
         }
     }
 
@@ -235,6 +290,7 @@ impl Input {
             Self::Extract(_) => Kind::Extract,
             Self::Classify(_) => Kind::Classify,
             Self::Embed(_) => Kind::Embed,
+            Self::Prompt(prompted) => prompted.kind,
         }
     }
 
@@ -260,8 +316,12 @@ impl Input {
             Self::Classify(classify) => {
                 texts.push(classify.text.expose());
                 texts.extend(classify.classes.iter().map(|class| class.expose().as_str()));
+                texts.extend(classify.instructions.as_ref().map(|text| text.expose().as_str()));
             }
             Self::Embed(embed) => texts.extend(embed.texts.iter().map(|text| text.expose().as_str())),
+            Self::Prompt(prompted) => {
+                texts.extend(prompted.prompt.variables.values().map(|text| text.expose().as_str()));
+            }
         }
         texts
     }
@@ -276,19 +336,61 @@ impl Input {
     /// Whether the answer must follow a schema.
     #[must_use]
     pub fn wants_schema(&self) -> bool {
-        matches!(self, Self::Extract(_) | Self::Classify(_))
+        match self {
+            Self::Extract(_) | Self::Classify(_) => true,
+            Self::Prompt(prompted) => prompted.kind != Kind::Chat,
+            Self::Chat(_) | Self::Embed(_) => false,
+        }
     }
 
     /// Whether tokens are wanted while they come.
     #[must_use]
     pub fn wants_stream(&self) -> bool {
-        matches!(self, Self::Chat(chat) if chat.stream)
+        match self {
+            Self::Chat(chat) => chat.stream,
+            Self::Prompt(prompted) => prompted.stream,
+            Self::Extract(_) | Self::Classify(_) | Self::Embed(_) => false,
+        }
     }
 
     /// Bytes of all texts; four of them are about one token.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.texts().iter().map(|text| text.len()).sum()
+    }
+}
+
+/// Whether an input names a prompt. What is no object says so when it is read.
+fn is_prompted(json: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Peek<'a> {
+        #[serde(borrow, default)]
+        prompt: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<Peek<'_>>(json).is_ok_and(|peek| peek.prompt.is_some())
+}
+
+impl Prompted {
+    fn check(&self) -> Result<(), Refused> {
+        if self.kind == Kind::Embed {
+            return Err(super::field("`prompt` is for chat, extract and classify; give `texts` to embed"));
+        }
+        if self.stream && self.kind != Kind::Chat {
+            return Err(super::field("`stream` is for chat"));
+        }
+        if self.max_tokens.is_some() && self.kind == Kind::Classify {
+            return Err(super::field("`max_tokens` is for chat and extract"));
+        }
+        let variables = &self.prompt.variables;
+        if variables.len() > PROMPT_VARIABLES_MAX {
+            return Err(super::field(format!("`variables` has more than {PROMPT_VARIABLES_MAX} entries")));
+        }
+        if !variables.keys().all(|name| names_variable(name)) {
+            return Err(super::field(
+                "`variables` are named by a-z, 0-9 and `_`, a letter first, at most 64 bytes",
+            ));
+        }
+        super::output_tokens(self.max_tokens)
     }
 }
 

@@ -4,6 +4,8 @@ use serde::Serialize;
 use tidegate_audit::leaf::{DecisionLeaf, Detail, Leaf};
 use tidegate_schemas::dead::TENANT_UNKNOWN;
 
+use crate::output;
+
 /// Width of the column of kinds.
 const KIND_WIDTH: usize = 10;
 
@@ -46,7 +48,9 @@ pub(in crate::command) fn decision(leaf: &DecisionLeaf) -> String {
     let place = leaf.destination.as_ref().map(|name| format!(" → {name}")).unwrap_or_default();
     let policies =
         if leaf.policies.is_empty() { String::new() } else { format!(", by {}", leaf.policies.join(", ")) };
-    format!("decided {}{place}: {}{policies}", leaf.outcome.as_str(), leaf.sensitivity.as_str())
+    let prompt =
+        leaf.prompt.as_ref().map(|prompt| format!(", {}", output::prompt(prompt))).unwrap_or_default();
+    format!("decided {}{place}: {}{policies}{prompt}", leaf.outcome.as_str(), leaf.sensitivity.as_str())
 }
 
 fn detail(detail: &Detail) -> String {

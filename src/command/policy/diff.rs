@@ -16,6 +16,10 @@ use crate::output;
 
 /// The cell's active bundle, by this word.
 pub(super) const ACTIVE: &str = "active";
+/// The part whose texts are compared line by line.
+const PROMPT: &str = "prompt";
+/// Most pairs of lines that are compared.
+const PAIRS_MAX: usize = 1_000_000;
 /// Where a word names a bundle that only a cell knows.
 pub(super) const NO_CELL: &str = "no cell answers here; name a directory, or a cell with --cell";
 
@@ -49,6 +53,49 @@ pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
     }
 }
 
+/// Two texts line by line: what is gone (`-`), what is new (`+`), and what both have, by their longest common lines.
+fn compared<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
+    let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    if a.len().saturating_mul(b.len()) > PAIRS_MAX {
+        let gone = a.into_iter().map(|line| ('-', line));
+        return gone.chain(b.into_iter().map(|line| ('+', line))).collect();
+    }
+    // lengths[i][j]: lines that a[i..] and b[j..] have in common, in order.
+    let mut lengths = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    let at = |lengths: &[Vec<usize>], i: usize, j: usize| {
+        lengths.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0)
+    };
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            let longest = match a.get(i) == b.get(j) {
+                true => at(&lengths, i + 1, j + 1) + 1,
+                false => at(&lengths, i + 1, j).max(at(&lengths, i, j + 1)),
+            };
+            if let Some(cell) = lengths.get_mut(i).and_then(|row| row.get_mut(j)) {
+                *cell = longest;
+            }
+        }
+    }
+    let (mut i, mut j, mut told) = (0, 0, Vec::new());
+    loop {
+        match (a.get(i), b.get(j)) {
+            (Some(x), Some(y)) if x == y => {
+                told.push((' ', *x));
+                (i, j) = (i + 1, j + 1);
+            }
+            (Some(x), other) if other.is_none() || at(&lengths, i + 1, j) >= at(&lengths, i, j + 1) => {
+                told.push(('-', *x));
+                i += 1;
+            }
+            (_, Some(y)) => {
+                told.push(('+', *y));
+                j += 1;
+            }
+            (_, None) => return told,
+        }
+    }
+}
+
 fn show(found: &Difference, cases: bool) {
     if found.same {
         output::line(format!(
@@ -75,12 +122,35 @@ fn one(change: &Change, in_full: bool) {
     };
     let effect = change.effect.as_ref().map_or_else(String::new, |effect| format!(" ({effect})"));
     output::line(format!("{did} {} {}{effect}", change.part, change.what));
+    if let (PROMPT, Some(before), Some(after)) = (change.part, &change.before, &change.after) {
+        compared(before, after).iter().for_each(|(sign, line)| output::line(format!("  {sign} {line}")));
+        return;
+    }
     if !in_full {
         return;
     }
     for (sign, text) in [('-', &change.before), ('+', &change.after)] {
         for line in text.iter().flat_map(|text| text.lines()) {
             output::line(format!("  {sign} {line}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compared;
+
+    #[test]
+    fn two_texts_are_told_line_by_line() {
+        type Row = (&'static str, &'static str, &'static [(char, &'static str)]);
+        let rows: [Row; 4] = [
+            ("a\nb", "a\nb", &[(' ', "a"), (' ', "b")]),
+            ("a\nb\nc", "a\nx\nc", &[(' ', "a"), ('-', "b"), ('+', "x"), (' ', "c")]),
+            ("", "a", &[('+', "a")]),
+            ("a\nb", "b", &[('-', "a"), (' ', "b")]),
+        ];
+        for (before, after, told) in rows {
+            assert_eq!(compared(before, after), told, "{before:?} {after:?}");
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use tidegate_policies::trial::{self, Trial};
 use tidegate_policies::{Bundle, CedarTest, Judge};
 
+use super::answers::{self, Answers};
 use super::{named, named_failures, refused, tell_failures};
 use crate::cli::Global;
 use crate::output;
@@ -17,7 +18,13 @@ use crate::output;
 /// Exit code: a case fails, a policy determines none, or one could be lost unseen.
 const BREACHED: u8 = 2;
 
-pub(super) fn run(global: &Global, dir: Option<&Path>, cedar_tests: &[PathBuf]) -> Result<ExitCode> {
+pub(super) fn run(
+    global: &Global,
+    dir: Option<&Path>,
+    cedar_tests: &[PathBuf],
+    model: Option<&str>,
+) -> Result<ExitCode> {
+    let model = model.map(answers::model).transpose()?;
     let dir = named(dir)?;
     let judge = match Bundle::from_dir(&dir).and_then(|bundle| Judge::new(Arc::new(bundle))) {
         Ok(judge) => judge,
@@ -35,11 +42,16 @@ pub(super) fn run(global: &Global, dir: Option<&Path>, cedar_tests: &[PathBuf]) 
         bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
     });
     bar.finish_and_clear();
-    show(global, &trial)?;
-    Ok(if trial.passed() { ExitCode::SUCCESS } else { ExitCode::from(BREACHED) })
+    let answers = Answers::ask(&judge, model, global.json)?;
+    show(global, &trial, &answers)?;
+    Ok(match (trial.passed(), answers.failed()) {
+        (false, _) => ExitCode::from(BREACHED),
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::SUCCESS,
+    })
 }
 
-fn show(global: &Global, trial: &Trial) -> Result<()> {
+fn show(global: &Global, trial: &Trial, answers: &Answers) -> Result<()> {
     let failed = trial.failed();
     let passed = trial.ran.len() - failed.len();
     if global.json {
@@ -50,24 +62,34 @@ fn show(global: &Global, trial: &Trial) -> Result<()> {
             "mutants": trial.mutants,
             "survivors": trial.survivors,
             "taken": trial.taken,
+            "answers": answers,
         }));
     }
     tell_failures(&failed);
     for id in &trial.silent {
-        output::line(format!("SILENT {id}: it determines no case; add one that it decides"));
+        let add = if id.starts_with("prompt ") {
+            "no case renders it; add a [[prompt]] row"
+        } else {
+            "it determines no case; add one that it decides"
+        };
+        output::line(format!("SILENT {id}: {add}"));
     }
     for id in &trial.survivors {
         output::line(format!("UNNOTICED {id}: without it every case still passes; add one that needs it"));
     }
     output::line(format!(
-        "{passed} cases passed, {} failed; {} policies determine none; {} of {} forbids could be lost unseen",
+        "{passed} cases passed, {} failed; {} policies or prompts have none; {} of {} forbids could be lost unseen",
         failed.len(),
         trial.silent.len(),
         trial.survivors.len(),
         trial.mutants
     ));
     if trial.taken > 0 {
-        output::line(format!("{} policies are the extended bundle's: test it there", trial.taken));
+        output::line(format!(
+            "{} policies and prompts are the extended bundle's: test it there",
+            trial.taken
+        ));
     }
+    answers.tell();
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::limits::{DEADLINE_MS_DEFAULT, MESSAGE_BYTES_MAX};
@@ -64,7 +65,7 @@ pub(super) fn kind_word(kind: Kind) -> &'static str {
     }
 }
 
-fn from_file(path: &std::path::Path) -> Result<Value> {
+fn from_file(path: &Path) -> Result<Value> {
     let mut text = String::new();
     if path.as_os_str() == "-" {
         let limit = MESSAGE_BYTES_MAX as u64 + 1;
@@ -75,9 +76,45 @@ fn from_file(path: &std::path::Path) -> Result<Value> {
     serde_json::from_str(&text).context("the task is not JSON")
 }
 
+/// The input of a task by a prompt of the bundle.
+fn prompted(args: &SubmitArgs, name: &Name) -> Result<Value> {
+    let variables = args.variables.iter().map(|said| variable(said)).collect::<Result<Map<_, _>>>()?;
+    let mut input = json!({ "prompt": { "name": name, "variables": variables } });
+    let fields = input.as_object_mut().context("an input is an object")?;
+    if args.stream {
+        fields.insert("stream".into(), json!(true));
+    }
+    fields.extend(args.max_tokens.map(|tokens| ("max_tokens".to_owned(), json!(tokens))));
+    Ok(input)
+}
+
+/// `name=text`, or `name=@file`.
+fn variable(said: &str) -> Result<(String, Value)> {
+    let (name, text) = said.split_once('=').context("write a variable as NAME=TEXT or NAME=@FILE")?;
+    let text = match text.strip_prefix('@') {
+        Some(file) => text_of(Path::new(file))?,
+        None => text.to_owned(),
+    };
+    Ok((name.to_owned(), Value::String(text)))
+}
+
+/// A file's text, as far as a message can hold it.
+fn text_of(file: &Path) -> Result<String> {
+    let context = || format!("reading `{}`", file.display());
+    let limit = MESSAGE_BYTES_MAX as u64 + 1;
+    let mut text = String::new();
+    std::fs::File::open(file)
+        .and_then(|opened| opened.take(limit).read_to_string(&mut text))
+        .with_context(context)?;
+    Ok(text)
+}
+
 fn input(args: &SubmitArgs) -> Result<Value> {
+    if let Some(name) = &args.prompt {
+        return prompted(args, name);
+    }
     if args.text.is_empty() {
-        return Err(output::usage("give the text, or a whole envelope with --body"));
+        return Err(output::usage("give the text, a --prompt, or a whole envelope with --body"));
     }
     if matches!(args.kind, Kind::Classify) && args.classes.is_empty() {
         return Err(output::usage("a classification needs --class, once a class"));

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tidegate_engine::{EngineError, JobInput, Output, Spent, SubmitError};
 use tidegate_schemas::code::Refused;
 use tidegate_schemas::decision::{Owners, Switch};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 
@@ -76,6 +77,10 @@ pub struct Models {
     pub chat: bool,
     /// Whether an embedding model is loaded.
     pub embed: bool,
+    /// SHA-256 of the chat model's file.
+    pub chat_sha256: Option<Digest>,
+    /// SHA-256 of the embedding model's weights.
+    pub embed_sha256: Option<Digest>,
     /// Names in the bundle that they answer to; empty: every name.
     pub names: std::collections::BTreeSet<String>,
 }

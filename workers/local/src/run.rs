@@ -131,5 +131,15 @@ async fn supervise(
 
 fn models(engine: &Engine, config: &LocalConfig) -> Models {
     let has = |kind: &str| engine.models().iter().any(|model| model.kind == kind);
-    Models { chat: has("chat"), embed: has("embed"), names: config.models.clone() }
+    let sha256 = |kind: &str| {
+        let info = engine.models().iter().find(|info| info.kind == kind)?;
+        info.sha256.parse().ok()
+    };
+    Models {
+        chat: has("chat"),
+        embed: has("embed"),
+        chat_sha256: sha256("chat"),
+        embed_sha256: sha256("embed"),
+        names: config.models.clone(),
+    }
 }

@@ -7,7 +7,7 @@ use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::HoldTarget;
 use tidegate_schemas::dead::DeadLetter;
-use tidegate_schemas::decision::{Outcome, Scan, Shadow, Switch};
+use tidegate_schemas::decision::{Outcome, PromptUsed, Scan, Shadow, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position, TaskId};
@@ -39,6 +39,8 @@ struct DecisionHead {
     #[serde(default)]
     code: Option<Code>,
     bundle: Digest,
+    #[serde(default)]
+    prompt: Option<PromptUsed>,
     #[serde(default)]
     content: Option<Digest>,
     #[serde(default)]
@@ -220,6 +222,7 @@ impl Projection {
             hop: head.facts.hop,
             bundle: head.bundle,
             directory: head.facts.directory,
+            prompt: head.prompt,
             content: head.content,
             shadow: head.shadow,
         });

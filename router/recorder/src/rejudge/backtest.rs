@@ -4,6 +4,7 @@
 //! both bounded, never with the records. It says what another bundle would decide of each task alone: that work which went
 //! elsewhere would also have ended otherwise, and been judged again, is not followed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -118,6 +119,15 @@ struct Judged {
     judged: Decision,
     /// The bundle that had judged.
     own: Arc<Bundle>,
+    /// What was run, and what would be: each by its own bundle's prompt.
+    sizes: [Size; 2],
+}
+
+/// How much a task takes.
+#[derive(Clone, Copy)]
+struct Size {
+    tokens: Tokens,
+    bytes: u64,
 }
 
 /// Why a decision was not judged, and which version is missing.
@@ -143,15 +153,27 @@ fn again(
         return Ok(Err(Missing { why: Unjudged::DirectoryUnknown, version: Some(version) }));
     };
     // What its destinations cost and how they were reached is known from it alone.
-    let Some(own) = shelf.judge(recorded.bundle)?.map(|own| Arc::clone(own.bundle())) else {
+    let Some(own) = shelf.judge(recorded.bundle)? else {
         return Ok(Err(Missing { why: Unjudged::BundleUnknown, version: Some(recorded.bundle) }));
     };
+    let sizes = [Size::of(&task, own), Size::of(&task, judge)];
+    let own = Arc::clone(own.bundle());
     let judged = match labels {
         Labels::Recorded => judge.decide_as_found(&task, &directory, &recorded),
         Labels::Rescan => judge.decide(&task, &directory, &recorded.facts),
     };
-    let judged = compare::as_would_be_sent(judged, &recorded, &task, judge.bundle());
-    Ok(Ok(Judged { task, recorded, judged, own }))
+    let judged = compare::as_would_be_sent(judged, &recorded, &task, judge);
+    Ok(Ok(Judged { task, recorded, judged, own, sizes }))
+}
+
+// === impl Size ===
+
+impl Size {
+    /// As a bundle renders it. What it cannot render runs nowhere by it.
+    fn of(task: &Task, judge: &Judge) -> Self {
+        let rendered = judge.rendered(task).unwrap_or(Cow::Borrowed(task));
+        Self { tokens: Tokens::of(&rendered.input), bytes: example::bytes(&rendered) }
+    }
 }
 
 // === impl Backtest ===
@@ -224,7 +246,7 @@ impl Backtest {
     }
 
     fn add(&mut self, record: &Record, seen: &Judged, other: &Bundle) {
-        let Judged { task, recorded, judged, own } = seen;
+        let Judged { task, recorded, judged, own, sizes: [before, after] } = seen;
         self.decisions += 1;
         self.judged += 1;
         let (then, now) = (terms(recorded, own), terms(judged, other));
@@ -234,21 +256,21 @@ impl Backtest {
         self.relabelled += u64::from(recorded.sensitivity() != judged.sensitivity());
         self.tenants.of(&task.tenant).add(change);
         self.classes.entry(recorded.sensitivity()).or_default().add(change);
-        let (before, after) = (unchanged::effect(recorded, then), unchanged::effect(judged, now));
-        self.digest.follow(record.leaf.index, before, after);
+        let (was, is) = (unchanged::effect(recorded, then), unchanged::effect(judged, now));
+        self.digest.follow(record.leaf.index, was, is);
         let size = || example::Size::of(record, task, judged);
         let sample = || Example::of(record, task, recorded, judged);
         match change {
             Change::Flipped(flip) => Kind::add(&mut self.flips, flip, size(), sample),
             Change::Moved(fate) => Kind::add(&mut self.moved, fate, size(), sample),
             Change::None => {
-                self.unchanged.digest.follow(record.leaf.index, before, after);
+                self.unchanged.digest.follow(record.leaf.index, was, is);
                 self.unchanged.add(recorded, judged);
             }
         }
-        let tokens = Tokens::of(&task.input);
-        let (then, now) = (delta::Run::of(recorded, own, tokens), delta::Run::of(judged, other, tokens));
-        self.deltas.add(then.as_ref(), now.as_ref(), example::bytes(task));
+        let then = delta::Run::of(recorded, own, before.tokens);
+        let now = delta::Run::of(judged, other, after.tokens);
+        self.deltas.add(then.as_ref(), now.as_ref(), [before.bytes, after.bytes]);
     }
 
     fn miss(&mut self, record: &Record, missing: Missing) {

@@ -1,7 +1,7 @@
 //! Two decisions side by side.
 
 use serde::Serialize;
-use tidegate_policies::Bundle;
+use tidegate_policies::Judge;
 use tidegate_schemas::decision::{Considering, Decision, Outcome};
 use tidegate_schemas::labels::KnownLabels;
 use tidegate_schemas::render::{self, Protocol};
@@ -21,6 +21,8 @@ pub enum Part {
     Obligations,
     /// Why it was held or rejected.
     Code,
+    /// The version of the prompt that it was rendered from.
+    Prompt,
     /// The labels after detection.
     Labels,
     /// What was found.
@@ -63,16 +65,17 @@ pub(super) fn in_effect(recorded: &Decision, judged: &Decision) -> Vec<Part> {
         (Part::Policies, recorded.determining != judged.determining),
         (Part::Obligations, recorded.obligations != judged.obligations),
         (Part::Code, recorded.code != judged.code),
+        (Part::Prompt, recorded.prompt != judged.prompt),
     ];
     parts.into_iter().filter_map(|(part, differs)| differs.then_some(part)).collect()
 }
 
 /// A task that may leave, and cannot be written as its provider's request, is rejected after it was judged. Rendering is a
 /// pure function too, so that is done again as well.
-pub(super) fn as_sent(judged: Decision, recorded: &Decision, task: &Task, bundle: &Bundle) -> Decision {
+pub(super) fn as_sent(judged: Decision, recorded: &Decision, task: &Task, judge: &Judge) -> Decision {
     let chosen = recorded.considered.iter().any(|considered| considered.verdict == Considering::Chosen);
     match (recorded.outcome, chosen, judged.outcome) {
-        (Outcome::Reject, true, Outcome::Cloud) => written(judged, task, bundle),
+        (Outcome::Reject, true, Outcome::Cloud) => written(judged, task, judge),
         _ => judged,
     }
 }
@@ -82,16 +85,19 @@ pub(super) fn as_would_be_sent(
     judged: Decision,
     recorded: &Decision,
     task: &Task,
-    bundle: &Bundle,
+    judge: &Judge,
 ) -> Decision {
-    let left = recorded.outcome == Outcome::Cloud && recorded.destination == judged.destination;
-    if judged.outcome == Outcome::Cloud && !left { written(judged, task, bundle) } else { judged }
+    let same = recorded.destination == judged.destination && recorded.prompt == judged.prompt;
+    let left = recorded.outcome == Outcome::Cloud && same;
+    if judged.outcome == Outcome::Cloud && !left { written(judged, task, judge) } else { judged }
 }
 
 /// What leaves, rejected where it cannot be written.
-fn written(judged: Decision, task: &Task, bundle: &Bundle) -> Decision {
+fn written(judged: Decision, task: &Task, judge: &Judge) -> Decision {
     let Some(destination) = &judged.destination else { return judged };
-    let protocol = bundle.destination(&destination.name).and_then(|spec| spec.protocol);
+    // What cannot be rendered from its prompt was rejected for that.
+    let Ok(task) = judge.rendered(task) else { return judged };
+    let protocol = judge.bundle().destination(&destination.name).and_then(|spec| spec.protocol);
     match render::render(protocol.unwrap_or(Protocol::OpenaiChat), &destination.model, &task.input) {
         Ok(_) => judged,
         Err(refused) => Decision {

@@ -1,12 +1,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
 use tidegate_engine::{FinishReason, ModelInfo, OutputContent, Timings, Usage};
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::decision::Decision;
 use tidegate_schemas::header;
 use tidegate_schemas::live::Transition;
 use tidegate_schemas::result::{Output as Made, State, TaskResult};
@@ -36,7 +36,7 @@ fn arrived(given: &Given) -> Arrived {
 }
 
 fn models() -> Models {
-    Models { chat: true, embed: true, names: BTreeSet::new() }
+    Models { chat: true, embed: true, ..Models::default() }
 }
 
 fn context<'a>(models: &'a Models, off: &'a [Switch]) -> Context<'a> {
@@ -522,4 +522,45 @@ fn word(action: &Action) -> &'static str {
         Action::Send(_) => "send",
         Action::Done(_) => "done",
     }
+}
+
+/// The work of a destination that pins these weights.
+fn pinned(given: &Given, sha256: Option<Digest>) -> Arrived {
+    let mut message = arrived(given);
+    let text = message.headers.get(header::DECISION).unwrap();
+    let mut decision: Decision = serde_json::from_str(text).unwrap();
+    decision.destination.as_mut().unwrap().model_sha256 = sha256;
+    let before = message.headers.clone();
+    let others = before.iter().filter(|(name, _)| *name != header::DECISION);
+    let headers = others.fold(Headers::new(), |headers, (name, value)| headers.with(name.to_owned(), value));
+    message.headers = headers.with(header::DECISION, serde_json::to_string(&decision).unwrap());
+    message
+}
+
+#[test]
+fn other_weights_than_those_that_are_pinned_answer_nothing() {
+    let (ours, theirs) = (Digest::from([1; 32]), Digest::from([2; 32]));
+    let models = Models { chat_sha256: Some(ours), embed_sha256: Some(theirs), ..models() };
+    let rows = [
+        (chat("Hi", 8, false), Some(ours), true),
+        (chat("Hi", 8, false), Some(theirs), false),
+        (embed(&["a"]), Some(theirs), true),
+        (embed(&["a"]), Some(ours), false),
+        (chat("Hi", 8, false), None, true),
+    ];
+    for (given, sha256, runs) in rows {
+        let (_, step) = Life::begin(&pinned(&given, sha256), &context(&models, &[]));
+        if runs {
+            assert!(matches!(step.action, Action::Run(_)), "{sha256:?}");
+            continue;
+        }
+        let message = sent(step);
+        assert_eq!(message.subject, "step.local.acme");
+        let wire: StepWire = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!(wire.reason, StepReason::Fallback { code: Code::WrongModel });
+    }
+    // A worker that does not know its own weights is none that the bundle knows.
+    let unknown = Models { chat_sha256: None, ..models };
+    let (_, step) = Life::begin(&pinned(&chat("Hi", 8, false), Some(ours)), &context(&unknown, &[]));
+    assert!(matches!(step.action, Action::Send(_)));
 }

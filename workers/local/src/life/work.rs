@@ -68,7 +68,13 @@ impl Work {
         let models = context.models;
         let loaded = if self.local.kind == Kind::Embed { models.embed } else { models.chat };
         let named = models.names.is_empty() || models.names.contains(&self.local.model);
-        (!loaded || !named).then(incapable)
+        if !loaded || !named {
+            return Some(incapable());
+        }
+        // The bundle names the weights that its rules and cases were tried with: no others answer under it.
+        let sha256 = if self.local.kind == Kind::Embed { models.embed_sha256 } else { models.chat_sha256 };
+        let pinned = self.destination.model_sha256;
+        (pinned.is_some() && pinned != sha256).then_some(StepReason::Fallback { code: Code::WrongModel })
     }
 
     /// The run of this work.
@@ -122,7 +128,9 @@ fn failed(
     let error = ResultError { code: refused.code, message: refused.sentence.clone(), retry_after_ms: None };
     let mut result = TaskResult::ended(tenant.clone(), hop.agent.clone(), hop.id, State::Failed, error)
         .timed(hop.submitted, now);
-    result.decision = decision.map(|decision| decision.id);
+    if let Some(decision) = decision {
+        result = result.decided(decision);
+    }
     let sent = outgoing::given_up(&result, &hop, &message.position, decision);
     let tell = outgoing::told(&tenant, &hop, decision, &sent);
     Some((hop.id, sent, tell))

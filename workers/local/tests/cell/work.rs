@@ -113,6 +113,7 @@ impl Given {
             lane: Lane::Local,
             target: name(self.pool),
             model: self.model.to_owned(),
+            model_sha256: None,
             region: name("eu"),
             owner: "platform@example.com".to_owned(),
             model_owner: "models@example.com".to_owned(),
@@ -135,6 +136,8 @@ impl Given {
             bundle: Digest::plain(b"bundle"),
             owner: OWNER.to_owned(),
             policy_owners: vec!["privacy@example.com".to_owned()],
+            prompt: None,
+            prompt_owner: None,
             content: Some(content),
             shadow: None,
         }

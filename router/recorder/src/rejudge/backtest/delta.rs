@@ -104,8 +104,8 @@ impl Run {
 // === impl Deltas ===
 
 impl Deltas {
-    /// Adds one decision on a task of so many bytes.
-    pub(super) fn add(&mut self, before: Option<&Run>, after: Option<&Run>, bytes: u64) {
+    /// Adds one decision, each side on so many bytes.
+    pub(super) fn add(&mut self, before: Option<&Run>, after: Option<&Run>, bytes: [u64; 2]) {
         self.cost.add(before, after);
         if let (Some(before), Some(after)) = (before, after) {
             self.latency.add(before.latency_ms, after.latency_ms);
@@ -142,14 +142,14 @@ impl Latency {
 // === impl Egress ===
 
 impl Egress {
-    fn add(&mut self, before: bool, after: bool, bytes: u64) {
+    fn add(&mut self, before: bool, after: bool, [then, now]: [u64; 2]) {
         let sums = [
-            (&mut self.before, before),
-            (&mut self.after, after),
-            (&mut self.newly, after && !before),
-            (&mut self.no_longer, before && !after),
+            (&mut self.before, before, then),
+            (&mut self.after, after, now),
+            (&mut self.newly, after && !before, now),
+            (&mut self.no_longer, before && !after, then),
         ];
-        for (sum, counts) in sums {
+        for (sum, counts, bytes) in sums {
             if counts {
                 sum.decisions += 1;
                 sum.bytes = sum.bytes.saturating_add(bytes);
@@ -176,12 +176,12 @@ mod tests {
     #[test]
     fn costs_latencies_and_egress_are_summed_both_ways() {
         let mut deltas = Deltas::default();
-        deltas.add(Some(&LOCAL), Some(&CLOUD), 10);
-        deltas.add(Some(&LOCAL), Some(&CLOUD), 20);
-        deltas.add(Some(&CLOUD), Some(&LOCAL), 5);
-        deltas.add(Some(&CLOUD), Some(&CLOUD), 7);
-        deltas.add(Some(&CLOUD), None, 100);
-        deltas.add(None, None, 1_000);
+        deltas.add(Some(&LOCAL), Some(&CLOUD), [10; 2]);
+        deltas.add(Some(&LOCAL), Some(&CLOUD), [20; 2]);
+        deltas.add(Some(&CLOUD), Some(&LOCAL), [5; 2]);
+        deltas.add(Some(&CLOUD), Some(&CLOUD), [7; 2]);
+        deltas.add(Some(&CLOUD), None, [100; 2]);
+        deltas.add(None, None, [1_000; 2]);
         let Deltas { cost, latency, egress } = deltas;
         assert_eq!(cost.before, Spent { decisions: 5, usd_micros: 120 });
         assert_eq!(cost.after, Spent { decisions: 4, usd_micros: 120 });
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn nothing_that_runs_changes_nothing() {
         let mut deltas = Deltas::default();
-        deltas.add(None, None, 1_000);
+        deltas.add(None, None, [1_000; 2]);
         assert_eq!(deltas, Deltas::default());
     }
 }

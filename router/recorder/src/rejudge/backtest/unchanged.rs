@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Decision, Obligation, Outcome};
+use tidegate_schemas::decision::{Decision, Obligation, Outcome, PromptUsed};
 use tidegate_schemas::digest::Digest;
 
 use super::change::{Place, Terms};
@@ -14,12 +14,14 @@ use crate::rejudge::compare::{self, Part};
 pub struct Unchanged {
     /// All of them.
     pub decisions: u64,
-    /// Of those, equal in everything that acts: policies, obligations and code too.
+    /// Of those, equal in everything that acts: policies, obligations, code and prompt too.
     pub equal: u64,
     /// Of those, determined by other policies.
     pub other_policies: u64,
     /// Of those, with other obligations, or another code.
     pub other_terms: u64,
+    /// Of those, rendered from another version of their prompt.
+    pub other_prompt: u64,
     /// Which policies determine more or fewer of them.
     pub policies: Capped<String, Exchanged>,
     /// Hash over them: two runs that print the same found the same unchanged.
@@ -48,6 +50,8 @@ struct Effect<'a> {
     policies: &'a [String],
     obligations: &'a [Obligation],
     code: Option<Code>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<&'a PromptUsed>,
 }
 
 /// The digest of what acts of a decision.
@@ -58,6 +62,7 @@ pub(super) fn effect(decision: &Decision, terms: Terms<'_>) -> Digest {
         policies: &decision.determining,
         obligations: &decision.obligations,
         code: decision.code,
+        prompt: decision.prompt.as_ref(),
     };
     // Names, numbers and words: always JSON.
     Digest::plain(&serde_json::to_vec(&effect).unwrap_or_default())
@@ -101,7 +106,9 @@ impl Unchanged {
         let parts = compare::in_effect(recorded, judged);
         let has = |part: Part| parts.contains(&part);
         let (policies, terms) = (has(Part::Policies), has(Part::Obligations) || has(Part::Code));
-        self.equal += u64::from(!policies && !terms);
+        let prompt = has(Part::Prompt);
+        self.other_prompt += u64::from(prompt);
+        self.equal += u64::from(!policies && !terms && !prompt);
         self.other_policies += u64::from(policies);
         self.other_terms += u64::from(terms);
         if !policies {
