@@ -19,6 +19,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tidegate_audit::{KeyError, Keys, MasterKey, Retention, Signer};
 use tidegate_bus::{Bus, BusConfig, ConnectError, Identity};
+use tidegate_cloud::Reach;
 use tidegate_schemas::header::REPLY;
 use tidegate_schemas::ids::Name;
 
@@ -163,6 +164,13 @@ pub(crate) struct ProviderSection {
     /// Permits `http` and loopback addresses. For stand-ins on this machine only.
     #[serde(default)]
     pub(crate) allow_loopback: bool,
+    /// Which addresses it may be at: `public` (https), `loopback` or `private` (this host and private networks, http too). Absent: public,
+    /// or loopback where `allow_loopback` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reach: Option<Reach>,
+    /// Ports beside 443 that a public provider may be at.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) other_ports: BTreeSet<u16>,
 }
 
 /// `[cloud.providers.<name>.endpoints.<id>]`.

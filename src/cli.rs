@@ -9,6 +9,7 @@ pub(crate) use audit::{
 };
 pub(crate) use backtest::BacktestArgs;
 pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
+pub(crate) use flag::{FlagArgs, FlagCommand};
 pub(crate) use operate::{
     DeadCommand, LaneCommand, LaneWhat, ModelCommand, PolicyCommand, ReviewCommand, ServeArgs, VerdictArgs,
 };
@@ -25,6 +26,7 @@ pub(crate) use retain::{HoldAddArgs, HoldCommand};
 mod audit;
 mod backtest;
 mod erase;
+mod flag;
 mod operate;
 mod produce;
 mod query;
@@ -123,6 +125,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tidegate lane off cloud --reason 'incident 4711'\n  tidegate lane status"
     )]
     Lane(LaneCommand),
+    /// Feature flags: what policies may know beside a task.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate flag list\n  tidegate flag share stay-local --share 20 --reason 'what does the local lane make of it?'\n  tidegate flag off stay-local --reason 'seen enough'"
+    )]
+    Flag(FlagCommand),
     /// Bundles of policies.
     #[command(
         subcommand,

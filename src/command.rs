@@ -27,6 +27,7 @@ mod act;
 mod backtest;
 mod bundle;
 mod directory;
+mod flag;
 mod lane;
 mod policy;
 mod prove;
@@ -75,6 +76,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Tool(command) => directory::tool(&global, command).await,
         Command::Status => status::run(&global).await,
         Command::Dead(command) => dead::run(&global, command).await,
+        Command::Flag(command) => flag::run(&global, command).await,
         Command::Lane(command) => lane::run(&global, command).await,
         Command::Bundle(command) => bundle::run(&global, command).await,
         Command::Policy(command) => policy::run(&global, command).await,

@@ -20,13 +20,15 @@ use crate::taxonomy::Taxonomy;
 use crate::taxonomy::scan::Scanner;
 
 pub(crate) use directory::{cedar_files, text_file};
-pub use fault::{At, BundleError, Fault};
+pub use fault::{At, BundleError, Fault, Told};
 
 mod canonical;
 mod directory;
 mod fault;
+mod lifted;
 mod rules;
 mod statements;
+pub(crate) mod supplied;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -118,7 +120,7 @@ impl Bundle {
     /// Reads a bundle's directory with some texts in place of what its files hold.
     pub(crate) fn from_texts(path: &Path, texts: &directory::Texts) -> Result<Self, BundleError> {
         let read = directory::read(path, texts)?;
-        let bundle = Self::checked(read.parts).map_err(|error| read.sources.locate(error))?;
+        let bundle = Self::proposed(read.parts).map_err(|error| read.sources.locate(error))?;
         Ok(Self { taken: read.taken, ..bundle })
     }
 
@@ -127,7 +129,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] with the rule that it breaks.
     pub fn from_archive(archive: &str) -> Result<Self, BundleError> {
-        Self::checked(Self::unpacked(archive)?)
+        Self::proposed(Self::unpacked(archive)?)
     }
 
     /// Reads an archive that was active once, and that a record or a cell keeps. It may be of the form before, and is held to
@@ -151,6 +153,12 @@ impl Bundle {
             .map_err(|error| BundleError::Content(format!("the archive is no bundle: {error}")))
     }
 
+    /// What is to decide from now on is also held to what is given to policies.
+    fn proposed(parts: Parts) -> Result<Self, BundleError> {
+        supplied::check(&parts.schema)?;
+        Self::checked(parts)
+    }
+
     fn checked(parts: Parts) -> Result<Self, BundleError> {
         if parts.format != FORMAT {
             let reason =
@@ -165,9 +173,13 @@ impl Bundle {
     fn prepared(mut parts: Parts) -> Result<Self, BundleError> {
         parts.sort();
         parts.check()?;
-        Scanner::new(&parts.taxonomy).map_err(BundleError::Content)?;
+        Scanner::new(&parts.taxonomy).map_err(|reason| BundleError::file("taxonomy.toml", None, reason))?;
         let engine = Engine::new(&parts)?;
         engine.validate()?;
+        if !parts.taxonomy.flags.is_empty() && !engine.knows_flags() {
+            let reason = "the taxonomy declares flags that no policy can look at; add `flags: Set<Flag>` to the context";
+            return Err(BundleError::file("schema.cedarschema", None, reason));
+        }
         if let Some(reason) = properties::fault(&parts.properties, engine.schema()) {
             return Err(BundleError::file("properties.toml", None, reason));
         }
@@ -299,6 +311,14 @@ impl Parts {
         let cycle = || self.taxonomy.cycle().filter(|_| self.format == FORMAT);
         if let Some(fault) = self.taxonomy.fault().or_else(cycle) {
             return Err(BundleError::file("taxonomy.toml", None, fault));
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = self.links.iter().find(|link| !ids.insert(&link.id)) {
+            let reason = format!("`{}` is the id of two links; rename one", twice.id);
+            return Err(BundleError::file("links.toml", None, reason));
+        }
+        if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
+            return Err(BundleError::Content(fault));
         }
         self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
     }

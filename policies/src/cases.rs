@@ -23,6 +23,7 @@ use tidegate_schemas::task::{Kind, LimitsWire, Message, Task};
 use crate::cedar_tests::{Asked, CedarTest};
 use crate::judge::Judge;
 use crate::permission::Permission;
+use crate::taxonomy::Taxonomy;
 
 pub use replay::ReplayCase;
 pub use review::ReviewCase;
@@ -109,6 +110,9 @@ pub struct CaseFacts {
     pub tenant_in_flight: u64,
     /// Decisions before this one.
     pub hop: u32,
+    /// Feature flags that are on.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub flags: BTreeSet<Name>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -241,6 +245,15 @@ impl Cases {
         self.rows.len() + self.replays.len() + self.reviews.len() + self.cedar.len()
     }
 
+    /// A case with a flag that no bundle of these words has.
+    pub(crate) fn flags_fault(&self, taxonomy: &Taxonomy) -> Option<String> {
+        let unknown = |row: &Case| {
+            let flag = row.facts.flags.iter().find(|flag| !taxonomy.flags.contains_key(*flag))?;
+            Some(format!("case `{}` has the flag `{flag}`, which the taxonomy does not declare", row.name))
+        };
+        self.rows.iter().find_map(unknown)
+    }
+
     pub(crate) fn sort(&mut self) {
         self.rows.sort_by(|a, b| a.name.cmp(&b.name));
         self.replays.sort_by(|a, b| a.name.cmp(&b.name));
@@ -262,6 +275,7 @@ impl Default for CaseFacts {
             wait_ms: BTreeMap::new(),
             tenant_in_flight: 0,
             hop: 0,
+            flags: BTreeSet::new(),
         }
     }
 }
@@ -352,7 +366,9 @@ impl CaseFacts {
             lane_max: self.lane_max,
             tried: self.tried.clone(),
             off: self.off.clone(),
+            flags: self.flags.clone(),
             flags_revision: 0,
+            release_revision: 0,
             inherited: None,
             approval: self.approved.then_some(approval),
             wait_ms: self.wait_ms.clone(),

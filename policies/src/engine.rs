@@ -103,8 +103,8 @@ pub(crate) struct Engine {
     /// One question for each form of context in the schema; mostly all actions share one.
     contexts: Vec<Question>,
     places: Vec<types::Place>,
-    /// The bundle's form; it says what a context holds.
-    format: u32,
+    /// What a context holds.
+    form: context::Form,
     authorizer: Authorizer,
 }
 
@@ -173,9 +173,10 @@ impl Engine {
             links_everyone: Vec::new(),
             contexts: contexts(&parts.schema),
             places,
-            format: parts.format,
+            form: context::Form { format: parts.format, flags: true },
             authorizer: Authorizer::new(),
         };
+        engine.form.flags = engine.context(&Circumstances::rehearsal()).is_ok();
         engine.index();
         Ok(engine)
     }
@@ -192,6 +193,11 @@ impl Engine {
     /// An attribute of who asks, or of where.
     pub(crate) fn attribute(&self, seat: &Seat, place: usize, var: &str, name: &str) -> Option<EvalResult> {
         seat.entities.get(&self.named(seat, place, var)?)?.attr(name)?.ok()
+    }
+
+    /// Whether policies of this schema can look at feature flags.
+    pub(crate) fn knows_flags(&self) -> bool {
+        self.form.flags
     }
 
     pub(crate) fn schema(&self) -> &Schema {
@@ -213,7 +219,7 @@ impl Engine {
             links_everyone: Vec::new(),
             contexts: self.contexts.clone(),
             places: self.places.clone(),
-            format: self.format,
+            form: self.form,
             authorizer: Authorizer::new(),
         };
         engine.index();
@@ -241,9 +247,8 @@ impl Engine {
 
     /// The context of one task, validated against the schema for every action.
     pub(crate) fn context(&self, circumstances: &Circumstances) -> Result<Context, String> {
-        let context = circumstances
-            .context(&self.types, &self.places, self.format)
-            .map_err(|error| error.to_string())?;
+        let context =
+            circumstances.context(&self.types, &self.places, self.form).map_err(|error| error.to_string())?;
         for question in &self.contexts {
             let (action, _) = &self.actions[*question as usize];
             context.validate(&self.schema, action).map_err(|error| error.to_string())?;

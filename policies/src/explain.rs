@@ -34,6 +34,9 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
     }
     writeln!(out, "  labels       {}", labels(decision))?;
     writeln!(out, "  found        {}", findings(decision))?;
+    for flag in &decision.facts.flags {
+        writeln!(out, "  flag         {}", flagged(flag.as_str(), bundle))?;
+    }
     for obligation in &decision.obligations {
         match obligation {
             Obligation::Review { queue, quorum: 1 } => {
@@ -106,6 +109,16 @@ fn findings(decision: &Decision) -> String {
     let found: Vec<String> =
         decision.findings.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
     format!("{} ({by})", found.join(", "))
+}
+
+/// A flag that is on; of one that the bundle does not declare its policies know nothing.
+fn flagged(flag: &str, bundle: Option<&Bundle>) -> String {
+    let Some(bundle) = bundle else { return flag.to_owned() };
+    let declared = bundle.taxonomy().flags.iter().find(|(name, _)| name.as_str() == flag);
+    match declared {
+        Some((_, spec)) => format!("{flag}: {} (owner {})", spec.title, spec.owner),
+        None => format!("{flag}: not declared by this bundle, so it counts for nothing"),
+    }
 }
 
 fn policy(id: &str, bundle: Option<&Bundle>) -> String {

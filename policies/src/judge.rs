@@ -175,12 +175,23 @@ impl Judge {
         directory: &Directory,
         facts: &Facts,
     ) -> Option<(Arc<Seat>, Context)> {
+        let (seat, circumstances) = self.looked_at(task, directory, facts)?;
+        Some((seat, self.engine.context(&circumstances).ok()?))
+    }
+
+    /// Who asks, and what is known of the task; none where nobody knows who asks.
+    pub(crate) fn looked_at(
+        &self,
+        task: &Task,
+        directory: &Directory,
+        facts: &Facts,
+    ) -> Option<(Arc<Seat>, Circumstances)> {
         let (labels, findings) = self.look(task, facts.inherited.as_ref());
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let found = (&self.scanner.fact(), findings.total());
         let circumstances = self.circumstances(task, &labels, tenant, facts, found);
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
-        Some((seat, self.engine.context(&circumstances).ok()?))
+        Some((seat, circumstances))
     }
 
     pub(crate) fn ask_of(
@@ -205,6 +216,7 @@ impl Judge {
     ) -> Circumstances {
         let mut known = Circumstances::new(task, labels, tenant, facts, scan, findings);
         known.settled.off = self.off(task, facts);
+        known.settled.flags = self.flags(facts);
         if let Some(most) = task.limits.cost_usd_micros_max {
             let specs = self.bundle.destinations().iter();
             let over = specs.filter(|spec| spec.cost_usd_micros(known.tokens) > most);
@@ -218,6 +230,12 @@ impl Judge {
         let covered =
             |place: &&Destination| facts.off.iter().any(|switch| switch.covers(&task.tenant, place));
         self.chosen.iter().filter(covered).map(|place| place.name.clone()).collect()
+    }
+
+    /// Flags that are on and that the bundle declares: another says nothing to its policies, and none of its answers depends on it.
+    fn flags(&self, facts: &Facts) -> std::collections::BTreeSet<Name> {
+        let declared = |flag: &&Name| self.bundle.taxonomy().flags.contains_key(*flag);
+        facts.flags.iter().filter(declared).cloned().collect()
     }
 
     fn seat(&self, task: &Task, principal: Principal) -> Result<Arc<Seat>, String> {

@@ -4,8 +4,8 @@
 //! turns a task, a directory and facts into a decision. Pure: no clock, no randomness, no network; files are read only by
 //! [`Bundle::from_dir`]. It does not publish, sign or remember anything.
 
-pub use bare::Bare;
-pub use bundle::{Bundle, BundleError, Manifest};
+pub use bare::{Bare, Compared, Plain};
+pub use bundle::{Bundle, BundleError, Manifest, Told};
 pub use cedar_tests::{CedarBundle, CedarDecision, CedarRequest, CedarTest};
 pub use destination::{DestinationSpec, Tokens};
 pub use judge::Judge;
@@ -21,6 +21,7 @@ pub mod check;
 pub mod destination;
 pub mod diff;
 pub mod explain;
+pub mod flag;
 pub mod judge;
 pub mod layout;
 pub mod permission;

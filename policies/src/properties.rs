@@ -63,7 +63,7 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wire<C> {
-    id: String,
+    pub(crate) id: String,
     title: String,
     owner: String,
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]

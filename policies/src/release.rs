@@ -23,26 +23,44 @@ const ASKED_NOTES: [&str; 5] = ["id", "owner", "title", "cost_cap_usd_micros", "
 /// Annotations that change nothing of what is decided.
 const FOR_PEOPLE: [&str; 2] = ["owner", "title"];
 
+/// A share of the tasks, by lot.
+pub(crate) struct Draw<'a> {
+    /// What is drawn for: what differs here is drawn apart.
+    pub(crate) lot: &'a str,
+    pub(crate) by: ShareBy,
+    pub(crate) share_bp: u16,
+}
+
 /// Whether the canary decides about a task. A function of canary and task alone: at every router, at every step of the task.
 #[must_use]
 pub fn is_drawn(canary: &Canary, task: &Task) -> bool {
-    match canary.by {
-        ShareBy::Tenant => within(canary, &task.tenant, None),
+    // By the bundle's hash, so that not the same ones are first each time.
+    let lot = canary.hash.to_string();
+    drawn(&Draw { lot: &lot, by: canary.by, share_bp: canary.share_bp }, task)
+}
+
+/// Whether a task is in.
+pub(crate) fn drawn(draw: &Draw<'_>, task: &Task) -> bool {
+    match draw.by {
+        ShareBy::Tenant => within(draw, &task.tenant, None),
         ShareBy::Workflow => match &task.workflow {
-            Some(workflow) => within(canary, &task.tenant, Some(workflow.as_str())),
-            None => within(canary, &task.tenant, Some(&task.id.to_string())),
+            Some(workflow) => within(draw, &task.tenant, Some(workflow.as_str())),
+            None => within(draw, &task.tenant, Some(&task.id.to_string())),
         },
     }
 }
 
-/// Who is drawn at one share is drawn at every larger one: the share is only what the draw is held against. It begins with the
-/// bundle's hash, so that not the same ones are first each time.
-fn within(canary: &Canary, tenant: &Name, workflow: Option<&str>) -> bool {
-    let drawn_by = format!("{}\n{}\n{tenant}\n{}", canary.hash, canary.by.as_str(), workflow.unwrap_or(""));
+/// Who is drawn at one share is drawn at every larger one: the share is only what the draw is held against.
+fn within(draw: &Draw<'_>, tenant: &Name, workflow: Option<&str>) -> bool {
+    // All and nobody need no lot.
+    if [0, SHARE_BP_MAX].contains(&draw.share_bp) {
+        return draw.share_bp > 0;
+    }
+    let drawn_by = format!("{}\n{}\n{tenant}\n{}", draw.lot, draw.by.as_str(), workflow.unwrap_or(""));
     let [a, b, c, d, e, f, g, h, ..] = *Digest::plain(drawn_by.as_bytes()).as_bytes();
     // 2^64 is no multiple of 10,000; what that adds to a share is beyond what can be measured.
     let point = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % u64::from(SHARE_BP_MAX);
-    point < u64::from(canary.share_bp)
+    point < u64::from(draw.share_bp)
 }
 
 /// A difference by which a bundle might let more leave to the cloud than another.
@@ -63,8 +81,11 @@ pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<Wider> {
         return Vec::new();
     }
     let (before, after) = (active.parts(), candidate.parts());
-    let mut found: Vec<Wider> =
-        destinations(before, after).chain(promises(before, after)).map(unprovable).collect();
+    let mut found: Vec<Wider> = destinations(before, after)
+        .chain(promises(before, after))
+        .chain(inside(before, after))
+        .map(unprovable)
+        .collect();
     let (old, new) = (&before.manifest, &after.manifest);
     let parts = [
         ("the form is another", before.format == after.format),
@@ -136,14 +157,43 @@ fn destinations<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item =
         .map(|spec| format!("cloud destination `{}` is new or another", spec.name))
 }
 
+/// What keeps work inside and no more does, or not as it did: what ran there may leave, where it is permitted to.
+fn inside<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {
+    let bare = |spec: &DestinationSpec| DestinationSpec {
+        owner: String::new(),
+        model_owner: String::new(),
+        ..spec.clone()
+    };
+    let kept = move |spec: &DestinationSpec| after.destinations.iter().any(|one| bare(one) == bare(spec));
+    let local = before.destinations.iter().filter(|spec| spec.lane == Lane::Local);
+    let gone = local.filter(move |spec| !kept(spec));
+    let gone = gone.map(|spec| {
+        format!("local destination `{}` is gone or another, so what ran there may leave", spec.name)
+    });
+    let permits = those(after, before, "permit", is_inside);
+    let forbids = those(before, after, "forbid", is_inside);
+    gone.chain(permits.map(|id| format!("permit `{id}` is gone or another, so what ran inside may leave")))
+        .chain(forbids.map(|id| format!("forbid `{id}` is new or another, so what ran inside may leave")))
+}
+
 /// Ids of policies and links of this effect that the second has and the first has not, or not so.
 fn statements<'a>(
     first: &'a Parts,
     second: &'a Parts,
     effect: &'static str,
 ) -> impl Iterator<Item = String> + 'a {
+    those(first, second, effect, |policy| !is_inside(policy))
+}
+
+/// The same of those that are about something.
+fn those<'a>(
+    first: &'a Parts,
+    second: &'a Parts,
+    effect: &'static str,
+    is_about: impl Fn(&Value) -> bool + Copy + 'a,
+) -> impl Iterator<Item = String> + 'a {
     let counts = move |policy: &Value| {
-        policy.get("effect").and_then(Value::as_str) == Some(effect) && !is_inside(policy)
+        policy.get("effect").and_then(Value::as_str) == Some(effect) && is_about(policy)
     };
     let policies = second.policies.iter().filter(move |(id, policy)| {
         counts(policy) && first.policies.get(*id).map(decisive) != Some(decisive(policy))

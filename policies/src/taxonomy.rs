@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tidegate_schemas::flag::FLAGS_MAX;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::{KnownLabels, Labels, NOWHERE, Raise, Sensitivity};
 
@@ -14,6 +15,9 @@ pub mod normal;
 pub mod scan;
 #[cfg(test)]
 mod tests;
+
+/// Longest title or owner of a flag, bytes.
+const FLAG_TEXT_BYTES_MAX: usize = 200;
 
 /// The member of every closed vocabulary that stands for a name the taxonomy does not know.
 pub const UNKNOWN: &str = "unknown";
@@ -34,6 +38,9 @@ pub struct Taxonomy {
     pub purposes: BTreeSet<Name>,
     /// What destinations can be certified for.
     pub certifications: BTreeSet<Name>,
+    /// Feature flags by name: what operators can let policies know beside a task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flags: BTreeMap<Name, FlagSpec>,
     /// Patterns that are looked for.
     #[serde(default, rename = "recogniser")]
     pub recognisers: Vec<Recogniser>,
@@ -51,6 +58,16 @@ pub struct Category {
     /// The task falls under these rules.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub regulations: BTreeSet<Name>,
+}
+
+/// A feature flag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlagSpec {
+    /// What is so where it is on, in one plain phrase.
+    pub title: String,
+    /// Whom to ask about it.
+    pub owner: String,
 }
 
 /// A pattern that is looked for in every text.
@@ -120,11 +137,25 @@ impl Taxonomy {
                 return Some(format!("region `{name}` lies in the unknown region `{region}`"));
             }
         }
+        if let Some(fault) = self.flags_fault() {
+            return Some(fault);
+        }
         let mut names = BTreeSet::new();
         let all = self.recognisers.iter().map(|r| &r.name).chain(self.classes.iter().map(|c| &c.name));
         all.filter(|name| !names.insert(*name))
             .map(|name| format!("two recognisers are named `{name}`"))
             .next()
+    }
+
+    fn flags_fault(&self) -> Option<String> {
+        if self.flags.len() > FLAGS_MAX {
+            return Some(format!("there are {} flags; the limit is {FLAGS_MAX}", self.flags.len()));
+        }
+        let said = |text: &str| (1..=FLAG_TEXT_BYTES_MAX).contains(&text.trim().len());
+        let unsaid = self.flags.iter().find(|(_, spec)| !said(&spec.title) || !said(&spec.owner));
+        unsaid.map(|(name, _)| {
+            format!("flag `{name}` needs a `title` and an `owner` of 1 to {FLAG_TEXT_BYTES_MAX} bytes")
+        })
     }
 
     /// A region that lies in itself, if one does.
@@ -192,9 +223,10 @@ impl Taxonomy {
     }
 
     /// Its closed vocabularies as Cedar enumerations, to stand beside the bundle's own schema. A misspelt name in a policy
-    /// is then an error of validation.
+    /// is then an error of validation. `Flag` stands there where there are flags, or where the schema asks for it: a bundle from
+    /// before there were any has no such type, and the hash that it had.
     #[must_use]
-    pub fn cedar_schema(&self) -> String {
+    pub fn cedar_schema(&self, own: &str) -> String {
         let lists: [(&str, Vec<&Name>); 5] = [
             ("Category", self.categories.keys().collect()),
             ("Regulation", self.regulations.iter().collect()),
@@ -211,8 +243,20 @@ impl Taxonomy {
                 [quoted, vec![extra.to_owned()]].concat().join(", ")
             ));
         }
+        let flags: Vec<String> = self.flags.keys().map(|name| format!("\"{name}\"")).collect();
+        if !flags.is_empty() {
+            text.push_str(&format!("entity Flag enum [{}];\n", flags.join(", ")));
+        } else if names_the_type(own, "Flag") {
+            // An enumeration has a member.
+            text.push_str(&format!("entity Flag enum [\"{UNKNOWN}\"];\n"));
+        }
         text
     }
+}
+
+/// Whether a text holds this name as a whole word.
+fn names_the_type(text: &str, name: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
 }
 
 /// Some names, with [`UNKNOWN`] for those that are not known.

@@ -19,7 +19,9 @@ use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::subject::{EVENTS, Lane, Subject};
 
 use crate::knowledge::KnowledgeError;
+use crate::release::Release;
 
+mod flag;
 mod release;
 
 /// Times a pointer is read again when another router moved it meanwhile.
@@ -67,8 +69,8 @@ pub(crate) enum Then {
     TakeUp(Box<tidegate_bus::Stored>),
 }
 
-/// Applies an operator's act.
-pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlError> {
+/// Applies an operator's act. What is ready saves reading what is released; where that does not answer it is read.
+pub(crate) async fn apply(bus: &Bus, ready: &Release, inbound: &Inbound) -> Result<Then, ControlError> {
     let malformed = |code, sentence| ControlError::Malformed(Refused::new(code, sentence));
     let control: Control =
         json::read(&inbound.payload, MESSAGE_BYTES_MAX).map_err(ControlError::Malformed)?;
@@ -86,6 +88,11 @@ pub(crate) async fn apply(bus: &Bus, inbound: &Inbound) -> Result<Then, ControlE
     match control.act {
         Act::LaneOff { switch } => switches(bus, event, |off| with(off, &switch)).await?,
         Act::LaneOn { switch } => switches(bus, event, |off| without(off, &switch)).await?,
+        Act::FlagSet { flag, tenants, portion } => {
+            // To take a flag back needs no bundle that knows it.
+            let needs_none = portion.share_bp == 0 || ready.declares(&flag);
+            flag::apply(bus, event, (&flag, needs_none), &tenants, portion).await?;
+        }
         act @ (Act::BundleActivate { .. }
         | Act::BundlePush { .. }
         | Act::BundleShadow { .. }
@@ -152,13 +159,18 @@ async fn switches(
     event: u64,
     change: impl Fn(&[Switch]) -> Vec<Switch>,
 ) -> Result<(), ControlError> {
-    moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now: Option<Flags>| {
-        // Where the switches are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
-        let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
-        let now = now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() });
-        Ok((now.event < event).then(|| Flags { event, switches: change(&now.switches) }))
+    moved(bus, FLAGS_BUCKET, FLAGS_KEY, |now| {
+        let now = standing(now);
+        let switches = change(&now.switches);
+        Ok((now.event < event).then_some(Flags { event, switches, ..now }))
     })
     .await
+}
+
+/// Where switches and flags are gone or cannot be read, nobody knows what was off: the cloud is, until it is switched on.
+fn standing(now: Option<Flags>) -> Flags {
+    let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
+    now.unwrap_or_else(|| Flags { switches: vec![cloud], ..Flags::default() })
 }
 
 /// Moves a value by compare-and-set. `next` gives none when the value already stands past this event.

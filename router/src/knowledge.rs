@@ -73,7 +73,7 @@ impl Knowledge {
             directory: Arc::new(directory),
             directory_hash,
             release: Arc::new(Release::load(bus, None).await?),
-            flags: Arc::new(flags(bus).await?),
+            flags: Arc::new(switches(bus, &Flags::default()).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
             egress: Egress::Closed(Why::Silent),
@@ -101,7 +101,9 @@ pub(crate) async fn refresh(bus: &Bus, known: &watch::Sender<Knowledge>, bucket:
         RELEASE_BUCKET => Release::load(bus, Some(&now.release)).await.map(|release| {
             known.send_modify(|k| k.release = Arc::new(release));
         }),
-        FLAGS_BUCKET => flags(bus).await.map(|flags| known.send_modify(|k| k.flags = Arc::new(flags))),
+        FLAGS_BUCKET => switches(bus, &now.flags).await.map(|flags| {
+            known.send_modify(|k| k.flags = Arc::new(flags));
+        }),
         _ => Ok(()),
     };
     match outcome {
@@ -119,7 +121,7 @@ async fn has_moved(bus: &Bus, known: &Knowledge, bucket: &'static str) -> Result
             Ok(active.is_none_or(|active| active.hash != known.directory_hash))
         }
         RELEASE_BUCKET => Ok(in_force(bus).await?.is_none_or(|now| !known.release.is_all_of(&now))),
-        _ => Ok(flags(bus).await? != *known.flags),
+        _ => Ok(switches(bus, &known.flags).await? != *known.flags),
     }
 }
 
@@ -182,20 +184,34 @@ pub(crate) async fn bundle(bus: &Bus, hash: Digest) -> Result<Bundle, KnowledgeE
     Ok(bundle)
 }
 
-async fn flags(bus: &Bus) -> Result<Flags, KnowledgeError> {
-    Ok(value(bus, FLAGS_BUCKET, FLAGS_KEY).await?.unwrap_or_else(unknown))
+/// Switches and flags as they stand; where they cannot be known, as [`unknown`] leaves what was known last.
+async fn switches(bus: &Bus, last: &Flags) -> Result<Flags, KnowledgeError> {
+    match value(bus, FLAGS_BUCKET, FLAGS_KEY).await {
+        Ok(Some(flags)) => Ok(flags),
+        Ok(None) | Err(KnowledgeError::Malformed { .. }) => Ok(unknown(last)),
+        Err(error) => Err(error),
+    }
 }
 
-/// Switches that are not there are no permission: what may leave is not known, so nothing does.
-fn unknown() -> Flags {
+/// Switches and flags that are not there, or cannot be read, are no permission: what may leave is not known, so nothing does. Local
+/// work goes on with those known last.
+fn unknown(last: &Flags) -> Flags {
     let cloud = Switch { lane: Some(Lane::Cloud), ..Switch::default() };
-    Flags { event: 0, switches: vec![cloud] }
+    let mut known = last.clone();
+    if !known.switches.contains(&cloud) {
+        tracing::error!(
+            "Switches and flags are gone or malformed; nothing leaves until they are written anew."
+        );
+        known.switches.push(cloud);
+    }
+    known
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::expect_used, reason = "tests")]
     use tidegate_schemas::decision::Destination;
+    use tidegate_schemas::flag::{FlagSetting, Portion};
 
     use super::*;
 
@@ -214,8 +230,14 @@ mod tests {
         let closed = |flags: &Flags, lane| {
             flags.switches.iter().any(|switch| switch.covers(&tenant, &destination(lane)))
         };
-        assert!(closed(&unknown(), Lane::Cloud));
-        assert!(!closed(&unknown(), Lane::Local), "local work goes on");
-        assert!(!closed(&Flags::default(), Lane::Cloud), "negative control: known, and nothing is off");
+        let none = Flags::default();
+        assert!(closed(&unknown(&none), Lane::Cloud));
+        assert!(!closed(&unknown(&none), Lane::Local), "local work goes on");
+        assert!(!closed(&none, Lane::Cloud), "negative control: known, and nothing is off");
+        let flag = FlagSetting { others: Portion::ALL, tenants: BTreeMap::new() };
+        let last = Flags { event: 7, flags: [(tenant.clone(), flag)].into(), ..none };
+        let known = unknown(&last);
+        assert_eq!((&known.flags, known.event), (&last.flags, 7), "what was known last goes on");
+        assert_eq!(unknown(&known), known, "and stays as it is");
     }
 }

@@ -3,12 +3,14 @@
 //! [`life`] is pure: what follows from a message. [`run`] is the shell that performs it; the process keeps nothing, so any
 //! number of routers work side by side. It does not run work and does not keep the record.
 
+pub use allowance::Allowance;
 pub use run::{RouterConfig, RouterError, run};
 
 pub mod life;
 pub mod recent;
 
 mod alarm;
+mod allowance;
 mod control;
 mod egress;
 mod judges;

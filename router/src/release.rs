@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tidegate_bus::Bus;
 use tidegate_schemas::control::RELEASE_BUCKET;
 use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::release::{Canary, Candidates};
 
+use crate::allowance::Allowance;
 use crate::judges::{Judges, Lent};
 use crate::knowledge::{self, KnowledgeError};
 use crate::life::Bench;
@@ -19,6 +21,8 @@ pub(crate) struct Release {
     active: Arc<Judges>,
     canary: Option<(Canary, Arc<Judges>)>,
     shadow: Option<Arc<Judges>>,
+    /// The shadow's.
+    allowance: Allowance,
     /// Not judged by: a rollback may come.
     before: Option<Arc<Judges>>,
 }
@@ -28,6 +32,7 @@ pub(crate) struct LentBench<'a> {
     active: Lent<'a>,
     canary: Option<(Canary, Lent<'a>)>,
     shadow: Option<Lent<'a>>,
+    allowance: &'a Allowance,
 }
 
 // === impl Release ===
@@ -48,7 +53,7 @@ impl Release {
             None => None,
         };
         let before = pointers.before.and_then(|hash| known?.find(hash));
-        Ok(Self { pointers, active, canary, shadow, before })
+        Ok(Self { pointers, active, canary, shadow, allowance: Allowance::default(), before })
     }
 
     /// Whether it is what these pointers say, and all of it could be used.
@@ -56,6 +61,18 @@ impl Release {
         self.pointers == *pointers
             && self.canary.is_some() == pointers.canary.is_some()
             && self.shadow.is_some() == pointers.shadow.is_some()
+    }
+
+    /// Sequence in EVENTS of the act that left what is released.
+    pub(crate) fn revision(&self) -> u64 {
+        self.pointers.event
+    }
+
+    /// Whether one of the bundles that are ready declares a feature flag.
+    pub(crate) fn declares(&self, flag: &Name) -> bool {
+        let declares = |judges: &Arc<Judges>| judges.bundle().taxonomy().flags.contains_key(flag);
+        let canary = self.canary.iter().map(|(_, judges)| judges);
+        std::iter::once(&self.active).chain(canary).chain(&self.shadow).any(declares)
     }
 
     /// The active bundle's judges.
@@ -74,6 +91,7 @@ impl Release {
             active: self.active.lend(),
             canary: self.canary.as_ref().map(|(canary, judges)| (*canary, judges.lend())),
             shadow: self.shadow.as_ref().map(|judges| judges.lend()),
+            allowance: &self.allowance,
         }
     }
 
@@ -105,6 +123,7 @@ impl LentBench<'_> {
             active: &self.active,
             canary: self.canary.as_ref().map(|(canary, judge)| (*canary, &**judge)),
             shadow: self.shadow.as_deref(),
+            allowance: Some(self.allowance),
         }
     }
 }

@@ -194,7 +194,9 @@ impl Shell {
             signs: true,
             cell: &self.cell,
             off: &known.flags.switches,
+            flags: &known.flags.flags,
             flags_revision: known.flags.event,
+            release_revision: known.release.revision(),
             wait_ms: &known.wait_ms,
             in_flight: &known.in_flight,
             recent: &self.recent,
@@ -249,7 +251,8 @@ pub(crate) struct ControlShell {
 
 impl Handler for ControlShell {
     async fn handle(&self, message: &Inbound) -> Verdict {
-        match control::apply(&self.shell.bus, message).await {
+        let ready = Arc::clone(&self.shell.known.borrow().release);
+        match control::apply(&self.shell.bus, &ready, message).await {
             Ok(Then::Done) => {
                 tracing::info!(event = %message.position(), subject = message.subject, "Applied an operator's act.");
                 Verdict::Done

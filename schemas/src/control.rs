@@ -1,5 +1,7 @@
 //! Operators' acts: `control.<topic>.<operator>`. The event is the record of the act; the router applies it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use crate::code::Code;
 use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
+use crate::flag::{FlagSettings, Portion};
 use crate::ids::{Name, Position, TaskId};
 use crate::release::{Guard, Guards, ShareBy};
 use crate::replay::{ReplayOutcome, ReplayTo};
@@ -37,6 +40,16 @@ pub enum Act {
     LaneOn {
         /// What; must be one that is off.
         switch: Switch,
+    },
+    /// Topic `flag`: says for whom a feature flag is on, in place of what was said of them before.
+    FlagSet {
+        /// The flag; one that a released bundle declares, unless it is to be on for nobody.
+        flag: Name,
+        /// Tenants that this is about, at most 256; none: all, also those that were named before.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        tenants: BTreeSet<Name>,
+        /// For which part of their tasks it is on.
+        portion: Portion,
     },
     /// Topic `bundle`: makes a bundle the active one. The archive is the bundle's canonical JSON.
     BundleActivate {
@@ -264,6 +277,7 @@ impl Act {
     pub fn topic(&self) -> &'static str {
         match self {
             Self::LaneOff { .. } | Self::LaneOn { .. } => "lane",
+            Self::FlagSet { .. } => "flag",
             Self::BundleActivate { .. }
             | Self::BundlePush { .. }
             | Self::BundleShadow { .. }
@@ -289,16 +303,20 @@ impl Act {
 /// Subject under which routers say what they refuse.
 pub const REFUSED: &str = "control.refused.router";
 
-/// Value of key `switches` in bucket `flags`: what is off.
+/// Value of key `switches` in bucket `flags`: what is off, and which feature flags are on. One value, so that a decision goes by one
+/// revision of both, and what is missing is missing of both.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Flags {
     /// Sequence of the control event in EVENTS that this state follows.
     pub event: u64,
     /// What is off.
     pub switches: Vec<Switch>,
+    /// Feature flags that are on for somebody. Absent before there were any.
+    #[serde(default, skip_serializing_if = "FlagSettings::is_empty")]
+    pub flags: FlagSettings,
 }
 
-/// Bucket of what is off.
+/// Bucket of what is off, and of feature flags.
 pub const FLAGS_BUCKET: &str = "flags";
 /// Its key.
 pub const FLAGS_KEY: &str = "switches";

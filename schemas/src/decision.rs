@@ -205,9 +205,15 @@ pub struct Facts {
     /// What is switched off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub off: Vec<Switch>,
-    /// Revision of the switches.
+    /// Feature flags that are on for this task. A judge looks at those that its bundle declares.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub flags: BTreeSet<Name>,
+    /// Revision of switches and flags: sequence in EVENTS of the act that left them.
     #[serde(default)]
     pub flags_revision: u64,
+    /// Revision of the release: sequence in EVENTS of the act that left the bundles as they are; 0 where it was not told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub release_revision: u64,
     /// Labels of the result that the task goes on from (`parent_task`); the most restrictive where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherited: Option<Labels>,
@@ -291,6 +297,11 @@ pub enum Obligation {
 
 const fn one() -> u8 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(revision: &u64) -> bool {
+    *revision == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -25,6 +25,7 @@ pub mod work;
 pub mod cloudevent;
 pub mod code;
 pub mod digest;
+pub mod flag;
 pub mod header;
 pub mod ids;
 pub mod json;

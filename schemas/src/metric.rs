@@ -4,6 +4,8 @@
 pub const DECISIONS: &str = "tidegate_decisions_total";
 /// Decisions that met a policy which cannot be evaluated.
 pub const POLICIES_FAILED: &str = "tidegate_policies_failed_total";
+/// Tasks beside which the shadow was not judged: it had taken more time than it may.
+pub const SHADOWS_LEFT_OUT: &str = "tidegate_shadows_left_out_total";
 /// Results published; labels `state`, `code`.
 pub const RESULTS: &str = "tidegate_results_total";
 /// Attempts begun; label `lane`.

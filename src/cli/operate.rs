@@ -113,7 +113,8 @@ pub(crate) enum PolicyCommand {
         /// Directory to create.
         dir: PathBuf,
     },
-    /// Check a bundle, run its cases, and make it the active one; `policy test`, `prove` and `backtest` say more before.
+    /// Check a bundle, run its cases, have its properties proved where a prover is, and make it the active one; `policy test`, `prove`
+    /// and `backtest` say more before. A bundle that promises what does not hold is refused.
     /// Where more might leave than by the active one, another operator agrees first: `bundle push`, `bundle approve`.
     #[command(after_help = "Example:\n  tidegate policy apply my-bundle --reason 'a stricter limit'")]
     Apply {
@@ -124,7 +125,11 @@ pub(crate) enum PolicyCommand {
         reason: String,
     },
     /// Parse and validate a bundle, and run its cases.
-    #[command(after_help = "Example:\n  tidegate policy check my-bundle")]
+    #[command(
+        after_help = "Examples:\n  tidegate policy check my-bundle\n  tidegate policy check my-bundle --json   \
+                            faults with file and line, for programs\n\n\
+                            Exit status: 0 well, 1 a case fails, 3 the bundle cannot be used"
+    )]
     Check {
         /// The bundle's directory; absent: the default one.
         dir: Option<PathBuf>,
@@ -189,7 +194,8 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
     /// Say what a bundle decides about a task, why, and what kept it from where it may not run.
     #[command(after_help = "Examples:
   tidegate policy explain task.json   by the running cell's active bundle
-  tidegate policy explain task.json --bundle my-bundle --kind extract")]
+  tidegate policy explain task.json --bundle my-bundle --kind extract
+  tidegate policy explain task.json --flag stay-local   what would be decided with this feature flag")]
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
@@ -197,6 +203,10 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
         /// the active one where a cell answers, else the default one.
         #[arg(long)]
         bundle: Option<String>,
+        /// A feature flag that is on for it, may be given again; absent: those that are on in the running cell, where it is asked by
+        /// the active bundle.
+        #[arg(long, value_name = "FLAG")]
+        flag: Vec<Name>,
         /// Kind of the task.
         #[arg(long, default_value = "chat")]
         kind: Name,

@@ -196,7 +196,7 @@ fn shadow(text: &str) -> Result<Shadow, String> {
 }
 
 /// Percent with at most two decimals, in basis points.
-fn share_bp(text: &str) -> Result<u16, String> {
+pub(super) fn share_bp(text: &str) -> Result<u16, String> {
     let rule = || "must be a percentage from 0.01 to 100 with at most two decimals".to_owned();
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());

@@ -129,7 +129,8 @@ pub(super) async fn applied(bus: &Bus, event: u64) -> Result<u128> {
     until(bus, event, done).await
 }
 
-async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<bool>) -> Result<u128> {
+/// The same of any act, by what is done when it is.
+pub(super) async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<bool>) -> Result<u128> {
     let started = Instant::now();
     loop {
         let is_done = done().await?;

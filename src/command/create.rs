@@ -123,7 +123,14 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
     if stand_in {
         let endpoints = endpoints(bundle, STAND_IN, "http://127.0.0.1:0/v1");
         let protocol = Protocol::OpenaiChat;
-        let section = ProviderSection { protocol, endpoints, api_key_file: None, allow_loopback: true };
+        let section = ProviderSection {
+            protocol,
+            endpoints,
+            api_key_file: None,
+            allow_loopback: true,
+            reach: None,
+            other_ports: BTreeSet::new(),
+        };
         providers.insert(name(STAND_IN)?, section);
     } else {
         providers.extend(
@@ -135,7 +142,14 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
         // What an operator wrote into cell.toml stays.
         if file.exists() && !known.contains_key(&name(provider)?) {
             let (endpoints, api_key_file) = (endpoints(bundle, provider, url), Some(file));
-            let section = ProviderSection { protocol, endpoints, api_key_file, allow_loopback: false };
+            let section = ProviderSection {
+                protocol,
+                endpoints,
+                api_key_file,
+                allow_loopback: false,
+                reach: None,
+                other_ports: BTreeSet::new(),
+            };
             providers.insert(name(provider)?, section);
         }
     }

@@ -66,7 +66,9 @@ fn covers_something(switch: &Switch, bundle: &Bundle) -> Result<()> {
 pub(super) async fn flags(bus: &Bus) -> Result<Flags> {
     let entry = bus.kv_get(FLAGS_BUCKET, FLAGS_KEY).await?;
     entry.map_or(Ok(Flags::default()), |entry| {
-        serde_json::from_slice(&entry.value).context("reading the switches")
+        serde_json::from_slice(&entry.value).context(
+            "reading the switches, without which nothing leaves; `tidegate lane off cloud` and then `lane on cloud` write them anew",
+        )
     })
 }
 

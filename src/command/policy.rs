@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tidegate_bus::{Bus, Identity, Role};
 use tidegate_policies::cases::Ran;
-use tidegate_policies::{Bundle, Judge, check, explain};
+use tidegate_policies::{Bundle, BundleError, Judge, check, explain, flag};
 use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
 use tidegate_schemas::decision::Facts;
 use tidegate_schemas::digest::Digest;
@@ -34,6 +34,8 @@ use crate::output;
 
 pub(super) use apply::{served, tested, unserved};
 
+/// The bundle cannot be used.
+const REFUSED: u8 = 3;
 /// The bundles that ship, where the project's own directory is at hand.
 const BUNDLES: &str = "policies/bundles";
 
@@ -52,8 +54,13 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
             super::prove::run(global, named(dir.as_deref()), against.transpose(), &only, limit)
         }
         PolicyCommand::Backtest(asked) => super::backtest::run(global, *asked).await,
-        PolicyCommand::Explain { task, bundle, kind, who } => {
-            explained(global, &task, bundle.as_deref(), &kind, &who).await
+        PolicyCommand::Explain { task, bundle, flag, kind, who } => {
+            explained(
+                global,
+                &Asked { file: &task, named: bundle.as_deref(), flags: &flag, kind: &kind },
+                &who,
+            )
+            .await
         }
         PolicyCommand::Apply { dir, reason } => apply::run(global, &dir, &reason).await,
     }
@@ -118,11 +125,14 @@ pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
 struct InForce {
     bundle: Bundle,
     flags: Flags,
+    /// Sequence in EVENTS of the act that left what is released.
+    revision: u64,
 }
 
 async fn in_force(global: &Global) -> Result<InForce> {
     let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
-    Ok(InForce { bundle: active_bundle(&bus).await?, flags: super::lane::flags(&bus).await? })
+    let revision = super::bundle::in_force(&bus).await?.map_or(0, |now| now.event);
+    Ok(InForce { bundle: active_bundle(&bus).await?, flags: super::lane::flags(&bus).await?, revision })
 }
 
 async fn new(global: &Global, dir: &Path) -> Result<ExitCode> {
@@ -202,7 +212,11 @@ fn named(dir: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
-    let (_, report) = check::dir(&named(dir)?)?;
+    let dir = named(dir)?;
+    let report = match check::dir(&dir) {
+        Ok((_, report)) => report,
+        Err(error) => return refused(global, &dir, &error),
+    };
     let (cases, failed) = (report.cases.len(), failures(&report.cases));
     if global.json {
         output::json(
@@ -225,6 +239,16 @@ fn checked(global: &Global, dir: Option<&Path>) -> Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// A bundle that cannot be used: where and why, and an exit status that says so.
+fn refused(global: &Global, dir: &Path, error: &BundleError) -> Result<ExitCode> {
+    if global.json {
+        output::json(&json!({ "verdict": "refused", "bundle": dir, "faults": error.told() }))?;
+    } else {
+        output::note(format!("tidegate: loading the bundle in `{}`: {error}", dir.display()));
+    }
+    Ok(ExitCode::from(REFUSED))
+}
+
 fn failures(ran: &[Ran]) -> Vec<&Ran> {
     ran.iter().filter(|case| !case.differences.is_empty()).collect()
 }
@@ -239,23 +263,28 @@ fn tell_failures(failed: &[&Ran]) {
     }
 }
 
-async fn explained(
-    global: &Global,
-    file: &Path,
-    named: Option<&str>,
-    kind: &Name,
-    who: &Who,
-) -> Result<ExitCode> {
+/// What is to be explained.
+struct Asked<'a> {
+    file: &'a Path,
+    named: Option<&'a str>,
+    flags: &'a [Name],
+    kind: &'a Name,
+}
+
+async fn explained(global: &Global, asked: &Asked<'_>, who: &Who) -> Result<ExitCode> {
+    let Asked { file, named, flags: given, kind } = *asked;
     let payload = envelope(file)?;
-    let (bundle, flags, which) = match (named, in_force(global).await) {
+    let (bundle, flags, revision, which) = match (named, in_force(global).await) {
         (Some(word), _) if word != diff::ACTIVE => {
-            (diff::bundle(global, word).await?, Flags::default(), "the named bundle")
+            (diff::bundle(global, word).await?, Flags::default(), 0, "the named bundle")
         }
-        (_, Ok(InForce { bundle, flags })) => {
-            (bundle, flags, "the cell's active bundle, and what is switched off there")
+        (_, Ok(InForce { bundle, flags, revision })) => {
+            (bundle, flags, revision, "the cell's active bundle, and what is switched off and flagged there")
         }
         (Some(_), Err(error)) => return Err(error.context(diff::NO_CELL)),
-        (None, Err(_)) => (default_bundle()?, Flags::default(), "the default bundle: no cell answers here"),
+        (None, Err(_)) => {
+            (default_bundle()?, Flags::default(), 0, "the default bundle: no cell answers here")
+        }
     };
     output::note(format!("by {which} ({} {})", bundle.manifest().name, bundle.hash()));
     let bundle = Arc::new(bundle);
@@ -272,6 +301,8 @@ async fn explained(
     })
     .map_err(|rejected| anyhow::anyhow!("the task would be rejected: {}", rejected.refused))?;
     let directory = known(global, who).await;
+    let on =
+        if given.is_empty() { flag::on(&flags.flags, &task) } else { super::flag::named(&bundle, given)? };
     let facts = Facts {
         decision_id: Uuid::now_v7(),
         now,
@@ -280,7 +311,9 @@ async fn explained(
         lane_max: None,
         tried: [].into(),
         off: flags.switches,
+        flags: on,
         flags_revision: flags.event,
+        release_revision: revision,
         inherited: None,
         approval: None,
         wait_ms: [].into(),

@@ -1,5 +1,5 @@
 //! The prover, a program of its own: `tidegate policy prove` runs it and passes on what it says and how it ends; a release asks it
-//! whether more may leave.
+//! whether a bundle's own properties hold, and whether more may leave.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,9 @@ pub(super) fn is_not_wider(bundle: &Bundle, against: &Bundle) -> Result<bool> {
 }
 
 fn shown(file: &Path, bundle: &Bundle, against: &Bundle) -> Result<bool> {
-    let mut command = Command::new(prover());
+    // What it says stands for another operator's agreement: only the one that came with this program is asked.
+    let Some(prover) = beside() else { return Ok(false) };
+    let mut command = Command::new(prover);
     command
         .arg(file)
         .args(["--against", "-", "--access", "--json"])
@@ -127,6 +129,78 @@ impl Compared {
 }
 
 fn prover() -> PathBuf {
+    beside().unwrap_or_else(|| PROVER.into())
+}
+
+/// The prover beside this program.
+fn beside() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROVER)));
-    beside.filter(|program| program.is_file()).unwrap_or_else(|| PROVER.into())
+    beside.filter(|program| program.is_file())
+}
+
+/// What is known of a bundle's own properties.
+pub(super) enum Held {
+    /// All of them hold for every request.
+    Proven,
+    /// These do not.
+    Refuted(Vec<String>),
+    /// Some are not proven, and why.
+    Unproven(String),
+}
+
+/// Whether a bundle's own properties hold. Nothing is asked where it has none.
+pub(super) fn held(dir: &Path, bundle: &Bundle) -> Result<Held> {
+    if bundle.properties().is_empty() {
+        return Ok(Held::Unproven("the bundle promises nothing: it has no properties".to_owned()));
+    }
+    let mut command = Command::new(prover());
+    command.arg(dir).arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    for property in bundle.properties() {
+        command.arg("--only").arg(&property.id);
+    }
+    let output = match command.output() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Held::Unproven(format!("`{PROVER}` is neither beside this program nor on PATH")));
+        }
+        other => other.context("running the prover")?,
+    };
+    let report: Option<Findings> = serde_json::from_slice(&output.stdout).ok();
+    let report = report.filter(|report| report.bundle == bundle.hash());
+    Ok(report.map_or(Held::Unproven("the prover gave no answer".to_owned()), |report| report.held(bundle)))
+}
+
+/// What of the prover's report counts where a bundle's own properties are asked about.
+#[derive(Deserialize)]
+struct Findings {
+    bundle: Digest,
+    findings: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    id: String,
+    verdict: String,
+}
+
+// === impl Findings ===
+
+impl Findings {
+    fn held(self, bundle: &Bundle) -> Held {
+        let of = |verdict: &str| -> Vec<String> {
+            let found = self.findings.iter().filter(|found| found.verdict == verdict);
+            found.map(|found| found.id.clone()).collect()
+        };
+        let (refuted, proven) = (of("refuted"), of("proven"));
+        let open: Vec<&str> = bundle
+            .properties()
+            .iter()
+            .map(|property| property.id.as_str())
+            .filter(|id| !proven.iter().any(|proven| proven == id))
+            .collect();
+        match (refuted.is_empty(), open.is_empty()) {
+            (false, _) => Held::Refuted(refuted),
+            (true, true) => Held::Proven,
+            (true, false) => Held::Unproven(format!("the prover could not prove {}", open.join(", "))),
+        }
+    }
 }

@@ -115,7 +115,7 @@ pub(super) async fn first_versions(
         target: Some(target),
         ..Switch::default()
     });
-    let flags = Flags { event: 0, switches: switches.collect() };
+    let flags = Flags { event: 0, switches: switches.collect(), ..Flags::default() };
     create(bus, FLAGS_BUCKET, FLAGS_KEY, &flags).await
 }
 

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{bundle as released, dead, directory, lane, policy, provision, supervise};
+use super::{bundle as released, dead, directory, flag, lane, policy, provision, supervise};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -38,6 +38,7 @@ struct Screen {
     roles: Vec<RoleLine>,
     queues: Vec<Queue>,
     off: Vec<Switch>,
+    flags: Vec<flag::FlagLine>,
     bundle: Option<BundleLine>,
     record: Option<RecordLine>,
     /// Why the record cannot be asked.
@@ -106,13 +107,15 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         Ok(line) => (Some(line), None),
         Err(error) => (None, Some(output::sentence(&error))),
     };
+    let flags = lane::flags(&bus).await?;
     let screen = Screen {
         cell: cell.config.name.to_string(),
         url: cell.config.url.clone(),
         server: bus.server_version(),
         roles: roles(&cell).await,
         queues: queues(&cell, &bus).await?,
-        off: lane::flags(&bus).await?.switches,
+        flags: flag::lines(&bus, &flags).await?,
+        off: flags.switches,
         bundle: bundle(&bus).await?,
         record: recorded,
         record_error,
@@ -285,6 +288,7 @@ fn show(screen: &Screen) {
     output::line("");
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
+    output::line(format!("flags    {}", flag::on(&screen.flags)));
     match &screen.bundle {
         Some(b) => {
             let since =
@@ -328,6 +332,10 @@ fn released_beside(bundle: &BundleLine, guarded: Option<&Guarded>) {
     }
     let Some((guarded, _)) = guarded.zip(bundle.canary) else { return };
     let told = guarded.guards.iter().map(|line| match line.state {
+        GuardState::Watching if line.alone.is_some() => {
+            let tenant = line.alone.as_ref().map_or("", |tenant| tenant.as_str());
+            format!("{} worse for tenant {tenant} ALONE", line.guard.as_str())
+        }
         GuardState::Watching => format!("{} {:.0} %", line.guard.as_str(), line.evidence * 100.0),
         GuardState::Alarm => format!("{} ALARM", line.guard.as_str()),
         GuardState::Off => format!("{} off", line.guard.as_str()),

@@ -10,6 +10,7 @@ mod documents;
 mod drain;
 mod erase;
 mod faults;
+mod flag;
 mod operations;
 mod release;
 mod replay;

@@ -41,6 +41,47 @@ fn spoil(file: &Path) -> Result<()> {
 }
 
 #[test]
+fn a_bundle_that_cannot_be_used_is_told_with_file_and_line_and_by_a_code_of_its_own() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let bundle = dir.path().join("mine");
+    copy(&root().join("policies/bundles/default"), &bundle)?;
+    let run = |arguments: &[&str]| -> Result<(i32, Value)> {
+        let output = Command::new(program()).arg("--json").args(arguments).arg(&bundle).output()?;
+        let told = String::from_utf8(output.stdout)?;
+        Ok((output.status.code().context("an exit code")?, serde_json::from_str(&told).context(told)?))
+    };
+    let (code, told) = run(&["policy", "check"])?;
+    assert_eq!((code, &told["failed"]), (0, &serde_json::json!([])), "the control");
+    let write = |file: &str, from: &str, to: &str| -> Result<()> {
+        let path = bundle.join(file);
+        let text = fs::read_to_string(root().join("policies/bundles/default").join(file))?;
+        anyhow::ensure!(text.contains(from), "{file} has no `{from}`");
+        Ok(fs::write(path, text.replacen(from, to, 1))?)
+    };
+    for (file, from, to, what) in [
+        ("schema.cedarschema", "  hop: Long,", "  dlp_blocked?: Bool,\n  hop: Long,", "dlp_blocked"),
+        ("schema.cedarschema", "action Route;", "action Route in [RouteCloud];", "cycle"),
+        ("links.toml", "id = \"bank-not-us\"", "id = \"bank-not-anthropic\"", "two links"),
+        ("taxonomy.toml", "pattern = '''", "pattern = '''(", "regex"),
+        ("properties.toml", "context.sensitivity == ", "context.mood == ", "mood"),
+        ("policies/20-sensitivity.cedar", "context.sensitivity", "context.mood", "mood"),
+    ] {
+        write(file, from, to)?;
+        for command in ["check", "test"] {
+            let (code, told) = run(&["policy", command])?;
+            assert_eq!((code, &told["verdict"]), (3, &Value::from("refused")), "{file}: {told}");
+            let fault = &told["faults"][0];
+            let name = file.rsplit('/').next().unwrap_or(file);
+            assert_eq!(fault["file"], Value::from(name), "{told}");
+            assert!(fault["line"].as_u64().is_some_and(|line| line > 0), "{told}");
+            assert!(fault["reason"].as_str().is_some_and(|reason| reason.contains(what)), "{told}");
+        }
+        write(file, from, from)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = |name: &str| dir.path().join(name).display().to_string();

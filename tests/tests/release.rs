@@ -223,6 +223,10 @@ async fn refused(cell: &TestCell, act: Act) -> Result<String> {
     Ok(said.reason)
 }
 
+/// A promise that the policies do not keep.
+const UNTRUE: &str = "[[property]]\nid = \"chats-stay\"\ntitle = \"no chat ever leaves\"\nowner = \"o\"\n\
+    action = \"RouteCloud\"\nnever = 'context.kind == Kind::\"chat\"'\n";
+
 #[tokio::test]
 async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_the_running_one_stays()
 -> Result<()> {
@@ -237,8 +241,15 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let said = refused(&cell, Act::BundlePromote { hash, not_wider: None }).await?;
     assert!(said.contains("keeps no such bundle"), "{said}");
 
-    // More might leave: somebody else has to agree.
+    // What a bundle promises must hold.
     let dir = tempfile::tempdir()?;
+    let untrue = variant(&cell, dir.path(), "untrue", "properties.toml", UNTRUE).await?;
+    for command in [["policy", "apply"], ["bundle", "push"]] {
+        let said = refusal(&cell, &[&command[..], &[&untrue, "--reason", "it promises"]].concat()).await?;
+        assert!(said.contains("does not hold: chats-stay"), "{said}");
+    }
+
+    // More might leave: somebody else has to agree.
     let bundle = variant(&cell, dir.path(), "wider", "policies/99-wider.cedar", WIDER).await?;
     let wider = pushed(&cell, &bundle).await?;
     let promote = ["bundle", "promote", &wider, "--reason", "more leaves"];

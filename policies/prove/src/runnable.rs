@@ -195,6 +195,7 @@ fn facts(judge: &Judge, context: &Value) -> Result<CaseFacts, String> {
         egress_ready: flag(context, "egress_ready"),
         approved: flag(context, "approved"),
         hop: count(context, "hop").and_then(|hop| u32::try_from(hop).ok()).unwrap_or(0),
+        flags: words(context, "flags")?,
         ..CaseFacts::default()
     })
 }

@@ -143,7 +143,7 @@ fn the_bundles_that_ship_are_proven() {
 }
 
 /// Each property, and the policies that keep it.
-const GUARDS: [(&str, &[&str]); 17] = [
+const GUARDS: [(&str, &[&str]); 18] = [
     ("restricted-never-leaves", &["restricted-stays"]),
     ("undeclared-never-leaves-unscanned", &["unscanned-stays"]),
     ("credentials-never-leave", &["secrets-stay"]),
@@ -159,6 +159,7 @@ const GUARDS: [(&str, &[&str]); 17] = [
     ("training-public-only", &["training-public-only"]),
     ("off-is-off", &["switched-off"]),
     ("egress-only-when-ready", &["egress-not-ready"]),
+    ("flagged-stays-local", &["flag-stay-local"]),
     ("providers-only-allowed", &["provider-allow-list"]),
     ("cost-within-limit", &["cost-limit"]),
 ];
@@ -307,6 +308,8 @@ fn wider_narrower_and_equal_are_told_apart() {
         ("a cost", Variant::new().replace("bundle.toml", "= 500_000", "= 600_000"), Outcome::Wider),
         ("a forbid", Variant::new().more("forbid (principal, action == Action::\"RouteCloud\", resource) when { context.hop > 3 };"), Outcome::Narrower),
         ("a region", Variant::new().replace(file, "name = \"anthropic\"\nlane = \"cloud\"\ntarget = \"anthropic\"\nmodel = \"claude-haiku-4-5\"\nregion = \"us\"", "name = \"anthropic\"\nlane = \"cloud\"\ntarget = \"anthropic\"\nmodel = \"claude-haiku-4-5\"\nregion = \"eu\""), Outcome::Wider),
+        ("what a flag gives, whoever it is on for", Variant::new().more("permit (principal is Agent, action == Action::\"RouteCloud\", resource is Destination) when { context.flags.contains(Flag::\"stay-local\") };").without("flag-stay-local"), Outcome::Wider),
+        ("what a flag takes", Variant::new().more("forbid (principal, action == Action::\"RouteCloud\", resource) when { !context.flags.isEmpty() && context.hop > 3 };"), Outcome::Narrower),
         ("key words", Variant::new().replace("taxonomy.toml", "\"symptoms\", ", ""), Outcome::NotProven),
     ];
     for (what, new, wanted) in rows {

@@ -34,6 +34,8 @@ use crate::taxonomy::Taxonomy;
 
 /// Largest file, bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The file of Cedar's schema.
+const SCHEMA: &str = "schema.cedarschema";
 /// Most files in one folder, count.
 const FILES_MAX: usize = 1_000;
 
@@ -107,10 +109,10 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
     let base = manifest.extends.as_ref().and_then(|name| Some(path.parent()?.join(name.as_str())));
     let roots = Roots(std::iter::once(path.to_owned()).chain(base).collect(), texts);
     let mut sources = Sources { places: Places::new(), texts: BTreeMap::new() };
-    for file in ["taxonomy.toml", "destinations.toml", "links.toml"] {
+    for file in ["taxonomy.toml", "destinations.toml", "links.toml", "properties.toml", SCHEMA] {
         let path = roots.find(file);
-        if file != "links.toml" || path.exists() {
-            sources.texts.insert(file, text_file(&path)?);
+        if !["links.toml", "properties.toml"].contains(&file) || path.exists() {
+            sources.texts.insert(file, roots.text(&path)?);
         }
     }
     let text = |file: &str| sources.texts.get(file).map_or("", String::as_str);
@@ -160,8 +162,10 @@ impl Sources {
     pub(super) fn locate(&self, error: BundleError) -> BundleError {
         match error {
             BundleError::File { file, line: None, reason } => {
-                // What such a fault is about is the first that it quotes.
+                // What such a fault is about is the first that it quotes; of an entity that is its id.
                 let word = reason.split('`').nth(1);
+                let word =
+                    word.map(|word| word.rsplit_once("::").map_or(word, |(_, id)| id.trim_matches('"')));
                 let text = self.texts.get(file.as_str());
                 let line = text.zip(word).and_then(|(text, word)| line_naming(text, word));
                 BundleError::File { file, line, reason }
@@ -193,9 +197,9 @@ impl Roots<'_> {
 }
 
 fn schema(roots: &Roots<'_>, taxonomy: &Taxonomy) -> Result<Value, BundleError> {
-    let file = "schema.cedarschema";
+    let file = SCHEMA;
     let own = roots.text(&roots.find(file))?;
-    let text = format!("{own}\n{}", taxonomy.cedar_schema());
+    let text = format!("{own}\n{}", taxonomy.cedar_schema(&own));
     // What is wrong beyond the file's own text is in what the taxonomy adds, and has no line.
     let (schema, _) = cedar_policy::schema_str_to_json_with_resolved_types(&text)
         .map_err(|error| BundleError::cedar(file, &own, &DetailedError::from(&error)))?;
@@ -300,10 +304,15 @@ fn properties(roots: &Roots<'_>) -> Result<Vec<Property>, BundleError> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let read: PropertiesFile = toml_file(&roots.text(&path)?, file)?;
+    let text = roots.text(&path)?;
+    let read: PropertiesFile = toml_file(&text, file)?;
     read.property
         .into_iter()
-        .map(|wire| wire.read().map_err(|reason| BundleError::file(file, None, reason)))
+        .map(|wire| {
+            let id = wire.id.clone();
+            let line = line_naming(&text, &id);
+            wire.read().map_err(|reason| BundleError::file(file, line, reason))
+        })
         .collect()
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cedar_policy::ffi::DetailedError;
+use serde::Serialize;
 
 /// Why a bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,22 @@ pub struct At {
     pub line: usize,
 }
 
+/// One thing that is wrong with a bundle, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// The file, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Where in it, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The policy, template or link that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What is wrong, and mostly what to do.
+    pub reason: String,
+}
+
 /// Where each policy, template and link stands, by id.
 pub(super) type Places = BTreeMap<String, At>;
 
@@ -69,6 +86,21 @@ impl BundleError {
 
     pub(crate) fn policy(id: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Policy(Fault::new(id, reason))
+    }
+
+    /// Everything that it tells of, one by one.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told> {
+        let whole = |file: Option<String>, line| Told { file, line, policy: None, reason: self.to_string() };
+        match self {
+            Self::Read { path, .. } => vec![whole(Some(path.display().to_string()), None)],
+            Self::File { file, line, reason } => {
+                vec![Told { reason: reason.clone(), ..whole(Some(file.clone()), *line) }]
+            }
+            Self::Content(_) => vec![whole(None, None)],
+            Self::Policy(fault) => vec![fault.told()],
+            Self::Policies(all) => all.iter().map(Fault::told).collect(),
+        }
     }
 
     /// What Cedar says of a file's text.
@@ -101,6 +133,16 @@ impl Fault {
         Self { policy: id.into(), at: None, reason: reason.into() }
     }
 
+    fn told(&self) -> Told {
+        let at = self.at.as_ref();
+        Told {
+            file: at.map(|at| at.file.clone()),
+            line: at.map(|at| at.line),
+            policy: Some(self.policy.clone()),
+            reason: self.reason.clone(),
+        }
+    }
+
     fn located(self, places: &Places) -> Self {
         Self { at: places.get(&self.policy).cloned(), ..self }
     }
@@ -124,11 +166,18 @@ pub(super) fn line_at(text: &str, byte: usize) -> Option<usize> {
     Some(text.as_bytes().get(..byte)?.iter().filter(|b| **b == b'\n').count() + 1)
 }
 
-/// The first line that names this word, in quotation marks or as a key.
+/// The first line that names this word, in quotation marks, as a key or as what it declares.
 pub(super) fn line_naming(text: &str, word: &str) -> Option<usize> {
     let names = |line: &str| {
-        let key = line.trim_start().strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with('='));
-        key || line.contains(&format!("\"{word}\"")) || line.contains(&format!("'{word}'"))
+        let line = line.trim_start();
+        let follows =
+            |rest: &str, signs: &[&str]| signs.iter().any(|sign| rest.trim_start().starts_with(sign));
+        let key = line.strip_prefix(word).is_some_and(|rest| follows(rest, &["=", ":", "?:"]));
+        let declared = ["entity ", "action ", "namespace "].iter().any(|what| {
+            let names = line.strip_prefix(what).and_then(|rest| rest.split(['{', '=', '[', ';']).next());
+            names.is_some_and(|names| names.split([',', ' ']).any(|name| name == word))
+        });
+        key || declared || line.contains(&format!("\"{word}\"")) || line.contains(&format!("'{word}'"))
     };
     text.lines().position(names).map(|at| at + 1)
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Parts;
 use super::fault::BundleError;
+use super::{Parts, lifted};
 
 /// Annotations that mean something here. Any other is refused: a cap under a misspelt name would be no cap.
 const ANNOTATIONS: [&str; 7] = ["id", "owner", "title", CODE, QUEUE, QUORUM, COST_CAP];
@@ -27,12 +27,13 @@ const COMPUTING: [(&str, &str); 8] = [
 
 /// The first rule that a policy or template breaks.
 pub(super) fn check(parts: &Parts) -> Result<(), BundleError> {
+    let has_flags = !parts.taxonomy.flags.is_empty();
     let all = parts.policies.iter().chain(&parts.templates);
-    let broken = all.filter_map(|(id, policy)| Some((id, broken(policy)?))).next();
+    let broken = all.filter_map(|(id, policy)| Some((id, broken(policy, has_flags)?))).next();
     broken.map_or(Ok(()), |(id, rule)| Err(BundleError::policy(id, format!("policy `{id}` {rule}"))))
 }
 
-fn broken(policy: &Value) -> Option<String> {
+fn broken(policy: &Value, has_flags: bool) -> Option<String> {
     let forbids = policy.get("effect").is_some_and(|effect| effect == "forbid");
     let annotations = policy.get("annotations").and_then(Value::as_object);
     for name in annotations.into_iter().flat_map(serde_json::Map::keys) {
@@ -46,6 +47,10 @@ fn broken(policy: &Value) -> Option<String> {
         if !forbids && [CODE, QUEUE, QUORUM].contains(&name.as_str()) {
             return Some(format!("has `@{name}`, which tells of what a `forbid` stops; it permits"));
         }
+    }
+    if forbids && has_flags && policy.get("conditions").is_some_and(lifted::by_a_flag) {
+        let rule = "forbids where a feature flag is off, and a flag that is on may only forbid more; ask `context.flags.contains(…)` in its `when`, and not negated";
+        return Some(rule.to_owned());
     }
     let computing = policy.get("conditions").filter(|_| forbids).and_then(computes)?;
     Some(format!(

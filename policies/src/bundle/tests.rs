@@ -113,7 +113,7 @@ fn every_part_changes_the_hash() {
     let changes = [
         ("bundle.toml", "version = \"1\"", "version = \"2\""),
         ("taxonomy.toml", "\"symptoms\", ", ""),
-        ("schema.cedarschema", "  hop: Long,", "  hop: Long,\n  more?: Long,"),
+        ("schema.cedarschema", "action SkipReview appliesTo", "action SkipReview in [Route] appliesTo"),
         ("policies/40-limits.cedar", "context.hop > 8", "context.hop > 7"),
         ("policies/60-tenants.cedar", "@title(\"the agent is blocked\")", "@title(\"blocked\")"),
         ("links.toml", "Tenant::\"clinic\"", "Tenant::\"clinics\""),
@@ -172,8 +172,9 @@ fn what_is_refused() {
         ("three levels", Variant::new().replace("schema.cedarschema", "entity Tenant;", "entity Tenant = { next?: Tenant };").write(
             MORE,
             &format!("{ok}forbid (principal, action, resource) when {{ principal.tenant has next && principal.tenant.next has next && principal.tenant.next.next == principal.tenant }};"),
-        ), "validate"),
-        ("a schema without a fact", Variant::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "does not fit"),
+        ), "`next` is an attribute of `Tenant` that the judge never gives"),
+        ("a schema without a fact", Variant::new().replace("schema.cedarschema", "  now: datetime", "  later: datetime"), "`later` is a fact that the judge never gives"),
+        ("a schema that leaves out a fact", Variant::new().replace("schema.cedarschema", "  hop: Long,\n  now: datetime", "  hop: Long"), "does not fit"),
         ("a schema without an action", Variant::new().replace("schema.cedarschema", "action SkipReview", "action SkipReviews"), "SkipReview"),
         ("a link to nowhere", Variant::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""), "clinic-local-only"),
         ("a link with a slot missing", Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""), "clinic-local-only"),
@@ -186,12 +187,55 @@ fn what_is_refused() {
         ("regions in a circle", Variant::new().replace("taxonomy.toml", "world = []", "world = [\"us\"]"), "region `us` lies in itself"),
         ("actions in a circle", Variant::new().replace("schema.cedarschema", "action Route;", "action Route in [RouteCloud];"), "cycle"),
         ("a fraction", policy("forbid (principal, action in [Action::\"Route\"], resource) when { context.hop > 0.5 };"), "99-more.cedar` line 1"),
+        ("a misspelt flag", policy("forbid (principal, action in [Action::\"Route\"], resource) when { context.flags.contains(Flag::\"stay-locl\") };"), "stay-locl"),
+        ("a flag that lifts a forbid", policy("forbid (principal, action == Action::\"RouteCloud\", resource) unless { context.flags.contains(Flag::\"stay-local\") };"), "policy `x` forbids where a feature flag is off"),
+        ("a flag without an owner", Variant::new().replace("taxonomy.toml", "local lane\", owner = \"operations@example.com\"", "local lane\", owner = \"\""), "flag `stay-local` needs"),
+        ("a flag that no policy can look at", no_flags(Variant::new(), false), "add `flags: Set<Flag>`"),
+        ("a case with a flag that is none", Variant::new().replace("taxonomy.toml", "stay-local = {", "stay-locl = {").replace("policies/40-limits.cedar", "Flag::\"stay-local\"", "Flag::\"stay-locl\"").replace("properties.toml", "Flag::\"stay-local\"", "Flag::\"stay-locl\""), "has the flag `stay-local`"),
+        ("too many flags", too_many_flags(), "the limit is 32"),
         ("an unknown category", Variant::new().replace("taxonomy.toml", "category = \"card\"", "category = \"cards\""), "cards"),
     ];
     for (what, copy, wanted) in table {
         let error = copy.read().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{what}: {error}");
     }
+}
+
+/// As a bundle was before there were flags; or still with a taxonomy that declares them.
+pub(crate) fn no_flags(copy: Variant, undeclared: bool) -> Variant {
+    let cut = |copy: Variant, file: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(copy.path().join(file)).unwrap();
+        let (head, rest) = text.split_once(from).unwrap_or_else(|| panic!("{file} has no `{from}`"));
+        let (_, tail) = rest.split_once(to).unwrap();
+        let less = format!("{head}{to}{tail}");
+        copy.write(file, &less)
+    };
+    let copy = cut(copy, "policies/40-limits.cedar", "// Set for a share", "@id(\"provider-allow-list\")");
+    let copy =
+        cut(copy, "properties.toml", "[[property]]\nid = \"flagged", "[[property]]\nid = \"egress-only-when");
+    let copy =
+        cut(copy, "cases/40-limits.toml", "[[case]]\nname = \"a flag", "[[case]]\nname = \"everything off");
+    let told = std::fs::read_to_string(copy.path().join("cases/80-scanned.json")).unwrap();
+    let copy = copy.write("cases/80-scanned.json", &told.replace("\"flags\": [], ", ""));
+    let copy = cut(copy, "schema.cedarschema", "  flags: Set<Flag>", "  now: datetime");
+    if undeclared { cut(copy, "taxonomy.toml", "# Feature flags", "# Recognisers: regular") } else { copy }
+}
+
+fn too_many_flags() -> Variant {
+    let more: String = (0..32).map(|n| format!("f{n} = {{ title = \"t\", owner = \"o\" }}\n")).collect();
+    Variant::new().replace("taxonomy.toml", "[flags]\n", &format!("[flags]\n{more}"))
+}
+
+#[test]
+fn a_bundle_from_before_flags_knows_no_such_type_and_one_whose_schema_does_needs_none() {
+    let before = no_flags(Variant::new(), true).read().unwrap();
+    assert!(!before.archive().contains("Flag") && !before.archive().contains("flags"));
+    assert_eq!(Bundle::from_archive(before.archive()).unwrap().hash(), before.hash());
+    let now = Variant::new().read().unwrap();
+    assert!(now.archive().contains("\"Flag\""), "negative control");
+    let schema = std::fs::read_to_string(Variant::new().path().join("schema.cedarschema")).unwrap();
+    let none = no_flags(Variant::new(), true).write("schema.cedarschema", &schema).read().unwrap();
+    assert!(none.archive().contains("\"Flag\""));
 }
 
 /// Where a policy must not compute: it would be skipped when it fails.

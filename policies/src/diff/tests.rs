@@ -29,7 +29,12 @@ fn each_part_that_was_changed_is_told_and_no_other() {
             vec![("taxonomy", "categories.hr.sensitivity")],
         ),
         ("taxonomy.toml", "\"symptoms\", ", "", vec![("taxonomy", "class.health_words.words")]),
-        ("schema.cedarschema", "  hop: Long,", "  hop: Long,\n  more?: Long,", vec![]),
+        (
+            "schema.cedarschema",
+            "action SkipReview appliesTo",
+            "action SkipReview in [Route] appliesTo",
+            vec![],
+        ),
         ("policies/40-limits.cedar", "context.hop > 8", "context.hop > 7", vec![("policy", "hops-limit")]),
         (
             "policies/60-tenants.cedar",

@@ -46,6 +46,17 @@ pub(crate) struct Settled {
     pub(crate) approved: bool,
     pub(crate) egress_ready: bool,
     pub(crate) hop: u32,
+    /// Feature flags that are on and that the bundle declares.
+    pub(crate) flags: BTreeSet<Name>,
+}
+
+/// What the contexts of a bundle hold: it was made for some version of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// The bundle's form.
+    pub(super) format: u32,
+    /// Whether its schema knows feature flags.
+    pub(super) flags: bool,
 }
 
 impl Circumstances {
@@ -78,6 +89,7 @@ impl Circumstances {
             approved: facts.approval.is_some(),
             egress_ready: facts.egress_ready,
             hop: facts.hop,
+            flags: BTreeSet::new(),
         };
         Self { settled, tokens: Tokens::of(&task.input), now: facts.now }
     }
@@ -103,6 +115,7 @@ impl Circumstances {
             approved: false,
             egress_ready: false,
             hop: 0,
+            flags: BTreeSet::new(),
         };
         Self { settled, tokens: Tokens { input: 1, output: 1 }, now: Timestamp::UNIX_EPOCH }
     }
@@ -112,7 +125,7 @@ impl Circumstances {
         &self,
         types: &Types,
         places: &[Place],
-        format: u32,
+        form: Form,
     ) -> Result<Context, ContextCreationError> {
         let (words, settled) = (&types.words, &self.settled);
         let now = self.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
@@ -158,8 +171,10 @@ impl Circumstances {
         ];
         let single = single.into_iter().filter_map(|(key, value)| Some((key, value?)));
         // Bundles of the form before compute the cost themselves.
-        let over_cost = (format >= FORMAT).then(|| ("over_cost", set(&settled.over_cost)));
-        Context::from_pairs(single.chain(rest).chain(over_cost).map(|(key, value)| (key.to_owned(), value)))
+        let over_cost = (form.format >= FORMAT).then(|| ("over_cost", set(&settled.over_cost)));
+        let flags = form.flags.then(|| ("flags", words.values("Flag", &settled.flags)));
+        let all = single.chain(rest).chain(over_cost).chain(flags);
+        Context::from_pairs(all.map(|(key, value)| (key.to_owned(), value)))
     }
 }
 
@@ -177,4 +192,28 @@ impl Settled {
 
 fn strings(names: &BTreeSet<Name>) -> RestrictedExpression {
     RestrictedExpression::new_set(names.iter().map(|name| RestrictedExpression::new_string(name.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+
+    use super::Circumstances;
+    use crate::bundle::supplied::{DESTINATION, WORK};
+    use crate::bundle::tests::Variant;
+    use crate::engine::Engine;
+
+    #[test]
+    fn a_schema_may_ask_for_exactly_what_is_given() {
+        let bundle = Variant::new().read().unwrap();
+        let engine = Engine::new(bundle.parts()).unwrap();
+        let context = engine.context(&Circumstances::rehearsal()).unwrap();
+        let given: BTreeSet<String> = context.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(given, WORK.map(str::to_owned).into());
+        let place = engine.places.first().unwrap().entity.clone();
+        let given: BTreeSet<String> = place.into_inner().1.into_keys().collect();
+        assert_eq!(given, DESTINATION.map(str::to_owned).into());
+    }
 }

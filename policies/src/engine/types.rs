@@ -55,7 +55,7 @@ pub(super) fn uid(name: &EntityTypeName, id: impl AsRef<str>) -> EntityUid {
     EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
 }
 
-const ENUMERATIONS: [&str; 11] = [
+const ENUMERATIONS: [&str; 12] = [
     "Lane",
     "Kind",
     "Class",
@@ -67,6 +67,7 @@ const ENUMERATIONS: [&str; 11] = [
     "Consent",
     "Purpose",
     "Certification",
+    "Flag",
 ];
 
 // === impl Words ===
@@ -101,6 +102,7 @@ impl Words {
             words.learn(kind, UNKNOWN);
         }
         words.learn("Purpose", "none");
+        taxonomy.flags.keys().for_each(|name| words.learn("Flag", name.as_str()));
         Ok(words)
     }
 
@@ -142,9 +144,17 @@ impl Types {
         })
     }
 
-    /// Whether this names a region, pool, provider or destination that the bundle does not have.
+    /// Whether this names a region, pool, provider or destination that the bundle does not have, or an agent, team, role or
+    /// tenant as no directory can call one.
     pub(super) fn missing(&self, uid: &EntityUid, places: &[Place]) -> bool {
-        let of = uid.type_name();
+        let (of, id) = (uid.type_name(), uid.id().unescaped());
+        let is_name = |text: &str| Name::new(text).is_ok();
+        if [&self.agent, &self.team].contains(&of) {
+            return !id.split_once('/').is_some_and(|(tenant, name)| is_name(tenant) && is_name(name));
+        }
+        if [&self.tenant, &self.role].contains(&of) {
+            return !is_name(id);
+        }
         let placed = [&self.pool, &self.provider, &self.destination].contains(&of);
         (*of == self.region && !self.regions.contains(uid))
             || (placed && !places.iter().any(|place| place.knows(uid)))

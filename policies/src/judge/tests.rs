@@ -219,6 +219,7 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
 fn varied(round: usize, task: &mut Task, facts: &mut Facts) {
     let kind = round % 6;
     facts.hop = [0, 1, 4, 9][kind % 4];
+    facts.flags = if kind == 5 { [Name::new("stay-local").unwrap()].into() } else { BTreeSet::new() };
     facts.egress_ready = kind != 4;
     task.limits.cost_usd_micros_max = [None, Some(50), Some(100_000)][kind % 3];
     task.limits.latency_ms_max = [None, Some(900)][kind % 2];
@@ -234,6 +235,30 @@ fn varied(round: usize, task: &mut Task, facts: &mut Facts) {
 fn residuals_and_slices_decide_as_the_whole_set() {
     assert!(compare(&JUDGE, varied) > 300);
     assert!(compare(&unruled(&Variant::new().write(MORE, TRICKY)), varied) > 300);
+}
+
+#[test]
+fn a_flag_is_remembered_apart_and_one_that_the_bundle_does_not_declare_is_not_given_to_it() {
+    let (task, directory, facts) = request("public question leaves");
+    let with = |flag: &str| Facts { flags: [Name::new(flag).unwrap()].into(), ..facts.clone() };
+    let (set, unknown) = (with("stay-local"), with("go-anywhere"));
+    let judge = JUDGE.for_thread().unwrap();
+    // Often enough that answers are remembered.
+    for round in 0..40 {
+        let plain = judge.decide(&task, &directory, &facts);
+        let kept = judge.decide(&task, &directory, &set);
+        assert_eq!((plain.outcome, kept.outcome), (Outcome::Cloud, Outcome::Local), "round {round}");
+        assert_eq!(verdict(&kept, "openai"), Considering::Forbidden);
+        assert_eq!(kept.facts.flags, set.flags, "it is a fact of the decision");
+        assert_eq!(judge.decide(&task, &directory, &kept.facts), kept, "and gives it again");
+        let other = judge.decide(&task, &directory, &unknown);
+        assert_eq!(Decision { facts: facts.clone(), ..other }, plain, "round {round}");
+    }
+    // As one from before there were flags decides.
+    let before = super::tests::judge(&crate::bundle::tests::no_flags(Variant::new(), true));
+    for facts in [&facts, &set] {
+        assert_eq!(before.decide(&task, &directory, facts).outcome, Outcome::Cloud);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A generated world and tasks in it, each with what the oracle rules, and what the judge is given.
 
-use tidegate_policies::Judge;
+use tidegate_policies::{Compared, Judge, Plain};
 use tidegate_schemas::decision::{Decision, Facts};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
@@ -57,6 +57,17 @@ impl<'a> Block<'a> {
 impl Row {
     pub(crate) fn decision(&self, judge: &Judge, directory: &Directory) -> Decision {
         judge.decide(&self.task, directory, &self.facts)
+    }
+
+    /// Asks everything about it, of a judge and of Cedar's own authoriser.
+    pub(crate) fn ask_plainly(
+        &self,
+        plain: &Plain,
+        judge: &Judge,
+        directory: &Directory,
+        into: &mut Compared,
+    ) {
+        plain.compare(judge, &self.task, directory, &self.facts, into);
     }
 
     /// In what this judge differs from the oracle.

@@ -78,6 +78,8 @@ const PURPOSES: [&str; 10] = [
     "marketing-",
 ];
 const STAKES: [&str; 6] = ["low", "medium", "high", "high", "cosmic", "LOW"];
+/// Flags that operators set: of this bundle, and of others.
+const FLAGS: [&str; 4] = ["stay-local", "stay-local", "stay_local", "go-anywhere"];
 /// Names that are none: other case, blanks, letters of other scripts, full-width and invisible ones.
 const NO_NAMES: [&str; 10] =
     ["EU", "e u", " eu", "\u{435}u", "\u{ff45}\u{ff55}", "eu\u{200b}", "", "-eu", "h\u{435}alth", "GDPR"];
@@ -303,6 +305,9 @@ fn known(dice: &mut Dice, calm: usize, terms: &Terms, scene: &mut Scene) {
         known.in_flight = dice.pick(&[1, 2, 3, 99, 100, 101]);
     }
     known.unwell = dice.once_in(calm);
+    if dice.once_in(calm) {
+        known.flags = dice.some(&FLAGS, 2);
+    }
 }
 
 fn off(dice: &mut Dice, terms: &Terms) -> Off {

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidegate_policies::{Bundle, Judge};
+use tidegate_policies::{Bundle, Compared, Judge, Plain};
 use tidegate_schemas::directory::Directory;
 
 use block::{Block, Row};
@@ -40,6 +40,8 @@ const SEED: u64 = 20_261_130;
 /// Worlds, and tasks in each: together over a hundred thousand.
 const BLOCKS: u64 = 8;
 const TASKS: usize = 12_800;
+/// Tasks of each of two worlds that everything is asked about, twice: over a hundred thousand requests.
+const TASKS_ASKED: usize = 1_600;
 /// Tasks of the first world on which a changed bundle must show.
 const TASKS_OF_MUTANTS: usize = 6_400;
 
@@ -148,6 +150,36 @@ fn oracle_and_judge_agree_on_a_hundred_thousand_tasks() {
     for id in rules::ALONE {
         assert!(tally.alone.get(id).is_some_and(|count| *count >= 20), "{id}: {tally:#?}");
     }
+}
+
+#[test]
+fn residuals_and_memory_answer_a_hundred_thousand_requests_as_plain_cedar_does() {
+    let bundle = mutants::bundle(&[]);
+    let terms = door::terms(&bundle, Looked::Recognisers);
+    let judge = Judge::new(bundle).unwrap();
+    let asked = |plain: &Plain, seed: u64, tasks: usize| {
+        let own = judge.for_thread().unwrap();
+        let (mut block, mut asked) = (Block::new(&terms, seed), Compared::default());
+        for _ in 0..tasks {
+            let Some(row) = block.row() else { continue };
+            // The second time it is remembered.
+            for _ in 0..2 {
+                row.ask_plainly(plain, &own, &block.directory, &mut asked);
+            }
+        }
+        asked
+    };
+    let plain = Plain::new(&judge).unwrap();
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| asked(&plain, SEED + 100, TASKS_ASKED));
+        (asked(&plain, SEED + 101, TASKS_ASKED), other.join().unwrap())
+    });
+    assert_eq!((&one.differences, &other.differences), (&Vec::new(), &Vec::new()));
+    assert!(one.quick + other.quick >= 100_000, "{} and {}", one.quick, other.quick);
+    // The control: plain Cedar without one rule answers otherwise.
+    let without = Judge::new(mutants::bundle(&[Edit::Without("switched-off")])).unwrap();
+    let control = asked(&Plain::new(&without).unwrap(), SEED + 100, 200);
+    assert!(!control.differences.is_empty());
 }
 
 #[test]

@@ -43,7 +43,17 @@ const BELIEVED: Edit = Edit::Swap(
 );
 
 /// Guards that are there and let through, and what they stand on.
-pub(crate) static WEAKENED: [Weakened; 20] = [
+pub(crate) static WEAKENED: [Weakened; 21] = [
+    Weakened {
+        what: "a flag keeps local what has tools only",
+        edits: &[Edit::Swap(
+            LIMITS,
+            "context.flags.contains(Flag::\"stay-local\")",
+            "context.flags.contains(Flag::\"stay-local\") && context.tools",
+        )],
+        breaks: "flag-stay-local",
+        how: How::Opened,
+    },
     Weakened {
         what: "the producer is believed",
         edits: &[BELIEVED],

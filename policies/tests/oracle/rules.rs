@@ -5,7 +5,7 @@ use crate::scene::{Kind, Lane, Looked, Place, Scene, Tenant};
 use crate::words::{Counted, Level, Set, lies_in};
 
 /// Every guarantee that keeps work from a place, or has a person agree first.
-pub(crate) const KEEPS: [&str; 44] = [
+pub(crate) const KEEPS: [&str; 45] = [
     "bank-not-anthropic",
     "bank-not-us",
     "batch-cheap",
@@ -16,6 +16,7 @@ pub(crate) const KEEPS: [&str; 44] = [
     "egress-not-ready",
     "export-control-stays",
     "findings-stay",
+    "flag-stay-local",
     "floor-cost",
     "gdpr-consent",
     "gdpr-region",
@@ -52,7 +53,7 @@ pub(crate) const KEEPS: [&str; 44] = [
     "unscanned-stays",
 ];
 /// Those that are the only one in the way of some generated tasks.
-pub(crate) const ALONE: [&str; 26] = [
+pub(crate) const ALONE: [&str; 27] = [
     "bank-not-us",
     "batch-cheap",
     "clinic-local-only",
@@ -60,6 +61,7 @@ pub(crate) const ALONE: [&str; 26] = [
     "cost-limit",
     "egress-not-ready",
     "export-control-stays",
+    "flag-stay-local",
     "floor-cost",
     "gdpr-consent",
     "gdpr-region",
@@ -260,6 +262,7 @@ fn limited(case: &Case<'_>, place: &Place) -> Rules {
     let allows = |allowed: &Set| allowed.iter().any(|provider| *provider == place.target);
     vec![
         ("egress-not-ready", scene.known.unwell),
+        ("flag-stay-local", scene.known.flags.contains("stay-local")),
         ("provider-allow-list", tenant.providers.as_ref().is_some_and(|allowed| !allows(allowed))),
         ("batch-cheap", scene.batch && place.price_out > 10_000_000),
         ("hops-limit", scene.known.hop > 8),

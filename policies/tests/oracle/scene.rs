@@ -136,6 +136,8 @@ pub(crate) struct Known {
     pub(crate) in_flight: u64,
     /// Whether clock, signer and record are not well.
     pub(crate) unwell: bool,
+    /// Flags that are on.
+    pub(crate) flags: Set,
 }
 
 /// Something that is switched off; what is not given means all.

@@ -11,7 +11,7 @@ use tidegate_bus::{Bus, CancellationToken, Outbound, PublishError};
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Control, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::Headers;
-use tidegate_schemas::ids::Position;
+use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::release::{CANDIDATES_KEY, Candidates, Guard};
 use tidegate_schemas::subject::EVENTS;
 use tracing::{error, warn};
@@ -62,8 +62,11 @@ pub struct GuardLine {
     pub canary: ArmLine,
     /// The active bundle's.
     pub active: ArmLine,
-    /// How much of what an alarm needs was there at most: 0 to 1.
+    /// How much of what an alarm needs was there at most, without any one tenant: 0 to 1.
     pub evidence: f64,
+    /// The tenant by whose tasks alone it would be an alarm: where there are others too, one does not take a canary back from all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Name>,
 }
 
 /// Tasks that a bundle decided and that have ended.
@@ -141,6 +144,10 @@ impl Watcher {
             warn!(%why, "The record cannot be read for the guards.");
         }
         following.trial.is_still_here(Instant::now());
+        for (guard, tenant) in following.trial.newly_alone() {
+            error!(guard = guard.as_str(), canary = %following.trial.canary().hash, %tenant,
+                "A canary does worse for one tenant alone, so no guard takes it back: look at it.");
+        }
         if let Some(guard) = following.trial.alarm() {
             match take_back(&self.bus, &following.trial, guard).await {
                 Ok(event) => {
@@ -218,7 +225,7 @@ impl Following {
 impl GuardLine {
     fn off(guard: Guard) -> Self {
         let (canary, active) = (ArmLine::default(), ArmLine::default());
-        Self { guard, state: GuardState::Off, pairs: 0, canary, active, evidence: 0.0 }
+        Self { guard, state: GuardState::Off, pairs: 0, canary, active, evidence: 0.0, alone: None }
     }
 }
 

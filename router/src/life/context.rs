@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tidegate_policies::{Judge, release};
+use tidegate_policies::{Judge, flag, release};
 use tidegate_schemas::decision::{Approval, Facts, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
+use tidegate_schemas::flag::FlagSettings;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::release::Canary;
@@ -14,6 +15,7 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 use uuid::Uuid;
 
+use crate::allowance::Allowance;
 use crate::recent::Recent;
 
 /// What is known while one message is worked on.
@@ -34,8 +36,12 @@ pub struct Context<'a> {
     pub cell: &'a str,
     /// What is switched off.
     pub off: &'a [Switch],
-    /// Revision of the switches.
+    /// Feature flags, and for whom they are on.
+    pub flags: &'a FlagSettings,
+    /// Revision of switches and flags.
     pub flags_revision: u64,
+    /// Revision of what is released.
+    pub release_revision: u64,
     /// Expected waiting time by queue, milliseconds.
     pub wait_ms: &'a BTreeMap<Name, u64>,
     /// Tasks of each tenant that wait or run.
@@ -55,6 +61,8 @@ pub struct Bench<'a> {
     pub canary: Option<(Canary, &'a Judge)>,
     /// The one of the bundle that is judged beside.
     pub shadow: Option<&'a Judge>,
+    /// How long that may take; absent: as long as it does.
+    pub allowance: Option<&'a Allowance>,
 }
 
 /// Random bits of one message.
@@ -87,7 +95,15 @@ impl<'a> Bench<'a> {
     /// The active bundle alone.
     #[must_use]
     pub fn only(active: &'a Judge) -> Self {
-        Self { active, canary: None, shadow: None }
+        Self { active, canary: None, shadow: None, allowance: None }
+    }
+
+    /// What is judged beside a decision, if there is time for it.
+    pub(super) fn within<T>(&self, judge: impl FnOnce() -> T) -> Option<T> {
+        match self.allowance {
+            Some(allowance) => allowance.within(judge),
+            None => Some(judge()),
+        }
     }
 
     /// Who decides about a task, at each of its steps.
@@ -105,7 +121,7 @@ impl<'a> Bench<'a> {
 }
 
 impl Context<'_> {
-    pub(super) fn facts(&self, tenant: &Name, earlier: Earlier) -> Facts {
+    pub(super) fn facts(&self, task: &Task, earlier: Earlier) -> Facts {
         Facts {
             decision_id: self.random.decision,
             now: self.now,
@@ -114,11 +130,13 @@ impl Context<'_> {
             lane_max: earlier.lane_max,
             tried: earlier.tried,
             off: self.off.to_vec(),
+            flags: flag::on(self.flags, task),
             flags_revision: self.flags_revision,
+            release_revision: self.release_revision,
             inherited: earlier.inherited,
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
-            tenant_in_flight: self.in_flight.get(tenant).copied().unwrap_or(0),
+            tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
             egress_ready: self.signs && self.egress_open,
         }
     }

@@ -66,13 +66,13 @@ pub(super) fn decide(
         let error = outgoing::error_of(Code::PastDeadline, "the deadline had passed when the task was read");
         return ended(task, &hop, cause, None, State::Failed, error, context);
     }
-    let facts = context.facts(&task.tenant, coming.earlier.clone());
+    let facts = context.facts(task, coming.earlier.clone());
     let judge = context.bench.of(task);
     let mut decision = judge.decide(task, context.directory, &facts);
-    decision.shadow = context
-        .bench
-        .beside(judge)
-        .map(|shadow| beside(shadow.bundle().hash(), || shadow.decide(task, context.directory, &facts)));
+    decision.shadow = context.bench.beside(judge).and_then(|shadow| {
+        let decide = || shadow.decide(task, context.directory, &facts);
+        context.bench.within(|| beside(shadow.bundle().hash(), decide))
+    });
     let sent = match (decision.outcome, decision.destination.clone()) {
         (Outcome::Local, Some(destination)) => {
             Ok(local(task, &hop, cause, &mut decision, &destination, context))

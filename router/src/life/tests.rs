@@ -10,6 +10,7 @@ use tidegate_policies::{Bundle, Judge};
 use tidegate_schemas::decision::{Decision, Outcome, Switch};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant};
+use tidegate_schemas::flag::FlagSettings;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::ReplyToken;
 use tidegate_schemas::labels::Sensitivity;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod flags;
 mod release;
 mod reviews;
 
@@ -32,10 +34,12 @@ struct World {
     judge: Judge,
     canary: Option<(Canary, Judge)>,
     shadow: Option<Judge>,
+    allowance: Option<crate::Allowance>,
     directory: Directory,
     signer: Signer,
     verifier: Verifier,
     off: Vec<Switch>,
+    flags: FlagSettings,
     signs: bool,
     egress_open: bool,
     now: Timestamp,
@@ -66,10 +70,12 @@ impl World {
             judge,
             canary: None,
             shadow: None,
+            allowance: None,
             directory,
             signer,
             verifier,
             off: Vec::new(),
+            flags: FlagSettings::new(),
             signs: true,
             egress_open: true,
             now: NOW.parse().unwrap(),
@@ -97,11 +103,14 @@ impl World {
                 active: &self.judge,
                 canary: self.canary.as_ref().map(|(canary, judge)| (*canary, judge)),
                 shadow: self.shadow.as_ref(),
+                allowance: self.allowance.as_ref(),
             },
             signs: self.signs,
             cell: "cell",
             off: &self.off,
-            flags_revision: 0,
+            flags: &self.flags,
+            flags_revision: 3,
+            release_revision: 4,
             wait_ms: &self.wait_ms,
             in_flight: &self.in_flight,
             recent: &self.recent,

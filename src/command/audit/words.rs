@@ -84,8 +84,11 @@ fn detail(detail: &Detail) -> String {
         Detail::Dead { role, message, delivered } => {
             format!("{message} given up by {role} after {delivered} deliveries")
         }
-        Detail::Control { operator, act, lane, tenant, target, letter, first, records, hold, .. } => {
+        Detail::Control {
+            operator, act, lane, tenant, target, letter, first, records, hold, flag, ..
+        } => {
             let mut text = format!("{} by {operator}", word(act));
+            text.extend(flag.as_ref().map(|flag| format!(", {flag}")));
             text.extend(lane.map(|lane| format!(", {lane} lane")));
             text.extend(target.as_ref().map(|target| format!(", {target}")));
             text.extend(tenant.as_ref().map(|tenant| format!(", tenant {tenant}")));

@@ -166,10 +166,11 @@ pub(in super::super) fn canary(canary: Option<&Canary>, taken_back: Option<&Take
 /// Each guard, and how near to an alarm it ever was.
 fn guards(guarded: &Guarded) {
     let row = |line: &GuardLine| {
-        let state = match line.state {
-            GuardState::Watching => "watching",
-            GuardState::Alarm => "ALARM",
-            GuardState::Off => "off",
+        let state = match (line.state, &line.alone) {
+            (GuardState::Watching, Some(tenant)) => format!("worse for {tenant} ALONE"),
+            (GuardState::Watching, None) => "watching".to_owned(),
+            (GuardState::Alarm, _) => "ALARM".to_owned(),
+            (GuardState::Off, _) => "off".to_owned(),
         };
         let arm = |arm: &ArmLine| match line.guard {
             Guard::Cost | Guard::Latency => {
@@ -179,7 +180,7 @@ fn guards(guarded: &Guarded) {
             _ => format!("{} of {}", arm.sum, arm.tasks),
         };
         let evidence = format!("{:.0} %", line.evidence * 100.0);
-        vec![line.guard.as_str().to_owned(), state.to_owned(), arm(&line.canary), arm(&line.active), evidence]
+        vec![line.guard.as_str().to_owned(), state, arm(&line.canary), arm(&line.active), evidence]
     };
     let rows: Vec<_> = guarded.guards.iter().map(row).collect();
     output::line("");

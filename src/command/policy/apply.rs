@@ -14,6 +14,7 @@ use tidegate_schemas::control::Act;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::subject::Lane;
 
+use super::super::prove::{self, Held};
 use super::super::{accounts, act, directory, provision};
 use super::bundle_in;
 use crate::cell::Cell;
@@ -48,13 +49,25 @@ pub(super) async fn run(global: &Global, dir: &Path, reason: &str) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// A bundle in a directory whose cases all pass.
+/// A bundle in a directory whose cases all pass, and none of whose properties is refuted. What could not be proven is told.
 pub(in super::super) fn tested(dir: &Path) -> Result<Arc<Bundle>> {
     let bundle = Arc::new(bundle_in(dir)?);
     let ran = cases::run(&Judge::new(bundle.clone())?);
     let failed = ran.iter().filter(|case| !case.differences.is_empty()).count();
     if failed > 0 {
         bail!("{failed} of {} cases fail; see `tidegate policy test {}`", ran.len(), dir.display());
+    }
+    if ran.is_empty() {
+        output::note("the bundle has no cases: nothing was tried by it");
+    }
+    match prove::held(dir, &bundle)? {
+        Held::Proven => {}
+        Held::Refuted(ids) => bail!(
+            "what the bundle promises does not hold: {}; see `tidegate policy prove {}`",
+            ids.join(", "),
+            dir.display()
+        ),
+        Held::Unproven(why) => output::note(format!("the bundle's properties are not proven: {why}")),
     }
     Ok(bundle)
 }

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidegate_policies::trial::{self, Trial};
-use tidegate_policies::{CedarTest, Judge};
+use tidegate_policies::{Bundle, CedarTest, Judge};
 
-use super::{bundle_in, named, named_failures, tell_failures};
+use super::{named, named_failures, refused, tell_failures};
 use crate::cli::Global;
 use crate::output;
 
@@ -18,7 +18,11 @@ use crate::output;
 const BREACHED: u8 = 2;
 
 pub(super) fn run(global: &Global, dir: Option<&Path>, cedar_tests: &[PathBuf]) -> Result<ExitCode> {
-    let judge = Judge::new(Arc::new(bundle_in(&named(dir)?)?))?;
+    let dir = named(dir)?;
+    let judge = match Bundle::from_dir(&dir).and_then(|bundle| Judge::new(Arc::new(bundle))) {
+        Ok(judge) => judge,
+        Err(error) => return refused(global, &dir, &error),
+    };
     let mut more = Vec::new();
     for file in cedar_tests {
         let read = CedarTest::read(file).with_context(|| format!("reading `{}`", file.display()))?;

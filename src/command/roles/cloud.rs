@@ -50,7 +50,9 @@ fn provider(name: &Name, section: &ProviderSection) -> Result<ProviderConfig> {
     });
     let mut config = ProviderConfig::new(name.clone(), section.protocol, endpoints.collect());
     config.api_key = section.api_key_file.clone().map(KeySource::File);
-    config.reach = if section.allow_loopback { Reach::Loopback } else { Reach::Public };
+    let usual = if section.allow_loopback { Reach::Loopback } else { Reach::Public };
+    config.reach = section.reach.unwrap_or(usual);
+    config.other_ports.clone_from(&section.other_ports);
     Ok(config)
 }
 

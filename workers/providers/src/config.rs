@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::render::Protocol;
 use url::{Host, Url};
@@ -15,6 +15,8 @@ use crate::error::ConfigError;
 #[cfg(test)]
 mod tests;
 
+/// The port of https.
+const HTTPS: u16 = 443;
 /// Largest key file, bytes.
 const KEY_BYTES_MAX: u64 = 8 * 1024;
 /// Largest file of root certificates, bytes.
@@ -36,6 +38,9 @@ pub struct ProviderConfig {
     /// Which addresses it may be at.
     #[serde(default)]
     pub reach: Reach,
+    /// Ports beside 443 that a public provider may be at.
+    #[serde(default)]
+    pub other_ports: BTreeSet<u16>,
     /// PEM file of the only root certificates to trust; the platform's where absent.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -89,7 +94,7 @@ pub struct Endpoint {
 }
 
 /// Which addresses a provider may be at. Link-local, metadata, multicast and reserved addresses never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// Public addresses, by https.
@@ -133,6 +138,7 @@ impl ProviderConfig {
             endpoints,
             api_key: None,
             reach: Reach::default(),
+            other_ports: BTreeSet::new(),
             ca_file: None,
             price_as: None,
             connect_ms: default_connect_ms(),
@@ -167,6 +173,10 @@ impl ProviderConfig {
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(bad("must hold no query and no fragment"));
+        }
+        let port = url.port_or_known_default().unwrap_or_default();
+        if self.reach == Reach::Public && port != HTTPS && !self.other_ports.contains(&port) {
+            return Err(bad("must be at port 443, or `other_ports` must list its port"));
         }
         // A name is resolved and checked at each connection; a literal address is not resolved, so it is checked here.
         let literal = match url.host() {

@@ -41,7 +41,7 @@ pub(crate) fn client(config: &ProviderConfig) -> Result<Client, ConfigError> {
         .http1_max_headers(ANSWER_HEADERS_MAX)
         .http2_max_header_list_size(ANSWER_HEADER_BYTES_MAX)
         .tls_version_min(reqwest::tls::Version::TLS_1_2)
-        .dns_resolver(Checked(config.reach));
+        .dns_resolver(Checked { reach: config.reach, lookup: System });
     if let Some(pem) = config.roots()? {
         let roots = Certificate::from_pem_bundle(&pem).unwrap_or_default();
         if roots.is_empty() {
@@ -54,18 +54,36 @@ pub(crate) fn client(config: &ProviderConfig) -> Result<Client, ConfigError> {
 
 /// A resolver whose answers may be connected to; what it returns is what is connected to, so there is no gap between check
 /// and use for a name that changes its mind.
-struct Checked(Reach);
+struct Checked<L> {
+    reach: Reach,
+    lookup: L,
+}
+
+/// What a name leads to now.
+trait Lookup: Clone + Send + Sync + 'static {
+    fn addresses(&self, name: &str) -> impl Future<Output = std::io::Result<Vec<SocketAddr>>> + Send;
+}
+
+/// The system's resolver.
+#[derive(Clone)]
+struct System;
+
+impl Lookup for System {
+    async fn addresses(&self, name: &str) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+    }
+}
 
 /// The name led to an address that `reach` does not permit.
 #[derive(Debug, thiserror::Error)]
 #[error("the name resolves to an address that is not permitted")]
 pub(crate) struct AddressRefused;
 
-impl Resolve for Checked {
+impl<L: Lookup> Resolve for Checked<L> {
     fn resolve(&self, name: Host) -> Resolving {
-        let reach = self.0;
+        let (reach, lookup) = (self.reach, self.lookup.clone());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = lookup.addresses(name.as_str()).await?;
             // One bad address among good ones is no accident either.
             if !found.iter().all(|address| address::permitted(reach, address.ip())) {
                 return Err(AddressRefused.into());
@@ -73,5 +91,67 @@ impl Resolve for Checked {
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A name server whose answers change from one question to the next.
+    #[derive(Clone)]
+    struct Stub(Arc<(Vec<Vec<&'static str>>, AtomicUsize)>);
+
+    impl Lookup for Stub {
+        async fn addresses(&self, _: &str) -> std::io::Result<Vec<SocketAddr>> {
+            let (answers, asked) = &*self.0;
+            let at = asked.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+            Ok(answers[at].iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect())
+        }
+    }
+
+    /// Whether each of a name's answers in turn would be connected to. Nothing is.
+    async fn decisions(reach: Reach, answers: Vec<Vec<&'static str>>) -> Vec<bool> {
+        let count = answers.len();
+        let checked = Checked { reach, lookup: Stub(Arc::new((answers, AtomicUsize::new(0)))) };
+        let mut decided = Vec::new();
+        for _ in 0..count {
+            let answer = checked.resolve("provider.example".parse().unwrap()).await;
+            if let Err(error) = &answer {
+                assert!(error.is::<AddressRefused>(), "{error}");
+            }
+            decided.push(answer.is_ok_and(|mut addresses| addresses.next().is_some()));
+        }
+        decided
+    }
+
+    #[tokio::test]
+    async fn ssrf_a_name_that_changes_its_mind_is_refused_at_the_connection() {
+        let public = || vec!["93.184.216.34"];
+        for inside in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "10.0.0.8",
+            "100.100.100.200",
+            "0.0.0.0",
+            "::1",
+            "::ffff:127.0.0.1",
+            "fd00:ec2::254",
+            "64:ff9b::a9fe:a9fe",
+        ] {
+            let decided = decisions(Reach::Public, vec![public(), vec![inside], public()]).await;
+            assert_eq!(decided, [true, false, true], "{inside}");
+            // One bad address among good ones.
+            let decided = decisions(Reach::Public, vec![vec!["93.184.216.34", inside]]).await;
+            assert_eq!(decided, [false], "{inside}");
+        }
+        // A private name that leads to the internet is refused as well; where it should lead is not.
+        let decided = decisions(Reach::Private, vec![vec!["10.0.0.8"], public()]).await;
+        assert_eq!(decided, [true, false]);
     }
 }

@@ -250,7 +250,7 @@ async fn refused_content_is_never_tried_again() {
 }
 
 #[tokio::test]
-async fn redirects_are_refused() {
+async fn ssrf_redirects_are_refused() {
     let other = Double::start(vec![answer(200, "", GOOD)]).await;
     let location = format!("location: http://{}/v1/chat/completions\r\n", other.address);
     for status in [301, 302, 303, 307, 308] {
@@ -262,11 +262,15 @@ async fn redirects_are_refused() {
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_inside_is_refused() {
+async fn ssrf_a_name_that_resolves_inside_is_refused() {
     let double = Double::start(vec![answer(200, "", GOOD)]).await;
     // `localhost` stands for any public-looking name that is made to resolve to an inner address.
     let url = |scheme: &str| format!("{scheme}://localhost:{}/v1", double.address.port());
-    let public = ProviderConfig { reach: tidegate_providers::Reach::Public, ..config(&url("https")) };
+    let public = ProviderConfig {
+        reach: tidegate_providers::Reach::Public,
+        other_ports: [double.address.port()].into(),
+        ..config(&url("https"))
+    };
     let (outcome, _) = send(&Client::new(vec![public]).unwrap(), &cleared(REQUEST), &control()).await;
     assert_eq!(outcome.unwrap_err().failure, Failure::Address);
     assert!(double.requests().is_empty());
@@ -277,7 +281,7 @@ async fn a_name_that_resolves_inside_is_refused() {
 }
 
 #[tokio::test]
-async fn proxies_of_the_environment_are_not_read() {
+async fn ssrf_proxies_of_the_environment_are_not_read() {
     let proxy = Double::start(vec![answer(200, "", GOOD)]).await;
     // Only a child process may change the environment safely; this test runs itself in one.
     if let Ok(target) = std::env::var("TIDEGATE_TEST_TARGET") {
@@ -288,7 +292,7 @@ async fn proxies_of_the_environment_are_not_read() {
     let double = Double::start(vec![answer(200, "", GOOD)]).await;
     let proxy_url = format!("http://{}", proxy.address);
     let child = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "proxies_of_the_environment_are_not_read"])
+        .args(["--exact", "ssrf_proxies_of_the_environment_are_not_read"])
         .env("TIDEGATE_TEST_TARGET", format!("http://{}/v1", double.address))
         .envs(
             ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]

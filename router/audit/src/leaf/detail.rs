@@ -174,6 +174,9 @@ pub enum Detail {
         /// The hold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hold: Option<Uuid>,
+        /// The feature flag.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        flag: Option<Name>,
         /// The guard that took a canary back.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         guard: Option<Guard>,
@@ -239,6 +242,8 @@ pub enum ActWord {
     LaneOff,
     /// Switched it on.
     LaneOn,
+    /// Said for whom a feature flag is on.
+    FlagSet,
     /// Made a bundle active.
     BundleActivate,
     /// Had the cell keep a bundle.

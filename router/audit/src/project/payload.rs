@@ -136,6 +136,8 @@ struct ActHead {
     #[serde(default)]
     from: Option<Digest>,
     #[serde(default)]
+    flag: Option<Name>,
+    #[serde(default)]
     guard: Option<Guard>,
     #[serde(default)]
     since: Option<u64>,
@@ -345,6 +347,7 @@ impl Projection {
             records: act.records.or(act.published).or(deleted),
             first: act.first,
             hold: act.hold,
+            flag: act.flag,
             guard: act.guard,
             since: act.since,
             against: act.against.or(act.not_wider),

@@ -80,6 +80,10 @@ fn operators_acts_are_told_without_their_words() {
             json!({"act": "bundle_activate", "hash": "11".repeat(32), "archive": CANARY}),
             ActWord::BundleActivate,
         ),
+        (
+            json!({"act": "flag_set", "flag": "stay-local", "tenants": ["acme"], "portion": {"share_bp": 500, "by": "workflow"}}),
+            ActWord::FlagSet,
+        ),
         (json!({"act": "bundle_push", "hash": "11".repeat(32), "archive": CANARY}), ActWord::BundlePush),
         (json!({"act": "bundle_shadow"}), ActWord::BundleShadow),
         (
@@ -117,6 +121,8 @@ fn operators_acts_are_told_without_their_words() {
         assert!(!named || matches!(&detail, Detail::Control { hash: Some(_), .. }), "{detail:?}");
         let guarded =
             matches!(&detail, Detail::Control { guard: Some(Guard::CloudShare), since: Some(5), .. });
+        let flagged = matches!(&detail, Detail::Control { flag: Some(_), .. });
+        assert_eq!(flagged, word == ActWord::FlagSet, "{detail:?}");
         let against = matches!(&detail, Detail::Control { against: Some(_), .. });
         assert_eq!(against, matches!(word, ActWord::BundlePromote | ActWord::BundleApprove), "{detail:?}");
         assert_eq!(guarded, word == ActWord::BundleRollback, "{detail:?}");

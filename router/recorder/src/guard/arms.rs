@@ -39,11 +39,18 @@ enum Measure {
 pub(super) struct Watch {
     measure: Measure,
     tolerance: f64,
-    waiting: HashMap<Stratum, [Option<u64>; 2]>,
+    waiting: HashMap<Stratum, [Option<Waiting>; 2]>,
     pub(super) canary: Total,
     pub(super) active: Total,
     pub(super) pairs: u64,
     pub(super) wealth: Wealth,
+}
+
+/// A task that has no other side yet.
+#[derive(Debug, Clone)]
+struct Waiting {
+    tenant: Name,
+    value: u64,
 }
 
 /// All of an arm.
@@ -77,8 +84,8 @@ impl Watch {
         }
     }
 
-    /// Takes in a task of an arm: 0 or 1 of a rate, else how much.
-    pub(super) fn add(&mut self, arm: Arm, stratum: &Stratum, value: u64) {
+    /// Takes in a tenant's task of an arm: 0 or 1 of a rate, else how much.
+    pub(super) fn add(&mut self, arm: Arm, stratum: &Stratum, tenant: &Name, value: u64) {
         let total = if arm == Arm::Canary { &mut self.canary } else { &mut self.active };
         total.tasks += 1;
         total.sum = total.sum.saturating_add(value);
@@ -87,12 +94,14 @@ impl Watch {
         let sides = self.waiting.entry(stratum).or_default();
         // The newest of each: what changes for everybody in time would count against the side that has fewer, if older ones stood
         // for the other side.
-        sides[usize::from(arm == Arm::Active)] = Some(value);
+        sides[usize::from(arm == Arm::Active)] = Some(Waiting { tenant: tenant.clone(), value });
         // A pair ends with the first task of the side that has fewer, whatever it came to.
-        if let [Some(canary), Some(active)] = *sides {
-            *sides = [None; 2];
+        if let [Some(canary), Some(active)] = sides {
             self.pairs += 1;
-            self.wealth.bet(self.measure.difference(canary, active), self.tolerance);
+            // Where a share is of the tenants, both sides are others': it is the canary's tenant that the canary is about.
+            let difference = self.measure.difference(canary.value, active.value);
+            self.wealth.bet(&canary.tenant, difference, self.tolerance);
+            *sides = [None, None];
         }
     }
 }

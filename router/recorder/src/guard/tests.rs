@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidegate_audit::Leaf;
 use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::release::{Canary, Candidates, Guard, Guards, ShareBy};
 
 use super::trial::Trial;
@@ -37,7 +38,7 @@ impl Dice {
         f64::from(u32::try_from(self.next() >> 32).unwrap()) < often * 4_294_967_296.0
     }
 
-    fn up_to(&mut self, most: u64) -> u64 {
+    pub(super) fn up_to(&mut self, most: u64) -> u64 {
         self.next() % most
     }
 }
@@ -279,11 +280,68 @@ fn the_guard_that_sees_it_is_named_and_one_that_does_not_watch_sees_nothing() {
     }
 }
 
+/// The same tasks, as if they were all of one tenant.
+fn of_one_tenant(mut leaf: Leaf) -> Leaf {
+    leaf.tenant = Some(Name::new("acme").unwrap());
+    leaf
+}
+
+/// So many tasks of five tenants, every fourth by the canary; how it goes with each tenant's tasks there. The alarm, if there is one.
+fn spoilt(
+    dice: &mut Dice,
+    trial: &mut Trial,
+    ways: impl Fn(u64) -> Ways,
+    told: impl Fn(Leaf) -> Leaf,
+) -> Option<Guard> {
+    for n in 0..2_000 {
+        let tenant = dice.up_to(5);
+        let is_canary = dice.is(0.25);
+        let (bundle, ways) = if is_canary { (canary(), ways(tenant)) } else { (active(), USUAL) };
+        for mut leaf in task(dice, n, bundle, ways) {
+            leaf.tenant = Some(Name::new(format!("t{tenant}")).unwrap());
+            trial.see(&told(leaf));
+        }
+        if trial.alarm().is_some() {
+            break;
+        }
+    }
+    trial.alarm()
+}
+
+#[test]
+fn a_canary_that_one_tenant_alone_spoils_stays_and_the_tenant_is_named() {
+    let mut dice = Dice::new(11);
+    let bad = |tenant| if tenant == 3 { Ways { failures: 1.0, ..USUAL } } else { USUAL };
+    let mut named = 0;
+    for _ in 0..12 {
+        let mut trial = trial(&[]);
+        assert_eq!(spoilt(&mut dice, &mut trial, bad, |leaf| leaf), None);
+        let line = line(&trial, Guard::Failures);
+        assert_eq!(line.state, GuardState::Watching);
+        named += u32::from(line.alone == Some(Name::new("t3").unwrap()));
+        assert_eq!((trial.newly_alone().len(), trial.newly_alone().len()), (1, 0), "told once");
+    }
+    assert_eq!(named, 12);
+    // Negative controls: as one tenant's it is taken back, and where all suffer it is.
+    let taken = spoilt(&mut dice, &mut trial(&[]), bad, of_one_tenant);
+    assert_eq!(taken, Some(Guard::Failures));
+    let all = |_| Ways { failures: 0.6, ..USUAL };
+    let mut harmed = trial(&[]);
+    assert_eq!(spoilt(&mut dice, &mut harmed, all, |leaf| leaf), Some(Guard::Failures));
+    assert_eq!(line(&harmed, Guard::Failures).alone, None);
+}
+
 #[test]
 fn a_canary_that_rejects_everything_is_taken_back_after_a_few_tasks() {
     let ways = Ways { rejections: 1.0, ..USUAL };
     let (guard, tasks) = tried(&mut Dice::new(5), &mut trial(&[]), 1_000, ways).unwrap();
-    assert!(guard == Guard::Rejections && tasks < 80, "{guard:?} after {tasks}");
+    // Each of the two tenants shows it, one of which has a third of the tasks.
+    assert!(guard == Guard::Rejections && tasks < 240, "{guard:?} after {tasks}");
+    let all = |_| ways;
+    let mut alone = trial(&[]);
+    assert_eq!(spoilt(&mut Dice::new(5), &mut alone, all, of_one_tenant), Some(Guard::Rejections));
+    let line = line(&alone, Guard::Rejections);
+    assert!(line.canary.tasks + line.active.tasks < 80, "of one tenant: {line:?}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub(super) struct Trial {
     workflows: HashMap<String, Guards>,
     guards: Vec<(Guard, Watch)>,
     alarm: Option<Guard>,
+    /// Guards that one tenant alone would have take the canary back, and which.
+    alone: HashMap<Guard, Name>,
     is_told: bool,
     /// Times that it was told by this process, and when last.
     attempts: u32,
@@ -72,6 +74,7 @@ impl Trial {
             workflows: HashMap::new(),
             guards: watched.map(|guard| (guard, Watch::of(guard))).collect(),
             alarm: None,
+            alone: HashMap::new(),
             is_told: false,
             attempts: 0,
             told_at: None,
@@ -120,6 +123,17 @@ impl Trial {
     /// Times that it was told already by this process.
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Tenants that alone would have a guard take the canary back: those that were not told of before.
+    pub(super) fn newly_alone(&mut self) -> Vec<(Guard, Name)> {
+        let now = self
+            .guards
+            .iter()
+            .filter_map(|(guard, watch)| Some((*guard, watch.wealth.alone(level())?.clone())));
+        let new: Vec<_> = now.filter(|(guard, tenant)| self.alone.get(guard) != Some(tenant)).collect();
+        self.alone.extend(new.iter().cloned());
+        new
     }
 
     /// Takes in the next record.
@@ -192,7 +206,7 @@ impl Trial {
         let mut said = Vec::new();
         for (guard, watch) in self.guards.iter_mut().filter(|(guard, _)| !before.contains(*guard)) {
             if let Some(value) = values(*guard) {
-                watch.add(arm, &stratum, value);
+                watch.add(arm, &stratum, tenant, value);
                 said.push(*guard);
             }
         }
@@ -227,7 +241,8 @@ impl Trial {
             let state = if self.alarm == Some(guard) { GuardState::Alarm } else { GuardState::Watching };
             let arm = |total: super::arms::Total| ArmLine { tasks: total.tasks, sum: total.sum };
             let (canary, active) = (arm(watch.canary), arm(watch.active));
-            GuardLine { guard, state, pairs: watch.pairs, canary, active, evidence }
+            let alone = watch.wealth.alone(level()).cloned();
+            GuardLine { guard, state, pairs: watch.pairs, canary, active, evidence, alone }
         };
         Guard::ALL.into_iter().map(line).collect()
     }

@@ -1,4 +1,5 @@
-//! Whether one side has more of something than the other, tested after each pair and stopped at any time.
+//! Whether one side has more of something than the other, tested after each pair and stopped at any time, so that no tenant alone
+//! says so.
 //!
 //! Somebody bets against "the canary has no more of it than the active bundle, but for the tolerance": of each difference `d` of two
 //! values in 0..=1, a share `λ` of the wealth is put on `d` being larger than the tolerance, so the wealth is multiplied by
@@ -8,6 +9,18 @@
 //! Waudby-Smith and Ramdas make them ("Estimating means of bounded random variables by betting", JRSS B 2024). As nobody knows how
 //! large a difference will be, the wealth is spread over fixed shares, as the mixture of mSPRT is (Robbins 1970; Johari et al., "Always
 //! valid inference", Operations Research 2022); unlike mSPRT it needs no normal approximation, so it holds from the first pair on.
+//!
+//! Each tenant has an account of its own, which begins with 1: a part of it is kept, the rest is bet on this tenant's pairs. The whole
+//! is the product of all accounts. A pair changes one account, and where the claim is true of its tenant that account does not grow in
+//! expectation, whatever was seen before and of whom; so the whole does not either, whoever comes when. That is what makes a product of
+//! e-processes one (Vovk and Wang, "E-values: Calibration, combination and applications", Annals of Statistics 2021). Two things bound
+//! what one tenant can do. It can hide no more than what is kept: its account never falls below that. And where there are several
+//! tenants, the whole must reach `1/α` also without each of them: what a tenant of which the claim is not true brings adds nothing to the
+//! chance that a canary is taken back which is as good for the others.
+
+use std::collections::HashMap;
+
+use tidegate_schemas::ids::Name;
 
 /// The chance that all guards together take back a canary that is as good as the active bundle, over its whole life.
 pub(super) const FALSE_ALARM: f64 = 0.01;
@@ -15,121 +28,128 @@ pub(super) const FALSE_ALARM: f64 = 0.01;
 const BETS: [f64; 8] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.65, 0.9];
 /// Largest tolerance: with the largest bet and the worst difference, wealth is left.
 pub(super) const TOLERANCE_MAX: f64 = 0.1;
+/// The part of each account that is never bet: one tenant can make the whole this much smaller, and no more.
+const KEPT: f64 = 0.1;
+/// Tenants with an account of their own, count; those that come later share one.
+const ACCOUNTS_MAX: usize = 256;
+
+/// By bet.
+type Logs = [f64; BETS.len()];
 
 /// What the bets have come to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wealth {
-    /// Logarithm of what each bet has made of 1.
-    logs: [f64; BETS.len()],
+    /// Accounts by tenant, in the order in which they came.
+    accounts: Vec<Account>,
+    by_tenant: HashMap<Name, usize>,
+    /// Logarithm of the product of all accounts.
+    whole: Logs,
     /// The most that the whole was, as a logarithm.
+    most_of_all: f64,
+    /// The most that the whole was without any one tenant.
     most: f64,
+    /// Without whom it was least when the whole was last as much as never before.
+    least_without: Option<usize>,
+}
+
+/// What is bet on one tenant's pairs.
+#[derive(Debug, Clone)]
+struct Account {
+    /// None: of all tenants that came late.
+    tenant: Option<Name>,
+    /// Logarithm of what each bet has made of 1.
+    bets: Logs,
+    /// Logarithm of that with what is kept.
+    logs: Logs,
 }
 
 // === impl Wealth ===
 
 impl Wealth {
-    /// Takes in one pair: the canary's value less the active bundle's, from -1 to 1.
-    pub(super) fn bet(&mut self, difference: f64, tolerance: f64) {
+    /// Takes in one pair of a tenant's: the canary's value less the active bundle's, from -1 to 1.
+    pub(super) fn bet(&mut self, tenant: &Name, difference: f64, tolerance: f64) {
         let more = difference.clamp(-1.0, 1.0) - tolerance.clamp(0.0, TOLERANCE_MAX);
-        for (log, bet) in self.logs.iter_mut().zip(BETS) {
-            *log += (bet * more).ln_1p();
+        let at = self.account(tenant);
+        let Some(account) = self.accounts.get_mut(at) else { return };
+        for (((own, log), whole), bet) in
+            account.bets.iter_mut().zip(&mut account.logs).zip(&mut self.whole).zip(BETS)
+        {
+            *own += (bet * more).ln_1p();
+            let now = with_kept(*own);
+            *whole += now - *log;
+            *log = now;
         }
-        self.most = self.most.max(self.log());
+        let whole = mean(&self.whole);
+        // What is without somebody is asked only where it could be more than ever: it counts for no more than the whole.
+        if whole > self.most {
+            let (without, least) = self.without_one();
+            self.most = self.most.max(least.min(whole));
+            self.least_without = without;
+        }
+        self.most_of_all = self.most_of_all.max(whole);
     }
 
-    /// How much of what an alarm needs was ever there: 1 is an alarm, by a test of this level.
+    /// How much of what an alarm needs was ever there, also without any one tenant: 1 is an alarm, by a test of this level.
     pub(super) fn evidence(&self, level: f64) -> f64 {
         (self.most / -level.ln()).clamp(0.0, 1.0)
     }
 
-    /// Logarithm of the wealth: the mean over the bets.
-    fn log(&self) -> f64 {
-        let most = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = self.logs.iter().map(|log| (log - most).exp()).sum();
-        most + (sum / f64::from(u8::try_from(BETS.len()).unwrap_or(u8::MAX))).ln()
+    /// The tenant that alone makes what would be an alarm: without its pairs there is none.
+    pub(super) fn alone(&self, level: f64) -> Option<&Name> {
+        let is_open = self.evidence(level) < 1.0 && self.most_of_all >= -level.ln();
+        self.accounts.get(self.least_without.filter(|_| is_open)?)?.tenant.as_ref()
     }
+
+    fn account(&mut self, tenant: &Name) -> usize {
+        if let Some(at) = self.by_tenant.get(tenant) {
+            return *at;
+        }
+        let full = self.accounts.len() >= ACCOUNTS_MAX;
+        let late = self.accounts.last().is_some_and(|last| last.tenant.is_none());
+        if full && late {
+            return self.accounts.len() - 1;
+        }
+        let at = self.accounts.len();
+        let tenant = if full {
+            None
+        } else {
+            self.by_tenant.insert(tenant.clone(), at);
+            Some(tenant.clone())
+        };
+        self.accounts.push(Account { tenant, bets: Logs::default(), logs: Logs::default() });
+        at
+    }
+
+    /// Without whom the whole is least, and how much it is; of one tenant alone the whole itself.
+    fn without_one(&self) -> (Option<usize>, f64) {
+        if self.accounts.len() < 2 {
+            return (None, f64::INFINITY);
+        }
+        let mut least = (None, f64::INFINITY);
+        for (at, account) in self.accounts.iter().enumerate() {
+            let mut others = self.whole;
+            others.iter_mut().zip(account.logs).for_each(|(whole, own)| *whole -= own);
+            let others = mean(&others);
+            if others < least.1 {
+                least = (Some(at), others);
+            }
+        }
+        least
+    }
+}
+
+/// Logarithm of the mean over the bets.
+fn mean(logs: &Logs) -> f64 {
+    let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logs.iter().map(|log| (log - most).exp()).sum();
+    most + (sum / f64::from(u8::try_from(BETS.len()).unwrap_or(u8::MAX))).ln()
+}
+
+/// Logarithm of an account, by that of what was bet: what is kept does not change.
+fn with_kept(bets: f64) -> f64 {
+    // Beyond what a number can hold the kept part is nothing.
+    if bets > 500.0 { bets + (1.0 - KEPT).ln() } else { (KEPT + (1.0 - KEPT) * bets.exp()).ln() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guard::tests::Dice;
-
-    const LEVEL: f64 = 0.01;
-    const RUNS: u32 = 2_000;
-
-    /// In how many runs there is an alarm within so many pairs, and after how many pairs in the middle.
-    fn alarms(dice: &mut Dice, pairs: u32, tolerance: f64, draw: impl Fn(&mut Dice) -> f64) -> (u32, u32) {
-        let mut after = Vec::new();
-        for _ in 0..RUNS {
-            let mut wealth = Wealth::default();
-            let alarm = (1..=pairs).find(|_| {
-                wealth.bet(draw(dice), tolerance);
-                wealth.evidence(LEVEL) >= 1.0
-            });
-            after.extend(alarm);
-        }
-        after.sort_unstable();
-        (
-            u32::try_from(after.len()).unwrap_or(u32::MAX),
-            after.get(after.len() / 2).copied().unwrap_or(u32::MAX),
-        )
-    }
-
-    /// One of the canary's against the mean of so many of the other's.
-    fn pair(p: f64, q: f64, others: u32) -> impl Fn(&mut Dice) -> f64 {
-        move |dice| {
-            let mean = (0..others).map(|_| dice.once(q)).sum::<f64>() / f64::from(others);
-            dice.once(p) - mean
-        }
-    }
-
-    #[test]
-    fn looking_after_each_pair_alarms_no_more_often_than_it_says() {
-        let mut dice = Dice::new(1);
-        // Equal, and as much worse as is tolerated: the level, and five standard deviations of so many runs.
-        let most = f64::from(RUNS) * LEVEL;
-        let most = most + 5.0 * most.sqrt();
-        for (p, q, tolerance, others) in [
-            (0.5, 0.5, 0.0, 1),
-            (0.05, 0.05, 0.0, 19),
-            (0.01, 0.01, 0.02, 1),
-            (0.12, 0.1, 0.02, 1),
-            (0.3, 0.2, 0.1, 4),
-        ] {
-            let (found, _) = alarms(&mut dice, 2_000, tolerance, pair(p, q, others));
-            assert!(f64::from(found) <= most, "{p} against {q}: {found} of {RUNS}");
-        }
-        // Negative control: a test that is right once, looked at after each pair, alarms far more often.
-        let mut naive = 0;
-        for _ in 0..RUNS {
-            let (mut sum, mut squares) = (0.0, 0.0);
-            let alarm = (1..=2_000_u32).any(|n| {
-                let d = pair(0.5, 0.5, 1)(&mut dice);
-                (sum, squares) = (sum + d, squares + d * d);
-                n > 30 && sum > 2.326 * f64::sqrt(squares)
-            });
-            naive += u32::from(alarm);
-        }
-        assert!(f64::from(naive) > 3.0 * most, "{naive} of {RUNS}");
-    }
-
-    #[test]
-    fn what_is_worse_is_found_the_sooner_the_worse_it_is() {
-        let mut dice = Dice::new(2);
-        let rows = [
-            // The canary's rate, the other's, and within how many pairs half of the runs have an alarm.
-            (1.0, 0.0, 12),
-            (0.5, 0.0, 40),
-            (0.25, 0.05, 120),
-            (0.15, 0.05, 500),
-        ];
-        for (p, q, within) in rows {
-            let (found, middle) = alarms(&mut dice, 4 * within, 0.02, pair(p, q, 9));
-            assert!(middle <= within, "{p} against {q}: half within {middle}");
-            assert!(found >= RUNS / 100 * 99, "{p} against {q}: {found} of {RUNS}");
-        }
-        // Negative control: what is better is no alarm.
-        assert_eq!(alarms(&mut dice, 1_000, 0.0, pair(0.05, 0.15, 9)).0, 0);
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use tidegate_schemas::decision::Shadow;
 use tidegate_schemas::release::{Guards, ShareBy};
 
 use super::*;
+use crate::Allowance;
 use crate::life::dispatch;
 
 /// The default bundle with changes.
@@ -137,6 +138,20 @@ fn a_shadow_is_judged_beside_every_step_but_not_beside_itself() {
     released(&mut world, stricter(), 10_000, ShareBy::Tenant);
     let told = decision(sent(&world.begin(task_at(1, &public())).1));
     assert_eq!((told.outcome, told.shadow), (Outcome::Reject, None), "it is the canary here");
+}
+
+#[test]
+fn a_shadow_that_takes_too_long_is_left_out_and_the_decision_is_the_same() {
+    let mut world = World::new();
+    world.shadow = Some(stricter());
+    world.allowance = Some(Allowance::default());
+    let first = decision(sent(&world.begin(task_at(1, &public())).1));
+    assert!(first.shadow.is_some(), "negative control: there is time");
+    let busy = world.allowance.as_ref().unwrap();
+    busy.within(|| std::thread::sleep(std::time::Duration::from_millis(100)));
+    let next = decision(sent(&world.begin(task_at(1, &public())).1));
+    assert_eq!(next.shadow, None);
+    assert_eq!(Decision { shadow: None, ..first }, next);
 }
 
 #[test]

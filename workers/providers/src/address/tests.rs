@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn addresses_are_what_the_registries_say() {
+fn ssrf_addresses_are_what_the_registries_say() {
     use Kind::{Loopback, Never, Private, Public};
     let table = [
         ("8.8.8.8", Public),
@@ -57,7 +57,7 @@ fn addresses_are_what_the_registries_say() {
 }
 
 #[test]
-fn a_reach_permits_its_own_addresses_and_no_others() {
+fn ssrf_a_reach_permits_its_own_addresses_and_no_others() {
     let table = [
         ("8.8.8.8", [true, false, false]),
         ("127.0.0.1", [false, true, true]),

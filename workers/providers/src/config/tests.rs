@@ -13,7 +13,7 @@ fn config(reach: Reach, url: &str) -> ProviderConfig {
 }
 
 #[test]
-fn urls_are_permitted_by_reach() {
+fn ssrf_urls_are_permitted_by_reach() {
     use Reach::{Loopback, Private, Public};
     let table = [
         (Public, "https://api.openai.com/v1", true),
@@ -32,6 +32,29 @@ fn urls_are_permitted_by_reach() {
         (Public, "https://127.1/v1", false),
         (Public, "https://0xa9fea9fe/v1", false),
         (Public, "https://①②⑦.⓪.⓪.①/v1", false),
+        (Public, "https://１２７.０.０.１/v1", false),
+        (Public, "https://127。0。0。1/v1", false),
+        (Public, "https://0/v1", false),
+        (Public, "https://0.0.0.0/v1", false),
+        (Public, "https://[::]/v1", false),
+        (Public, "https://[fe80::1]/v1", false),
+        (Public, "https://[fe80::1%25eth0]/v1", false),
+        (Public, "https://[2002:7f00:1::]/v1", false),
+        // Metadata services of four clouds.
+        (Public, "https://100.100.100.200/v1", false),
+        (Public, "https://192.0.0.192/v1", false),
+        (Public, "https://[fd00:ec2::254]/v1", false),
+        (Private, "http://[fd00:ec2::254]/v1", false),
+        // Whose host is another than it seems.
+        (Public, "https://127.0.0.1\\@api.openai.com/v1", false),
+        (Public, "https://api.openai.com@127.0.0.1/v1", false),
+        (Public, "https://127.0.0.1#@api.openai.com/v1", false),
+        (Public, "https:///127.0.0.1/v1", false),
+        // Other ports, and the usual one.
+        (Public, "https://api.openai.com:22/v1", false),
+        (Public, "https://api.openai.com:80/v1", false),
+        (Public, "https://api.openai.com:8443/v1", false),
+        (Public, "https://api.openai.com:443/v1", true),
         (Public, "https://10.0.0.1/v1", false),
         (Public, "https://192.168.1.1/v1", false),
         (Public, "https://[fd00::1]/v1", false),
@@ -57,6 +80,16 @@ fn urls_are_permitted_by_reach() {
     for (reach, url, fine) in table {
         assert_eq!(config(reach, url).places().is_ok(), fine, "{reach:?} {url}");
     }
+}
+
+#[test]
+fn ssrf_a_port_that_the_operator_lists_is_permitted_there_alone() {
+    let mut config = config(Reach::Public, "https://api.openai.com:8443/v1");
+    assert!(config.places().is_err(), "negative control");
+    config.other_ports = [8443].into();
+    assert!(config.places().is_ok());
+    config.endpoints.values_mut().next().unwrap().url = "https://api.openai.com:8444/v1".to_owned();
+    assert!(config.places().is_err());
 }
 
 #[test]
