@@ -135,6 +135,7 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
         pushed(&cell, &variant(&cell, dir.path(), "stricter", "links.toml", BLOCKED).await?).await?;
     let status = cell.json(&["bundle", "status"]).await?;
     let active = status["active"].as_str().context("a hash")?.to_owned();
+    let began = status["active_since"].clone();
     assert!(active != stricter && status["shadow"].is_null() && status["canary"].is_null(), "{status}");
 
     // Judged beside: every task still runs, and the record knows what would have come of it.
@@ -148,13 +149,14 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
     assert!(all[0].2["shadow"].is_null(), "negative control: nothing was judged beside the first");
     let status = cell.json(&["bundle", "status"]).await?;
     // What is kept, what it is, and since when: the shadow's act made nothing active.
-    assert_eq!(status["active_since"], json!(0), "{status}");
-    assert!(status["event"].as_u64() > Some(0), "negative control: {status}");
+    assert_eq!(status["active_since"], began, "{status}");
+    assert!(status["event"].as_u64() > began.as_u64(), "negative control: {status}");
     let kept = status["kept"].as_array().context("what is kept")?;
     let is = |hash: &str| kept.iter().find(|kept| kept["hash"] == hash).map(|kept| kept["is"].clone());
     assert_eq!((is(&stricter), is(&active)), (Some(json!(["shadow"])), Some(json!(["active"]))), "{status}");
     assert!(kept.iter().any(|kept| kept["name"] == "stricter" && kept["since"].is_u64()), "{status}");
-    assert!(cell.tidegate(&["bundle", "status"]).await?.contains("(since the cell began)"));
+    let shown = cell.tidegate(&["bundle", "status"]).await?;
+    assert!(shown.contains(&format!("active   {active} (since EVENTS:{began})")), "{shown}");
     let beside = &status["shadows"][&stricter];
     assert_eq!(beside["differ"], beside["decisions"], "{status}");
     assert!(beside["outcomes"]["local -> reject"].as_u64().is_some_and(|count| count > 0), "{status}");
