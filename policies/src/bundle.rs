@@ -22,6 +22,7 @@ use crate::taxonomy::scan::Scanner;
 
 pub(crate) use canonical::written as canonical_text;
 pub(crate) use directory::{cedar_files, text_file};
+pub(crate) use fault::line_at;
 pub use fault::{At, BundleError, Fault, Told};
 
 mod canonical;

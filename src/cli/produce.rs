@@ -66,7 +66,7 @@ const SAID_BY_BODY: [&str; 17] = [
   tidegate submit chat 'Summarise my file' --sensitivity confidential --stream
   tidegate submit embed 'first text' 'second text' --sensitivity internal --json
   tidegate submit extract 'Ada, born 1815' --schema person.json --sensitivity internal
-  tidegate submit chat --prompt answer --var question='What is a tide?' --sensitivity internal
+  tidegate submit chat --prompt answer --var 'question=What is a tide?' --sensitivity internal
   tidegate submit chat --prompt summary --var text=@minutes.txt
   tidegate submit chat --body task.json            a whole task envelope from a file, - for standard input")]
 pub(crate) struct SubmitArgs {

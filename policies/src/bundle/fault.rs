@@ -166,7 +166,7 @@ fn on(line: Option<usize>) -> String {
 }
 
 /// The line of a byte, counted from 1; none beyond the text.
-pub(super) fn line_at(text: &str, byte: usize) -> Option<usize> {
+pub(crate) fn line_at(text: &str, byte: usize) -> Option<usize> {
     Some(text.as_bytes().get(..byte)?.iter().filter(|b| **b == b'\n').count() + 1)
 }
 

@@ -9,7 +9,7 @@ use tidegate_schemas::limits::{CLASSES_MAX, OUTPUT_TOKENS_MAX, PROMPT_VARIABLES_
 use tidegate_schemas::task::{Kind, PromptCall, Prompted, Role, names_variable};
 
 use super::{MESSAGES_MAX, PROMPTS_MAX, Prompt, Prompts, TEMPLATE_BYTES_MAX, Variable, environment};
-use crate::bundle::{BundleError, Fault};
+use crate::bundle::{BundleError, Fault, line_at};
 
 /// Statements that would bring in what stands in no hash, or runs another template.
 #[expect(clippy::expect_used, reason = "a constant pattern")]
@@ -114,7 +114,7 @@ fn templates(name: &Name, prompt: &Prompt) -> Result<(), BundleError> {
             return Err(fault(None, format!("the template has more than {TEMPLATE_BYTES_MAX} bytes")));
         }
         if let Some(found) = REACHES_OUT.captures(text) {
-            let line = found.get(0).map(|whole| text[..whole.start()].lines().count().max(1));
+            let line = found.get(0).and_then(|whole| line_at(text, whole.start()));
             let word = found.get(1).map_or("", |word| word.as_str());
             let reason = format!("a template cannot `{word}`; write the text out, a prompt stands alone");
             return Err(fault(line, reason));

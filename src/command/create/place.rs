@@ -105,7 +105,7 @@ fn remove(dir: &Path, names: &[&str]) -> Result<()> {
     let mut left = 0;
     for name in entries(dir)? {
         let path = dir.join(&name);
-        if names.iter().any(|own| fits(own, &name)) && !(path.is_dir() && !is_link(&path)) {
+        if names.iter().any(|own| fits(own, &name)) && (!path.is_dir() || is_link(&path)) {
             fs::remove_file(&path).with_context(|| format!("removing `{}`", path.display()))?;
         } else {
             left += 1;
