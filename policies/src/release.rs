@@ -157,11 +157,15 @@ fn destinations<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item =
         .map(|spec| format!("cloud destination `{}` is new or another", spec.name))
 }
 
-/// What keeps work inside and no more does, or not as it did: what ran there may leave, where it is permitted to.
+/// What keeps work inside and no more does, or not as it did: what ran there may leave, where it is permitted to. Which model runs
+/// there keeps nothing inside.
 fn inside<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {
     let bare = |spec: &DestinationSpec| DestinationSpec {
         owner: String::new(),
         model_owner: String::new(),
+        model: String::new(),
+        model_sha256: None,
+        adapters: Vec::new(),
         ..spec.clone()
     };
     let kept = move |spec: &DestinationSpec| after.destinations.iter().any(|one| bare(one) == bare(spec));

@@ -181,7 +181,11 @@ pub(super) fn line_naming(text: &str, word: &str) -> Option<usize> {
             let names = line.strip_prefix(what).and_then(|rest| rest.split(['{', '=', '[', ';']).next());
             names.is_some_and(|names| names.split([',', ' ']).any(|name| name == word))
         });
-        key || declared || line.contains(&format!("\"{word}\"")) || line.contains(&format!("'{word}'"))
+        let table = line.starts_with('[') && line.contains(&format!(".{word}]"));
+        key || declared
+            || table
+            || line.contains(&format!("\"{word}\""))
+            || line.contains(&format!("'{word}'"))
     };
     text.lines().position(names).map(|at| at + 1)
 }

@@ -183,7 +183,7 @@ fn a_prompt_that_cannot_be_used_is_refused_with_its_place_and_what_to_do() {
         (
             ANSWER,
             "[variables.question]",
-            "[variables.Question]",
+            "[variables.questions]",
             &["`prompts/answer.toml`", "`question`", "add"],
         ),
         (ANSWER, "owner = \"assistants@example.com\"", "", &["`prompts/answer.toml`", "`owner`"]),

@@ -107,10 +107,16 @@ fn held(world: &World, action: &Value) -> (Stored, Stored, Stored) {
     let seen: Review = serde_json::from_slice(&review.payload).unwrap();
     let shown = seen.rendered.unwrap().expose().to_string();
     assert!(shown.contains("You answer") && shown.contains("Grant the loan?"), "{shown}");
+    let verdict = verdict_on(&review, action);
+    (task, review, verdict)
+}
+
+/// What a reviewer says of a review.
+fn verdict_on(review: &Stored, action: &Value) -> Stored {
+    let seen: Review = serde_json::from_slice(&review.payload).unwrap();
     let verdict = json!({ "schema_version": 1, "review": "EVENTS:8", "content": seen.content, "action": action,
                           "reason": "looked at it" });
-    let verdict = stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict);
-    (task, review, verdict)
+    stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict)
 }
 
 #[test]
@@ -132,7 +138,7 @@ fn an_approval_is_for_the_version_of_the_prompt_that_was_seen() {
     // What a reviewer wrote in its place was seen by the one who wrote it.
     let input = json!({ "messages": [{ "role": "user", "content": "Summarise the loan's terms" }] });
     let edit = json!({ "action": "edit", "input": input });
-    let (_, _, verdict) = held(&World::new(), &edit);
+    let verdict = verdict_on(&review, &edit);
     let step = judged(&world, task, review, verdict, "EVENTS:9");
     assert_eq!((decision(sent(&step)).outcome, decision(sent(&step)).prompt), (Outcome::Cloud, None));
 }
