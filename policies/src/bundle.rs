@@ -161,7 +161,7 @@ impl Bundle {
 
     /// What is to decide from now on is also held to what is given to policies.
     fn proposed(parts: Parts) -> Result<Self, BundleError> {
-        supplied::check(&parts.schema)?;
+        supplied::check(&parts)?;
         Self::checked(parts)
     }
 
@@ -334,11 +334,6 @@ impl Parts {
         let cycle = || self.taxonomy.cycle().filter(|_| self.format == FORMAT);
         if let Some(fault) = self.taxonomy.fault().or_else(cycle) {
             return Err(BundleError::file("taxonomy.toml", None, fault));
-        }
-        let mut ids = BTreeSet::new();
-        if let Some(twice) = self.links.iter().find(|link| !ids.insert(&link.id)) {
-            let reason = format!("`{}` is the id of two links; rename one", twice.id);
-            return Err(BundleError::file("links.toml", None, reason));
         }
         if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
             return Err(BundleError::Content(fault));

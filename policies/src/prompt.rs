@@ -178,7 +178,7 @@ impl Prompts {
     }
 }
 
-/// What templates may use: conditions, loops and a few filters on texts; nothing else.
+/// What templates may use: conditions, loops and a few filters on texts whose work is metered; nothing else.
 pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -190,7 +190,6 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.add_filter("upper", filters::upper);
     environment.add_filter("lower", filters::lower);
     environment.add_filter("replace", filters::replace);
-    environment.add_filter("indent", filters::indent);
     environment.add_filter("lines", filters::lines);
     environment.add_filter("length", filters::length);
     environment

@@ -96,7 +96,7 @@ fn first_directory() -> Result<Directory> {
 }
 
 /// Port of a new cell's server where none is named: what NATS clients try first.
-const PORT: u16 = 4222;
+pub(super) const PORT: u16 = 4222;
 
 /// Variables that may hold a provider's key.
 pub(super) fn key_variables() -> impl Iterator<Item = &'static str> {

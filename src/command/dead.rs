@@ -112,8 +112,11 @@ async fn all(record: &Record, tenant: Option<&Name>) -> Result<Vec<Letter>> {
     let (mut handled, mut refused) = (Vec::new(), BTreeSet::new());
     for found in record.all(Filter { kind: Some(RecordKind::Control), ..Filter::default() }).await? {
         let event = found.leaf.position();
-        if matches!(found.leaf.detail, Some(Detail::Control { act: ActWord::Refused, .. })) {
-            refused.extend(found.leaf.cause);
+        if let Some(Detail::Control { operator, act: ActWord::Refused, .. }) = &found.leaf.detail {
+            // Routers say so under their own name, which no operator has.
+            if operator.as_str() == "router" {
+                refused.extend(found.leaf.cause);
+            }
             continue;
         }
         let Some(Detail::Control { operator, act, letter: Some(letter), .. }) = found.leaf.detail else {

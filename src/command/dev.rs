@@ -108,6 +108,9 @@ impl Dev {
         // Before anything is removed or made.
         let server = server::find()?;
         let named = args.bundle.as_deref().map(policy::bundle_in).transpose()?;
+        if is_cell && args.fresh {
+            refuse_taken(args.port.unwrap_or(create::PORT))?;
+        }
         if args.fresh {
             let left = create::place::clear(&global.cell)?;
             if !left.is_empty() {
@@ -435,6 +438,14 @@ async fn refuse_while_running(dir: &Path) -> Result<()> {
     let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
     supervise::end_orphans(&dir, &running).await;
     Ok(())
+}
+
+/// Refuses a port that somebody else has, so that a cell which cannot begin costs none that is there. Zero takes a free one.
+fn refuse_taken(port: u16) -> Result<(), ServerError> {
+    match port != 0 && std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_err() {
+        true => Err(ServerError::PortTaken { port }),
+        false => Ok(()),
+    }
 }
 
 fn port_of(url: &str) -> Option<u16> {

@@ -291,8 +291,9 @@ async fn a_port_that_is_taken_is_named() -> Result<()> {
         Path::new(&cell).join("directory.json"),
         serde_json::to_string(&tidegate_schemas::directory::Directory::empty())?,
     )?;
-    let rows: [&[&str]; 3] = [
+    let rows: [&[&str]; 4] = [
         &["--cell", &cell, "dev"],
+        &["--cell", &cell, "dev", "--fresh", "--port", &port],
         &["--cell", &cell, "router", "--ops", &address],
         &["model", "serve", "--listen", &address],
     ];

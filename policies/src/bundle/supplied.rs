@@ -1,8 +1,12 @@
 //! What the judge gives, held against what a schema asks for. What a schema leaves out is found by the engine's rehearsal. What it
 //! asks for and nobody gives would let a `forbid` stand that validates, is proven to hold, and never acts on a task.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
+use tidegate_schemas::ids::Name;
+
+use super::Parts;
 use super::fault::BundleError;
 
 #[cfg(test)]
@@ -138,8 +142,61 @@ const ASKED: [Asked; 5] = [
 /// The group of both lanes.
 const ROUTE: &str = "Route";
 
-/// The first thing that a schema, in Cedar's JSON form, asks for and nobody gives.
-pub(super) fn check(schema: &Value) -> Result<(), BundleError> {
+/// The first thing that a schema, in Cedar's JSON form, asks for and nobody gives, or that a policy names and nobody can be.
+pub(super) fn check(parts: &Parts) -> Result<(), BundleError> {
+    schema(&parts.schema)?;
+    for (id, policy) in parts.policies.iter().chain(&parts.templates) {
+        nobody(policy).map_or(Ok(()), |name| Err(unnamed(id, &name)))?;
+    }
+    let mut ids = BTreeSet::new();
+    for link in &parts.links {
+        if !ids.insert(&link.id) {
+            let reason = format!("`{}` is the id of two links; rename one", link.id);
+            return Err(BundleError::file("links.toml", None, reason));
+        }
+        let named = [&link.principal, &link.resource].into_iter().flatten();
+        let named = named.filter_map(|text| text.strip_suffix('"')?.split_once("::\""));
+        if let Some((kind, id)) = named.into_iter().find(|(kind, id)| !can_be(kind.trim(), id)) {
+            return Err(unnamed(&link.id, &format!("{kind}::\"{id}\"")));
+        }
+    }
+    Ok(())
+}
+
+fn unnamed(policy: &str, name: &str) -> BundleError {
+    let reason = format!(
+        "policy `{policy}` names {name}, which nobody can be: agents and teams are called `tenant/name`, tenants and roles by one name"
+    );
+    BundleError::policy(policy, reason)
+}
+
+/// The first agent, team, tenant or role in a policy, in Cedar's JSON form, that no directory can hold.
+fn nobody(expression: &Value) -> Option<String> {
+    match expression {
+        Value::Object(entries) => {
+            let text = |key: &str| entries.get(key).and_then(Value::as_str);
+            match (text("type"), text("id")) {
+                (Some(kind), Some(id)) if entries.len() == 2 && !can_be(kind, id) => {
+                    Some(format!("{kind}::\"{id}\""))
+                }
+                _ => entries.values().find_map(nobody),
+            }
+        }
+        Value::Array(items) => items.iter().find_map(nobody),
+        _ => None,
+    }
+}
+
+fn can_be(kind: &str, id: &str) -> bool {
+    let is_name = |text: &str| Name::new(text).is_ok();
+    match kind {
+        "Agent" | "Team" => id.split_once('/').is_some_and(|(tenant, name)| is_name(tenant) && is_name(name)),
+        "Tenant" | "Role" => is_name(id),
+        _ => true,
+    }
+}
+
+fn schema(schema: &Value) -> Result<(), BundleError> {
     let empty = Map::new();
     let namespaces = schema.as_object().unwrap_or(&empty);
     if let Some(name) = namespaces.keys().find(|name| !name.is_empty()) {
@@ -148,7 +205,7 @@ pub(super) fn check(schema: &Value) -> Result<(), BundleError> {
     let own = namespaces.get("").and_then(Value::as_object).unwrap_or(&empty);
     let part = |key: &str| own.get(key).and_then(Value::as_object).unwrap_or(&empty);
     for (name, entity) in part("entityTypes") {
-        of_entity(name, entity).map_err(fault)?;
+        of_entity(name, entity, part("commonTypes")).map_err(fault)?;
     }
     for (name, action) in part("actions") {
         of_action(name, action, part("commonTypes")).map_err(fault)?;
@@ -160,7 +217,7 @@ fn fault(reason: String) -> BundleError {
     BundleError::file(FILE, None, reason)
 }
 
-fn of_entity(name: &str, entity: &Value) -> Result<(), String> {
+fn of_entity(name: &str, entity: &Value, common: &Map<String, Value>) -> Result<(), String> {
     if entity.get("tags").is_some() {
         return Err(format!("`{name}` has tags, and the judge gives none: take them away"));
     }
@@ -178,7 +235,12 @@ fn of_entity(name: &str, entity: &Value) -> Result<(), String> {
     let Some((_, attributes, parents)) = ENTITIES.iter().find(|(given, _, _)| *given == name) else {
         return Err(format!("`{name}` is an entity that the judge never gives: take it away"));
     };
-    let shape = entity.pointer("/shape/attributes").and_then(Value::as_object);
+    let shape = match entity.get("shape") {
+        Some(shape) => {
+            Some(attributes_of(shape, common).ok_or_else(|| format!("`{name}` must be a record"))?)
+        }
+        None => None,
+    };
     let mut names = shape.into_iter().flat_map(Map::keys);
     if let Some(attribute) = names.find(|attribute| !attributes.contains(&attribute.as_str())) {
         return Err(format!(
@@ -219,8 +281,12 @@ fn of_action(name: &str, action: &Value, common: &Map<String, Value>) -> Result<
             return Err(format!("`{other}` is no {what} that `{name}` is asked with: take it away"));
         }
     }
-    let context = action.pointer("/appliesTo/context").map(|context| resolved(context, common));
-    let facts = context.and_then(|context| context.get("attributes")).and_then(Value::as_object);
+    let facts = match action.pointer("/appliesTo/context") {
+        Some(context) => {
+            Some(attributes_of(context, common).ok_or_else(|| format!("`{name}` must come with a record"))?)
+        }
+        None => None,
+    };
     let mut names = facts.into_iter().flat_map(Map::keys);
     match names.find(|fact| !asked.facts.contains(&fact.as_str())) {
         Some(fact) => Err(format!(
@@ -230,10 +296,18 @@ fn of_action(name: &str, action: &Value, common: &Map<String, Value>) -> Result<
     }
 }
 
-/// A type, or the common one that it names.
-fn resolved<'a>(context: &'a Value, common: &'a Map<String, Value>) -> &'a Value {
-    let named = |key: &str| context.get(key).and_then(Value::as_str).and_then(|name| common.get(name));
-    named("type").or_else(|| named("name")).unwrap_or(context)
+/// The attributes of a record, by whatever names it is reached; none where it is no record.
+fn attributes_of<'a>(kind: &'a Value, common: &'a Map<String, Value>) -> Option<&'a Map<String, Value>> {
+    let mut kind = kind;
+    // Each name is followed once at most, so a circle ends.
+    for _ in 0..=common.len() {
+        if let Some(attributes) = kind.get("attributes") {
+            return attributes.as_object();
+        }
+        let named = |key: &str| kind.get(key).and_then(Value::as_str).and_then(|name| common.get(name));
+        kind = named("type").or_else(|| named("name"))?;
+    }
+    None
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {

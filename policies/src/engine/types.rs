@@ -144,17 +144,9 @@ impl Types {
         })
     }
 
-    /// Whether this names a region, pool, provider or destination that the bundle does not have, or an agent, team, role or
-    /// tenant as no directory can call one.
+    /// Whether this names a region, pool, provider or destination that the bundle does not have.
     pub(super) fn missing(&self, uid: &EntityUid, places: &[Place]) -> bool {
-        let (of, id) = (uid.type_name(), uid.id().unescaped());
-        let is_name = |text: &str| Name::new(text).is_ok();
-        if [&self.agent, &self.team].contains(&of) {
-            return !id.split_once('/').is_some_and(|(tenant, name)| is_name(tenant) && is_name(name));
-        }
-        if [&self.tenant, &self.role].contains(&of) {
-            return !is_name(id);
-        }
+        let of = uid.type_name();
         let placed = [&self.pool, &self.provider, &self.destination].contains(&of);
         (*of == self.region && !self.regions.contains(uid))
             || (placed && !places.iter().any(|place| place.knows(uid)))

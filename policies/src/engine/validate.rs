@@ -79,12 +79,7 @@ impl Engine {
             set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
         for (policy, uid) in literals.chain(slots) {
             if self.types.missing(&uid, &self.places) {
-                let whose = match uid.type_name().to_string().as_str() {
-                    "Agent" | "Team" => "which nobody is: agents and teams are called `tenant/name`",
-                    "Tenant" | "Role" => "which nobody can be called",
-                    _ => "which the bundle does not have",
-                };
-                let reason = format!("policy `{policy}` names {uid}, {whose}");
+                let reason = format!("policy `{policy}` names {uid}, which the bundle does not have");
                 return Err(BundleError::policy(policy.to_string(), reason));
             }
         }

@@ -165,7 +165,7 @@ fn a_bundle_without_prompts_keeps_its_form_and_comments_keep_a_hash() {
 fn a_prompt_that_cannot_be_used_is_refused_with_its_place_and_what_to_do() {
     let question = "content = \"{{ question | trim }}\"";
     let notes = "{{ notes | trim }}\n";
-    let rows: [(&str, &str, &str, &[&str]); 14] = [
+    let rows: [(&str, &str, &str, &[&str]); 15] = [
         (ANSWER, notes, "{{ notes | trim }\n", &["`prompts/answer.toml` line 21", "malformed", "correct it"]),
         (ANSWER, notes, "{{ notes }}{{ more }}\n", &["line 21", "`more`", "add `[variables.more]`"]),
         (
@@ -198,6 +198,8 @@ fn a_prompt_that_cannot_be_used_is_refused_with_its_place_and_what_to_do() {
             &["longest variables", "make it simpler"],
         ),
         (ANSWER, notes, "{{ notes | shout }}\n", &["`prompts/answer.toml`"]),
+        // It would make as many blanks as it is told to, before any is counted.
+        (ANSWER, notes, "{{ notes | indent(1) }}\n", &["`prompts/answer.toml`"]),
         (
             "prompts/triage.toml",
             "classes = [\"billing\", \"technical\", \"other\"]",

@@ -86,9 +86,9 @@ pub(in super::super) fn clear(dir: &Path) -> Result<Vec<String>> {
         fs::remove_dir_all(&streams).with_context(|| format!("removing `{}`", streams.display()))?;
     }
     for (own, names) in OWN.into_iter().filter(|(own, _)| !is_behind_link(dir, own)) {
-        remove(&dir.join(own), names)?;
+        remove(&dir.join(own), names, own.is_empty())?;
     }
-    remove(dir, &[CELL])?;
+    remove(dir, &[CELL], true)?;
     let left = entries(dir)?;
     if left.is_empty() && !is_link(dir) {
         fs::remove_dir(dir).with_context(|| format!("removing `{}`", dir.display()))?;
@@ -97,8 +97,8 @@ pub(in super::super) fn clear(dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Removes files of these names, and the directory where nothing else is in it. What a link leads to is not in the cell: it stays.
-fn remove(dir: &Path, names: &[&str]) -> Result<()> {
-    let is_top = dir.join(CELL).exists();
+/// The cell's own directory is gone last, by who asked.
+fn remove(dir: &Path, names: &[&str], is_top: bool) -> Result<()> {
     if is_link(dir) && !is_top {
         return fs::remove_file(dir).with_context(|| format!("removing `{}`", dir.display()));
     }
@@ -255,7 +255,9 @@ mod tests {
     fn what_a_link_leads_to_stays() {
         let dir = tempfile::tempdir().unwrap();
         let (cell, disk) = (dir.path().join("cell"), dir.path().join("disk"));
-        let kept = write(&disk, &["seg-0.redb", "keys.bin", "segments/seg-0.redb", "streams/jetstream/1"]);
+        // Another cell's root, even.
+        let names = ["cell.toml", "seg-0.redb", "keys.bin", "segments/seg-0.redb", "streams/jetstream/1"];
+        let kept = write(&disk, &names);
         write(&cell, &CELLS[..8]);
         begun(&cell);
         for link in ["record", "nats"] {

@@ -80,3 +80,40 @@ fn a_forbid_that_could_never_act_stands_in_no_new_bundle_and_where_it_stood_it_i
     assert!(Bundle::from_archive(&archive).is_err(), "nor as an archive");
     assert!(Bundle::from_kept(&archive).is_ok(), "what was active once is read");
 }
+
+#[test]
+fn a_type_by_another_name_is_looked_through() {
+    let aliased = Variant::new().replace(
+        SCHEMA,
+        "type Work = {",
+        "type Work = Facts;\ntype Facts = {\n  dlp_blocked?: Bool,",
+    );
+    let error = aliased.read().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`dlp_blocked` is a fact that the judge never gives"), "{error}");
+    // The control: by another name alone nothing is wrong.
+    let alias = Variant::new().replace(SCHEMA, "type Work = {", "type Work = Facts;\ntype Facts = {");
+    assert!(alias.read().is_ok());
+}
+
+#[test]
+fn whom_no_directory_can_hold_is_refused_where_it_is_new_and_read_where_it_was() {
+    let forbid = |scope: &str| {
+        let text = format!(
+            "@id(\"x\") @owner(\"o\") @title(\"t\")\nforbid ({scope}, action == Action::\"RouteCloud\", resource);\n"
+        );
+        Variant::new().write("policies/99-more.cedar", &text)
+    };
+    for scope in [
+        "principal in Team::\"support\"",
+        "principal == Agent::\"crawler\"",
+        "principal in Role::\"Data Steward\"",
+    ] {
+        let copy = forbid(scope);
+        let error = copy.read().map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("`99-more.cedar` line 1") && error.contains("which nobody can be"), "{error}");
+        assert!(Bundle::from_kept(copy.unruled().archive()).is_ok(), "what was active once is read: {scope}");
+    }
+    assert!(forbid("principal in Team::\"acme/support\"").read().is_ok(), "negative control");
+    let link = Variant::new().replace("links.toml", "Tenant::\"clinic\"", "Tenant::\"The Clinic\"");
+    assert!(link.read().map(|_| ()).unwrap_err().to_string().contains("which nobody can be"));
+}

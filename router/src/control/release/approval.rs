@@ -18,6 +18,10 @@ const TOLD_MAX: usize = 3;
 
 /// Keeps an agreement, which must be about the bundle that is active.
 pub(super) async fn approve(bus: &Bus, approved: Approved) -> Result<(), ControlError> {
+    // One that comes again is on record already, whatever became active meanwhile.
+    if knowledge::approvals(bus).await?.contains(&approved) {
+        return Ok(());
+    }
     let active = knowledge::in_force(bus).await?.map(|now| now.active);
     if active != Some(approved.against) {
         return Err(refused(
