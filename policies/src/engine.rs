@@ -21,6 +21,7 @@ use residual::Said;
 pub(crate) use context::Circumstances;
 pub(crate) use fold::{condition, conjuncts, permit};
 pub(crate) use seat::{Principal, Seat};
+pub(crate) use types::WORDS;
 pub(crate) use validate::LEVEL_MAX;
 
 mod context;

@@ -37,7 +37,8 @@ impl Allowance {
         before.is_ok_and(|left| left.saturating_add(EACH_US) > 0)
     }
 
-    fn took(&self, time: Duration) {
+    /// Counts what something took.
+    pub(crate) fn took(&self, time: Duration) {
         let us = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let less = |left: i64| Some(left.saturating_sub(us));
         // The closure never declines.

@@ -8,6 +8,7 @@ use tidegate_schemas::ids::Name;
 
 use super::Parts;
 use super::fault::BundleError;
+use crate::engine::WORDS;
 
 #[cfg(test)]
 mod tests;
@@ -48,16 +49,8 @@ pub(crate) const DESTINATION: [&str; 11] = [
     "latency_ms",
 ];
 
-/// Vocabularies whose words are the judge's own; those of the taxonomy are written by it.
-const WORDS: [(&str, &[&str]); 7] = [
-    ("Lane", &["local", "cloud"]),
-    ("Kind", &["chat", "extract", "classify", "embed"]),
-    ("Class", &["interactive", "batch"]),
-    ("Sensitivity", &["public", "internal", "confidential", "restricted"]),
-    ("Stakes", &["low", "medium", "high"]),
-    ("Scan", &["none", "recognisers", "model"]),
-    ("ReplayTo", &["subject", "tool", "original"]),
-];
+/// Where a replay goes.
+const REPLAY_TO: (&str, &[&str]) = ("ReplayTo", &["subject", "tool", "original"]);
 
 /// Vocabularies of the taxonomy.
 const TAXONOMY: [&str; 6] = ["Category", "Regulation", "Consent", "Purpose", "Certification", "Flag"];
@@ -222,7 +215,8 @@ fn of_entity(name: &str, entity: &Value, common: &Map<String, Value>) -> Result<
         return Err(format!("`{name}` has tags, and the judge gives none: take them away"));
     }
     if let Some(words) = entity.get("enum") {
-        let known = WORDS.iter().find(|(kind, _)| *kind == name).map(|(_, words)| *words);
+        let known =
+            WORDS.into_iter().chain([REPLAY_TO]).find(|(kind, _)| *kind == name).map(|(_, words)| words);
         let other = texts(words).find(|word| known.is_some_and(|known| !known.contains(word)));
         return match (known, other) {
             (None, _) if !TAXONOMY.contains(&name) => {

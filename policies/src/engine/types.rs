@@ -70,6 +70,16 @@ const ENUMERATIONS: [&str; 12] = [
     "Flag",
 ];
 
+/// Vocabularies of tasks whose words are the judge's own; those of the taxonomy are written by it.
+pub(crate) const WORDS: [(&str, &[&str]); 6] = [
+    ("Lane", &["local", "cloud"]),
+    ("Kind", &["chat", "extract", "classify", "embed"]),
+    ("Class", &["interactive", "batch"]),
+    ("Sensitivity", &["public", "internal", "confidential", "restricted"]),
+    ("Stakes", &["low", "medium", "high"]),
+    ("Scan", &["none", "recognisers", "model"]),
+];
+
 // === impl Words ===
 
 impl Words {
@@ -79,15 +89,7 @@ impl Words {
             types.insert(name, type_name(name)?);
         }
         let mut words = Self { types, known: HashMap::new() };
-        let fixed: [(&'static str, &[&str]); 6] = [
-            ("Lane", &["local", "cloud"]),
-            ("Kind", &["chat", "extract", "classify", "embed"]),
-            ("Class", &["interactive", "batch"]),
-            ("Sensitivity", &["public", "internal", "confidential", "restricted"]),
-            ("Stakes", &["low", "medium", "high"]),
-            ("Scan", &["none", "recognisers", "model"]),
-        ];
-        for (kind, names) in fixed {
+        for (kind, names) in WORDS {
             names.iter().for_each(|name| words.learn(kind, name));
         }
         let lists: [(&'static str, Vec<&Name>); 5] = [

@@ -148,7 +148,7 @@ fn a_shadow_that_takes_too_long_is_left_out_and_the_decision_is_the_same() {
     let first = decision(sent(&world.begin(task_at(1, &public())).1));
     assert!(first.shadow.is_some(), "negative control: there is time");
     let busy = world.allowance.as_ref().unwrap();
-    busy.within(|| std::thread::sleep(std::time::Duration::from_millis(100)));
+    busy.took(std::time::Duration::from_millis(100));
     let next = decision(sent(&world.begin(task_at(1, &public())).1));
     assert_eq!(next.shadow, None);
     assert_eq!(Decision { shadow: None, ..first }, next);
