@@ -22,8 +22,9 @@ const AGO_HOURS_MAX: i64 = 24 * 366 * 100;
 
 Needs the record's master key: what was judged is sealed. A gate is FROM->TO>MOST: outcomes local, cloud, hold (hold_local: it would
 go to a local destination, hold_cloud: to a provider), reject (or deny), allow (local or cloud), any; from an outcome to the same one
-means elsewhere: cloud->cloud>0. terms>MOST is about other obligations and codes, policies>MOST about other policies behind the same,
-labels>MOST about another sensitivity. The most is a count, or a share of what was judged, like 0.5%.
+means elsewhere: cloud->cloud>0. terms>MOST is about other obligations and codes, policies>MOST about other policies behind the same
+outcome, labels>MOST about another sensitivity, prompts>MOST about another version of the prompt. The most is a count, or a share of
+what was judged, like 0.5%.
 
 Where the bundle looks for other data than those that judged, what it would find is not known from the record: without --labels that
 fails too. --labels rescan finds out, --labels recorded says that it does not matter.

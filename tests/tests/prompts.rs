@@ -144,6 +144,8 @@ async fn story_a_task_by_prompt_names_its_version_which_is_released_for_a_share_
         .await?;
     let other = told["backtest"]["unchanged"]["other_prompt"].as_u64();
     assert!(other.is_some_and(|count| count > 0), "{told}");
+    let all = told["backtest"]["other_prompt"].as_u64();
+    assert!(all >= other, "{told}");
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use similar::{Algorithm, DiffTag};
 use tidegate_bus::Role;
 use tidegate_policies::Bundle;
 use tidegate_policies::diff::{self, CASE, Change, Difference};
@@ -18,8 +20,8 @@ use crate::output;
 pub(super) const ACTIVE: &str = "active";
 /// The part whose texts are compared line by line.
 const PROMPT: &str = "prompt";
-/// Most pairs of lines that are compared.
-const PAIRS_MAX: usize = 1_000_000;
+/// How long the fewest changes between two texts are looked for; any that hold are taken then.
+const COMPARED_FOR: Duration = Duration::from_secs(1);
 /// Where a word names a bundle that only a cell knows.
 pub(super) const NO_CELL: &str = "no cell answers here; name a directory, or a cell with --cell";
 
@@ -53,47 +55,25 @@ pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
     }
 }
 
-/// Two texts line by line: what is gone (`-`), what is new (`+`), and what both have, by their longest common lines.
+/// Two texts line by line: what is gone (`-`), what is new (`+`), and what both have.
 fn compared<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
     let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    if a.len().saturating_mul(b.len()) > PAIRS_MAX {
-        let gone = a.into_iter().map(|line| ('-', line));
-        return gone.chain(b.into_iter().map(|line| ('+', line))).collect();
-    }
-    // lengths[i][j]: lines that a[i..] and b[j..] have in common, in order.
-    let mut lengths = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
-    let at = |lengths: &[Vec<usize>], i: usize, j: usize| {
-        lengths.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0)
-    };
-    for i in (0..a.len()).rev() {
-        for j in (0..b.len()).rev() {
-            let longest = match a.get(i) == b.get(j) {
-                true => at(&lengths, i + 1, j + 1) + 1,
-                false => at(&lengths, i + 1, j).max(at(&lengths, i, j + 1)),
-            };
-            if let Some(cell) = lengths.get_mut(i).and_then(|row| row.get_mut(j)) {
-                *cell = longest;
+    let until = Instant::now().checked_add(COMPARED_FOR);
+    let mut told = Vec::new();
+    for op in similar::capture_diff_slices_deadline(Algorithm::Myers, &a, &b, until) {
+        let (tag, old, new) = op.as_tag_tuple();
+        let mut tell = |sign, lines: Option<&[&'a str]>| {
+            told.extend(lines.into_iter().flatten().map(|line| (sign, *line)));
+        };
+        match tag {
+            DiffTag::Equal => tell(' ', a.get(old)),
+            DiffTag::Delete | DiffTag::Insert | DiffTag::Replace => {
+                tell('-', a.get(old));
+                tell('+', b.get(new));
             }
         }
     }
-    let (mut i, mut j, mut told) = (0, 0, Vec::new());
-    loop {
-        match (a.get(i), b.get(j)) {
-            (Some(x), Some(y)) if x == y => {
-                told.push((' ', *x));
-                (i, j) = (i + 1, j + 1);
-            }
-            (Some(x), other) if other.is_none() || at(&lengths, i + 1, j) >= at(&lengths, i, j + 1) => {
-                told.push(('-', *x));
-                i += 1;
-            }
-            (_, Some(y)) => {
-                told.push(('+', *y));
-                j += 1;
-            }
-            (_, None) => return told,
-        }
-    }
+    told
 }
 
 fn show(found: &Difference, cases: bool) {

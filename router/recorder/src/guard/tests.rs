@@ -332,6 +332,41 @@ fn a_canary_that_one_tenant_alone_spoils_stays_and_the_tenant_is_named() {
 }
 
 #[test]
+fn a_tenant_s_flood_takes_nothing_of_what_the_others_tasks_say() {
+    let flood = |tenant: &str, trial: &mut Trial| {
+        for n in 0..30_000_u32 {
+            for kind in ["task", "result"] {
+                // Open tasks, and workflows that are over.
+                let n = u128::from(n) + if kind == "task" { 1_000_000 } else { 2_000_000 };
+                let mut more = json!({ "workflow": format!("w{n}") });
+                if kind == "result" {
+                    more["state"] = json!("rejected");
+                    more["decision"] = decision("reject", active());
+                }
+                let mut leaf = leaf(kind, n, &more);
+                leaf.tenant = Some(Name::new(tenant).unwrap());
+                trial.see(&leaf);
+            }
+        }
+    };
+    let seen = |flooded: &str| {
+        let (mut dice, mut trial) = (Dice::new(12), trial(&[]));
+        flood(flooded, &mut trial);
+        let before = line(&trial, Guard::Failures).canary.tasks;
+        for n in 0..200 {
+            for mut leaf in task(&mut dice, n, canary(), USUAL) {
+                leaf.tenant = Some(Name::new("globex").unwrap());
+                leaf.workflow = Some(format!("own{n}"));
+                trial.see(&leaf);
+            }
+        }
+        line(&trial, Guard::Failures).canary.tasks - before
+    };
+    assert!(seen("acme") > 150);
+    assert_eq!(seen("globex"), 0, "negative control: its own flood");
+}
+
+#[test]
 fn a_canary_that_rejects_everything_is_taken_back_after_a_few_tasks() {
     let ways = Ways { rejections: 1.0, ..USUAL };
     let (guard, tasks) = tried(&mut Dice::new(5), &mut trial(&[]), 1_000, ways).unwrap();

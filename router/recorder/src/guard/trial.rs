@@ -21,8 +21,9 @@ use super::arms::{Arm, Stratum, Watch};
 use super::wealth::FALSE_ALARM;
 use super::{ArmLine, GuardLine, GuardState};
 
-/// Open tasks that are followed, and workflows that are remembered, count; what is more is not looked at.
-const TASKS_MAX: usize = 200_000;
+/// Open tasks of a tenant that are followed, and workflows of its that are remembered, count; what is more is not looked at. One
+/// tenant's flood so takes nothing of what the others' tasks say.
+const TENANT_TASKS_MAX: usize = 20_000;
 
 /// How long routers may take to take a canary back before it is told again.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
@@ -32,9 +33,7 @@ const DONE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Trial {
     canary: Canary,
     active: Digest,
-    tasks: HashMap<Key, Seen>,
-    /// Guards that a workflow has counted for, by the workflow as leaves call it.
-    workflows: HashMap<String, Guards>,
+    tenants: HashMap<Name, Known>,
     guards: Vec<(Guard, Watch)>,
     alarm: Option<Guard>,
     /// Guards that one tenant alone would have take the canary back, and which.
@@ -45,7 +44,14 @@ pub(super) struct Trial {
     told_at: Option<Instant>,
 }
 
-type Key = (Name, Name, TaskId);
+/// What is remembered of a tenant.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its open tasks, by agent and id.
+    tasks: HashMap<(Name, TaskId), Seen>,
+    /// Guards that a workflow has counted for, by the workflow as leaves call it.
+    workflows: HashMap<String, Guards>,
+}
 
 /// What is known of an open task.
 #[derive(Debug, Default)]
@@ -70,8 +76,7 @@ impl Trial {
         Some(Self {
             canary,
             active: now.active,
-            tasks: HashMap::new(),
-            workflows: HashMap::new(),
+            tenants: HashMap::new(),
             guards: watched.map(|guard| (guard, Watch::of(guard))).collect(),
             alarm: None,
             alone: HashMap::new(),
@@ -145,18 +150,19 @@ impl Trial {
             self.is_told |= operator.as_str() == RECORDER && own;
         }
         let (Some(tenant), Some(agent), Some(task)) = (&leaf.tenant, &leaf.agent, leaf.task) else { return };
-        let key = (tenant.clone(), agent.clone(), task);
+        let key = (agent.clone(), task);
+        let known = self.tenants.entry(tenant.clone()).or_default();
         if leaf.kind == RecordKind::Result {
-            let seen = self.tasks.remove(&key).unwrap_or_default();
+            let seen = known.tasks.remove(&key).unwrap_or_default();
             return self.ended(leaf, seen, tenant);
         }
         // A task that has ended leaves nothing behind: what comes late begins nothing.
         let begins = matches!(leaf.kind, RecordKind::Task | RecordKind::Work | RecordKind::Review);
-        if begins && self.tasks.len() < TASKS_MAX {
-            self.tasks.entry(key.clone()).or_default();
+        if begins && known.tasks.len() < TENANT_TASKS_MAX {
+            known.tasks.entry(key.clone()).or_default();
         }
         let (canary, active) = (self.canary.hash, self.active);
-        let Some(seen) = self.tasks.get_mut(&key) else { return };
+        let Some(seen) = known.tasks.get_mut(&key) else { return };
         match (leaf.kind, &leaf.detail) {
             (RecordKind::Task, _) => seen.kind = leaf.task_kind(),
             (RecordKind::Work | RecordKind::Review, _) => seen.decided(leaf, canary, active),
@@ -195,8 +201,9 @@ impl Trial {
             Guard::Latency => latency,
             Guard::Overturns => seen.overturned.map(u64::from),
         };
-        let counted = leaf.workflow.as_ref().map(|workflow| self.workflows.get(workflow).copied());
-        let full = self.workflows.len() >= TASKS_MAX;
+        let workflows = &mut self.tenants.entry(tenant.clone()).or_default().workflows;
+        let counted = leaf.workflow.as_ref().map(|workflow| workflows.get(workflow).copied());
+        let full = workflows.len() >= TENANT_TASKS_MAX;
         let before = match counted {
             // Its tasks end alike: more of them would be no more evidence.
             Some(Some(before)) => before,
@@ -212,7 +219,7 @@ impl Trial {
         }
         if let Some(workflow) = &leaf.workflow {
             let all = Vec::from(before).into_iter().chain(said).collect();
-            self.workflows.insert(workflow.clone(), all);
+            workflows.insert(workflow.clone(), all);
         }
         let found = self.guards.iter().find(|(_, watch)| watch.wealth.evidence(level()) >= 1.0);
         self.alarm = self.alarm.or(found.map(|(guard, _)| *guard));

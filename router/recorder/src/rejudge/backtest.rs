@@ -18,6 +18,7 @@ use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::task::Task;
 
 use super::shelf::{Fetch, Shelf};
+use super::compare::Part;
 use super::{RejudgeError, Unjudged, compare, decided, each, is_decided};
 
 pub use change::{Change, Fate, Flip};
@@ -68,6 +69,12 @@ pub struct Backtest {
     pub unchanged: Unchanged,
     /// Decisions of which the effective sensitivity is another.
     pub relabelled: u64,
+    /// Decisions whose task would be rendered from another version of its prompt, or from none.
+    pub other_prompt: u64,
+    /// Decisions that stay what they are, here or elsewhere, with other obligations or another code.
+    pub other_terms: u64,
+    /// Decisions that stay what they are, here or elsewhere, determined by other policies.
+    pub other_policies: u64,
     /// By tenant.
     pub tenants: Capped<Name, Tally>,
     /// By data class, as it was decided then.
@@ -190,6 +197,9 @@ impl Backtest {
             moved: BTreeMap::new(),
             unchanged: Unchanged::default(),
             relabelled: 0,
+            other_prompt: 0,
+            other_terms: 0,
+            other_policies: 0,
             tenants: Capped::default(),
             classes: BTreeMap::new(),
             deltas: Deltas::default(),
@@ -227,9 +237,10 @@ impl Backtest {
                 let changes = self.flips.iter().map(|(flip, kind)| (*flip, kind)).chain(moved);
                 changes.filter(|(flip, _)| gate.is_about(*flip)).map(|(_, kind)| kind.decisions).sum()
             }
-            About::Terms => self.unchanged.other_terms,
-            About::Policies => self.unchanged.other_policies,
+            About::Terms => self.other_terms,
+            About::Policies => self.other_policies,
             About::Labels => self.relabelled,
+            About::Prompts => self.other_prompt,
         }
     }
 
@@ -254,6 +265,7 @@ impl Backtest {
         let change = Change::of((recorded, then), (judged, now));
         self.other_recognisers += u64::from(!own.taxonomy().looks_for_the_same(other.taxonomy()));
         self.relabelled += u64::from(recorded.sensitivity() != judged.sensitivity());
+        self.compare(change, &compare::in_effect(recorded, judged));
         self.tenants.of(&task.tenant).add(change);
         self.classes.entry(recorded.sensitivity()).or_default().add(change);
         let (was, is) = (unchanged::effect(recorded, then), unchanged::effect(judged, now));
@@ -271,6 +283,17 @@ impl Backtest {
         let then = delta::Run::of(recorded, own, before.tokens);
         let now = delta::Run::of(judged, other, after.tokens);
         self.deltas.add(then.as_ref(), now.as_ref(), [before.bytes, after.bytes]);
+    }
+
+    /// Counts what is otherwise in a decision. What flips has other terms and policies anyhow.
+    fn compare(&mut self, change: Change, parts: &[Part]) {
+        self.other_prompt += u64::from(parts.contains(&Part::Prompt));
+        if matches!(change, Change::Flipped(_)) {
+            return;
+        }
+        let terms = parts.contains(&Part::Obligations) || parts.contains(&Part::Code);
+        self.other_terms += u64::from(terms);
+        self.other_policies += u64::from(parts.contains(&Part::Policies));
     }
 
     fn miss(&mut self, record: &Record, missing: Missing) {
@@ -305,7 +328,7 @@ mod tests {
     use tidegate_audit::Record;
     use tidegate_schemas::digest::Digest;
 
-    use super::{Backtest, Labels, Missing, Unjudged};
+    use super::{Backtest, Change, Fate, Flip, Gate, Labels, Missing, Part, Unjudged};
 
     /// The record of a decision of a tenant.
     fn record(tenant: &str) -> Record {
@@ -319,6 +342,21 @@ mod tests {
             }
         });
         Record { leaf: serde_json::from_value(leaf).unwrap(), line: String::new(), hash: [0; 32] }
+    }
+
+    #[test]
+    fn gates_see_what_is_otherwise_of_what_stays_here_or_elsewhere_and_every_other_prompt() {
+        let counted = |change, parts: &[Part]| {
+            let mut found = Backtest::new(Digest::from([0; 32]), Labels::Recorded);
+            found.compare(change, parts);
+            ["terms>0", "policies>0", "prompts>0"].map(|gate| found.counted(&gate.parse::<Gate>().unwrap()))
+        };
+        let all = [Part::Obligations, Part::Code, Part::Policies, Part::Prompt];
+        assert_eq!(counted(Change::None, &all), [1, 1, 1]);
+        assert_eq!(counted(Change::Moved(Fate::Cloud), &all), [1, 1, 1]);
+        let flipped = Change::Flipped(Flip { from: Fate::Local, to: Fate::Cloud });
+        assert_eq!(counted(flipped, &all), [0, 0, 1], "a flip has other terms anyhow");
+        assert_eq!(counted(Change::Moved(Fate::Cloud), &[Part::Destination]), [0, 0, 0], "negative control");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 /// A whole, in hundredths of a percent.
 const WHOLE: u32 = 10_000;
 
-/// Changes of some kind, and how many of them there may be: `local->cloud>0`, `deny->allow>0.5%`, `cloud->cloud>0`, `terms>0`.
+/// Changes of some kind, and how many of them there may be: `local->cloud>0`, `deny->allow>0.5%`, `cloud->cloud>0`, `prompts>0`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
     /// Which changes.
@@ -28,12 +28,14 @@ pub enum About {
         /// As judged.
         to: Words,
     },
-    /// The same at the same place, with other obligations or another code.
+    /// The same, here or elsewhere, with other obligations or another code.
     Terms,
-    /// The same at the same place, determined by other policies.
+    /// The same, here or elsewhere, determined by other policies.
     Policies,
     /// Another sensitivity, whatever comes of it.
     Labels,
+    /// Another version of the prompt, whatever comes of it.
+    Prompts,
 }
 
 /// How many are not too many.
@@ -63,8 +65,8 @@ pub enum Words {
 pub enum BadGate {
     /// Its form.
     #[error(
-        "a gate is FROM->TO>MOST, like `local->cloud>0`, `deny->allow>0` or `any->cloud>1%`, or terms>MOST, policies>MOST or \
-         labels>MOST"
+        "a gate is FROM->TO>MOST, like `local->cloud>0`, `deny->allow>0` or `any->cloud>1%`, or terms>MOST, policies>MOST, \
+         labels>MOST or prompts>MOST"
     )]
     Form,
     /// An outcome.
@@ -97,6 +99,7 @@ impl FromStr for Gate {
                 "terms" => About::Terms,
                 "policies" => About::Policies,
                 "labels" => About::Labels,
+                "prompts" => About::Prompts,
                 _ => return Err(BadGate::Form),
             };
             return Ok(Self { about, most: most.trim().parse()? });
@@ -114,6 +117,7 @@ impl fmt::Display for Gate {
             About::Terms => f.write_str("terms")?,
             About::Policies => f.write_str("policies")?,
             About::Labels => f.write_str("labels")?,
+            About::Prompts => f.write_str("prompts")?,
         }
         write!(f, ">{}", self.most)
     }
@@ -231,6 +235,7 @@ mod tests {
             ("hold_local->hold_cloud>0", "hold_local->hold_cloud>0"),
             (" terms > 3", "terms>3"),
             ("labels>0", "labels>0"),
+            ("prompts>0", "prompts>0"),
             ("policies>1%", "policies>1%"),
         ] {
             assert_eq!(text.parse::<Gate>().unwrap().to_string(), told);
