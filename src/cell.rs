@@ -171,6 +171,55 @@ pub(crate) struct ProviderSection {
     /// Ports beside 443 that a public provider may be at.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) other_ports: BTreeSet<u16>,
+    /// Name of the API key in the service's credentials directory (systemd's `$CREDENTIALS_DIRECTORY`), in place of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) api_key_credential: Option<String>,
+    /// PEM file of the only root certificates to trust; absent: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Id in the price list; absent: the URL says it, and an unknown URL has no price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) price_as: Option<String>,
+    /// Time to resolve, connect and agree on TLS, milliseconds; absent: 5,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connect_ms: Option<u64>,
+    /// Time from the request to the headers of a stream, milliseconds; absent: 60,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) header_ms: Option<u64>,
+    /// Longest silence inside an answer, milliseconds; absent: 30,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_ms: Option<u64>,
+    /// Time of a whole attempt, milliseconds; absent: 300,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) total_ms: Option<u64>,
+    /// Largest answer, bytes; absent, and at most: 2 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) answer_bytes_max: Option<usize>,
+}
+
+impl ProviderSection {
+    /// One without a key, at these endpoints, with the usual times.
+    pub(crate) fn new(
+        protocol: tidegate_schemas::render::Protocol,
+        endpoints: BTreeMap<Name, EndpointSection>,
+    ) -> Self {
+        Self {
+            protocol,
+            endpoints,
+            api_key_file: None,
+            allow_loopback: false,
+            reach: None,
+            other_ports: BTreeSet::new(),
+            api_key_credential: None,
+            ca_file: None,
+            price_as: None,
+            connect_ms: None,
+            header_ms: None,
+            idle_ms: None,
+            total_ms: None,
+            answer_bytes_max: None,
+        }
+    }
 }
 
 /// `[cloud.providers.<name>.endpoints.<id>]`.

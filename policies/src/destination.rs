@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_schemas::decision::Destination;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::render::Protocol;
+use tidegate_schemas::render::{Dialect, Protocol};
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Input, Kind};
 
@@ -49,6 +49,9 @@ pub struct DestinationSpec {
     /// The provider's wire protocol; given exactly on the cloud lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// Whether its model reasons first, and so takes `max_completion_tokens` and no sampling (`openai_chat`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reasoning: bool,
     /// Which base URL of the cloud worker's allow-list it is reached by; given exactly on the cloud lane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<Name>,
@@ -177,6 +180,12 @@ impl DestinationSpec {
         u64::try_from((input + output).div_ceil(1_000_000)).unwrap_or(u64::MAX)
     }
 
+    /// How it is spoken to.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        Dialect { protocol: self.protocol.unwrap_or(Protocol::OpenaiChat), reasoning: self.reasoning }
+    }
+
     /// The rule that its description breaks, if one.
     #[must_use]
     pub fn fault(&self) -> Option<&'static str> {
@@ -194,6 +203,10 @@ impl DestinationSpec {
             ),
             (self.kinds.is_empty(), "needs at least one of `kinds`"),
             (cloud != self.protocol.is_some(), "needs `protocol` exactly when it is on the cloud lane"),
+            (
+                self.reasoning && self.protocol != Some(Protocol::OpenaiChat),
+                "is `reasoning`, which only `openai_chat` has a form for; leave it out",
+            ),
             (cloud != self.base_url.is_some(), "needs `base_url` exactly when it is on the cloud lane"),
             (cloud && self.kinds.contains(&Kind::Embed), "cannot embed: embeddings are made locally only"),
             (self.price_in.max(self.price_out) > PRICE_MAX, "states a price above the limit"),

@@ -12,52 +12,48 @@ use crate::knowledge::Knowledge;
 
 /// Between two looks at the queues.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Weight of the newest rate in its running average.
-const NEWEST: f64 = 0.3;
+/// What was seen so long ago counts 1/e of what is seen now, seconds: several jobs of a slow model, so that one of them says little.
+const REMEMBERED_S: f64 = 60.0;
 /// Longest wait that is told, milliseconds.
 const WAIT_MS_MAX: f64 = 3_600_000.0;
 
 /// One queue as it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Look {
-    /// Messages that wait: not delivered, or not yet acknowledged.
+    /// Messages that wait for a worker. What a worker has taken up runs, however long.
     pub(crate) waiting: u64,
     /// Seconds since some start.
     pub(crate) at_s: f64,
-    /// Messages that were put in and are gone, since some start.
-    pub(crate) taken: u64,
+    /// Messages that workers are done with, since some start.
+    pub(crate) done: u64,
 }
 
-/// The running estimate of one queue.
+/// The running estimate of one queue: what was done while some waited, and how long that took, the older the less.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Estimate {
     last: Option<Look>,
-    rate: Option<f64>,
-}
-
-impl Look {
-    fn rate_since(&self, before: &Self) -> Option<f64> {
-        let seconds = self.at_s - before.at_s;
-        let taken = self.taken.saturating_sub(before.taken);
-        // An idle queue says nothing of how fast it could be.
-        (seconds > 0.0 && before.waiting > 0).then(|| taken as f64 / seconds)
-    }
+    done: f64,
+    seconds: f64,
 }
 
 impl Estimate {
     /// The estimate after another look, and the expected wait in milliseconds; none while the rate is not known.
     pub(crate) fn after(self, look: Look) -> (Self, Option<u64>) {
-        let newest = self.last.as_ref().and_then(|last| look.rate_since(last));
-        let rate = match (self.rate, newest) {
-            (Some(rate), Some(newest)) => Some(rate * (1.0 - NEWEST) + newest * NEWEST),
-            (rate, newest) => rate.or(newest),
+        let mut now = Self { last: Some(look), ..self };
+        // A queue in which nothing waits says nothing of how fast it could be.
+        if let Some(last) = self.last.filter(|last| last.waiting > 0 && look.at_s > last.at_s) {
+            let seconds = look.at_s - last.at_s;
+            let kept = (-seconds / REMEMBERED_S).exp();
+            now.done = self.done * kept + look.done.saturating_sub(last.done) as f64;
+            now.seconds = self.seconds * kept + seconds;
+        }
+        let rate = now.done / now.seconds;
+        let wait = match look.waiting {
+            0 => Some(0.0),
+            _ if now.done <= 0.0 => None,
+            waiting => Some((waiting as f64 / rate * 1e3).min(WAIT_MS_MAX)),
         };
-        let wait = match rate {
-            _ if look.waiting == 0 => Some(0.0),
-            Some(rate) if rate > 0.0 => Some((look.waiting as f64 / rate * 1e3).min(WAIT_MS_MAX)),
-            _ => None,
-        };
-        (Self { last: Some(look), rate }, wait.map(|ms| ms as u64))
+        (now, wait.map(|ms| ms as u64))
     }
 }
 
@@ -78,9 +74,9 @@ pub(crate) async fn watch(bus: Bus, known: watch::Sender<Knowledge>, shutdown: C
                 continue;
             };
             let look = Look {
-                waiting: state.pending + state.ack_pending,
+                waiting: state.pending,
                 at_s: start.elapsed().as_secs_f64(),
-                taken: state.ack_floor,
+                done: state.deliveries.saturating_sub(state.ack_pending),
             };
             let (estimate, wait) = estimates.get(&name).copied().unwrap_or_default().after(look);
             estimates.insert(name.clone(), estimate);
@@ -112,8 +108,8 @@ fn queues(known: &watch::Sender<Knowledge>) -> BTreeMap<Name, ConsumerSpec> {
 mod tests {
     use super::*;
 
-    fn look(waiting: u64, at_s: f64, taken: u64) -> Look {
-        Look { waiting, at_s, taken }
+    fn look(waiting: u64, at_s: f64, done: u64) -> Look {
+        Look { waiting, at_s, done }
     }
 
     #[test]
@@ -133,5 +129,41 @@ mod tests {
         let (estimate, _) = Estimate::default().after(look(3, 0.0, 0));
         let (_, wait) = estimate.after(look(3, 1.0, 0));
         assert_eq!(wait, None);
+    }
+
+    /// Waits as told, twice a second: one slot, each job so long, and messages behind it.
+    fn waits(job_s: f64, seconds: u32, waiting: u64) -> Vec<u64> {
+        let mut estimate = Estimate::default();
+        let told = (0..seconds * 2).filter_map(|n| {
+            let at_s = f64::from(n) / 2.0;
+            let (next, wait) = estimate.after(look(waiting, at_s, (at_s / job_s) as u64));
+            estimate = next;
+            wait
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_slow_job_does_not_make_a_queue_look_full() {
+        // Nothing waits behind it: its pool is free, however long it runs.
+        assert!(waits(30.0, 300, 0).into_iter().all(|ms| ms == 0));
+        // One waits, and is told about the time of a job, whenever one looks.
+        let told = waits(8.0, 600, 1);
+        let settled = told.get(200..).unwrap_or_default();
+        assert!(settled.iter().all(|ms| (6_000..=11_000).contains(ms)), "{settled:?}");
+        // Negative control: many that wait do wait.
+        assert!(waits(8.0, 600, 50).last().is_some_and(|ms| *ms > 300_000));
+    }
+
+    #[test]
+    fn a_queue_that_stands_still_is_told_as_ever_longer() {
+        let (estimate, _) = Estimate::default().after(look(4, 0.0, 0));
+        let (mut estimate, before) = estimate.after(look(4, 1.0, 4));
+        assert_eq!(before, Some(1_000));
+        let mut after = before;
+        for second in 2..400 {
+            (estimate, after) = estimate.after(look(4, f64::from(second), 4));
+        }
+        assert!(after.is_some_and(|ms| ms > 300_000), "{after:?}");
     }
 }

@@ -24,6 +24,22 @@ pub enum Protocol {
     AnthropicMessages,
 }
 
+/// How a destination is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Whether its model reasons first. OpenAI's then take `max_completion_tokens` in place of `max_tokens`, and refuse `temperature` and
+    /// `top_p` (OpenAI, Reasoning models).
+    pub reasoning: bool,
+}
+
+impl From<Protocol> for Dialect {
+    fn from(protocol: Protocol) -> Self {
+        Self { protocol, reasoning: false }
+    }
+}
+
 /// A rendered request.
 #[derive(Debug, Clone)]
 pub struct Rendered {
@@ -37,12 +53,13 @@ pub struct Rendered {
 ///
 /// # Errors
 /// [`Code::NoCapableDestination`] when the protocol has no such work.
-pub fn render(protocol: Protocol, model: &str, input: &Input) -> Result<Rendered, Refused> {
+pub fn render(dialect: impl Into<Dialect>, model: &str, input: &Input) -> Result<Rendered, Refused> {
+    let Dialect { protocol, reasoning } = dialect.into();
     let chat = as_chat(input)?;
     let output_tokens_max = chat.sampling.max_tokens.unwrap_or(OUTPUT_TOKENS_DEFAULT);
     let schema = schema(input);
     let body = match protocol {
-        Protocol::OpenaiChat => openai::body(model, &chat, schema.as_ref(), output_tokens_max),
+        Protocol::OpenaiChat => openai::body(model, &chat, schema.as_ref(), output_tokens_max, reasoning),
         Protocol::AnthropicMessages => anthropic::body(model, &chat, schema.as_ref(), output_tokens_max),
     };
     let bytes = serde_json::to_vec(&body)
@@ -84,6 +101,19 @@ pub fn schema(input: &Input) -> Option<Value> {
         }
         Input::Chat(_) | Input::Embed(_) | Input::Prompt(_) => None,
     }
+}
+
+/// The schema that a rendered request holds its answer to, whichever protocol it is of.
+#[must_use]
+pub fn schema_of(request: &[u8]) -> Option<Value> {
+    let request: Value = serde_json::from_slice(request).ok()?;
+    let openai = request.pointer("/response_format/json_schema/schema");
+    let anthropic = || {
+        let name = request.pointer("/tool_choice/name")?;
+        let tools = request.get("tools")?.as_array()?;
+        tools.iter().find(|tool| tool.get("name") == Some(name))?.get("input_schema")
+    };
+    openai.or_else(anthropic).cloned()
 }
 
 fn message(role: Role, content: String) -> ChatMessage {

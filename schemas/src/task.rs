@@ -254,6 +254,14 @@ impl Task {
         let result = cloudevent::read(message.headers).and_then(|told| {
             let wire = wire?;
             agreed?;
+            // Who names a place where nobody can answer would wait for nothing.
+            if message.headers.get(header::REPLY).is_some_and(|token| ReplyToken::new(token).is_err()) {
+                let sentence = format!(
+                    "`{}` is no reply token: 1 to 64 characters of A-Z, a-z, 0-9, `-` and `_`",
+                    header::REPLY
+                );
+                return Err(Refused::new(Code::InvalidHeaders, sentence));
+            }
             Self::assemble(message, wire, told, named.as_deref(), reply.clone())
         });
         result.map_err(|refused| {

@@ -80,7 +80,7 @@ impl Hop {
     /// The headers of a message that is this hop, caused by the message at `cause`.
     #[must_use]
     pub fn headers(&self, cause: &Position) -> Headers {
-        let subjects: Vec<&str> = self.data_subjects.iter().map(Identifier::as_str).collect();
+        let subjects: Vec<String> = self.data_subjects.iter().map(escaped).collect();
         Headers::new()
             .with(header::CAUSE, cause.to_string())
             .with(header::TASK_ID, self.id.to_string())
@@ -105,7 +105,7 @@ impl Hop {
             .unwrap_or_default()
             .split(',')
             .filter(|s| !s.is_empty())
-            .map(Identifier::new)
+            .map(|text| Identifier::new(text.replace("%2C", ",").replace("%25", "%")))
             .collect();
         Ok(Self {
             id: required(headers, header::TASK_ID)?,
@@ -126,6 +126,11 @@ impl Hop {
     pub fn msg_id(&self, tenant: &Name, step: &str, attempt: u32) -> String {
         format!("{tenant}/{}/{}/{step}/{attempt}", self.agent, self.id)
     }
+}
+
+/// An identifier in a list that commas part.
+fn escaped(id: &Identifier) -> String {
+    id.as_str().replace('%', "%25").replace(',', "%2C")
 }
 
 fn bad(name: &str) -> Refused {

@@ -122,15 +122,8 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
     let mut providers = BTreeMap::new();
     if stand_in {
         let endpoints = endpoints(bundle, STAND_IN, "http://127.0.0.1:0/v1");
-        let protocol = Protocol::OpenaiChat;
-        let section = ProviderSection {
-            protocol,
-            endpoints,
-            api_key_file: None,
-            allow_loopback: true,
-            reach: None,
-            other_ports: BTreeSet::new(),
-        };
+        let section = ProviderSection::new(Protocol::OpenaiChat, endpoints);
+        let section = ProviderSection { allow_loopback: true, ..section };
         providers.insert(name(STAND_IN)?, section);
     } else {
         providers.extend(
@@ -141,15 +134,8 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
         let file = key_file(cell, provider);
         // What an operator wrote into cell.toml stays.
         if file.exists() && !known.contains_key(&name(provider)?) {
-            let (endpoints, api_key_file) = (endpoints(bundle, provider, url), Some(file));
-            let section = ProviderSection {
-                protocol,
-                endpoints,
-                api_key_file,
-                allow_loopback: false,
-                reach: None,
-                other_ports: BTreeSet::new(),
-            };
+            let section = ProviderSection::new(protocol, endpoints(bundle, provider, url));
+            let section = ProviderSection { api_key_file: Some(file), ..section };
             providers.insert(name(provider)?, section);
         }
     }

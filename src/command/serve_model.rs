@@ -125,7 +125,9 @@ fn event_of(event: JobEvent) -> ChatEvent {
             },
         },
         JobEvent::Failed(error, _) => ChatEvent::Failed(match error {
-            EngineError::ContextTooLong { .. } => ChatError::ContextTooLong(error.to_string()),
+            EngineError::ContextTooLong { .. } | EngineError::TextTooLong { .. } => {
+                ChatError::ContextTooLong(error.to_string())
+            }
             EngineError::DeadlineExceeded | EngineError::Canceled => ChatError::Late,
             EngineError::BadSchema { .. } => ChatError::Invalid(error.to_string()),
             _ => ChatError::Failed,

@@ -141,6 +141,9 @@ impl Round<'_> {
         if facts.cost_usd_micros_max.is_some_and(|most| spec.cost_usd_micros(tokens) > most) {
             return Some("cost");
         }
+        if self.task.limits.latency_ms_max.is_some_and(|most| spec.latency_ms > most) {
+            return Some("latency");
+        }
         if spec.lane == Lane::Local {
             return None;
         }
@@ -163,7 +166,7 @@ impl Round<'_> {
         self.wait_ms(spec).saturating_add(spec.latency_ms)
     }
 
-    /// Whether its queue is longer than the task can wait.
+    /// Whether its queue is longer than the task can wait. That it is too slow even where nobody waits is no queue's fault.
     fn overloaded(&self, spec: &DestinationSpec) -> bool {
         let left = self.task.limits.deadline.duration_since(self.facts.now).as_millis();
         let wait = self.wait_ms(spec);

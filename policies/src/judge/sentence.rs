@@ -16,7 +16,7 @@ pub(super) const JUDGE_FAILED: &str =
     "the task could not be put before the policies, so nothing is permitted";
 
 pub(super) fn quota(most: u64) -> String {
-    format!("the tenant has more than its {most} tasks waiting or running; send it again later")
+    format!("the tenant has more than its {most} tasks waiting or running; submit it under a new id later")
 }
 
 pub(super) fn dispatched(destination: Option<&Destination>, policies: &[String]) -> String {
@@ -36,7 +36,10 @@ pub(super) fn held(policies: &[String], notes: &Notes) -> String {
 pub(super) fn rejected(code: Code, all: &[Considered], notes: &Notes) -> String {
     let because = blamed(code, all, notes);
     match code {
-        Code::Overloaded => "the queues of all destinations that may run it are longer than it can wait".to_owned(),
+        Code::Overloaded => {
+            "the queues of all destinations that may run it are longer than it can wait; submit it under a new id later"
+                .to_owned()
+        },
         Code::LaneOff => format!("every destination that may run it is switched off{because}"),
         Code::JudgeFailed => format!("a policy could not be evaluated, so nothing is permitted{because}"),
         Code::ProviderUnavailable => "every destination that may run it was tried and failed".to_owned(),

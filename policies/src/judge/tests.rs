@@ -54,6 +54,25 @@ fn verdict(decision: &Decision, destination: &str) -> Considering {
     decision.considered.iter().find(|c| c.destination.as_str() == destination).unwrap().verdict
 }
 
+#[test]
+fn a_place_that_is_too_slow_even_when_idle_is_not_told_as_full() {
+    let rule = "resource.latency_ms > context.latency_ms_max";
+    let judge =
+        judge(&Variant::new().replace("policies/40-limits.cedar", rule, "context.latency_ms_max < 0"));
+    let (mut task, directory, facts) = request("public question leaves");
+    task.limits.latency_ms_max = Some(1);
+    let rejected = judge.decide(&task, &directory, &facts);
+    assert_eq!((rejected.outcome, rejected.code), (Outcome::Reject, Some(Code::PolicyDenied)));
+    assert!(rejected.considered.iter().all(|seen| seen.verdict != Considering::Overloaded), "{rejected:?}");
+    // Negative control: where each would be fast enough, and many wait there, it is full.
+    task.limits.latency_ms_max = Some(60_000);
+    let mut waiting = facts;
+    waiting.wait_ms =
+        judge.bundle().destinations().iter().map(|spec| (spec.target.clone(), 70_000)).collect();
+    let full = judge.decide(&task, &directory, &waiting);
+    assert_eq!((full.outcome, full.code), (Outcome::Reject, Some(Code::Overloaded)), "{full:?}");
+}
+
 /// What Cedar alone says.
 fn cedar(policies: &str, principal: &str, entities: Entities, hop: i64) -> (Cedar, usize) {
     let set: PolicySet = policies.parse().unwrap();

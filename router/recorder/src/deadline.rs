@@ -165,12 +165,12 @@ async fn tell(
 
 fn result_of(open: &OpenTask, task: Option<&Task>, now: Timestamp) -> TaskResult {
     let (state, code, message) = if open.review_by.is_some() {
-        (State::Rejected, Code::ReviewExpired, "nobody decided on the task in time; submit it again")
+        (State::Rejected, Code::ReviewExpired, "nobody decided on the task in time; submit it under a new id")
     } else {
         (
             State::Failed,
             Code::DeadlineExceeded,
-            "the task did not end before its deadline; submit it again with more time",
+            "the task did not end before its deadline; submit it under a new id with more time",
         )
     };
     let error = ResultError { code, message: message.to_owned(), retry_after_ms: None };

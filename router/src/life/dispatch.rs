@@ -12,7 +12,7 @@ use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
-use tidegate_schemas::render::{self, Protocol};
+use tidegate_schemas::render;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::review::Review;
 use tidegate_schemas::sensitive::Sensitive;
@@ -212,8 +212,7 @@ fn cloud(
         return Err(closed());
     }
     let spec = spec.ok_or_else(closed)?;
-    let protocol = spec.protocol.unwrap_or(Protocol::OpenaiChat);
-    let rendered = render::render(protocol, &destination.model, &task.input)?;
+    let rendered = render::render(spec.dialect(), &destination.model, &task.input)?;
     let salt = context.salt();
     decision.content = Some(salt.digest(&rendered.bytes));
     let claims = claims(task, decision, destination, spec, &rendered, context)?;

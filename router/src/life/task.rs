@@ -17,6 +17,8 @@ use super::{Action, Event, Place, Sent, Step, Stored, Telling, elapsed, outgoing
 
 /// The server's duplicate window covers ids that are younger than this.
 const FRESH: SignedDuration = SignedDuration::from_mins(9);
+/// How far a producer's clock may be ahead of ours.
+const AHEAD: SignedDuration = SignedDuration::from_secs(-60);
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -103,14 +105,15 @@ pub(super) fn refused(
     send(refuse(message, &tenant, &agent, &rejected, context), tenant, agent, id, reply)
 }
 
-/// Whether an id was made so recently that the server would know it again: a UUIDv7 carries its time (RFC 9562 §5.7).
+/// Whether an id was made so recently that the server would know it again: a UUIDv7 carries its time (RFC 9562 §5.7). One from
+/// the future says nothing of when it was used first.
 fn fresh(id: TaskId, context: &Context<'_>) -> bool {
     let Some(stamp) = id.0.get_timestamp().filter(|_| id.0.get_version_num() == 7) else { return false };
     let (seconds, nanos) = stamp.to_unix();
     let made = i64::try_from(seconds)
         .ok()
         .and_then(|s| jiff::Timestamp::new(s, i32::try_from(nanos).unwrap_or(0)).ok());
-    made.is_some_and(|made| elapsed(made, context.now) < FRESH)
+    made.is_some_and(|made| (AHEAD..FRESH).contains(&elapsed(made, context.now)))
 }
 
 /// Looks first at the result that a task goes on from.

@@ -562,6 +562,20 @@ fn an_id_used_again_is_known_though_the_second_message_would_go_elsewhere() {
     }
 }
 
+#[test]
+fn an_id_from_the_future_is_looked_up_as_an_old_one_is() {
+    let world = World::new();
+    let looked_up = |ahead_s: i64| {
+        let seconds = u64::try_from(world.now.as_second() + ahead_s).unwrap();
+        let stamp = uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0);
+        let mut task = public();
+        task["id"] = json!(Uuid::new_v7(stamp).to_string());
+        matches!(world.begin(task_at(1, &task)).1.action, Action::Load(_))
+    };
+    assert!(looked_up(3_600) && looked_up(-3_600));
+    assert!(!looked_up(0) && !looked_up(5), "negative control: a clock that is a little ahead");
+}
+
 fn subject_of_reply(token: &str) -> String {
     tidegate_schemas::subject::reply(&name("acme"), &name("helpdesk"), &ReplyToken::new(token).unwrap())
 }

@@ -56,6 +56,8 @@ pub struct ConsumerState {
     pub ack_floor: u64,
     /// Last stream sequence delivered.
     pub delivered: u64,
+    /// Deliveries, each time that a message was delivered.
+    pub deliveries: u64,
     /// Messages not yet delivered.
     pub pending: u64,
     /// Delivered and not yet acknowledged.
@@ -112,6 +114,8 @@ struct ConsumerInfo {
 struct Sequences {
     #[serde(default)]
     stream_seq: u64,
+    #[serde(default)]
+    consumer_seq: u64,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +170,7 @@ impl Bus {
         Ok(ConsumerState {
             ack_floor: info.ack_floor.stream_seq,
             delivered: info.delivered.stream_seq,
+            deliveries: info.delivered.consumer_seq,
             pending: info.num_pending,
             ack_pending: info.num_ack_pending,
             redelivered: info.num_redelivered,

@@ -5,14 +5,21 @@ use serde_json::{Map, Value, json};
 use super::put;
 use crate::task::{Chat, ChatMessage, Sampling};
 
-pub(super) fn body(model: &str, chat: &Chat, schema: Option<&Value>, tokens_max: u32) -> Value {
+pub(super) fn body(
+    model: &str,
+    chat: &Chat,
+    schema: Option<&Value>,
+    tokens_max: u32,
+    reasoning: bool,
+) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
     body.insert("messages".into(), chat.messages.iter().map(message).collect());
-    body.insert("max_tokens".into(), json!(tokens_max));
+    let most = if reasoning { "max_completion_tokens" } else { "max_tokens" };
+    body.insert(most.into(), json!(tokens_max));
     let Sampling { temperature, top_p, seed, stop, .. } = &chat.sampling;
-    put(&mut body, "temperature", *temperature);
-    put(&mut body, "top_p", *top_p);
+    put(&mut body, "temperature", temperature.filter(|_| !reasoning));
+    put(&mut body, "top_p", top_p.filter(|_| !reasoning));
     put(&mut body, "seed", *seed);
     put(&mut body, "stop", (!stop.is_empty()).then_some(stop));
     put(&mut body, "tools", (!chat.tools.is_empty()).then_some(&chat.tools));

@@ -117,6 +117,34 @@ fn only_a_schema_that_the_provider_can_hold_to_is_called_strict() {
 }
 
 #[test]
+fn a_model_that_reasons_is_asked_in_its_own_words() {
+    let plain = rendered(Protocol::OpenaiChat, &chat());
+    assert!(plain.get("max_tokens").is_some() && plain.get("temperature").is_some(), "negative control");
+    let dialect = Dialect { protocol: Protocol::OpenaiChat, reasoning: true };
+    let request = render(dialect, "m-1", &chat()).unwrap();
+    let body: Value = serde_json::from_slice(&request.bytes).unwrap();
+    assert_eq!((&body["max_completion_tokens"], request.output_tokens_max), (&json!(9), 9));
+    assert!(["max_tokens", "temperature", "top_p"].iter().all(|key| body.get(key).is_none()), "{body}");
+    assert_eq!(body["messages"], plain["messages"]);
+}
+
+#[test]
+fn what_holds_an_answer_is_read_from_the_request_itself() {
+    let asked = json!({ "type": "object", "properties": { "a": { "type": "string" } } });
+    let extract = Input::Extract(Extract {
+        text: "x".to_owned().into(),
+        schema: asked.clone().into(),
+        instructions: None,
+        max_tokens: None,
+    });
+    for protocol in [Protocol::OpenaiChat, Protocol::AnthropicMessages] {
+        let of = |input: &Input| schema_of(&render(protocol, "m-1", input).unwrap().bytes);
+        assert_eq!(of(&extract).as_ref(), Some(&asked));
+        assert_eq!(of(&chat()), None, "negative control");
+    }
+}
+
+#[test]
 fn rendering_is_the_same_each_time_and_embeddings_stay_local() {
     let (a, b) = (render(Protocol::OpenaiChat, "m", &chat()), render(Protocol::OpenaiChat, "m", &chat()));
     assert_eq!(a.unwrap().bytes, b.unwrap().bytes);

@@ -249,6 +249,37 @@ fn hops_survive_their_headers() {
     assert_eq!(headers.get(header::CAUSE), Some("TASKS_acme:7"));
 }
 
+#[test]
+fn a_reply_header_that_is_no_token_is_refused_under_the_task_s_id() {
+    let read =
+        |token: &str| read_as("chat", &[(header::REPLY, token)], with(json!({})).to_string().as_bytes());
+    let rejected = read("no.token").unwrap_err();
+    assert_eq!((rejected.refused.code, rejected.reply), (Code::InvalidHeaders, None));
+    assert!(read("r-1").is_ok(), "negative control");
+}
+
+proptest! {
+    /// Any identifier is whole after each hop: an id with a comma must not become several, which no erasure would find.
+    #[test]
+    fn data_subjects_survive_their_headers(subjects in proptest::collection::vec("[!-~]{1,20}|[a%,2C5]{1,9}", 1..8)) {
+        let task = read(&with(json!({ "data_subjects": subjects }))).unwrap();
+        let hop = crate::work::Hop { trace: None, ..crate::work::Hop::of(&task, 3) };
+        let headers = hop.headers(&task.position);
+        prop_assert_eq!(crate::work::Hop::read(&headers).unwrap().data_subjects, task.data_subjects);
+    }
+}
+
+/// Negative control of `data_subjects_survive_their_headers`: what commas part, unescaped, are others.
+#[test]
+fn a_comma_that_is_not_escaped_parts_an_identifier() {
+    let task = read(&with(json!({ "data_subjects": ["uid=jdoe,dc=acme"] }))).unwrap();
+    let hop = crate::work::Hop { trace: None, ..crate::work::Hop::of(&task, 3) };
+    let mut plain = hop.headers(&task.position);
+    assert_eq!(plain.get(header::SUBJECTS), Some("uid=jdoe%2Cdc=acme"));
+    plain.set(header::SUBJECTS, "uid=jdoe,dc=acme");
+    assert_eq!(crate::work::Hop::read(&plain).unwrap().data_subjects.len(), 2);
+}
+
 fn names() -> impl Strategy<Value = std::collections::BTreeSet<Name>> {
     proptest::collection::btree_set("[a-z]{1,3}".prop_map(|text| Name::new(text).unwrap()), 0..4)
 }

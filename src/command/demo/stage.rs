@@ -106,7 +106,8 @@ async fn clear(dir: &Path) -> Result<()> {
     }
     let Ok(running) = cell.running() else { return Ok(()) };
     let process = PathBuf::from("/proc").join(running.supervisor.to_string());
-    if !process.exists() {
+    // After a crash or a restart of the machine the number may be another process's.
+    if !supervise::is_of(running.supervisor, Path::new("tidegate")) {
         return Ok(());
     }
     output::note("stopping the cell that an earlier demo left running");

@@ -12,7 +12,7 @@ use crate::engine::{EngineConfig, ModelInfo};
 use crate::error::{EngineError, LoadError, RefusedModel};
 use crate::verify;
 
-/// Tokens of a text that are read: the window that all-MiniLM-L6-v2 was trained and is published with.
+/// Most tokens of a text: the window that all-MiniLM-L6-v2 was trained and is published with.
 const WINDOW_TOKENS: usize = 256;
 /// Tokens in one step, padding included, so that conversations under way wait no longer than that (about 0.3 s on one
 /// thread). Short texts are many in a step, long ones few: padding costs as much as text.
@@ -47,7 +47,7 @@ impl EmbedModel {
         let shape: Config = serde_json::from_slice(&read_small(&directory.join("config.json"))?)
             .map_err(|error| failed(format!("config.json beside it is not that of a BERT model: {error}")))?;
         let context_tokens = WINDOW_TOKENS.min(shape.max_position_embeddings);
-        let tokenizer = tokenizer(&read_small(&directory.join("tokenizer.json"))?, context_tokens)
+        let tokenizer = tokenizer(&read_small(&directory.join("tokenizer.json"))?)
             .map_err(|error| failed(format!("tokenizer.json beside it can't be used: {error}")))?;
         let builder = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
             .map_err(|error| failed(error.to_string()))?;
@@ -71,6 +71,16 @@ impl EmbedModel {
             .tokenizer
             .encode_batch_fast(texts, true)
             .map_err(|_| EngineError::Model { doing: "tokenising" })?;
+        // Nobody would notice that a vector is of the beginning alone.
+        let window_tokens = self.info.context_tokens;
+        let long = encodings.iter().enumerate().find(|(_, encoding)| encoding.len() > window_tokens);
+        if let Some((index, encoding)) = long {
+            return Err(EngineError::TextTooLong {
+                number: index + 1,
+                tokens: encoding.len(),
+                window_tokens,
+            });
+        }
         let mut order: Vec<usize> = (0..encodings.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(encodings[index].len()));
         let tokens: usize = encodings.iter().map(Encoding::len).sum();
@@ -128,11 +138,10 @@ impl Embedding {
     }
 }
 
-fn tokenizer(json: &[u8], window: usize) -> Result<Tokenizer, tokenizers::Error> {
+fn tokenizer(json: &[u8]) -> Result<Tokenizer, tokenizers::Error> {
     let mut tokenizer = Tokenizer::from_bytes(json)?;
     tokenizer.with_padding(None::<PaddingParams>);
-    tokenizer
-        .with_truncation(Some(TruncationParams { max_length: window, ..TruncationParams::default() }))?;
+    tokenizer.with_truncation(None::<TruncationParams>)?;
     Ok(tokenizer)
 }
 

@@ -15,6 +15,18 @@ pub enum EngineError {
         /// Tokens the model holds, prompt and answer together.
         context_tokens: usize,
     },
+    /// A text to embed does not fit the window of its model.
+    #[error(
+        "text {number} has {tokens} tokens and the embedding model reads {window_tokens}; split it, and embed the parts"
+    )]
+    TextTooLong {
+        /// Which of the texts, from 1 on.
+        number: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens that the model reads of a text.
+        window_tokens: usize,
+    },
     /// The deadline passed, in the queue or between two steps.
     #[error("the deadline passed before the job was finished")]
     DeadlineExceeded,
@@ -66,7 +78,7 @@ impl EngineError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::ContextTooLong { .. } => "context_too_long",
+            Self::ContextTooLong { .. } | Self::TextTooLong { .. } => "context_too_long",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Canceled => "canceled",
             Self::BadSchema { .. } => "bad_schema",

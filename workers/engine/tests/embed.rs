@@ -55,6 +55,13 @@ fn vectors_are_those_of_the_reference() {
     for (index, vector) in embed(&engine, many).iter().enumerate() {
         assert!(distance(&together[index % rows.len()], vector) < 1e-5);
     }
+    // What does not fit is refused, and not embedded by its beginning.
+    let long = ["x".to_owned(), "word ".repeat(400)];
+    let refused = submit(&engine, JobInput::Embed { texts: long.to_vec() }, None).reply();
+    let EngineError::TextTooLong { number: 2, tokens, window_tokens: 256 } = refused.error() else {
+        panic!("{:?}", refused.error())
+    };
+    assert!(*tokens > 400);
     // Negative control: different texts lie apart.
     assert!(distance(&together[0], &together[1]) > 1e-2);
     assert_eq!(engine.models()[0].kind, "embed");

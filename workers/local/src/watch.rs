@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::desk::{Desk, Whose};
 
 /// How often the switches are read without a notice: one may be lost while the connection is away.
-const FLAGS_EVERY: Duration = Duration::from_secs(5);
+const FLAGS_EVERY: Duration = Duration::from_secs(1);
 
 /// Notes withdrawals until `stop`.
 pub(crate) async fn cancels(desk: Arc<Desk>, mut notices: CoreStream, stop: CancellationToken) {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::answer::{Parsed, identifier};
 use crate::client::{Provider, Witness};
-use crate::config::Place;
+use crate::config::{Place, ProviderConfig};
 use crate::egress::AddressRefused;
 use crate::error::{Failure, Wait};
 use crate::probe::Probe;
@@ -79,7 +79,9 @@ async fn send(outgoing: Outgoing<'_>) -> Result<Response, Failure> {
         value.set_sensitive(true);
         request = request.header(name, value);
     }
-    let limit = Duration::from_millis(config.connect_ms.saturating_add(config.header_ms));
+    // What does not stream mostly answers nothing, no header either, before the whole is there.
+    let header_ms = if outgoing.probe.stream { config.header_ms } else { config.total_ms };
+    let limit = Duration::from_millis(config.connect_ms.saturating_add(header_ms));
     match timeout(limit, request.send()).await {
         Err(_) => Err(Failure::Timeout(Wait::Header)),
         Ok(Err(error)) => Err(failure(&error)),
@@ -107,9 +109,8 @@ fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
     response.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-async fn chunk(outgoing: Outgoing<'_>, response: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
-    let idle = Duration::from_millis(outgoing.provider.config.idle_ms);
-    match timeout(idle, response.chunk()).await {
+async fn chunk(response: &mut Response, silent_ms: u64) -> Result<Option<bytes::Bytes>, Failure> {
+    match timeout(Duration::from_millis(silent_ms), response.chunk()).await {
         Err(_) => Err(Failure::Timeout(Wait::Idle)),
         Ok(Err(_)) => Err(Failure::Broken),
         Ok(Ok(chunk)) => Ok(chunk),
@@ -117,8 +118,10 @@ async fn chunk(outgoing: Outgoing<'_>, response: &mut Response) -> Result<Option
 }
 
 async fn body(outgoing: Outgoing<'_>, response: &mut Response, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+    let ProviderConfig { idle_ms, total_ms, .. } = &outgoing.provider.config;
     let mut body = Vec::new();
-    while let Some(chunk) = chunk(outgoing, response).await? {
+    // Headers may come long before a whole answer does.
+    while let Some(chunk) = chunk(response, if body.is_empty() { *total_ms } else { *idle_ms }).await? {
         if body.len() + chunk.len() > bytes_max {
             return Err(Failure::TooLarge);
         }
@@ -138,7 +141,7 @@ async fn stream<W: Witness>(
     let mut events = Events::default();
     let mut reader = Reader::new(config.protocol, outgoing.probe.forced);
     let mut bytes = 0;
-    while let Some(chunk) = chunk(outgoing, response).await? {
+    while let Some(chunk) = chunk(response, config.idle_ms).await? {
         bytes += chunk.len();
         if bytes > config.answer_bytes_max.saturating_mul(STREAM_OVERHEAD) {
             return Err(Failure::TooLarge);

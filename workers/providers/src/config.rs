@@ -50,7 +50,7 @@ pub struct ProviderConfig {
     /// Time to resolve, connect and agree on TLS, milliseconds.
     #[serde(default = "default_connect_ms")]
     pub connect_ms: u64,
-    /// Time from the request to the answer's headers, milliseconds.
+    /// Time from the request to the headers of a stream, milliseconds. An answer that does not stream has the whole time.
     #[serde(default = "default_header_ms")]
     pub header_ms: u64,
     /// Longest silence inside an answer, milliseconds.

@@ -325,6 +325,23 @@ async fn every_wait_has_its_limit() {
 }
 
 #[tokio::test]
+async fn an_answer_that_does_not_stream_has_the_whole_time() {
+    for (request, fine) in [(REQUEST, true), (STREAMED, false)] {
+        let late = [vec![Act::Wait(Duration::from_millis(600))], answer(200, "", GOOD)].concat();
+        let double = Double::start(vec![late]).await;
+        let config = ProviderConfig {
+            connect_ms: 100,
+            header_ms: 100,
+            idle_ms: 100,
+            ..config(&format!("http://{}/v1", double.address))
+        };
+        let control = Control { attempts_max: 1, ..control() };
+        let (outcome, _) = send(&Client::new(vec![config]).unwrap(), &cleared(request), &control).await;
+        assert_eq!(outcome.is_ok(), fine, "negative control: a stream begins in time, {outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_whole_and_the_deadline_have_limits() {
     for (total_ms, deadline_ms, failure) in
         [(200, 5_000, Failure::Timeout(Wait::Total)), (5_000, 200, Failure::Deadline)]

@@ -17,8 +17,8 @@ use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::task::Task;
 
-use super::shelf::{Fetch, Shelf};
 use super::compare::Part;
+use super::shelf::{Fetch, Shelf};
 use super::{RejudgeError, Unjudged, compare, decided, each, is_decided};
 
 pub use change::{Change, Fate, Flip};

@@ -1,10 +1,10 @@
 //! Two decisions side by side.
 
 use serde::Serialize;
-use tidegate_policies::Judge;
+use tidegate_policies::{DestinationSpec, Judge};
 use tidegate_schemas::decision::{Considering, Decision, Outcome};
 use tidegate_schemas::labels::KnownLabels;
-use tidegate_schemas::render::{self, Protocol};
+use tidegate_schemas::render::{self, Dialect, Protocol};
 use tidegate_schemas::task::Task;
 
 /// A part of a decision.
@@ -97,8 +97,9 @@ fn written(judged: Decision, task: &Task, judge: &Judge) -> Decision {
     let Some(destination) = &judged.destination else { return judged };
     // What cannot be rendered from its prompt was rejected for that.
     let Ok(task) = judge.rendered(task) else { return judged };
-    let protocol = judge.bundle().destination(&destination.name).and_then(|spec| spec.protocol);
-    match render::render(protocol.unwrap_or(Protocol::OpenaiChat), &destination.model, &task.input) {
+    let spec = judge.bundle().destination(&destination.name);
+    let dialect = spec.map_or(Dialect::from(Protocol::OpenaiChat), DestinationSpec::dialect);
+    match render::render(dialect, &destination.model, &task.input) {
         Ok(_) => judged,
         Err(refused) => Decision {
             outcome: Outcome::Reject,

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_providers::{Answer, ProviderError};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
+use tidegate_schemas::render;
 use tidegate_schemas::result::{Finish, ModelUsed, Output, ResultError, State, TaskResult, Timings};
 
 use super::Message;
@@ -28,7 +29,8 @@ pub(super) fn completed(work: &Work, answer: Answer, attempts: u32, now: Timesta
         kernels: None,
     };
     let timings = timings(work, &answer, now);
-    let mut result = match output(work.envelope.form, answer) {
+    let asked = render::schema_of(work.bytes());
+    let mut result = match output(work.envelope.form, answer, asked.as_ref()) {
         Ok(output) => {
             let unset = Refused::new(Code::Internal, "");
             TaskResult {
@@ -103,7 +105,7 @@ fn timings(work: &Work, answer: &Answer, now: Timestamp) -> Timings {
     Timings { total_ms, queued_ms, first_token_ms, run_ms: answer.run_ms }
 }
 
-fn output(form: Form, answer: Answer) -> Result<Output, Refused> {
+fn output(form: Form, answer: Answer, asked: Option<&Value>) -> Result<Output, Refused> {
     let bytes = answer.text.expose().as_bytes();
     let unfit = |_| incomplete(answer.finish);
     match form {
@@ -112,13 +114,26 @@ fn output(form: Form, answer: Answer) -> Result<Output, Refused> {
         }
         Form::Json => {
             let value: Value = json::read(bytes, MESSAGE_BYTES_MAX).map_err(unfit)?;
+            follows(asked, &value)?;
             Ok(Output::Json { value: value.into() })
         }
         Form::Class => {
             let Class { class } = json::read(bytes, MESSAGE_BYTES_MAX).map_err(unfit)?;
+            follows(asked, &json!({ "class": class }))?;
             Ok(Output::Class { class: class.into() })
         }
     }
+}
+
+/// Whether an answer follows the schema that the request asked for: a provider may take it for a wish. A schema that cannot be
+/// read as one, as where it refers to another document, holds nothing to it.
+fn follows(asked: Option<&Value>, answer: &Value) -> Result<(), Refused> {
+    let schema = asked.and_then(|schema| jsonschema::validator_for(schema).ok());
+    if schema.is_some_and(|schema| !schema.is_valid(answer)) {
+        let sentence = "the provider's model did not answer by the schema that was asked for";
+        return Err(Refused::new(Code::ModelFailed, sentence));
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

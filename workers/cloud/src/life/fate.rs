@@ -34,9 +34,9 @@ pub(super) fn of(error: &ProviderError, shut: Option<Shut>) -> Fate {
         // Signed by the router for an endpoint that this worker does not have: the task is not at fault.
         Failure::NotPermitted(_) => back(code),
         // Nobody may be streamed a second beginning; and refused content is never tried elsewhere.
-        failure if error.published && failure.is_transient() => {
-            failed("the answer broke off after part of it was streamed; submit the task again".to_owned())
-        }
+        failure if error.published && failure.is_transient() => failed(
+            "the answer broke off after part of it was streamed; submit the task under a new id".to_owned(),
+        ),
         Failure::Address | Failure::Quota => back(code),
         failure if failure.is_transient() => back(code),
         failure => failed(failure.to_string()),

@@ -444,6 +444,36 @@ fn answers_take_the_form_that_was_asked_for() {
     }
 }
 
+#[test]
+fn an_answer_that_the_schema_does_not_hold_fails_whatever_the_provider_says() {
+    let schema = json!({ "type": "object", "properties": { "class": { "type": "string", "enum": ["invoice", "order"] } },
+                         "required": ["class"], "additionalProperties": false });
+    let held = json!({ "model": "m-1", "max_tokens": 16, "messages": [{ "role": "user", "content": "x" }],
+        "response_format": { "type": "json_schema", "json_schema": { "name": "answer", "strict": false, "schema": schema } } });
+    let known = Known::new();
+    let state = |form: &'static str, held: Option<&Value>, text: &str| {
+        let mut work = CloudWork::new(1, false).with(|w| w.form = form);
+        if let Some(request) = held {
+            work.bytes = request.to_string().into_bytes();
+            work.claims.content = work.salt.digest(&work.bytes);
+            work.claims.content_bytes = work.bytes.len() as u64;
+            work.decision.content = Some(work.claims.content);
+        }
+        let (_, result) = sent(opened(&work, &known).next(called(Ok(answer(text))), &known.context()));
+        (result["state"].clone(), result["error"]["code"].clone())
+    };
+    let failed = (json!("failed"), json!("model_failed"));
+    let completed = (json!("completed"), Value::Null);
+    assert_eq!(state("class", Some(&held), "{\"class\":\"order\"}"), completed);
+    assert_eq!(state("class", Some(&held), "{\"class\":\"invented\"}"), failed);
+    assert_eq!(state("json", Some(&held), "{\"class\":\"order\",\"more\":1}"), failed);
+    assert_eq!(
+        state("class", None, "{\"class\":\"invented\"}"),
+        completed,
+        "negative control: held to nothing"
+    );
+}
+
 /// Every order of answers, right and wrong: no attempt begins but on a claim that was stored, and no message is done but on
 /// the word of a stream.
 #[test]

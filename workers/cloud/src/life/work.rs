@@ -116,6 +116,11 @@ impl Work {
         }
     }
 
+    /// The exact bytes that may leave.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.cleared.bytes()
+    }
+
     pub(super) fn claims(&self) -> &Claims {
         self.cleared.claims()
     }

@@ -106,7 +106,7 @@ fn ended(work: &Work, state: State, refused: Refused, now: Timestamp) -> TaskRes
 
 fn code(error: &EngineError) -> Code {
     match error {
-        EngineError::ContextTooLong { .. } => Code::ContextTooLong,
+        EngineError::ContextTooLong { .. } | EngineError::TextTooLong { .. } => Code::ContextTooLong,
         EngineError::DeadlineExceeded => Code::DeadlineExceeded,
         EngineError::Canceled => Code::Canceled,
         EngineError::BadSchema { .. } => Code::InvalidSchema,

@@ -159,7 +159,8 @@ impl Reader {
         let Some(choice) = chunk.choices.into_iter().find(|choice| choice.index == 0) else {
             return Ok(None);
         };
-        if let Some(reason) = choice.finish_reason {
+        // Some servers write an empty one while there is none yet.
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             // A refusal stays a refusal, whatever reason follows.
             if self.parsed.finish != Some(Finish::ContentFilter) {
                 self.parsed.finish = Some(finish(&reason)?);

@@ -143,6 +143,20 @@ fn reasons_that_nobody_knows_are_no_reasons() {
 }
 
 #[test]
+fn an_empty_reason_in_a_stream_is_none_yet() {
+    let chunk = |text: &str, reason: Option<&str>| {
+        let choice = json!({ "index": 0, "delta": { "content": text }, "finish_reason": reason });
+        format!("data: {}\n\n", json!({ "choices": [choice] }))
+    };
+    let told = |last: &str| {
+        let text = [chunk("hel", Some("")), chunk("lo", Some(last)), "data: [DONE]\n\n".to_owned()].concat();
+        read(Protocol::OpenaiChat, &[text.as_bytes()]).0
+    };
+    assert_eq!(told("stop").unwrap().text, "hello");
+    assert!(told("").is_err(), "negative control: it stays without a reason");
+}
+
+#[test]
 fn errors_are_told_apart_by_status_and_known_words() {
     let openai =
         |code: &str| json!({ "error": { "message": "SECRET", "type": "x", "code": code } }).to_string();

@@ -23,6 +23,8 @@ use uuid::Uuid;
 pub(crate) enum Act {
     /// Writes bytes.
     Send(Vec<u8>),
+    /// Says nothing for so long.
+    Wait(Duration),
     /// Says and does nothing more; the connection stays open.
     Hang,
 }
@@ -94,6 +96,7 @@ impl Double {
                     let _ = stream.write_all(&bytes).await;
                     let _ = stream.flush().await;
                 }
+                Act::Wait(silence) => tokio::time::sleep(silence).await,
                 Act::Hang => std::future::pending().await,
             }
         }
