@@ -23,6 +23,8 @@ use uuid::Uuid;
 pub(crate) enum Act {
     /// Writes bytes.
     Send(Vec<u8>),
+    /// Writes bytes one by one, with this pause before each.
+    Drip(Vec<u8>, Duration),
     /// Says and does nothing more; the connection stays open.
     Hang,
 }
@@ -93,6 +95,15 @@ impl Double {
                     // A client that has gone away is what some tests are about.
                     let _ = stream.write_all(&bytes).await;
                     let _ = stream.flush().await;
+                }
+                Act::Drip(bytes, pause) => {
+                    let mut tick = tokio::time::interval(pause);
+                    for byte in bytes {
+                        tick.tick().await;
+                        if stream.write_all(&[byte]).await.is_err() || stream.flush().await.is_err() {
+                            return;
+                        }
+                    }
                 }
                 Act::Hang => std::future::pending().await,
             }
