@@ -4,7 +4,9 @@
 pub mod cell;
 pub mod client;
 pub mod conservation;
+pub mod proxy;
 pub mod wait;
 
 pub use cell::TestCell;
 pub use client::{Agent, Operator};
+pub use proxy::Proxy;

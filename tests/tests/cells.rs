@@ -11,6 +11,7 @@ mod drain;
 mod erase;
 mod faults;
 mod flag;
+mod line;
 mod operations;
 mod prompts;
 mod release;

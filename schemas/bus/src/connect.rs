@@ -16,6 +16,9 @@ pub(crate) const SERVER_VERSION_MIN: (i64, i64, i64) = (2, 15, 0);
 const SEED_FILE_BYTES_MAX: u64 = 4_096;
 /// Longest pause between two attempts to come back, milliseconds.
 const RECONNECT_PAUSE_MS_MAX: u64 = 2_000;
+/// How often the server is asked whether it is there, seconds. After the third question without an answer the connection is given
+/// up: one that the other end has forgotten is open for ever, and what is written to it is lost.
+const PING_S: u64 = 5;
 
 /// Why a connection did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,7 @@ pub(crate) async fn open(
         .request_timeout(Some(config.limits.request_timeout()))
         .subscription_capacity(config.limits.subscription_capacity)
         .client_capacity(config.limits.publish_queue_max)
+        .ping_interval(Duration::from_secs(PING_S))
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_pause)
         .event_callback(move |event| {

@@ -198,6 +198,11 @@ impl Life {
     fn claimed(&mut self, work: &Work, sent: Sent, context: &Context<'_>) -> Step {
         self.stage = Stage::Calling;
         match sent {
+            // The claim took its time; what was switched off meanwhile is sent nothing.
+            Sent::Stored if work.is_off(context) => {
+                self.shut = Some(Shut::Off);
+                Step::new(Action::Shut)
+            }
             Sent::Stored => {
                 self.opened += 1;
                 let tell = if self.opened == 1 { vec![outgoing::working(work)] } else { Vec::new() };

@@ -388,6 +388,58 @@ async fn answers_have_limits_of_bytes() {
     assert_eq!(send(&client, &cleared(REQUEST), &control).await.0.unwrap_err().failure, Failure::Broken);
 }
 
+/// A provider that never stops saying a little is no reason to wait for ever: in the head, in the body, in a stream.
+#[tokio::test]
+async fn slow_loris_providers_are_cut_off_by_the_time_of_the_whole() {
+    let pause = Duration::from_millis(20);
+    let head = b"HTTP/1.1 200 OK\r\nx-slow: ".iter().copied().chain(std::iter::repeat_n(b'a', 100_000));
+    let open = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n".to_vec();
+    let events = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec();
+    let drips = || Act::Drip(vec![b' '; 100_000], pause);
+    let table = [
+        ("head", REQUEST, vec![Act::Drip(head.collect(), pause)], Wait::Header, 500),
+        ("body", REQUEST, vec![Act::Send(open), drips()], Wait::Total, 10_000),
+        ("stream", STREAMED, vec![Act::Send(events), drips()], Wait::Total, 10_000),
+    ];
+    for (what, bytes, script, wait, header_ms) in table {
+        let double = Double::start(vec![script]).await;
+        let config =
+            ProviderConfig { header_ms, total_ms: 3_000, ..config(&format!("http://{}/v1", double.address)) };
+        let (begun, control) = (Instant::now(), Control { attempts_max: 1, ..control() });
+        let (outcome, notes) = send(&Client::new(vec![config]).unwrap(), &cleared(bytes), &control).await;
+        let error = outcome.unwrap_err();
+        assert_eq!((error.failure, error.published), (Failure::Timeout(wait), false), "{what}");
+        assert!(begun.elapsed() < Duration::from_secs(9) && notes.text.is_empty(), "{what}");
+    }
+    // Negative control: one that is slow and comes to its end in time has answered.
+    let Act::Send(whole) = answer(200, "", GOOD).remove(0) else { return };
+    let double = Double::start(vec![vec![Act::Drip(whole, Duration::from_millis(1))]]).await;
+    assert!(send(&client(&double), &cleared(REQUEST), &control()).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn a_head_of_a_mebibyte_is_refused_and_one_of_some_kibibytes_is_read() {
+    let with_header = |bytes: usize| {
+        let head = format!("HTTP/1.1 200 OK\r\nx-large: {}\r\n", "a".repeat(bytes));
+        vec![Act::Send(format!("{head}content-length: {}\r\n\r\n{GOOD}", GOOD.len()).into_bytes())]
+    };
+    let control = Control { attempts_max: 1, ..control() };
+    for (bytes, fits) in [(1024 * 1024, false), (16 * 1024, true)] {
+        let double = Double::start(vec![with_header(bytes)]).await;
+        let outcome = send(&client(&double), &cleared(REQUEST), &control).await.0;
+        let failure = outcome.map_err(|error| error.failure).map(|answer| answer.text.expose().clone());
+        let expected = if fits { Ok("hello".to_owned()) } else { Err(Failure::Broken) };
+        assert_eq!(failure, expected, "{bytes} bytes");
+    }
+    // An error's head is no way round: it is refused as an answer's is.
+    let head = format!("HTTP/1.1 429 X\r\nretry-after: {}\r\n\r\n", "1".repeat(1024 * 1024));
+    let double = Double::start(vec![vec![Act::Send(head.into_bytes())]]).await;
+    assert_eq!(
+        send(&client(&double), &cleared(REQUEST), &control).await.0.unwrap_err().failure,
+        Failure::Broken
+    );
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_tried_again() {
     let address = {

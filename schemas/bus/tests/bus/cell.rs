@@ -69,6 +69,11 @@ impl Cell {
 
     /// A cell whose server syncs as said: tests of speed-bound things use the default of the server.
     pub(crate) async fn start_with(sync_interval: &str) -> Self {
+        Self::start_by(find().unwrap(), sync_interval).await
+    }
+
+    /// The same, by another program than the one that is found.
+    pub(crate) async fn start_by(program: std::path::PathBuf, sync_interval: &str) -> Self {
         static TRACING: OnceLock<()> = OnceLock::new();
         TRACING.get_or_init(|| ());
         let dir = tempfile::tempdir().unwrap();
@@ -76,7 +81,7 @@ impl Cell {
         let mut identities = Identities::open(dir.path().join("keys")).unwrap();
         identities.ensure_all(&directory).unwrap();
         let accounts = render(&shape(), &directory, &identities).unwrap();
-        let mut options = ServerOptions::new(find().unwrap(), dir.path().join("nats"));
+        let mut options = ServerOptions::new(program, dir.path().join("nats"));
         options.sync_interval = sync_interval.to_owned();
         let server = NatsServer::start(options, &accounts).await.unwrap();
         let cell = Self { dir, server, identities, directory };

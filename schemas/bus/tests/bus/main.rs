@@ -7,5 +7,6 @@ mod injection;
 mod kv;
 mod life;
 mod memory;
+mod power;
 mod publish;
 mod serve;

@@ -293,6 +293,20 @@ fn what_is_off_goes_back_before_the_call_and_before_each_attempt() {
     calling(&work, &other);
 }
 
+/// A claim may take as long as its stream does; a switch that comes meanwhile counts.
+#[test]
+fn what_is_switched_off_while_its_attempt_is_claimed_is_not_sent() {
+    let (work, known) = (CloudWork::new(1, false), Known::new());
+    let off = Known { off: vec![Switch { lane: Some(Lane::Cloud), ..Switch::default() }], ..Known::new() };
+    let mut life = calling(&work, &known);
+    claim(life.next(attempting(), &known.context()));
+    assert!(matches!(life.next(Event::Claimed(Sent::Stored), &off.context()).action, Action::Shut));
+    let (_, step) = sent(life.next(called(Err(error(Failure::Halted))), &off.context()));
+    assert_eq!((&step["reason"], &step["attempts"]), (&json!({ "reason": "off" }), &json!(1)));
+    assert_eq!(done(life.next(Event::Sent(Sent::Stored), &off.context())), Disposition::Ack);
+    opened(&work, &known); // negative control: with nothing off it is
+}
+
 #[test]
 fn claimed_attempts_are_passed_over_until_none_is_left() {
     let (work, known) = (CloudWork::new(1, false), Known::new());

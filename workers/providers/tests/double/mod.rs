@@ -25,6 +25,8 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     /// Says nothing for so long.
     Wait(Duration),
+    /// Writes bytes one by one, with this pause before each.
+    Drip(Vec<u8>, Duration),
     /// Says and does nothing more; the connection stays open.
     Hang,
 }
@@ -97,6 +99,15 @@ impl Double {
                     let _ = stream.flush().await;
                 }
                 Act::Wait(silence) => tokio::time::sleep(silence).await,
+                Act::Drip(bytes, pause) => {
+                    let mut tick = tokio::time::interval(pause);
+                    for byte in bytes {
+                        tick.tick().await;
+                        if stream.write_all(&[byte]).await.is_err() || stream.flush().await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 Act::Hang => std::future::pending().await,
             }
         }
