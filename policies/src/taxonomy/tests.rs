@@ -18,7 +18,7 @@ static TAXONOMY: LazyLock<Taxonomy> = LazyLock::new(|| {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("bundles/default/taxonomy.toml");
     toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 });
-static SCANNER: LazyLock<Scanner> = LazyLock::new(|| Scanner::new(&TAXONOMY).unwrap());
+pub(super) static SCANNER: LazyLock<Scanner> = LazyLock::new(|| Scanner::new(&TAXONOMY).unwrap());
 
 fn found(text: &str) -> Vec<String> {
     SCANNER.scan(&[text]).counts.keys().map(ToString::to_string).collect()
