@@ -95,6 +95,9 @@ pub struct Recogniser {
     /// Words of which one must stand close to a match, in any case; none are needed where none are given.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub near: BTreeSet<String>,
+    /// A value goes on to the line's end after this text, or as far as base64 goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// Words that make a text belong to a kind of data.

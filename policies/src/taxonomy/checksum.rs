@@ -188,5 +188,24 @@ fn iban(bytes: &[u8]) -> Option<Range<usize>> {
 
 fn phone(bytes: &[u8]) -> bool {
     let (digits, _) = digits(bytes);
-    (8..=15).contains(&digits.len()) && digits.iter().any(|digit| Some(digit) != digits.first())
+    (8..=15).contains(&digits.len())
+        && digits.iter().any(|digit| Some(digit) != digits.first())
+        && !is_date_or_address(bytes)
+}
+
+/// `2026-11-30`, `30.11.2026` and `192.0.2.1` have the form of a number in groups too.
+fn is_date_or_address(bytes: &[u8]) -> bool {
+    let groups: Vec<&str> = bytes
+        .split(|byte| !byte.is_ascii_digit())
+        .filter(|group| !group.is_empty())
+        .filter_map(text)
+        .collect();
+    let year = |group: &str| group.len() == 4 && (group.starts_with("19") || group.starts_with("20"));
+    let short = |group: &str| group.len() <= 2;
+    match groups.as_slice() {
+        [first, second, third, ..] if year(first) => short(second) && short(third),
+        [first, second, third] if year(third) => short(first) && short(second),
+        [_, _, _, _] => text(bytes).is_some_and(|text| text.parse::<Ipv4Addr>().is_ok()),
+        _ => false,
+    }
 }

@@ -18,6 +18,8 @@ use super::{KeyWords, Recogniser};
 const BEFORE_BYTES: usize = 64;
 /// Bytes after a value in which a word about it is looked for.
 const AFTER_BYTES: usize = 32;
+/// Furthest end of a value behind its match, bytes: a key of 16,384 bits with its armour.
+const UNTIL_BYTES_MAX: usize = 16 << 10;
 /// Size of one compiled pattern, bytes.
 pub(super) const COMPILED_BYTES_MAX: usize = 4 << 20;
 /// The group of a pattern that holds the value where that is less than the match.
@@ -38,6 +40,7 @@ pub(super) struct Rule {
     pub(super) longest: usize,
     check: Option<Check>,
     near: BTreeSet<String>,
+    until: Option<String>,
     grouped: bool,
 }
 
@@ -68,6 +71,7 @@ impl Rule {
             longest: longest(&hir),
             check: spec.check,
             near: spec.near.iter().map(|word| word.to_ascii_lowercase()).collect(),
+            until: spec.until.clone(),
             grouped,
         };
         Ok((rule, hir))
@@ -86,6 +90,7 @@ impl Rule {
             longest: longest(&hir),
             check: None,
             near: BTreeSet::new(),
+            until: None,
             grouped: false,
         };
         Ok((rule, hir))
@@ -111,7 +116,7 @@ impl Rule {
             Some(check) => check.core(matched),
         };
         match core.map(|core| value.start + core.start..value.start + core.end) {
-            Some(core) if self.is_near(text, &core) => Look::Found(core),
+            Some(core) if self.is_near(text, &core) => Look::Found(self.extended(text, core)),
             _ => Look::Failed(whole),
         }
     }
@@ -124,6 +129,30 @@ impl Rule {
         let input = Input::new(text).range(whole.clone()).anchored(Anchored::Yes);
         self.pattern.captures(input, &mut captures);
         captures.get_group_by_name(VALUE).map_or(whole, |group| group.range())
+    }
+
+    /// A value that goes on behind its match, as a key does behind its header.
+    fn extended(&self, text: &[u8], core: Range<usize>) -> Range<usize> {
+        let Some(until) = &self.until else { return core };
+        let rest = text.get(core.end..text.len().min(core.end + UNTIL_BYTES_MAX)).unwrap_or_default();
+        let mark = rest.windows(until.len().max(1)).position(|part| part == until.as_bytes());
+        let more = match mark {
+            Some(mark) => {
+                let line = mark + until.len();
+                line + rest
+                    .iter()
+                    .skip(line)
+                    .take_while(|byte| !matches!(byte, b'\n' | b'\r' | b'\\' | b'"'))
+                    .count()
+            }
+            None => {
+                let goes_on = |byte: &&u8| {
+                    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'\n' | b'\r' | b'\\')
+                };
+                rest.iter().take_while(goes_on).count()
+            }
+        };
+        core.start..core.end + more
     }
 
     fn is_near(&self, text: &[u8], value: &Range<usize>) -> bool {

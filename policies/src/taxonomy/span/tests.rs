@@ -129,3 +129,37 @@ fn any_bytes_of_utf8_can_be_looked_at() {
         assert!(SCANNER.spans(text).is_empty(), "{text:?}");
     }
 }
+
+/// `jane@example.org` in base64, so many times over.
+fn wrapped(times: usize) -> String {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    (0..times).fold("jane@example.org".to_owned(), |text, _| {
+        let letters = text.as_bytes().chunks(3).flat_map(|three| {
+            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));
+            (0..=three.len()).map(move |index| char::from(alphabet[bits >> (18 - 6 * index) & 63]))
+        });
+        letters.collect()
+    })
+}
+
+#[test]
+fn forms_in_each_other_are_read_four_deep_and_no_deeper() {
+    for times in 1..=4 {
+        let text = wrapped(times);
+        assert_eq!(values(&text).first().map(|(_, name)| name.as_str()), Some("email"), "{times}: {text}");
+    }
+    assert!(values(&wrapped(5)).is_empty(), "a limit that README names");
+    assert_eq!(values("u=jane%252540example.org")[0].1, "email", "escaped three times");
+}
+
+#[test]
+fn a_private_key_is_taken_with_its_body() {
+    let body = "MIIEpAIBAAKCAQEA7bq8x2Zc\n".repeat(60);
+    let text = format!("here: -----BEGIN RSA PRIVATE KEY-----\n{body}-----END RSA PRIVATE KEY-----\nbye");
+    let spans = SCANNER.spans(&text);
+    let span = spans.iter().find(|span| span.entity.as_str() == "private_key").unwrap();
+    assert_eq!(&text[span.end..], "\nbye");
+    let cut = format!("-----BEGIN RSA PRIVATE KEY-----\n{body}");
+    assert_eq!(SCANNER.spans(&cut)[0].end, cut.len(), "without its end, as far as it goes");
+    assert!(SCANNER.spans("-----BEGIN PUBLIC KEY-----\nMIIB").is_empty(), "negative control");
+}
