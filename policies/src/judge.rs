@@ -93,7 +93,9 @@ impl Judge {
 
     /// What is found in what would be sent, and in what was put into its prompt. What stands in both counts once.
     fn found(&self, task: &Task) -> Findings {
-        let findings = self.scanner.scan(&task.input.texts());
+        let named = task.input.named();
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        let findings = self.scanner.scan(&task.input.texts()).or(self.scanner.scan(&named));
         let Some(by) = &task.by_prompt else { return findings };
         let variables: Vec<&str> = by.variables.iter().map(|text| text.expose().as_str()).collect();
         findings.or(self.scanner.scan(&variables))

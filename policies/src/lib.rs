@@ -12,7 +12,7 @@ pub use judge::Judge;
 pub use permission::{Permission, ReplayRequest, ReviewRequest};
 pub use prompt::Prompt;
 pub use properties::{Form, Property};
-pub use taxonomy::{Taxonomy, scan::Findings};
+pub use taxonomy::{Taxonomy, scan::Findings, span::Span};
 
 pub mod bare;
 pub mod bundle;

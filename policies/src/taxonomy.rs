@@ -10,9 +10,17 @@ use tidegate_schemas::flag::FLAGS_MAX;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::{KnownLabels, Labels, NOWHERE, Raise, Sensitivity};
 
-pub mod checksum;
-pub mod normal;
 pub mod scan;
+pub mod span;
+
+mod blob;
+pub mod checksum;
+mod escapes;
+mod form;
+mod lead;
+mod normal;
+mod rule;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -78,11 +86,18 @@ pub struct Recogniser {
     pub name: Name,
     /// Kind of data that a match is.
     pub category: Name,
-    /// Regular expression over bytes; no match of it may be longer than [`scan::MATCH_BYTES_MAX`].
+    /// Regular expression over bytes; no match of it may be longer than [`scan::MATCH_BYTES_MAX`]. Where it has a group named
+    /// `value`, that is what is found, and the rest only says that it is one.
     pub pattern: String,
     /// What a match must also pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<checksum::Check>,
+    /// Words of which one must stand close to a match, in any case; none are needed where none are given.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub near: BTreeSet<String>,
+    /// A value goes on to the line's end after this text, or as far as base64 goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// Words that make a text belong to a kind of data.

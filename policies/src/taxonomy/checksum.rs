@@ -1,10 +1,16 @@
 //! Checks that tell a number of a kind from one that only looks like it.
 //!
-//! Each is given the text from the match's start on and the match's length, and says whether this is one.
+//! Each is given a match and says which part of it is the number, or that none is.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+
+mod national;
+mod secret;
+#[cfg(test)]
+mod tests;
 
 /// What a match must pass besides its pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,23 +28,77 @@ pub enum Check {
     Ipv6,
     /// 8 to 15 digits (ITU-T E.164), not all the same.
     Phone,
+    /// US individual taxpayer number: area 9xx, a group that is given out.
+    Itin,
+    /// UK national insurance number: prefixes that are given out.
+    Nino,
+    /// UK NHS number: modulo 11.
+    Nhs,
+    /// German tax number of a person: ISO/IEC 7064 MOD 11,10, one digit twice or thrice.
+    DeTaxId,
+    /// French social security number: 97 less the remainder modulo 97.
+    FrNir,
+    /// Spanish DNI or NIE: letter by the remainder modulo 23.
+    EsDni,
+    /// Italian tax code of a person: check letter.
+    ItFiscalCode,
+    /// Dutch citizen service number: the eleven test.
+    NlBsn,
+    /// Polish PESEL: weights, and a date.
+    PlPesel,
+    /// Swedish personal number: Luhn, and a date.
+    SePersonnummer,
+    /// Brazilian CPF: two check digits modulo 11.
+    BrCpf,
+    /// Indian Aadhaar number: Verhoeff.
+    InAadhaar,
+    /// Australian tax file number: weights modulo 11.
+    AuTfn,
+    /// Canadian social insurance number: Luhn.
+    CaSin,
+    /// Swiss AHV number: EAN-13.
+    ChAhv,
+    /// Belgian national number: 97 less the remainder modulo 97.
+    BeNational,
+    /// Finnish personal identity code: check character modulo 31.
+    FiHetu,
+    /// A text that nobody would write as a word: mixed characters, many of them different.
+    Secret,
+    /// A JSON Web Token's parts, or another text of base64url: not one character again and again.
+    Varied,
 }
 
 impl Check {
-    /// Whether the match passes.
+    /// The part of the match that passes, if one does.
     #[must_use]
-    pub fn passes(self, matched: &[u8]) -> bool {
+    pub fn core(self, matched: &[u8]) -> Option<Range<usize>> {
+        let whole = |passes: bool| passes.then_some(0..matched.len());
         match self {
             Self::Luhn => card(matched),
             Self::Iban => iban(matched),
-            Self::Ssn => ssn(matched),
-            Self::Ipv4 => text(matched)
-                .and_then(|t| t.parse().ok())
-                .is_some_and(|ip: Ipv4Addr| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_broadcast()),
-            Self::Ipv6 => text(matched)
-                .and_then(|t| t.parse().ok())
-                .is_some_and(|ip: Ipv6Addr| !ip.is_loopback() && !ip.is_unspecified()),
-            Self::Phone => phone(matched),
+            Self::Ipv4 => {
+                whole(text(matched).and_then(|t| t.parse().ok()).is_some_and(|ip: Ipv4Addr| {
+                    !ip.is_loopback() && !ip.is_unspecified() && !ip.is_broadcast()
+                }))
+            }
+            Self::Ipv6 => whole(
+                text(matched)
+                    .and_then(|t| t.parse().ok())
+                    .is_some_and(|ip: Ipv6Addr| !ip.is_loopback() && !ip.is_unspecified()),
+            ),
+            Self::Phone => whole(phone(matched)),
+            Self::Secret => whole(secret::is_secret(matched)),
+            Self::Varied => whole(secret::is_varied(matched)),
+            _ => whole(national::passes(self, matched)),
+        }
+    }
+
+    /// How much passing tells: a check digit more than a form, a form more than nothing.
+    pub(super) fn strength(self) -> u8 {
+        match self {
+            Self::Phone | Self::Secret | Self::Varied => 2,
+            Self::Ssn | Self::Itin | Self::Nino => 3,
+            _ => 4,
         }
     }
 }
@@ -47,33 +107,34 @@ fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Groups of digits as they are written, and all digits in a row.
-fn groups(bytes: &[u8]) -> (Vec<u8>, Vec<usize>) {
-    let mut digits = Vec::with_capacity(bytes.len());
-    let mut starts = Vec::new();
-    let mut inside = false;
-    for byte in bytes {
-        if byte.is_ascii_digit() {
-            if !inside {
-                starts.push(digits.len());
-            }
-            digits.push(byte - b'0');
-        }
-        inside = byte.is_ascii_digit();
-    }
-    starts.push(digits.len());
-    (digits, starts)
+/// Digits of a text, and where each stands.
+fn digits(bytes: &[u8]) -> (Vec<u8>, Vec<usize>) {
+    bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| byte.is_ascii_digit())
+        .map(|(at, byte)| (byte - b'0', at))
+        .unzip()
 }
 
 /// Looks at every run of whole groups, as other numbers may stand before and after a card's.
-fn card(bytes: &[u8]) -> bool {
-    let (digits, edges) = groups(bytes);
-    edges.iter().enumerate().any(|(index, start)| {
-        edges.iter().skip(index + 1).any(|end| {
+fn card(bytes: &[u8]) -> Option<Range<usize>> {
+    let (digits, places) = digits(bytes);
+    let mut edges: Vec<usize> = (0..digits.len())
+        .filter(|index| {
+            let before = index.checked_sub(1).and_then(|before| places.get(before));
+            before.is_none_or(|before| places.get(*index).is_some_and(|place| *place > before + 1))
+        })
+        .collect();
+    edges.push(digits.len());
+    edges.iter().enumerate().find_map(|(index, start)| {
+        edges.iter().skip(index + 1).rev().find_map(|end| {
             let number = digits.get(*start..*end).unwrap_or_default();
-            (13..=19).contains(&number.len())
+            let passes = (13..=19).contains(&number.len())
                 && number.first().is_some_and(|first| (2..=6).contains(first))
-                && luhn(number)
+                && luhn(number);
+            passes.then_some(())?;
+            Some(*places.get(*start)?..places.get(end.checked_sub(1)?)? + 1)
         })
     })
 }
@@ -108,33 +169,43 @@ fn iban_length(country: &[u8]) -> Option<usize> {
         .and_then(|entry| text(entry.get(2..)?)?.parse().ok())
 }
 
-fn iban(bytes: &[u8]) -> bool {
-    let packed: Vec<u8> =
-        bytes.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_uppercase).collect();
-    let Some(length) = packed.get(..2).and_then(iban_length) else { return false };
-    let Some(number) = packed.get(..length) else { return false };
-    let (head, tail) = number.split_at(4);
+fn iban(bytes: &[u8]) -> Option<Range<usize>> {
+    let (packed, places): (Vec<u8>, Vec<usize>) = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| byte.is_ascii_alphanumeric())
+        .map(|(at, byte)| (byte.to_ascii_uppercase(), at))
+        .unzip();
+    let length = packed.get(..2).and_then(iban_length)?;
+    let (head, tail) = packed.get(..length)?.split_at(4);
     let remainder = tail.iter().chain(head).fold(0_u32, |remainder, byte| match byte {
         b'0'..=b'9' => (remainder * 10 + u32::from(byte - b'0')) % 97,
         _ => (remainder * 100 + u32::from(byte - b'A') + 10) % 97,
     });
-    remainder == 1
-}
-
-fn ssn(bytes: &[u8]) -> bool {
-    let (digits, _) = groups(bytes);
-    let number = |range: std::ops::Range<usize>| {
-        digits.get(range).map(|part| part.iter().fold(0_u32, |n, d| n * 10 + u32::from(*d)))
-    };
-    match (digits.len(), number(0..3), number(3..5), number(5..9)) {
-        (9, Some(area), Some(group), Some(serial)) => {
-            area != 0 && area != 666 && area < 900 && group != 0 && serial != 0
-        }
-        _ => false,
-    }
+    (remainder == 1).then_some(())?;
+    Some(0..places.get(length - 1)? + 1)
 }
 
 fn phone(bytes: &[u8]) -> bool {
-    let (digits, _) = groups(bytes);
-    (8..=15).contains(&digits.len()) && digits.iter().any(|digit| Some(digit) != digits.first())
+    let (digits, _) = digits(bytes);
+    (8..=15).contains(&digits.len())
+        && digits.iter().any(|digit| Some(digit) != digits.first())
+        && !is_date_or_address(bytes)
+}
+
+/// `2026-11-30`, `30.11.2026` and `192.0.2.1` have the form of a number in groups too.
+fn is_date_or_address(bytes: &[u8]) -> bool {
+    let groups: Vec<&str> = bytes
+        .split(|byte| !byte.is_ascii_digit())
+        .filter(|group| !group.is_empty())
+        .filter_map(text)
+        .collect();
+    let year = |group: &str| group.len() == 4 && (group.starts_with("19") || group.starts_with("20"));
+    let short = |group: &str| group.len() <= 2;
+    match groups.as_slice() {
+        [first, second, third, ..] if year(first) => short(second) && short(third),
+        [first, second, third] if year(third) => short(first) && short(second),
+        [_, _, _, _] => text(bytes).is_some_and(|text| text.parse::<Ipv4Addr>().is_ok()),
+        _ => false,
+    }
 }

@@ -1,24 +1,27 @@
-//! Looking for what the taxonomy names, in time linear in the text.
-//!
-//! One pass over the text by all patterns at once says which of them occur; only those are then searched for. Patterns have
-//! bounded matches, so a match that fails its check costs at most one bounded look per byte.
+//! Looking for what the taxonomy names, in every form in which a text can say it, in time linear in the text.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use tidegate_schemas::decision::Scan;
 use tidegate_schemas::ids::Name;
 
-use super::Taxonomy;
-use super::checksum::Check;
-use super::normal::normal;
+use super::form::Form;
+use super::rule::Rule;
+use super::search::Search;
+use super::span::{Hit, Span, apart, distinct};
+use super::{Taxonomy, blob, escapes, normal};
 
 /// Longest match that a pattern may have, bytes.
 pub const MATCH_BYTES_MAX: usize = 512;
 /// Findings of one name that are counted; more change nothing.
 pub const COUNT_MAX: u32 = 1_000;
-/// Size of one compiled pattern, bytes.
-const COMPILED_BYTES_MAX: usize = 4 << 20;
+/// Forms of forms: an escape in base64 in an escape is the third.
+const DEPTH_MAX: u8 = 4;
+/// Bytes of all forms of a text together, as a multiple of its own; more are not looked at.
+const FORMS_BYTES_TIMES: usize = 16;
+/// Bytes of forms that any text may have.
+const FORMS_BYTES_LEAST: usize = 4_096;
 
 /// What was found, and the kinds of data it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,15 +34,31 @@ pub struct Findings {
     pub bytes_read: u64,
 }
 
+/// A taxonomy's patterns, compiled.
+#[derive(Debug, Clone)]
+pub struct Scanner {
+    rules: Vec<Rule>,
+    search: Search,
+}
+
+/// A look at all forms of one text.
+struct View<'s> {
+    scanner: &'s Scanner,
+    hits: Vec<Hit>,
+    read: u64,
+    /// Bytes of forms that may still be looked at.
+    left: usize,
+}
+
+// === impl Findings ===
+
 impl Findings {
     /// All findings together, count.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.values().fold(0, |sum, count| sum.saturating_add(u64::from(*count)))
     }
-}
 
-impl Findings {
     /// Both: of what stands in each the larger count, and every kind of data.
     #[must_use]
     pub(crate) fn or(mut self, other: Self) -> Self {
@@ -53,21 +72,7 @@ impl Findings {
     }
 }
 
-/// A taxonomy's patterns, compiled.
-#[derive(Debug, Clone)]
-pub struct Scanner {
-    any: RegexSet,
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Clone)]
-struct Rule {
-    name: Name,
-    category: Name,
-    pattern: Regex,
-    check: Option<Check>,
-    at_least: u32,
-}
+// === impl Scanner ===
 
 impl Scanner {
     /// Compiles a taxonomy's recognisers and key words.
@@ -75,38 +80,12 @@ impl Scanner {
     /// # Errors
     /// A sentence with the recogniser whose pattern cannot be used, and why.
     pub fn new(taxonomy: &Taxonomy) -> Result<Self, String> {
-        let mut rules = Vec::new();
-        let mut patterns = Vec::new();
-        for recogniser in &taxonomy.recognisers {
-            bounded(&recogniser.name, &recogniser.pattern)?;
-            patterns.push(recogniser.pattern.clone());
-            rules.push(Rule {
-                name: recogniser.name.clone(),
-                category: recogniser.category.clone(),
-                pattern: compile(&recogniser.name, &recogniser.pattern)?,
-                check: recogniser.check,
-                at_least: 1,
-            });
-        }
-        for class in &taxonomy.classes {
-            let pattern = words(class.words.iter());
-            bounded(&class.name, &pattern)?;
-            rules.push(Rule {
-                name: class.name.clone(),
-                category: class.category.clone(),
-                pattern: compile(&class.name, &pattern)?,
-                check: None,
-                at_least: class.at_least,
-            });
-            patterns.push(pattern);
-        }
-        let any = RegexSetBuilder::new(&patterns)
-            .unicode(false)
-            .size_limit(COMPILED_BYTES_MAX * 8)
-            .dfa_size_limit(COMPILED_BYTES_MAX * 2)
-            .build()
-            .map_err(|error| format!("the recognisers together cannot be compiled: {error}"))?;
-        Ok(Self { any, rules })
+        let recognisers = taxonomy.recognisers.iter().map(Rule::recogniser);
+        let classes = taxonomy.classes.iter().map(Rule::key_words);
+        let both = recognisers.chain(classes).collect::<Result<Vec<_>, _>>()?;
+        let (rules, parsed): (Vec<_>, Vec<_>) = both.into_iter().unzip();
+        let search = Search::new(&rules, &parsed)?;
+        Ok(Self { rules, search })
     }
 
     /// What looks for findings: nothing where the taxonomy has no patterns.
@@ -120,14 +99,12 @@ impl Scanner {
     pub fn scan(&self, texts: &[&str]) -> Findings {
         let mut findings = Findings::default();
         for text in texts {
-            let text = normal(text);
-            let bytes = text.as_bytes();
-            findings.bytes_read += bytes.len() as u64;
-            for rule in self.any.matches(bytes).iter().filter_map(|index| self.rules.get(index)) {
-                let count = rule.count(bytes, &mut findings.bytes_read);
-                if count > 0 {
+            let (hits, read) = self.hits(text);
+            findings.bytes_read += read;
+            for hit in distinct(hits) {
+                if let Some(rule) = self.rules.get(hit.rule) {
                     let total = findings.counts.entry(rule.name.clone()).or_default();
-                    *total = total.saturating_add(count).min(COUNT_MAX);
+                    *total = total.saturating_add(1).min(COUNT_MAX);
                 }
             }
         }
@@ -144,71 +121,66 @@ impl Scanner {
         }
         findings
     }
-}
 
-impl Rule {
-    fn count(&self, text: &[u8], bytes_read: &mut u64) -> u32 {
-        let (mut count, mut at) = (0, 0);
-        while let Some(found) = self.pattern.find_at(text, at) {
-            *bytes_read += (found.end() - at) as u64;
-            if self.check.is_none_or(|check| check.passes(found.as_bytes())) {
-                count += 1;
-                at = found.end().max(at + 1);
-            } else {
-                // What fails as a whole may hold the real one further in: look again behind its first word.
-                at = next_start(text, found.start()).min(found.end()).max(at + 1);
-            }
-            if count >= COUNT_MAX || at >= text.len() {
-                break;
-            }
-        }
-        count
+    /// The values in a text, in order, none over another: what redaction would take out. Key words are none, they tell of the
+    /// text as a whole.
+    #[must_use]
+    pub fn spans(&self, text: &str) -> Vec<Span> {
+        let (hits, _) = self.hits(text);
+        apart(hits.into_iter().filter(|hit| hit.is_value).collect())
+            .into_iter()
+            .filter_map(|hit| {
+                let rule = self.rules.get(hit.rule)?;
+                let (start, end) = (hit.start, hit.end);
+                Some(Span { start, end, entity: rule.name.clone(), category: rule.category.clone() })
+            })
+            .collect()
+    }
+
+    /// Every match of every rule in every form, with its place in the text; bytes that were looked at.
+    fn hits(&self, text: &str) -> (Vec<Hit>, u64) {
+        let left = text.len().saturating_mul(FORMS_BYTES_TIMES).max(FORMS_BYTES_LEAST);
+        let mut view = View { scanner: self, hits: Vec::new(), read: 0, left };
+        view.every(&Form::of(text), 0);
+        (view.hits, view.read)
     }
 }
 
-/// Where the next word begins, as patterns start at one.
-fn next_start(text: &[u8], from: usize) -> usize {
-    let rest = text.get(from..).unwrap_or_default();
-    let word = rest.iter().take_while(|b| b.is_ascii_alphanumeric()).count().max(1);
-    from + word
-}
+// === impl View ===
 
-/// A pattern for any of these words, whole, in any case.
-fn words<'a>(words: impl Iterator<Item = &'a String>) -> String {
-    let alternatives: Vec<String> = words
-        .map(|word| {
-            let escaped =
-                word.split_whitespace().map(regex::escape).collect::<Vec<_>>().join("[ \\t\\r\\n]{1,3}");
-            let edge = |at_word: Option<char>| {
-                if at_word.is_some_and(|c| c.is_ascii_alphanumeric()) { "\\b" } else { "" }
-            };
-            format!("{}{escaped}{}", edge(word.chars().next()), edge(word.chars().next_back()))
-        })
-        .collect();
-    format!("(?i:{})", alternatives.join("|"))
-}
+impl View<'_> {
+    /// Looks at a form and at all forms of it.
+    fn every(&mut self, form: &Form<'_>, depth: u8) {
+        let folded = normal::normal(form);
+        let form = folded.as_ref().unwrap_or(form);
+        if !self.one(form) || depth >= DEPTH_MAX {
+            return;
+        }
+        if let Some(alike) = normal::alike(form) {
+            self.one(&alike);
+        }
+        if let Some(unescaped) = escapes::unescaped(form) {
+            self.every(&unescaped, depth + 1);
+        }
+        for (part, text) in blob::texts(form) {
+            self.every(&form.decoded(part, text), depth + 1);
+        }
+    }
 
-fn compile(name: &Name, pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern)
-        .unicode(false)
-        .size_limit(COMPILED_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("recogniser `{name}`: {error}"))
-}
-
-/// Refuses a pattern whose matches have no bound, or a larger one than [`MATCH_BYTES_MAX`].
-fn bounded(name: &Name, pattern: &str) -> Result<(), String> {
-    let parsed = regex_syntax::ParserBuilder::new()
-        .unicode(false)
-        .utf8(false)
-        .build()
-        .parse(pattern)
-        .map_err(|error| format!("recogniser `{name}`: {error}"))?;
-    let properties = parsed.properties();
-    match (properties.minimum_len(), properties.maximum_len()) {
-        (Some(least), Some(most)) if least > 0 && most <= MATCH_BYTES_MAX => Ok(()),
-        _ => Err(format!(
-            "recogniser `{name}`: its matches must be 1 to {MATCH_BYTES_MAX} bytes long; bound its repetitions"
-        )),
+    /// Looks at a form; false where no more forms are to be looked at.
+    fn one(&mut self, form: &Form<'_>) -> bool {
+        let bytes = form.bytes.as_ref();
+        let Some(left) = self.left.checked_sub(bytes.len()) else { return false };
+        self.left = left;
+        let Self { scanner, hits, .. } = self;
+        let mut found = |rule: usize, range: Range<usize>| {
+            if let Some(spec) = scanner.rules.get(rule) {
+                let Range { start, end } = form.origin(range);
+                let (strength, is_value) = (spec.strength(), spec.is_value);
+                hits.push(Hit { rule, start, end, strength, is_value });
+            }
+        };
+        self.read += scanner.search.look(&scanner.rules, bytes, &mut found);
+        true
     }
 }

@@ -16,6 +16,9 @@ use crate::limits::{
 };
 use crate::sensitive::Sensitive;
 
+/// Longest text that is told with its name, bytes: longer ones are prose.
+const NAMED_BYTES_MAX: usize = 512;
+
 /// Kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -326,6 +329,27 @@ impl Input {
         texts
     }
 
+    /// What stands under a name, with its name: `{"ssn": 123456789}` says by its key what neither part says alone, and a
+    /// number is no text. For a recogniser, beside [`Self::texts`].
+    #[must_use]
+    pub fn named(&self) -> Vec<String> {
+        let mut named = Vec::new();
+        match self {
+            Self::Chat(chat) => {
+                let calls = chat.messages.iter().flat_map(|message| &message.tool_calls);
+                calls.chain(&chat.tools).for_each(|value| entries("", value.expose(), &mut named));
+            }
+            Self::Extract(extract) => entries("", extract.schema.expose(), &mut named),
+            Self::Prompt(prompted) => {
+                for (name, value) in &prompted.prompt.variables {
+                    named.push(entry(name, value.expose()));
+                }
+            }
+            Self::Classify(_) | Self::Embed(_) => {}
+        }
+        named
+    }
+
     /// Whether tools are offered or used.
     #[must_use]
     pub fn uses_tools(&self) -> bool {
@@ -407,6 +431,24 @@ fn leaves<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// Collects every number, and every short string that stands under a key, with that key.
+fn entries(key: &str, value: &Value, named: &mut Vec<String>) {
+    match value {
+        Value::String(text) if !key.is_empty() && text.len() <= NAMED_BYTES_MAX => {
+            named.push(entry(key, text))
+        }
+        Value::Number(number) => named.push(entry(key, &number.to_string())),
+        Value::Array(items) => items.iter().for_each(|item| entries(key, item, named)),
+        Value::Object(members) => members.iter().for_each(|(key, item)| entries(key, item, named)),
+        Value::String(_) | Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// `date_of_birth` reads as its words.
+fn entry(key: &str, value: &str) -> String {
+    format!("{}: {value}", key.replace('_', " "))
 }
 
 impl Sampling {

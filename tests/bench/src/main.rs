@@ -6,6 +6,7 @@
 mod engine;
 mod judge;
 mod machine;
+mod pii;
 mod record;
 mod road;
 mod row;
@@ -41,6 +42,9 @@ struct Options {
     /// `a million messages`.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// The marked corpus of `pii`: JSON, a list of `{full_text, spans: [{entity_type, start_position, end_position}]}`.
+    #[arg(long, value_name = "FILE", required_if_eq("group", "pii"))]
+    data: Option<PathBuf>,
     /// Directory for streams and records, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", default_value = "target")]
     directory: PathBuf,
@@ -52,6 +56,8 @@ enum Group {
     Judge,
     Record,
     Engine,
+    /// Finding personal data; not part of `all`, as its corpus is not part of this project.
+    Pii,
     All,
     /// Our side of `engine`, in a process with the engine's own environment.
     #[value(hide = true)]
@@ -83,6 +89,9 @@ fn run(options: &Options) -> Result<()> {
         table.note(machine::version(server)?);
     }
     let model = if wants(Group::Engine) { Some(engine::model()?) } else { None };
+    if let (Group::Pii, Some(data)) = (options.group, &options.data) {
+        pii::run(&mut table, data)?;
+    }
     if wants(Group::Judge) {
         judge::run(&mut table)?;
     }

@@ -28,6 +28,8 @@ pub(crate) enum Target {
     Ratio(f64),
     /// At most this much, in the row's unit.
     AtMost(f64),
+    /// At least this much, in the row's unit.
+    AtLeast(f64),
     /// At most this much over the ceiling, in the row's unit.
     Over(f64),
 }
@@ -47,6 +49,7 @@ pub(crate) struct Table {
     rows: Vec<Row>,
     json: Option<File>,
     notes: Vec<String>,
+    texts: Vec<String>,
 }
 
 // === impl Row ===
@@ -91,6 +94,7 @@ impl Row {
                 (self.ratio().is_some_and(|ratio| ratio >= least), format!("ratio >= {least}"))
             }
             Target::AtMost(most) => (self.value <= most, format!("<= {most} {}", self.unit)),
+            Target::AtLeast(least) => (self.value >= least, format!(">= {least} {}", self.unit)),
             Target::Over(most) => (
                 self.ceiling.is_some_and(|ceiling| self.value - ceiling <= most),
                 format!("<= ceiling + {most} {}", self.unit),
@@ -109,7 +113,7 @@ impl Table {
             .map(|path| File::create(path).with_context(|| format!("making `{}`", path.display())))
             .transpose()?;
         let notes = vec![format!("{} cores, load at the beginning {}", machine::cores(), machine::load())];
-        Ok(Self { rows: Vec::new(), json, notes })
+        Ok(Self { rows: Vec::new(), json, notes, texts: Vec::new() })
     }
 
     /// Adds a row, and writes it where it is also wanted as JSON: what was measured stays when the rest fails.
@@ -137,6 +141,11 @@ impl Table {
         self.notes.push(text.into());
     }
 
+    /// Adds lines of their own form, printed before the table.
+    pub(crate) fn text(&mut self, text: impl Into<String>) {
+        self.texts.push(text.into());
+    }
+
     /// Prints everything.
     pub(crate) fn print(&self) -> Result<()> {
         let mut out = std::io::stdout().lock();
@@ -144,6 +153,9 @@ impl Table {
             writeln!(out, "{note}")?;
         }
         writeln!(out, "load at the end {}\n", machine::load())?;
+        for text in &self.texts {
+            writeln!(out, "{text}")?;
+        }
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
         writeln!(
             out,
@@ -173,6 +185,7 @@ fn number(value: f64) -> String {
     match value.abs() {
         big if big >= 1_000.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
+        small if small <= 1.0 => format!("{value:.3}"),
         _ => format!("{value:.2}"),
     }
 }
