@@ -156,3 +156,20 @@ fn named(path: &Path) -> Result<PathBuf> {
     }
     Ok(path.to_path_buf())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_default_bundle_pins_the_models_that_are_fetched() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/bundles/default");
+        let bundle = tidegate_policies::Bundle::from_dir(&dir).unwrap();
+        let scan = bundle.taxonomy().model_scan.as_ref().unwrap();
+        let model = default_of("scan").unwrap();
+        assert_eq!(scan.name, model.name);
+        assert_eq!(scan.sha256.unwrap().to_string(), model.converted_sha256.unwrap());
+    }
+}
