@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Approval, Considering, Decision, Facts, Obligation, Outcome, Switch};
+use tidegate_schemas::decision::{
+    Approval, Considering, Decision, Facts, Obligation, Outcome, Redaction, Switch,
+};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::header::Headers;
@@ -118,6 +120,9 @@ pub struct CaseFacts {
     /// Feature flags that are on.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<Name>,
+    /// What was found in what would leave, where it comes back redacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Redaction>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -285,6 +290,7 @@ impl Default for CaseFacts {
             tenant_in_flight: 0,
             hop: 0,
             flags: BTreeSet::new(),
+            redaction: None,
         }
     }
 }
@@ -383,6 +389,7 @@ impl CaseFacts {
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,
+            redaction: self.redaction.clone(),
         })
     }
 }

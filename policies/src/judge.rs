@@ -26,6 +26,7 @@ pub(crate) use notes::Notes;
 mod consider;
 mod draft;
 mod notes;
+mod release;
 mod sentence;
 #[cfg(test)]
 mod tests;
@@ -185,6 +186,7 @@ impl Judge {
         let Ok((seat, answers)) = prepared else {
             return draft.reject(Code::JudgeFailed, sentence::JUDGE_FAILED.to_owned(), Vec::new());
         };
+        let released = self.released(task, (tenant, facts), &draft, &circumstances, &seat);
         let round = consider::Round {
             judge: self,
             task,
@@ -193,6 +195,7 @@ impl Judge {
             circumstances: &circumstances,
             seat: &seat,
             answers,
+            released,
         };
         draft.conclude(round.run())
     }

@@ -13,6 +13,8 @@ use super::Taxonomy;
 use super::checksum::Check;
 use super::normal::normal;
 
+mod spans;
+
 /// Longest match that a pattern may have, bytes.
 pub const MATCH_BYTES_MAX: usize = 512;
 /// Findings of one name that are counted; more change nothing.
@@ -67,6 +69,8 @@ struct Rule {
     pattern: Regex,
     check: Option<Check>,
     at_least: u32,
+    /// Whether a match can be replaced: words that only tell what a text is about cannot.
+    is_value: bool,
 }
 
 impl Scanner {
@@ -86,6 +90,7 @@ impl Scanner {
                 pattern: compile(&recogniser.name, &recogniser.pattern)?,
                 check: recogniser.check,
                 at_least: 1,
+                is_value: true,
             });
         }
         for class in &taxonomy.classes {
@@ -97,6 +102,7 @@ impl Scanner {
                 pattern: compile(&class.name, &pattern)?,
                 check: None,
                 at_least: class.at_least,
+                is_value: false,
             });
             patterns.push(pattern);
         }

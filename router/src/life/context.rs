@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tidegate_policies::{Judge, flag, release};
-use tidegate_schemas::decision::{Approval, Facts, Switch};
+use tidegate_schemas::decision::{Approval, Facts, Redaction, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::flag::FlagSettings;
@@ -89,6 +89,8 @@ pub(super) struct Earlier {
     pub(super) approval: Option<Approval>,
     /// Labels of the result that the task goes on from.
     pub(super) inherited: Option<Labels>,
+    /// What would leave, as it was looked at again.
+    pub(super) redaction: Option<Redaction>,
 }
 
 impl<'a> Bench<'a> {
@@ -137,6 +139,7 @@ impl Context<'_> {
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
+            redaction: earlier.redaction,
             egress_ready: self.signs && self.egress_open,
         }
     }

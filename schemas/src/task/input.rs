@@ -16,6 +16,8 @@ use crate::limits::{
 };
 use crate::sensitive::Sensitive;
 
+mod rewrite;
+
 /// Kinds of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -324,6 +326,12 @@ impl Input {
             }
         }
         texts
+    }
+
+    /// The same with each of its texts replaced by what `with` makes of it, in the order of [`Input::texts`].
+    #[must_use]
+    pub fn map_texts(&self, with: &mut dyn FnMut(&str) -> String) -> Self {
+        rewrite::input(self, with)
     }
 
     /// Whether tools are offered or used.

@@ -206,6 +206,10 @@ pub enum StepWord {
     Off,
     /// The destination did not answer.
     Fallback,
+    /// What was found is replaced by tokens.
+    Redacted,
+    /// A provider's answer holds tokens.
+    Restore,
 }
 
 /// What happened to an attempt.

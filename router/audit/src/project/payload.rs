@@ -260,6 +260,8 @@ impl Projection {
                 self.code = Some(code);
                 StepWord::Fallback
             }
+            StepReason::Redacted { .. } => StepWord::Redacted,
+            StepReason::Restore { .. } => StepWord::Restore,
         };
         self.detail = Some(Detail::Step { reason, destination: step.destination, attempts: step.attempts });
     }

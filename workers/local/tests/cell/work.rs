@@ -161,5 +161,6 @@ fn facts(now: Timestamp) -> Facts {
         wait_ms: BTreeMap::new(),
         tenant_in_flight: 0,
         egress_ready: false,
+        redaction: None,
     }
 }
