@@ -13,6 +13,7 @@ mod faults;
 mod flag;
 mod operations;
 mod prompts;
+mod redact;
 mod release;
 mod replay;
 mod report;

@@ -139,7 +139,7 @@ fn dispatch(
     context: &Context<'_>,
 ) -> (Stage, Step) {
     let earlier = Earlier { inherited, ..Earlier::default() };
-    let coming = Coming { earlier, failed_of: None };
+    let coming = Coming { earlier, ..Coming::default() };
     let caused = dispatch::decide(task, &message.payload, &message.position, coming, context);
     send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())
 }

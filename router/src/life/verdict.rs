@@ -310,8 +310,10 @@ fn decide(
             tried: before.tried.clone(),
             approval,
             inherited: before.inherited.clone(),
+            redaction: None,
         };
-        dispatch::decide(&task, &payload, &message.position, Coming { earlier, failed_of: None }, context)
+        let coming = Coming { earlier, ..Coming::default() };
+        dispatch::decide(&task, &payload, &message.position, coming, context)
     };
     let (alone, agreed) = (caused(None), caused(Some(approval)));
     let (would, will) = (decision_of(&alone.message), decision_of(&agreed.message));

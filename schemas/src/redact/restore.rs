@@ -1,6 +1,6 @@
 //! Putting values back where tokens stand, also while a text comes in pieces: whatever the pieces, the text is the same.
 //!
-//! What could still become a token is held back, at most [`HELD_BYTES_MAX`] bytes. Only tokens that were issued for this task
+//! What could still become a token is held back, at most 44 bytes. Only tokens that were issued for this task
 //! are replaced; others stay as they are, and are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::result::Output;
 use crate::sensitive::Sensitive;
 
 /// Most bytes that are held back: a token with both brackets escaped, but for its last byte.
-pub const HELD_BYTES_MAX: usize = 6 + INNER_BYTES_MAX + 5;
+pub(super) const HELD_BYTES_MAX: usize = 6 + INNER_BYTES_MAX + 5;
 
 /// What became of the tokens of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -75,9 +75,14 @@ impl<'a> Restorer<'a> {
                     out.extend_from_slice(begins.get(..length).unwrap_or_default());
                     length
                 }
-                Read::Open => {
+                Read::Open if begins.len() <= HELD_BYTES_MAX => {
                     self.held = begins.to_vec();
                     return out;
+                }
+                // Reading looks at no more than a token's bytes, so what is longer is decided.
+                Read::Open => {
+                    out.extend(begins.first());
+                    1
                 }
             };
             rest = begins.get(passed..).unwrap_or_default();
