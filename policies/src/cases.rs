@@ -123,6 +123,9 @@ pub struct CaseFacts {
     /// What was found in what would leave, where it comes back redacted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redaction: Option<Redaction>,
+    /// Labels that the session held before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Labels>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -291,6 +294,7 @@ impl Default for CaseFacts {
             hop: 0,
             flags: BTreeSet::new(),
             redaction: None,
+            session: None,
         }
     }
 }
@@ -389,6 +393,7 @@ impl CaseFacts {
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,
+            session: self.session.clone(),
             redaction: self.redaction.clone(),
         })
     }

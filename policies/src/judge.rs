@@ -12,7 +12,7 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::labels::Labels;
+use tidegate_schemas::labels::{Labels, Raise, Stakes};
 use tidegate_schemas::task::Task;
 
 use crate::bare::Bare;
@@ -86,9 +86,9 @@ impl Judge {
         (labels, findings.counts)
     }
 
-    fn look(&self, task: &Task, inherited: Option<&Labels>) -> (Labels, Findings) {
+    fn look(&self, task: &Task, facts: Option<&Facts>) -> (Labels, Findings) {
         let findings = self.found(task);
-        let declared = declared(task, inherited);
+        let declared = declared(task, facts);
         (self.bundle.taxonomy().raise(&declared, &findings.categories), findings)
     }
 
@@ -117,7 +117,7 @@ impl Judge {
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
         let (rendered, refused) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings) = self.look(task, facts.inherited.as_ref());
+        let (labels, findings) = self.look(task, Some(facts));
         let scan = self.scanner.fact();
         let found = findings.total();
         let by = task.by_prompt.as_ref();
@@ -146,7 +146,7 @@ impl Judge {
         let by = task.by_prompt.as_ref();
         let facts = &recorded.facts;
         // What was found is among the recorded kinds of data; what was declared is there too, and counts once.
-        let declared = declared(task, facts.inherited.as_ref());
+        let declared = declared(task, Some(facts));
         let mut findings = Findings {
             counts: recorded.findings.clone(),
             categories: recorded.labels.categories.clone(),
@@ -243,7 +243,7 @@ impl Judge {
     ) -> Option<(Arc<Seat>, Circumstances)> {
         let (rendered, _) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings) = self.look(task, facts.inherited.as_ref());
+        let (labels, findings) = self.look(task, Some(facts));
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let found = (&self.scanner.fact(), findings.total());
         let circumstances = self.circumstances(task, &labels, tenant, facts, found);
@@ -314,8 +314,22 @@ fn unusable(error: minijinja::Error) -> BundleError {
     BundleError::Content(format!("a prompt cannot be compiled: {}", error.kind()))
 }
 
-/// What is said of a task's data before anything is looked for.
-fn declared<'a>(task: &'a Task, inherited: Option<&Labels>) -> Cow<'a, Labels> {
+/// What is known of a task's data before anything is looked for: what is said of it, what it inherits, and what its session held.
+fn declared<'a>(task: &'a Task, facts: Option<&Facts>) -> Cow<'a, Labels> {
+    let said = said(task, facts.and_then(|facts| facts.inherited.as_ref()));
+    match facts.and_then(|facts| facts.session.as_ref()) {
+        Some(held) => Cow::Owned(said.raised_by(&Raise {
+            sensitivity: held.sensitivity,
+            categories: held.categories.clone(),
+            regulations: held.regulations.clone(),
+            stakes: Stakes::Low,
+        })),
+        None => said,
+    }
+}
+
+/// The same without what its session held.
+fn said<'a>(task: &'a Task, inherited: Option<&Labels>) -> Cow<'a, Labels> {
     match inherited {
         Some(parent) => Cow::Owned(task.labels.inheriting(parent)),
         None => Cow::Borrowed(&task.labels),

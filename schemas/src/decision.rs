@@ -264,6 +264,9 @@ pub struct Facts {
     /// A person's agreement, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// Labels that the task's session held before it; absent: it names none, or nothing was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Labels>,
     /// What would leave after a redaction, as it was looked at again; absent: nothing was redacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redaction: Option<Redaction>,

@@ -69,9 +69,15 @@ async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<String>>>) -> Option<
         let message = json!({ "role": "assistant", "content": said });
         let choice = json!({ "index": 0, "message": message, "finish_reason": "stop" });
         let usage = json!({ "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 });
-        ("application/json", json!({ "id": "1", "model": model, "choices": [choice], "usage": usage }).to_string())
+        (
+            "application/json",
+            json!({ "id": "1", "model": model, "choices": [choice], "usage": usage }).to_string(),
+        )
     };
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        text.len()
+    );
     stream.write_all(head.as_bytes()).await.ok()?;
     stream.write_all(text.as_bytes()).await.ok()?;
     stream.shutdown().await.ok()
@@ -103,7 +109,8 @@ async fn read(stream: &mut TcpStream) -> Option<String> {
     loop {
         if let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let length =
+                text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let end = head + 4 + length.unwrap_or(0_usize);
             if bytes.len() >= end {
                 return Some(String::from_utf8_lossy(bytes.get(head + 4..end)?).into_owned());

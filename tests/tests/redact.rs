@@ -29,7 +29,8 @@ async fn cell() -> Result<(TestCell, Capture, Agent)> {
     let capture = Capture::start().await?;
     let file = cell.path().join("cell.toml");
     let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
-    let provider = config["cloud"]["providers"]["standin"]["endpoints"].as_table_mut().context("endpoints")?;
+    let provider =
+        config["cloud"]["providers"]["standin"]["endpoints"].as_table_mut().context("endpoints")?;
     for (_, endpoint) in provider.iter_mut() {
         endpoint.as_table_mut().context("an endpoint")?.insert("url".into(), capture.url().into());
     }
@@ -141,7 +142,8 @@ async fn story_redact_streams_values_while_tokens_come() -> Result<()> {
 async fn story_redact_without_a_vault_nothing_leaves() -> Result<()> {
     let (cell, capture, agent) = cell().await?;
     let ask = async |what: &str| {
-        let result = agent.ask("chat", chat(None, &format!("{what}: {ADDRESS}"))).await.context("a result")?;
+        let result =
+            agent.ask("chat", chat(None, &format!("{what}: {ADDRESS}"))).await.context("a result")?;
         anyhow::Ok((result.state, lane(&result), capture.bodies().len()))
     };
     assert_eq!(ask("well").await?, (State::Completed, Some(Lane::Cloud), 1), "negative control");

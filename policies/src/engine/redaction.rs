@@ -29,10 +29,7 @@ impl Engine {
     }
 
     /// The policies that can apply for each destination, in order.
-    pub(super) fn redaction_slices(
-        &self,
-        ancestors: &HashSet<EntityUid>,
-    ) -> Result<Vec<PolicySet>, String> {
+    pub(super) fn redaction_slices(&self, ancestors: &HashSet<EntityUid>) -> Result<Vec<PolicySet>, String> {
         let Some((_, actions)) = &self.redaction else { return Ok(Vec::new()) };
         self.places.iter().map(|place| self.slice_of(ancestors, actions, place)).collect()
     }
@@ -49,8 +46,9 @@ impl Engine {
             context.clone(),
             Some(&self.schema),
         );
-        request.map_or_else(|_| failed(), |request| {
-            Answer::of(&self.authorizer.is_authorized(&request, set, &seat.entities))
-        })
+        request.map_or_else(
+            |_| failed(),
+            |request| Answer::of(&self.authorizer.is_authorized(&request, set, &seat.entities)),
+        )
     }
 }

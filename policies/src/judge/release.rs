@@ -12,7 +12,7 @@ use tidegate_schemas::task::Task;
 
 use super::consider::{FLOOR, Round};
 use super::draft::Draft;
-use super::{Judge, declared};
+use super::{Judge, said};
 use crate::destination::DestinationSpec;
 use crate::engine::{Answers, Circumstances, Question, Seat};
 use crate::taxonomy::scan::Findings;
@@ -51,9 +51,15 @@ impl Judge {
                 categories: redaction.categories.clone(),
                 ..Findings::default()
             },
-            None => self.scanner.left_of(&draft.findings)?,
+            None => match self.scanner.left_of(&draft.findings) {
+                Some(left) => left,
+                // Nothing to replace; whether what the session held may be left behind is asked all the same.
+                None if facts.session.is_some() && draft.findings.is_empty() => Findings::default(),
+                None => return None,
+            },
         };
-        let said = declared(task, facts.inherited.as_ref());
+        // By `RedactThenCloud` a policy releases what was found, and what the session held; never what was said or inherited.
+        let said = said(task, facts.inherited.as_ref());
         let labels = self.bundle.taxonomy().raise(&said, &found.categories);
         let scan: &Scan = &draft.scan;
         let left = self.circumstances(task, &labels, tenant, facts, (scan, found.total()));

@@ -27,7 +27,9 @@ pub(super) fn dispatched(destination: Option<&Destination>, policies: &[String])
 pub(super) fn redacted(destination: Option<&Destination>, policies: &[String]) -> String {
     let place = destination.map_or_else(String::new, |d| format!(" at `{}`", d.name));
     let by = list(policies.iter().map(|id| format!("`{id}`")).collect());
-    format!("what was found in it is replaced by tokens first; what is left may run{place}, permitted by {by}")
+    format!(
+        "what was found in it is replaced by tokens first; what is left may run{place}, permitted by {by}"
+    )
 }
 
 pub(super) fn held(policies: &[String], notes: &Notes) -> String {

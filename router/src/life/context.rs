@@ -89,6 +89,8 @@ pub(super) struct Earlier {
     pub(super) approval: Option<Approval>,
     /// Labels of the result that the task goes on from.
     pub(super) inherited: Option<Labels>,
+    /// What the task's session held before.
+    pub(super) session: Option<Labels>,
     /// What would leave, as it was looked at again.
     pub(super) redaction: Option<Redaction>,
 }
@@ -139,6 +141,7 @@ impl Context<'_> {
             approval: earlier.approval,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
+            session: earlier.session,
             redaction: earlier.redaction,
             egress_ready: self.signs && self.egress_open,
         }

@@ -94,7 +94,9 @@ fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<
     match &step.reason {
         // Only what was sent to be redacted comes back so.
         StepReason::Redacted { .. } if decision.outcome != Outcome::Redact => return None,
-        StepReason::Restore { .. } if lane != Lane::Cloud || decision.facts.redaction.is_none() => return None,
+        StepReason::Restore { .. } if lane != Lane::Cloud || decision.facts.redaction.is_none() => {
+            return None;
+        }
         StepReason::Restore { .. } => tokens = redact::tokens_of(&work.payload),
         _ => {}
     }
@@ -120,10 +122,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
             tried.extend(returned.decision.destination.as_ref().map(|d| d.name.clone()));
             failed_of = Some(*code);
         }
-        StepReason::Expired
-        | StepReason::Off
-        | StepReason::Redacted { .. }
-        | StepReason::Restore { .. } => {}
+        StepReason::Expired | StepReason::Off | StepReason::Redacted { .. } | StepReason::Restore { .. } => {}
     }
     let hop = returned.hop.hop + 1;
     if hop > HOPS_MAX {
@@ -137,6 +136,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         tried,
         approval: still_approved(returned, &task, context),
         inherited: before.inherited.clone(),
+        session: before.session.clone(),
         redaction: None,
     };
     let mut redacted = None;

@@ -310,6 +310,7 @@ fn decide(
             tried: before.tried.clone(),
             approval,
             inherited: before.inherited.clone(),
+            session: before.session.clone(),
             redaction: None,
         };
         let coming = Coming { earlier, ..Coming::default() };

@@ -60,10 +60,10 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or(BadId { what: "a role", rule: "provisioner, router, recorder, local, cloud, vault or gateway" })
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(BadId {
+            what: "a role",
+            rule: "provisioner, router, recorder, local, cloud, vault or gateway",
+        })
     }
 }
 

@@ -46,7 +46,8 @@ fn replace(
         }
         out.push_str(text.get(done..start)?);
         let value = text.get(start..span.end)?;
-        let unescaped = is_json.then(|| serde_json::from_str::<String>(&format!("\"{value}\"")).ok()).flatten();
+        let unescaped =
+            is_json.then(|| serde_json::from_str::<String>(&format!("\"{value}\"")).ok()).flatten();
         out.push_str(token(span, unescaped.as_deref().unwrap_or(value))?.as_str());
         done = span.end;
     }

@@ -49,7 +49,12 @@ const TABLE: [(&str, &str, u32, u32); 14] = [
     ("<EMAIL_k7f3q2x", "<EMAIL_k7f3q2x", 0, 0),
     ("<EMAIL_k7f3q2xa", "<EMAIL_k7f3q2xa", 0, 0),
     ("<<EMAIL_k7f3q2xa>>", "<jane@example.org>", 1, 0),
-    ("<email_k7f3q2xa> <EMAIL k7f3q2xa> <EMAIL_K7F3Q2XA>", "<email_k7f3q2xa> <EMAIL k7f3q2xa> <EMAIL_K7F3Q2XA>", 0, 0),
+    (
+        "<email_k7f3q2xa> <EMAIL k7f3q2xa> <EMAIL_K7F3Q2XA>",
+        "<email_k7f3q2xa> <EMAIL k7f3q2xa> <EMAIL_K7F3Q2XA>",
+        0,
+        0,
+    ),
     ("a < b and \\ c <p>x</p> <EMAIL_", "a < b and \\ c <p>x</p> <EMAIL_", 0, 0),
     (r#"{"to":"<PERSON_abcdefgh>"}"#, r#"{"to":"Zoë \"Z\" O\\Brien\n"}"#, 1, 0),
     (r#" {"to":"\u003cPERSON_abcdefgh\u003e"}"#, r#" {"to":"Zoë \"Z\" O\\Brien\n"}"#, 1, 0),

@@ -30,7 +30,9 @@ impl Token {
         let kind: String = entity
             .as_str()
             .bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_uppercase()) } else { '_' })
+            .map(
+                |byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_uppercase()) } else { '_' },
+            )
             .skip_while(|first| !first.is_ascii_uppercase())
             .take(KIND_BYTES_MAX)
             .collect();
@@ -64,7 +66,9 @@ impl Token {
     /// Its random part: by it a token is known that a model has changed otherwise.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.0.get(self.0.len().saturating_sub(ID_BYTES + 1)..self.0.len().saturating_sub(1)).unwrap_or_default()
+        self.0
+            .get(self.0.len().saturating_sub(ID_BYTES + 1)..self.0.len().saturating_sub(1))
+            .unwrap_or_default()
     }
 }
 

@@ -106,6 +106,7 @@ impl Sample {
             wait_ms: Default::default(),
             tenant_in_flight: 0,
             egress_ready: true,
+            session: None,
             redaction: None,
         };
         let decision = judge.decide(&task, &directory, &facts);

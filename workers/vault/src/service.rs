@@ -77,9 +77,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
     // A panic leaves the store as its last commit was.
-    let done = tokio::task::spawn_blocking(move || {
-        work(&mut store.lock().unwrap_or_else(PoisonError::into_inner))
-    });
+    let done =
+        tokio::task::spawn_blocking(move || work(&mut store.lock().unwrap_or_else(PoisonError::into_inner)));
     done.await.unwrap_or_else(|_| Err(StoreError::Store("a defect; see the log".to_owned())))
 }
 

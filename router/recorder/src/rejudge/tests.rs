@@ -117,6 +117,7 @@ impl World {
             wait_ms: Default::default(),
             tenant_in_flight: 0,
             egress_ready: true,
+            session: None,
             redaction: None,
         }
     }

@@ -19,6 +19,8 @@ pub(super) async fn ask<Q: Serialize, A: DeserializeOwned>(
         return Err("the question is longer than the vault takes".to_owned());
     }
     let timeout = Duration::from_millis(ANSWER_MS_MAX);
-    let answer = bus.request(subject, Bytes::from(question), timeout).await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&answer.payload).map_err(|_| "the vault refused, or answered in another form".to_owned())
+    let answer =
+        bus.request(subject, Bytes::from(question), timeout).await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer.payload)
+        .map_err(|_| "the vault refused, or answered in another form".to_owned())
 }

@@ -49,7 +49,10 @@ impl Home {
         now: Timestamp,
     ) -> Result<(Message, Restored), Refused> {
         if asked.tokens.len() != resolved.values.len() {
-            return Err(Refused::new(Code::Internal, "the vault gave another number of values than was asked"));
+            return Err(Refused::new(
+                Code::Internal,
+                "the vault gave another number of values than was asked",
+            ));
         }
         let pairs = asked.tokens.iter().cloned().zip(resolved.values);
         let known: Known = pairs.filter_map(|(token, value)| Some((token, value?))).collect();

@@ -66,7 +66,10 @@ impl Job {
     /// The step back to the router with what would leave, and what the tokens in it stand for.
     pub(crate) fn answer(&self, asked: &Issue, issued: &Issued) -> Result<(Message, Known), Refused> {
         if asked.values.len() != issued.tokens.len() {
-            return Err(Refused::new(Code::Internal, "the vault gave another number of tokens than was asked"));
+            return Err(Refused::new(
+                Code::Internal,
+                "the vault gave another number of tokens than was asked",
+            ));
         }
         let pairs: Vec<(&Secret, &Token)> = asked.values.iter().zip(&issued.tokens).collect();
         let mut tokens = 0_u32;
@@ -112,7 +115,8 @@ pub(super) fn envelope(message: &Arrived, of: &str) -> Result<(Name, Hop, Decisi
     };
     let hop = Hop::read(&message.headers)?.child(message.span);
     let decision = message.headers.get(header::DECISION).and_then(|text| serde_json::from_str(text).ok());
-    let missing = || Refused::new(Code::InvalidHeaders, "the header with the decision is missing or malformed");
+    let missing =
+        || Refused::new(Code::InvalidHeaders, "the header with the decision is missing or malformed");
     Ok((tenant, hop, decision.ok_or_else(missing)?))
 }
 

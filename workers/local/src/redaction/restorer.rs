@@ -61,7 +61,8 @@ impl Restoring {
                 count(result, sent);
                 tell_counts(counts);
                 for telling in told(&home.tenant, &home.hop, Some(&home.decision), result) {
-                    let told = self.bus.publish_core(&telling.subject, &telling.headers, telling.payload).await;
+                    let told =
+                        self.bus.publish_core(&telling.subject, &telling.headers, telling.payload).await;
                     if let Err(error) = told {
                         debug!(%error, "A transition could not be told.");
                     }

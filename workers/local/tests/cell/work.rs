@@ -161,6 +161,7 @@ fn facts(now: Timestamp) -> Facts {
         wait_ms: BTreeMap::new(),
         tenant_in_flight: 0,
         egress_ready: false,
+        session: None,
         redaction: None,
     }
 }

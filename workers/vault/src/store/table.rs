@@ -7,7 +7,8 @@ pub(super) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::n
 /// What names a value in its scope → its token.
 pub(super) const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("values");
 /// A task's message → its entries.
-pub(super) const TASKS: MultimapTableDefinition<'_, (&str, u64), &[u8]> = MultimapTableDefinition::new("tasks");
+pub(super) const TASKS: MultimapTableDefinition<'_, (&str, u64), &[u8]> =
+    MultimapTableDefinition::new("tasks");
 /// When entries expire, milliseconds since 1970 → the entries.
 pub(super) const EXPIRY: MultimapTableDefinition<'_, u64, &[u8]> = MultimapTableDefinition::new("expiry");
 /// Rows of the key file that were destroyed and can be used again.

@@ -45,7 +45,11 @@ fn vault_gives_a_value_one_token_within_a_session_and_no_other() {
     assert_eq!(tokens[0], tokens[2]);
     assert_ne!(tokens[0], tokens[1]);
     let later = scope("acme", Some("s"), 2);
-    assert_eq!(store.issue(&issue(&later, 2, &[SECRET]), 1).unwrap().tokens[0], tokens[0], "the same session");
+    assert_eq!(
+        store.issue(&issue(&later, 2, &[SECRET]), 1).unwrap().tokens[0],
+        tokens[0],
+        "the same session"
+    );
     assert_eq!(resolve(&store, &later, &tokens[..1], 1), [Some(SECRET.to_owned())]);
     let others = [
         scope("acme", Some("t"), 1),
