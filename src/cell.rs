@@ -31,6 +31,8 @@ const REFUSED_AGAIN: Duration = Duration::from_millis(250);
 
 /// The key over all keys of bodies.
 pub(crate) const MASTER_KEY: &str = "master.key";
+/// File of the vault's master key; also its name as a credential of systemd.
+pub(crate) const VAULT_KEY: &str = "vault.key";
 /// The key that signs the record's checkpoints, and its public half.
 pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
 pub(crate) const CHECKPOINT_PUBLIC: &str = "checkpoint.pub";
@@ -308,6 +310,16 @@ impl Cell {
     /// File of the record's master key: systemd's credential, else in the cell's directory.
     pub(crate) fn master_key(&self) -> PathBuf {
         credential(MASTER_KEY).unwrap_or_else(|| self.key(MASTER_KEY))
+    }
+
+    /// Directory of the vault's store.
+    pub(crate) fn vault(&self) -> PathBuf {
+        self.dir.join("vault")
+    }
+
+    /// File of the vault's master key: systemd's credential, else in the cell's directory.
+    pub(crate) fn vault_key(&self) -> PathBuf {
+        credential(VAULT_KEY).unwrap_or_else(|| self.key(VAULT_KEY))
     }
 
     /// A role's log file.

@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// Run a cloud worker.
     #[command(after_help = "Example:\n  tidegate cloud --check-config")]
     Cloud(RoleArgs),
+    /// Run the vault; a second one stands by.
+    #[command(after_help = "Example:\n  tidegate vault --check-config")]
+    Vault(RoleArgs),
     /// Run the recorder.
     #[command(after_help = "Example:\n  tidegate recorder --ops 127.0.0.1:9104")]
     Recorder(RoleArgs),
@@ -182,6 +185,7 @@ impl Command {
             Self::Local(_) => Some("local"),
             Self::Cloud(_) => Some("cloud"),
             Self::Recorder(_) => Some("recorder"),
+            Self::Vault(_) => Some("vault"),
             Self::Model(ModelCommand::Serve(_)) => Some("model"),
             Self::Dev(_) => Some("dev"),
             _ => None,

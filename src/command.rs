@@ -67,6 +67,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Local(args) => roles::local(&global, &args).await,
         Command::Cloud(args) => roles::cloud(&global, &args).await,
         Command::Recorder(args) => roles::recorder(&global, &args).await,
+        Command::Vault(args) => roles::vault(&global, &args).await,
         Command::Demo(args) => demo::run(&global, &args).await,
         Command::Submit(args) => submit::run(&global, *args).await,
         Command::Task(command) => task::run(&global, command).await,

@@ -108,7 +108,7 @@ pub(crate) fn default_scan() -> Result<Option<(PathBuf, Option<String>)>> {
     for file in &model.files {
         model.verify(file)?;
     }
-    Ok(Some((model.directory(), model.converted_sha256.clone())))
+    Ok(Some((model.directory(), model.converted_sha256)))
 }
 
 /// Threads of a local worker's engine: as configured, else one less than there are cores.

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Approval, Considering, Decision, Facts, Obligation, Outcome, Switch};
+use tidegate_schemas::decision::{
+    Approval, Considering, Decision, Facts, Obligation, Outcome, Redaction, Switch,
+};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::header::Headers;
@@ -122,6 +124,12 @@ pub struct CaseFacts {
     /// What the bundle's model found in the texts: entity → count, empty for nothing; absent: it has not looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scanned: Option<BTreeMap<Name, u32>>,
+    /// What was found in what would leave, where it comes back redacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Redaction>,
+    /// Labels that the session held before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Labels>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -290,6 +298,8 @@ impl Default for CaseFacts {
             hop: 0,
             flags: BTreeSet::new(),
             scanned: None,
+            redaction: None,
+            session: None,
         }
     }
 }
@@ -398,6 +408,8 @@ impl CaseFacts {
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,
+            session: self.session.clone(),
+            redaction: self.redaction.clone(),
         })
     }
 }

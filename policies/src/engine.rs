@@ -26,6 +26,7 @@ pub(crate) use validate::LEVEL_MAX;
 
 mod context;
 mod fold;
+mod redaction;
 mod replay;
 mod residual;
 mod review;
@@ -92,6 +93,8 @@ pub(crate) struct Engine {
     schema: Schema,
     types: types::Types,
     actions: [(EntityUid, HashSet<EntityUid>); 3],
+    /// Leaving without what was found; a bundle from before there was redaction does not know it.
+    redaction: Option<(EntityUid, HashSet<EntityUid>)>,
     policies: Vec<Policy>,
     templates: BTreeMap<String, Template>,
     links: Vec<Linked>,
@@ -164,6 +167,7 @@ impl Engine {
         let places = types.places(&parts.taxonomy, &parts.destinations)?;
         let mut engine = Self {
             actions: actions(&schema)?,
+            redaction: redaction::action(&schema)?,
             schema,
             types,
             policies,
@@ -212,6 +216,7 @@ impl Engine {
             schema: self.schema.clone(),
             types: self.types.clone(),
             actions: self.actions.clone(),
+            redaction: self.redaction.clone(),
             policies: self.policies.iter().filter(|policy| other(policy.id())).cloned().collect(),
             templates: self.templates.clone(),
             links: self.links.iter().filter(|link| other(&link.id)).cloned().collect(),
@@ -357,6 +362,16 @@ impl Engine {
         place: &types::Place,
     ) -> Result<PolicySet, String> {
         let (_, actions) = &self.actions[question as usize];
+        self.slice_of(ancestors, actions, place)
+    }
+
+    /// The same of any action, by its name and groups.
+    fn slice_of(
+        &self,
+        ancestors: &HashSet<EntityUid>,
+        actions: &HashSet<EntityUid>,
+        place: &types::Place,
+    ) -> Result<PolicySet, String> {
         let mut set = PolicySet::new();
         let (named, linked): (Vec<_>, Vec<_>) =
             ancestors.iter().filter_map(|uid| self.by_principal.get(uid)).map(|(p, l)| (p, l)).unzip();

@@ -141,6 +141,7 @@ fn one(considered: &Considered) -> String {
         Considering::Chosen => "chosen",
         Considering::Permitted => "permitted, another was better",
         Considering::NeedsReview => "permitted once a person agrees",
+        Considering::NeedsRedaction => "permitted once what was found is replaced, another was better",
         Considering::Forbidden => "forbidden",
         Considering::NotPermitted => "no policy permits it",
         Considering::Errored => "evaluation failed, so not permitted",

@@ -12,7 +12,7 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::labels::Labels;
+use tidegate_schemas::labels::{Labels, Raise, Stakes};
 use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::Task;
 
@@ -27,6 +27,7 @@ pub(crate) use notes::Notes;
 mod consider;
 mod draft;
 mod notes;
+mod release;
 mod scan;
 mod sentence;
 #[cfg(test)]
@@ -83,26 +84,20 @@ impl Judge {
     /// The task's labels as they count, and what was found in its texts (finding → count).
     #[must_use]
     pub fn labels(&self, task: &Task) -> (Labels, BTreeMap<Name, u32>) {
-        let (labels, findings, _) = self.look(&self.readied(task).0, None, &ModelScan::Closed);
+        let (labels, findings, _) = self.look(&self.readied(task).0, None);
         (labels, findings.counts)
     }
 
-    fn look(
-        &self,
-        task: &Task,
-        inherited: Option<&Labels>,
-        by_model: &ModelScan,
-    ) -> (Labels, Findings, Scan) {
+    fn look(&self, task: &Task, facts: Option<&Facts>) -> (Labels, Findings, Scan) {
+        let by_model = facts.map_or(&ModelScan::Closed, |facts| &facts.model_scan);
         let (scan, findings) = self.scanned(by_model, self.found(task));
-        let declared = declared(task, inherited);
+        let declared = declared(task, facts);
         (self.bundle.taxonomy().raise(&declared, &findings.categories), findings, scan)
     }
 
     /// What is found in what would be sent, and in what was put into its prompt. What stands in both counts once.
     fn found(&self, task: &Task) -> Findings {
-        let named = task.input.named();
-        let named: Vec<&str> = named.iter().map(String::as_str).collect();
-        let findings = self.scanner.scan(&task.input.texts()).or(self.scanner.scan(&named));
+        let findings = self.found_in(&task.input);
         let Some(by) = &task.by_prompt else { return findings };
         let variables: Vec<&str> = by.variables.iter().map(|text| text.expose().as_str()).collect();
         findings.or(self.scanner.scan(&variables))
@@ -125,7 +120,7 @@ impl Judge {
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
         let (rendered, refused) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings, scan) = self.look(task, facts.inherited.as_ref(), &facts.model_scan);
+        let (labels, findings, scan) = self.look(task, Some(facts));
         let found = findings.total();
         let by = task.by_prompt.as_ref();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan, by };
@@ -153,7 +148,7 @@ impl Judge {
         let by = task.by_prompt.as_ref();
         let facts = &recorded.facts;
         // What was found is among the recorded kinds of data; what was declared is there too, and counts once.
-        let declared = declared(task, facts.inherited.as_ref());
+        let declared = declared(task, Some(facts));
         let mut findings = Findings {
             counts: recorded.findings.clone(),
             categories: recorded.labels.categories.clone(),
@@ -194,6 +189,7 @@ impl Judge {
         let Ok((seat, answers)) = prepared else {
             return draft.reject(Code::JudgeFailed, sentence::JUDGE_FAILED.to_owned(), Vec::new());
         };
+        let released = self.released(task, (tenant, facts), &draft, &circumstances, &seat);
         let round = consider::Round {
             judge: self,
             task,
@@ -202,6 +198,7 @@ impl Judge {
             circumstances: &circumstances,
             seat: &seat,
             answers,
+            released,
         };
         draft.conclude(round.run())
     }
@@ -249,7 +246,7 @@ impl Judge {
     ) -> Option<(Arc<Seat>, Circumstances)> {
         let (rendered, _) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings, scan) = self.look(task, facts.inherited.as_ref(), &facts.model_scan);
+        let (labels, findings, scan) = self.look(task, Some(facts));
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
         let found = (&scan, findings.total());
         let circumstances = self.circumstances(task, &labels, tenant, facts, found);
@@ -320,8 +317,22 @@ fn unusable(error: minijinja::Error) -> BundleError {
     BundleError::Content(format!("a prompt cannot be compiled: {}", error.kind()))
 }
 
-/// What is said of a task's data before anything is looked for.
-fn declared<'a>(task: &'a Task, inherited: Option<&Labels>) -> Cow<'a, Labels> {
+/// What is known of a task's data before anything is looked for: what is said of it, what it inherits, and what its session held.
+fn declared<'a>(task: &'a Task, facts: Option<&Facts>) -> Cow<'a, Labels> {
+    let said = said(task, facts.and_then(|facts| facts.inherited.as_ref()));
+    match facts.and_then(|facts| facts.session.as_ref()) {
+        Some(held) => Cow::Owned(said.raised_by(&Raise {
+            sensitivity: held.sensitivity,
+            categories: held.categories.clone(),
+            regulations: held.regulations.clone(),
+            stakes: Stakes::Low,
+        })),
+        None => said,
+    }
+}
+
+/// The same without what its session held.
+fn said<'a>(task: &'a Task, inherited: Option<&Labels>) -> Cow<'a, Labels> {
     match inherited {
         Some(parent) => Cow::Owned(task.labels.inheriting(parent)),
         None => Cow::Borrowed(&task.labels),

@@ -14,6 +14,7 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::Outcome;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Subject;
 use tidegate_schemas::ticket::Claims;
 
@@ -24,7 +25,9 @@ mod conflict;
 mod context;
 mod dispatch;
 mod outgoing;
+mod redact;
 mod scan;
+mod session;
 mod step;
 mod task;
 #[cfg(test)]
@@ -57,6 +60,17 @@ pub enum Action {
         key: String,
         /// Who takes it.
         value: String,
+    },
+    /// Read what a session has held, by its key in bucket `sessions`; answered by [`Event::Recalled`].
+    Recall(String),
+    /// Write what a session has held, if nobody has since it was read; answered by [`Event::Remembered`].
+    Remember {
+        /// The key.
+        key: String,
+        /// What it has held.
+        labels: Labels,
+        /// The revision that was read; none where there was no value.
+        revision: Option<u64>,
     },
     /// Publish to a stream and wait for the acknowledgement; answered by [`Event::Sent`].
     Send(Message),
@@ -134,6 +148,10 @@ pub enum Event {
         /// Value of the key.
         holder: String,
     },
+    /// What a session has held, and the revision of that.
+    Recalled(Option<(Labels, u64)>),
+    /// Whether it was written; if not, somebody else wrote meanwhile.
+    Remembered(bool),
     /// What the stream said.
     Sent(Sent),
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, PublishError, Verdict};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::control::REVIEWS_BUCKET;
+use tidegate_schemas::control::{REVIEWS_BUCKET, SESSIONS_BUCKET};
 use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
+use tidegate_schemas::labels::{Labels, Sensitivity};
 use tidegate_schemas::metric;
 use tidegate_schemas::subject::{RESULTS, Subject};
 use tokio::sync::watch;
@@ -158,6 +159,10 @@ impl Shell {
             let event = match action {
                 Action::Done(disposition) => return Ok(disposition),
                 Action::Load(places) => Event::Loaded(self.load(places).await?),
+                Action::Recall(key) => Event::Recalled(self.recall(&key).await?),
+                Action::Remember { key, labels, revision } => {
+                    Event::Remembered(self.remember(&key, &labels, revision).await?)
+                }
                 Action::Claim { key, value } => Event::Claimed { holder: self.claim(&key, value).await? },
                 Action::Send(message) => {
                     alarm::raise(&message.headers);
@@ -229,6 +234,28 @@ impl Shell {
             found.push(stored.map(stored_of));
         }
         Ok(found)
+    }
+
+    /// What a session has held. What cannot be read may have been anything.
+    async fn recall(&self, key: &str) -> Result<Option<(Labels, u64)>, Later> {
+        let entry = self.bus.kv_get(SESSIONS_BUCKET, key).await?;
+        Ok(entry.map(|entry| {
+            let labels = serde_json::from_slice(&entry.value);
+            (labels.unwrap_or_else(|_| Labels::of(Sensitivity::Restricted)), entry.revision)
+        }))
+    }
+
+    async fn remember(&self, key: &str, labels: &Labels, revision: Option<u64>) -> Result<bool, Later> {
+        let value = serde_json::to_vec(labels).unwrap_or_default();
+        let written = match revision {
+            Some(revision) => self.bus.kv_update(SESSIONS_BUCKET, key, value, revision).await,
+            None => self.bus.kv_create(SESSIONS_BUCKET, key, value).await,
+        };
+        match written {
+            Ok(_) => Ok(true),
+            Err(KvError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn claim(&self, key: &str, value: String) -> Result<String, Later> {

@@ -12,7 +12,7 @@ use crate::decision::Switch;
 use crate::digest::Digest;
 use crate::directory::Directory;
 use crate::flag::{FlagSettings, Portion};
-use crate::ids::{Name, Position, TaskId};
+use crate::ids::{Identifier, Name, Position, TaskId};
 use crate::release::{Guard, Guards, ShareBy};
 use crate::replay::{ReplayOutcome, ReplayTo};
 
@@ -338,6 +338,16 @@ pub const BUNDLES_BUCKET: &str = "bundles";
 pub const RELEASE_BUCKET: &str = "release";
 /// Key of the pointer in the buckets `directory` and `release`.
 pub const ACTIVE_KEY: &str = "active";
+/// Bucket of the labels that sessions have held. They only rise.
+pub const SESSIONS_BUCKET: &str = "sessions";
+
+/// Key of a tenant's session in bucket `sessions`. A session's name is its producer's own, so it stands there as a hash.
+#[must_use]
+pub fn session_key(tenant: &Name, session: &Identifier) -> String {
+    let hash = Digest::plain(format!("{tenant}\n{session}").as_bytes());
+    format!("{tenant}.{hash}")
+}
+
 /// Bucket of first verdicts, by review.
 pub const REVIEWS_BUCKET: &str = "reviews";
 

@@ -109,6 +109,8 @@ pub enum Outcome {
     Local,
     /// It runs on the cloud lane.
     Cloud,
+    /// What was found in it is replaced by tokens first; what would leave then is judged again.
+    Redact,
     /// A person decides first.
     Hold,
     /// It does not run.
@@ -122,6 +124,7 @@ impl Outcome {
         match self {
             Self::Local => "local",
             Self::Cloud => "cloud",
+            Self::Redact => "redact",
             Self::Hold => "hold",
             Self::Reject => "reject",
         }
@@ -173,6 +176,8 @@ pub enum Considering {
     Permitted,
     /// Permitted only after a person agrees.
     NeedsReview,
+    /// Permitted once what was found has been replaced by tokens; another was better.
+    NeedsRedaction,
     /// A policy forbids it.
     Forbidden,
     /// No policy permits it.
@@ -201,6 +206,27 @@ pub enum Scan {
     Recognisers,
     /// A model, named by its hash.
     Model(Digest),
+}
+
+/// What was found in what would leave, after what was found in the task had been replaced by tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Redaction {
+    /// Tokens that stand in it, count.
+    pub tokens: u32,
+    /// What is found in it still: finding → count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<Name, u32>,
+    /// Kinds of data that it holds still.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub categories: BTreeSet<Name>,
+}
+
+impl Redaction {
+    /// Whether nothing is found any more.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.findings.is_empty() && self.categories.is_empty()
+    }
 }
 
 /// What is known from outside the task. Values, so that a decision can be made again from its record.
@@ -242,6 +268,12 @@ pub struct Facts {
     /// What is known of a model's scan of the task's texts.
     #[serde(default, skip_serializing_if = "ModelScan::is_closed")]
     pub model_scan: ModelScan,
+    /// Labels that the task's session held before it; absent: it names none, or nothing was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Labels>,
+    /// What would leave after a redaction, as it was looked at again; absent: nothing was redacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Redaction>,
     /// Expected waiting time by queue (pool or provider), milliseconds; absent means unknown, taken as none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wait_ms: BTreeMap<Name, u64>,

@@ -1,6 +1,6 @@
 //! Names of metrics, once. Labels are closed words: roles, lanes, outcomes, codes; never ids or content.
 
-/// Decisions that are durable; label `outcome`: `local`, `cloud`, `hold` or `reject`.
+/// Decisions that are durable; label `outcome`: `local`, `cloud`, `redact`, `hold` or `reject`.
 pub const DECISIONS: &str = "tidegate_decisions_total";
 /// Decisions that met a policy which cannot be evaluated.
 pub const POLICIES_FAILED: &str = "tidegate_policies_failed_total";
@@ -26,6 +26,8 @@ pub const RECORD_LAG: &str = "tidegate_record_lag";
 pub const ANOMALIES: &str = "tidegate_anomalies_total";
 /// Tokens generated locally.
 pub const TOKENS: &str = "tidegate_tokens_total";
+/// Tokens that left in the place of values; label `outcome`: `restored`, `foreign`, `dropped` or `mangled`.
+pub const REDACTION_TOKENS: &str = "tidegate_redaction_tokens_total";
 /// Messages published and acknowledged; label `how`: `single` or `batch`.
 pub const BUS_PUBLISHED: &str = "tidegate_bus_published_total";
 /// Publishes that failed; label `error`.

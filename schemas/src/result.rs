@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, TaskId};
 use crate::labels::Labels;
+use crate::redact::Restored;
 use crate::sensitive::Sensitive;
 
 /// What became of a task.
@@ -63,6 +64,9 @@ pub struct TaskResult {
     /// Times it was sent or run.
     #[serde(default)]
     pub attempts: u32,
+    /// What became of the tokens that left in the place of values, where any did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redaction: Option<Restored>,
 }
 
 /// How a task ended, in A2A's words.
@@ -262,6 +266,7 @@ impl TaskResult {
             decision: None,
             bundle: None,
             attempts: 0,
+            redaction: None,
         }
     }
 

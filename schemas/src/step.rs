@@ -1,6 +1,7 @@
 //! Steps: a worker hands a task back to the router, which decides anew: `step.<lane>.<tenant>`.
 //!
-//! A step carries only a cause and a reason, never labels or input: the router takes the original by its cause.
+//! A step carries only a cause and a reason, never labels: the router takes the original by its cause. One from the local lane may
+//! carry what would leave after a redaction, one from the cloud lane a provider's answer that holds tokens.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
+use crate::result::TaskResult;
+use crate::task::Input;
 
 /// Work that came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Version of this form; 1.
     pub schema_version: u32,
@@ -25,7 +28,7 @@ pub struct Step {
 }
 
 /// Why work came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "reason")]
 pub enum StepReason {
     /// The ticket expired in the queue or while waiting for the provider.
@@ -49,5 +52,17 @@ pub enum StepReason {
     ScanFailed {
         /// Why.
         code: Code,
+    },
+    /// What was found is replaced by tokens: this is what would leave. From the local lane only.
+    Redacted {
+        /// The input with its tokens.
+        input: Input,
+        /// Tokens in it, count.
+        tokens: u32,
+    },
+    /// A provider has answered a redacted task; values are to be put back. From the cloud lane only.
+    Restore {
+        /// The result as it would be, with tokens in its output.
+        result: Box<TaskResult>,
     },
 }

@@ -287,6 +287,12 @@ pub fn delta(tenant: &Name, agent: &Name, task: TaskId) -> String {
     format!("delta.{tenant}.{agent}.{task}")
 }
 
+/// `draft.<tenant>.<agent>.<task>`, core NATS: streamed tokens of a redacted task, for the local zone only.
+#[must_use]
+pub fn draft(tenant: &Name, agent: &Name, task: TaskId) -> String {
+    format!("draft.{tenant}.{agent}.{task}")
+}
+
 /// `state.<tenant>.<agent>.<task>`, core NATS: transitions.
 #[must_use]
 pub fn state(tenant: &Name, agent: &Name, task: TaskId) -> String {

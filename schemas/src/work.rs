@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::code::{Code, Refused};
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, Position, ReplyToken, TaskId};
+use crate::redact::{Span, Token};
+use crate::result::TaskResult;
 use crate::task::{Input, Task};
 use crate::trace::TraceParent;
+use crate::vault::Scope;
 
 /// Local work: `work.local.<pool>.<class>.<tenant>`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +27,32 @@ pub struct LocalWork {
     pub model: String,
     /// The input, one copy.
     pub input: Input,
+}
+
+/// Work of the pool `redact`: replace what was found by tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RedactWork {
+    /// Version of this form; 1.
+    pub schema_version: u32,
+    /// Within what a token stands for its value.
+    pub scope: Scope,
+    /// The input, as it would leave without.
+    pub input: Input,
+    /// What the recognisers found in each of its texts.
+    pub spans: Vec<Vec<Span>>,
+}
+
+/// Work of the pool `restore`: put values back where tokens stand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoreWork {
+    /// Version of this form; 1.
+    pub schema_version: u32,
+    /// Within what the tokens were issued.
+    pub scope: Scope,
+    /// Tokens that left, as they stand in what was sent.
+    pub tokens: Vec<Token>,
+    /// The result as it would be, with tokens in its output.
+    pub result: TaskResult,
 }
 
 /// What every hop after the task knows of it, carried in headers.

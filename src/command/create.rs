@@ -14,7 +14,7 @@ use tidegate_schemas::subject::Lane;
 
 use crate::cell::{
     CHECKPOINT_KEY, CHECKPOINT_PUBLIC, Cell, CellConfig, CloudSection, EndpointSection, LocalSection,
-    MASTER_KEY, ProviderSection, RecordSection, StreamsSection, replace,
+    MASTER_KEY, ProviderSection, RecordSection, StreamsSection, VAULT_KEY, replace,
 };
 use crate::cli::DevArgs;
 
@@ -67,6 +67,14 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     save_directory(&cell, &directory)?;
     cell.save()?;
     Ok((cell, directory))
+}
+
+/// Makes the vault's master key where there is none: cells from before there was a vault have none.
+pub(super) fn vault_key(cell: &Cell) -> Result<()> {
+    if cell.vault_key().exists() {
+        return Ok(());
+    }
+    replace(&cell.key(VAULT_KEY), hex::encode(rand::random::<[u8; 32]>()).as_bytes(), 0o600)
 }
 
 /// Writes the cell's copy of the directory, from which accounts are made.

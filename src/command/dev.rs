@@ -121,6 +121,7 @@ impl Dev {
             true => create::open(&global.cell)?,
             false => create::cell(&global.cell, args)?,
         };
+        create::vault_key(&cell)?;
         let stand_in = create::keys(&cell)?;
         let bundle = match named {
             Some(bundle) => bundle,
@@ -175,7 +176,7 @@ impl Dev {
             self.start_stand_in(global).await?;
         }
         provision::first_versions(&bus, &self.cell, bundle, directory).await?;
-        let mut names = vec!["recorder".to_owned(), "local".to_owned()];
+        let mut names = vec!["recorder".to_owned(), "vault".to_owned(), "local".to_owned()];
         if !self.cell.config.cloud.providers.is_empty() {
             names.push("cloud".to_owned());
         }
@@ -220,7 +221,7 @@ impl Dev {
     async fn ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut refused = false;
-        for role in ["recorder", "local", "cloud", "router"] {
+        for role in ["recorder", "vault", "local", "cloud", "router"] {
             let runs = self.addresses.keys().any(|name| name.split('-').next() == Some(role));
             if !runs || (refused && role == "router") {
                 continue;

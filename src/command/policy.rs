@@ -324,6 +324,8 @@ async fn explained(global: &Global, asked: &Asked<'_>, who: &Who) -> Result<Exit
         wait_ms: [].into(),
         tenant_in_flight: 0,
         egress_ready: true,
+        session: None,
+        redaction: None,
     };
     let decision = judge.decide(&task, &directory, &facts);
     let near = explain::near_misses(&judge, &task, &directory, &facts);

@@ -18,10 +18,12 @@ use crate::telemetry;
 mod cloud;
 mod local;
 mod recorder;
+mod vault;
 
 pub(super) use cloud::run as cloud;
 pub(super) use local::run as local;
 pub(super) use recorder::run as recorder;
+pub(super) use vault::run as vault;
 
 /// Messages that a router works on at once a stream.
 const ROUTER_IN_FLIGHT_MAX: usize = 1_024;

@@ -12,6 +12,7 @@ use tidegate_schemas::decision::{Decision, Outcome};
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::TaskId;
 use tidegate_schemas::live::{Delta, Transition};
+use tidegate_schemas::redact::Restored;
 use tidegate_schemas::result::{Output, State, TaskResult};
 use tidegate_schemas::subject::RESULTS;
 use uuid::Uuid;
@@ -196,6 +197,16 @@ fn piece(message: &CoreMessage) -> bool {
     !delta.text.is_empty()
 }
 
+/// What became of tokens that left in the place of values.
+fn restored(counts: &Restored) -> String {
+    let Restored { restored, foreign, dropped, mangled } = counts;
+    let rest = [(dropped, "did not come back"), (mangled, "came back changed"), (foreign, "were not ours")];
+    let rest: Vec<String> =
+        rest.into_iter().filter(|(n, _)| **n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let tail = if rest.is_empty() { String::new() } else { format!("; of the tokens {}", rest.join(", ")) };
+    format!("it left with tokens in the place of what was found; {restored} values were put back{tail}")
+}
+
 /// A result with the decision behind it.
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -244,6 +255,9 @@ fn show(global: &Global, ear: &Ear, result: &TaskResult) -> Result<ExitCode> {
     let prompt =
         result.prompt.as_ref().map(|used| format!(" by {}", output::prompt(used))).unwrap_or_default();
     let cost = result.cost_usd_micros.map_or("unknown".into(), |c| format!("{:.6} USD", c as f64 / 1e6));
+    if let Some(counts) = &result.redaction {
+        output::note(restored(counts));
+    }
     output::note(format!(
         "{} in {} ms at {place}{prompt}, {} + {} tokens, cost {cost}; why: tidegate audit task {}",
         result.state.as_str(),

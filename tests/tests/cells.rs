@@ -14,6 +14,7 @@ mod flag;
 mod line;
 mod operations;
 mod prompts;
+mod redact;
 mod release;
 mod replay;
 mod report;

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// How long a role may take to say that it is there.
 const PING: Duration = Duration::from_secs(5);
 /// Roles with a door of their own.
-const ROLES: [&str; 4] = ["router", "local", "cloud", "recorder"];
+const ROLES: [&str; 5] = ["router", "local", "vault", "cloud", "recorder"];
 const WORKFLOW: &str = "ticket-4711";
 
 /// What a command prints in JSON, one value a line.

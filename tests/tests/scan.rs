@@ -44,10 +44,13 @@ async fn story_scan_lets_internal_text_leave_only_where_a_model_found_nothing() 
     let foreign = agent.ask("chat", internal(FOREIGN)).await?;
     assert_eq!((foreign.state, lane(&foreign)), (State::Completed, Some(Lane::Local)), "{foreign:?}");
     let steps = steps(&cell).await?;
-    let [StepReason::Scanned { findings: none, .. }, StepReason::Scanned { findings, .. }, StepReason::ScanFailed { .. }] =
-        steps.as_slice()
+    let [
+        StepReason::Scanned { findings: none, .. },
+        StepReason::Scanned { findings, .. },
+        StepReason::ScanFailed { .. },
+    ] = steps.as_slice()
     else {
-        panic!("{steps:?}")
+        anyhow::bail!("{steps:?}")
     };
     assert!(none.is_empty(), "{none:?}");
     assert!(findings.keys().any(|entity| entity.as_str() == "person"), "{findings:?}");

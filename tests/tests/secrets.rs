@@ -25,7 +25,7 @@ const CANARY: &str = "quollzephyr heron";
 /// What a recogniser knows as a key; nobody's.
 const KEY: &str = "sk-proj-quollzephyrheronabcdefghij";
 /// Roles with a door of their own.
-const ROLES: [&str; 4] = ["router", "local", "cloud", "recorder"];
+const ROLES: [&str; 5] = ["router", "local", "vault", "cloud", "recorder"];
 
 /// Something that must not be seen, in every form that it could be seen in.
 struct Secret {

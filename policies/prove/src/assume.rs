@@ -18,7 +18,7 @@ use tidegate_schemas::subject::Lane;
 mod tests;
 
 /// The questions that the judge asks about a task and a destination.
-pub(crate) const ROUTES: [&str; 3] = ["RouteLocal", "RouteCloud", "SkipReview"];
+pub(crate) const ROUTES: [&str; 4] = ["RouteLocal", "RouteCloud", "SkipReview", "RedactThenCloud"];
 
 /// What the judge guarantees of a task, whatever the destination: its numbers have limits, and labels are only raised.
 pub(crate) fn of_task() -> String {
@@ -56,7 +56,7 @@ pub(crate) fn of_any_place(question: &str) -> String {
     ];
     match question {
         "RouteLocal" => parts.push("resource.lane == Lane::\"local\"".to_owned()),
-        "RouteCloud" => parts.push("resource.lane == Lane::\"cloud\"".to_owned()),
+        "RouteCloud" | "RedactThenCloud" => parts.push("resource.lane == Lane::\"cloud\"".to_owned()),
         _ => {}
     }
     parts.join(" && ")

@@ -194,6 +194,8 @@ fn facts(judge: &Judge, context: &Value) -> Result<CaseFacts, String> {
     Ok(CaseFacts {
         off: switches.map(switch).collect(),
         egress_ready: flag(context, "egress_ready"),
+        session: None,
+        redaction: None,
         approved: flag(context, "approved"),
         hop: count(context, "hop").and_then(|hop| u32::try_from(hop).ok()).unwrap_or(0),
         flags: words(context, "flags")?,

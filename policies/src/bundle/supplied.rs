@@ -94,7 +94,7 @@ struct Asked {
     facts: &'static [&'static str],
 }
 
-const ASKED: [Asked; 5] = [
+const ASKED: [Asked; 6] = [
     Asked {
         action: "RouteLocal",
         groups: &["Route"],
@@ -111,6 +111,13 @@ const ASKED: [Asked; 5] = [
     },
     Asked {
         action: "SkipReview",
+        groups: &[],
+        principals: &["Agent"],
+        resources: &["Destination"],
+        facts: &WORK,
+    },
+    Asked {
+        action: "RedactThenCloud",
         groups: &[],
         principals: &["Agent"],
         resources: &["Destination"],

@@ -26,6 +26,7 @@ pub(crate) struct Seat {
     pub(super) uid: EntityUid,
     pub(super) entities: Entities,
     slices: Vec<[PolicySet; 3]>,
+    redaction: Vec<PolicySet>,
     principal: Principal,
     residuals: OnceLock<Option<Residuals>>,
     asked: AtomicU32,
@@ -99,8 +100,9 @@ impl Seat {
                 Question::ALL.map(|question| engine.slice(&ancestors, question, place));
             slices.push([local?, cloud?, review?]);
         }
+        let redaction = engine.redaction_slices(&ancestors)?;
         let (residuals, asked) = (OnceLock::new(), AtomicU32::new(0));
-        Ok(Self { uid: own, entities, slices, principal, residuals, asked })
+        Ok(Self { uid: own, entities, slices, redaction, principal, residuals, asked })
     }
 
     /// The principal, and all that its tasks can meet, as Cedar writes them.
@@ -131,6 +133,11 @@ impl Seat {
         };
         let pairs: Vec<_> = (0..self.slices.len()).map(pair).collect::<Option<_>>()?;
         Residuals::new(&engine.authorizer, &self.entities, pairs.into_iter())
+    }
+
+    /// The policies on replacing what was found, so that the rest leaves for there.
+    pub(super) fn redaction_slice(&self, place: usize) -> Option<&PolicySet> {
+        self.redaction.get(place)
     }
 
     pub(crate) fn slice(&self, question: Question, place: usize) -> Option<&PolicySet> {

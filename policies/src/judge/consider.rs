@@ -7,6 +7,7 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 
 use super::Judge;
+use super::release::Released;
 use crate::destination::DestinationSpec;
 use crate::engine::{self, Answers, Circumstances, Question, Seat};
 
@@ -23,6 +24,8 @@ pub(super) struct Round<'a> {
     pub(super) circumstances: &'a Circumstances,
     pub(super) seat: &'a Seat,
     pub(super) answers: Answers,
+    /// The task once what was found in it is replaced, where that can be asked about.
+    pub(super) released: Option<Released>,
 }
 
 /// What came of it.
@@ -33,6 +36,8 @@ pub(super) struct Considerations {
     pub(super) chosen: Option<(usize, Vec<String>)>,
     /// The first that a person could agree to, and the policies that ask for it.
     pub(super) held: Option<(usize, Vec<String>)>,
+    /// Whether the one that was taken is permitted only once what was found is replaced.
+    pub(super) redact: bool,
     /// The most that the task itself lets it cost.
     pub(super) cost_max: Option<u64>,
 }
@@ -41,8 +46,8 @@ impl Round<'_> {
     pub(super) fn run(&self) -> Considerations {
         let specs = self.judge.bundle.destinations();
         let all = specs.iter().enumerate().map(|(index, spec)| self.consider(index, spec)).collect();
-        let mut result =
-            Considerations { all, chosen: None, held: None, cost_max: self.task.limits.cost_usd_micros_max };
+        let cost_max = self.task.limits.cost_usd_micros_max;
+        let mut result = Considerations { all, chosen: None, held: None, redact: false, cost_max };
         for index in self.preferred(&result.all) {
             if self.choose(index, &mut result) {
                 break;
@@ -57,7 +62,10 @@ impl Round<'_> {
         let mut permitted: Vec<(usize, &DestinationSpec)> = specs
             .iter()
             .enumerate()
-            .filter(|(index, _)| all.get(*index).is_some_and(|c| c.verdict == Considering::Permitted))
+            .filter(|(index, _)| {
+                let open = [Considering::Permitted, Considering::NeedsRedaction];
+                all.get(*index).is_some_and(|considered| open.contains(&considered.verdict))
+            })
             .collect();
         let tokens = self.circumstances.tokens;
         permitted.sort_by_key(|(_, spec)| {
@@ -69,18 +77,26 @@ impl Round<'_> {
     /// Takes a permitted destination unless a person must agree first. Says whether it was taken.
     fn choose(&self, index: usize, result: &mut Considerations) -> bool {
         let Some(entry) = result.all.get_mut(index) else { return false };
+        let redact = entry.verdict == Considering::NeedsRedaction;
+        // Whether a person must look is asked about what would leave.
+        let answers = match &self.released {
+            Some(released) if redact || self.is_redacted(index) => &released.answers,
+            _ => &self.answers,
+        };
         if self.circumstances.settled.approved {
             entry.verdict = Considering::Chosen;
             result.chosen = Some((index, entry.policies.clone()));
+            result.redact = redact;
             return true;
         }
-        let answer = self.judge.engine.answer(&self.answers, self.seat, Question::SkipReview, index);
+        let answer = self.judge.engine.answer(answers, self.seat, Question::SkipReview, index);
         if answer.allowed {
             entry.verdict = Considering::Chosen;
             let mut policies = [entry.policies.clone(), answer.policies].concat();
             policies.sort_unstable();
             policies.dedup();
             result.chosen = Some((index, policies));
+            result.redact = redact;
             return true;
         }
         entry.verdict = if answer.errored { Considering::Errored } else { Considering::NeedsReview };
@@ -92,7 +108,11 @@ impl Round<'_> {
     }
 
     fn consider(&self, index: usize, spec: &DestinationSpec) -> Considered {
-        let (verdict, policies) = self.verdict(index, spec);
+        let as_it_is = self.verdict(index, spec);
+        let (verdict, policies) = match spec.lane {
+            Lane::Local => as_it_is,
+            Lane::Cloud => self.once_redacted(index, spec, as_it_is),
+        };
         Considered { destination: spec.name.clone(), verdict, policies }
     }
 
@@ -113,7 +133,7 @@ impl Round<'_> {
         if !answer.allowed {
             return (self.denial(&answer.policies), answer.policies);
         }
-        if let Some(rule) = self.floor(spec) {
+        if let Some(rule) = self.floor(spec, self.circumstances) {
             return (Considering::Forbidden, vec![format!("{FLOOR}{rule}")]);
         }
         if self.circumstances.settled.off.contains(&spec.name) {
@@ -126,7 +146,7 @@ impl Round<'_> {
     }
 
     /// Forbidden, or only switched off: then every policy behind it says so by its `@code`.
-    fn denial(&self, policies: &[String]) -> Considering {
+    pub(super) fn denial(&self, policies: &[String]) -> Considering {
         let off = |id: &String| self.judge.notes.get(id).is_some_and(|note| note.code == Some(Code::LaneOff));
         match policies {
             [] => Considering::NotPermitted,
@@ -136,8 +156,8 @@ impl Round<'_> {
     }
 
     /// What no bundle can permit.
-    fn floor(&self, spec: &DestinationSpec) -> Option<&'static str> {
-        let (facts, tokens) = (&self.circumstances.settled, self.circumstances.tokens);
+    pub(super) fn floor(&self, spec: &DestinationSpec, of: &Circumstances) -> Option<&'static str> {
+        let (facts, tokens) = (&of.settled, of.tokens);
         if facts.cost_usd_micros_max.is_some_and(|most| spec.cost_usd_micros(tokens) > most) {
             return Some("cost");
         }
@@ -167,7 +187,7 @@ impl Round<'_> {
     }
 
     /// Whether its queue is longer than the task can wait. That it is too slow even where nobody waits is no queue's fault.
-    fn overloaded(&self, spec: &DestinationSpec) -> bool {
+    pub(super) fn overloaded(&self, spec: &DestinationSpec) -> bool {
         let left = self.task.limits.deadline.duration_since(self.facts.now).as_millis();
         let wait = self.wait_ms(spec);
         let late = wait > 0 && i128::from(wait) > left;

@@ -70,7 +70,7 @@ impl Draft<'_> {
 
     pub(super) fn conclude(self, result: Considerations) -> Decision {
         match (result.chosen, result.held) {
-            (Some((index, policies)), _) => self.dispatch(index, policies, result.all, result.cost_max),
+            (Some(chosen), _) => self.dispatch(chosen, result.redact, result.all, result.cost_max),
             (None, Some((index, policies))) => self.hold(index, policies, result.all),
             (None, None) => {
                 let code = code(&result.all);
@@ -82,8 +82,8 @@ impl Draft<'_> {
 
     fn dispatch(
         self,
-        index: usize,
-        policies: Vec<String>,
+        (index, policies): (usize, Vec<String>),
+        redact: bool,
         all: Vec<Considered>,
         cost_max: Option<u64>,
     ) -> Decision {
@@ -96,7 +96,11 @@ impl Draft<'_> {
             Lane::Local => (Outcome::Local, Vec::new()),
             Lane::Cloud => (Outcome::Cloud, vec![Obligation::CostCap { usd_micros_max: cap }]),
         };
-        let sentence = sentence::dispatched(destination.as_ref(), &policies);
+        let (outcome, sentence) = if redact {
+            (Outcome::Redact, sentence::redacted(destination.as_ref(), &policies))
+        } else {
+            (outcome, sentence::dispatched(destination.as_ref(), &policies))
+        };
         let policy_owners = self.owners(&policies);
         let decision = self.decision(outcome, sentence, all);
         Decision { destination, determining: policies, policy_owners, obligations, ..decision }

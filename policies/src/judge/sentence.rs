@@ -26,6 +26,14 @@ pub(super) fn dispatched(destination: Option<&Destination>, policies: &[String])
     format!("it runs {place}, permitted by {}", list(policies.iter().map(|id| format!("`{id}`")).collect()))
 }
 
+pub(super) fn redacted(destination: Option<&Destination>, policies: &[String]) -> String {
+    let place = destination.map_or_else(String::new, |d| format!(" at `{}`", d.name));
+    let by = list(policies.iter().map(|id| format!("`{id}`")).collect());
+    format!(
+        "what was found in it is replaced by tokens first; what is left may run{place}, permitted by {by}"
+    )
+}
+
 pub(super) fn held(policies: &[String], notes: &Notes) -> String {
     match policies {
         [] => "a person must agree first: no policy permits it to run without a review".to_owned(),

@@ -12,7 +12,6 @@ use tidegate_schemas::decision::{Considering, Decision, Facts, Obligation, Outco
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
-use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::{Input, Task};
 
 use super::Judge;
@@ -212,7 +211,7 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
                 continue;
             };
             vary(round, &mut task, &mut facts);
-            let (labels, findings, _) = judge.look(&task, None, &ModelScan::Closed);
+            let (labels, findings, _) = judge.look(&task, None);
             let count = findings.counts.values().map(|c| u64::from(*c)).sum::<u64>();
             let circumstances =
                 judge.circumstances(&task, &labels, tenant, &facts, (&judge.scanner.fact(), count));

@@ -161,7 +161,8 @@ fn ends(pattern: &Hir, first: bool, set: &mut [bool]) -> bool {
         HirKind::Concat(parts) if first => parts.iter().all(|part| ends(part, first, set)),
         HirKind::Concat(parts) => parts.iter().rev().all(|part| ends(part, first, set)),
         HirKind::Alternation(parts) => {
-            parts.iter().fold(false, |empty, part| ends(part, first, set) || empty)
+            // Each part adds to the set, also behind one that may be empty.
+            parts.iter().map(|part| ends(part, first, set)).collect::<Vec<_>>().contains(&true)
         }
     }
 }

@@ -12,6 +12,8 @@ use super::search::Search;
 use super::span::{Hit, Span, apart, distinct};
 use super::{Taxonomy, blob, escapes, normal};
 
+mod spans;
+
 /// Longest match that a pattern may have, bytes.
 pub const MATCH_BYTES_MAX: usize = 512;
 /// Findings of one name that are counted; more change nothing.

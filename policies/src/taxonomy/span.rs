@@ -1,22 +1,9 @@
 //! Places of values in a text.
 
-use tidegate_schemas::ids::Name;
-
 #[cfg(test)]
 mod tests;
 
-/// A value in a text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span {
-    /// First byte in the text as it was written.
-    pub start: usize,
-    /// The byte behind its last.
-    pub end: usize,
-    /// The recogniser that tells most of it.
-    pub entity: Name,
-    /// Kind of data.
-    pub category: Name,
-}
+pub use tidegate_schemas::redact::Span;
 
 /// A match of a rule, at its place in the text as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

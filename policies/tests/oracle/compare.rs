@@ -113,7 +113,8 @@ fn verdict(said: Considering) -> Option<Verdict> {
         Considering::Wider => Verdict::Wider,
         Considering::Tried => Verdict::Tried,
         Considering::Overloaded => Verdict::Overloaded,
-        Considering::Errored => return None,
+        // Nobody here has the role.
+        Considering::NeedsRedaction | Considering::Errored => return None,
     })
 }
 

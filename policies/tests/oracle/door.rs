@@ -140,6 +140,8 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
         wait_ms: known.waits.iter().map(|(target, ms)| (name(target), *ms)).collect(),
         tenant_in_flight: known.in_flight,
         egress_ready: !known.unwell,
+        session: None,
+        redaction: None,
     }
 }
 

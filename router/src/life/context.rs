@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tidegate_policies::{Judge, flag, release};
-use tidegate_schemas::decision::{Approval, Facts, Switch};
+use tidegate_schemas::decision::{Approval, Facts, Redaction, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::flag::FlagSettings;
@@ -92,6 +92,10 @@ pub(super) struct Earlier {
     pub(super) inherited: Option<Labels>,
     /// What is known of a model's scan.
     pub(super) model_scan: ModelScan,
+    /// What the task's session held before.
+    pub(super) session: Option<Labels>,
+    /// What would leave, as it was looked at again.
+    pub(super) redaction: Option<Redaction>,
 }
 
 impl<'a> Bench<'a> {
@@ -141,6 +145,8 @@ impl Context<'_> {
             model_scan: earlier.model_scan,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
+            session: earlier.session,
+            redaction: earlier.redaction,
             egress_ready: self.signs && self.egress_open,
         }
     }

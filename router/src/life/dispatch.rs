@@ -17,13 +17,13 @@ use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::review::Review;
 use tidegate_schemas::sensitive::Sensitive;
 use tidegate_schemas::subject::Subject;
-use tidegate_schemas::task::{Kind, Task};
+use tidegate_schemas::task::{Input, Kind, Task};
 use tidegate_schemas::ticket::Claims;
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::{Hop, LocalWork};
 
 use super::context::{Context, Earlier};
-use super::{Message, Telling, elapsed, outgoing, scan};
+use super::{Message, Telling, elapsed, outgoing, redact, scan};
 
 /// When to come again where no queue's length says it, milliseconds: a quota is counted once a second.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -41,7 +41,7 @@ pub(super) struct Caused {
 
 impl Caused {
     /// Work. Who takes it up tells that the task is being worked on.
-    fn work(message: Message) -> Self {
+    pub(super) fn work(message: Message) -> Self {
         Self { message, tell: Vec::new(), reply: None }
     }
 }
@@ -52,6 +52,8 @@ pub(super) struct Coming {
     pub(super) earlier: Earlier,
     /// What went wrong before; a task that then finds no destination has failed of that.
     pub(super) failed_of: Option<Code>,
+    /// What would leave in the task's stead: its input with tokens.
+    pub(super) redacted: Option<Input>,
 }
 
 /// Decides, and makes the message that the decision causes. `cause` is the message that brought us here, `payload` the
@@ -87,14 +89,18 @@ pub(super) fn decide(
         }
         (Outcome::Cloud, Some(destination)) => {
             let spec = judge.bundle().destination(&destination.name);
-            cloud(task, &hop, cause, &mut decision, (&destination, spec), context)
+            match redact::as_it_leaves(task, coming.redacted, spec) {
+                Ok(task) => cloud(&task, &hop, cause, &mut decision, (&destination, spec), context),
+                Err(refused) => Err(refused),
+            }
         }
+        (Outcome::Redact, Some(_)) => Ok(redact::work(task, &hop, cause, &mut decision, judge, context)),
         (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &mut decision, context)),
         (Outcome::Reject, _) => {
             let (state, error) = rejection(&decision, coming.failed_of, judge);
             Ok(ended(task, &hop, cause, Some(&decision), state, error, context))
         }
-        (Outcome::Local | Outcome::Cloud, None) => {
+        (Outcome::Local | Outcome::Cloud | Outcome::Redact, None) => {
             Err(Refused::new(Code::JudgeFailed, "the decision names no destination"))
         }
     };
@@ -141,7 +147,7 @@ fn retry_after_ms(decision: &Decision, judge: &Judge) -> u64 {
     waits.filter(|ms| *ms > 0).min().unwrap_or(RETRY_AFTER_MS)
 }
 
-fn step_of(hop: &Hop) -> String {
+pub(super) fn step_of(hop: &Hop) -> String {
     format!("hop{}", hop.hop)
 }
 

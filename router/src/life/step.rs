@@ -2,12 +2,14 @@
 //! anew: stricter or the same, never wider.
 
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Approval, Decision};
+use tidegate_schemas::decision::{Approval, Decision, Outcome};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
+use tidegate_schemas::redact::Token;
+use tidegate_schemas::result::TaskResult;
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::task::Task;
@@ -18,7 +20,7 @@ use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
 use super::scan;
 use super::verdict::reread;
-use super::{Action, Event, Place, Sent, Step, Stored, Telling};
+use super::{Action, Disposition, Event, Place, Sent, Step, Stored, Telling, redact};
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -37,6 +39,8 @@ pub(super) struct Returned {
     salt: Option<Salt>,
     lane: Lane,
     tenant: Name,
+    /// Tokens in the bytes that left, where a provider's answer is to be restored.
+    tokens: Vec<Token>,
 }
 
 pub(super) fn begin(message: &Stored, lane: Lane, tenant: Name) -> (Stage, Step) {
@@ -88,9 +92,19 @@ fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<
         return None;
     }
     let hop = Hop::read(&work.headers).ok()?;
-    let decision = serde_json::from_str(work.headers.get(header::DECISION)?).ok()?;
+    let decision: Decision = serde_json::from_str(work.headers.get(header::DECISION)?).ok()?;
     let salt = work.headers.get(header::SALT).and_then(|text| Salt::try_from(text.to_owned()).ok());
-    Some(Returned { step, hop, decision, salt, lane, tenant: tenant.clone() })
+    let mut tokens = Vec::new();
+    match &step.reason {
+        // Only what was sent to be redacted comes back so.
+        StepReason::Redacted { .. } if decision.outcome != Outcome::Redact => return None,
+        StepReason::Restore { .. } if lane != Lane::Cloud || decision.facts.redaction.is_none() => {
+            return None;
+        }
+        StepReason::Restore { .. } => tokens = redact::tokens_of(&work.payload),
+        _ => {}
+    }
+    Some(Returned { step, hop, decision, salt, lane, tenant: tenant.clone(), tokens })
 }
 
 fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Context<'_>) -> (Stage, Step) {
@@ -102,6 +116,9 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
     }
     task.limits.deadline = returned.hop.deadline;
     task.trace = traced(returned, message).or(task.trace);
+    if let StepReason::Restore { result } = &returned.step.reason {
+        return restore(returned, result, &task, message, context);
+    }
     let mut tried = returned.decision.facts.tried.clone();
     let mut failed_of = None;
     match &returned.step.reason {
@@ -114,19 +131,22 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         StepReason::Expired
         | StepReason::Off
         | StepReason::Scanned { .. }
-        | StepReason::ScanFailed { .. } => {}
+        | StepReason::ScanFailed { .. }
+        | StepReason::Redacted { .. }
+        | StepReason::Restore { .. } => {}
     }
     let hop = returned.hop.hop + 1;
     if hop > HOPS_MAX {
         failed_of = Some(failed_of.unwrap_or(Code::ProviderUnavailable));
         tried.extend(context.bench.of(&task).bundle().destinations().iter().map(|d| d.name.clone()));
     }
-    let earlier = Earlier {
+    let before = &returned.decision.facts;
+    let mut earlier = Earlier {
         hop,
         lane_max: lane_max(returned),
         tried,
         approval: still_approved(returned, &task, context),
-        inherited: returned.decision.facts.inherited.clone(),
+        inherited: before.inherited.clone(),
         model_scan: scan::after(
             &returned.step.reason,
             returned.lane,
@@ -135,11 +155,43 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
             &task,
             context,
         ),
+        session: before.session.clone(),
+        redaction: None,
     };
-    let caused =
-        dispatch::decide(&task, &stored.payload, &message.position, Coming { earlier, failed_of }, context);
+    let mut redacted = None;
+    if let StepReason::Redacted { input, .. } = &returned.step.reason {
+        // The way through the local lane narrows nothing; what comes back as something else stays there.
+        match redact::look(input, &task, &returned.decision, context.bench.of(&task)) {
+            redact::Looked::Redacted(redaction) => {
+                earlier.lane_max = before.lane_max;
+                earlier.approval.clone_from(&before.approval);
+                earlier.redaction = Some(redaction);
+                redacted = Some(input.clone());
+            }
+            redact::Looked::Outdated => earlier.lane_max = before.lane_max,
+            redact::Looked::Foreign => failed_of = Some(failed_of.unwrap_or(Code::Unattributable)),
+        }
+    }
+    let coming = Coming { earlier, failed_of, redacted };
+    let caused = dispatch::decide(&task, &stored.payload, &message.position, coming, context);
     let tell = caused.tell.into_iter().chain(caused.reply).collect();
     (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
+}
+
+/// A provider's answer goes to the pool that puts values back.
+fn restore(
+    returned: &Returned,
+    result: &TaskResult,
+    task: &Task,
+    message: &Stored,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let hop = Hop { trace: Some(dispatch::trace(task, context)), ..returned.hop.clone() };
+    let (of, tokens) = ((&hop, &returned.decision), returned.tokens.clone());
+    match redact::restoring(result.clone(), task, of, tokens, &message.position) {
+        Ok(caused) => (Stage::Sent(caused.tell), Step::new(Action::Send(caused.message))),
+        Err(refused) => (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused)))),
+    }
 }
 
 /// The trace goes on from the worker's span, as long as that is of the trace that the router gave it.

@@ -14,6 +14,7 @@ use tidegate_schemas::task::{self as wire, Rejected, Task};
 use super::conflict::{self, Conflict};
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Caused, Coming};
+use super::session::{Asking, Raising};
 use super::{Action, Event, Place, Sent, Step, Stored, Telling, elapsed, outgoing};
 
 /// The server's duplicate window covers ids that are younger than this.
@@ -27,6 +28,10 @@ pub(super) enum Stage {
     Known(Box<Task>),
     /// It goes on from another task's result: with which labels?
     Parent(Box<Task>),
+    /// It belongs to a session: what has that held?
+    Session(Box<Asking>),
+    /// Decided; the session is to hold more before anything is sent.
+    Raising(Box<Raising>),
     /// Sent; waits for the stream.
     Sent(Box<Sending>),
     /// The id was used before: compares with what came first.
@@ -142,9 +147,41 @@ fn dispatch(
     inherited: Option<Labels>,
     context: &Context<'_>,
 ) -> (Stage, Step) {
-    let earlier = Earlier { inherited, model_scan: ModelScan::Open, ..Earlier::default() };
-    let coming = Coming { earlier, failed_of: None };
-    let caused = dispatch::decide(task, &message.payload, &message.position, coming, context);
+    if let Some(asking) = Asking::of(task, inherited.as_ref()) {
+        let recall = asking.recall();
+        return (Stage::Session(Box::new(asking)), recall);
+    }
+    send_for(decide(message, task, inherited, None, context), task)
+}
+
+/// Decides a task whose session has held this.
+fn in_session(
+    message: &Stored,
+    asking: Asking,
+    held: Option<(Labels, u64)>,
+    context: &Context<'_>,
+) -> (Stage, Step) {
+    let labels = held.as_ref().map(|(labels, _)| labels.clone());
+    let caused = decide(message, &asking.task, asking.inherited.clone(), labels, context);
+    match asking.raise(&caused, held.as_ref()) {
+        Some(remember) => (Stage::Raising(Box::new(Raising { asking, caused })), remember),
+        None => send_for(caused, &asking.task),
+    }
+}
+
+fn decide(
+    message: &Stored,
+    task: &Task,
+    inherited: Option<Labels>,
+    session: Option<Labels>,
+    context: &Context<'_>,
+) -> Caused {
+    let earlier = Earlier { inherited, session, model_scan: ModelScan::Open, ..Earlier::default() };
+    let coming = Coming { earlier, ..Coming::default() };
+    dispatch::decide(task, &message.payload, &message.position, coming, context)
+}
+
+fn send_for(caused: Caused, task: &Task) -> (Stage, Step) {
     send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())
 }
 
@@ -196,6 +233,15 @@ pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &
         (Stage::Parent(task), Event::Loaded(found)) => {
             let parent = inherited(found.into_iter().next().flatten().as_ref());
             dispatch(message, &task, Some(parent), context)
+        }
+        (Stage::Session(asking), Event::Recalled(held)) => in_session(message, *asking, held, context),
+        (Stage::Raising(raising), Event::Remembered(true)) => {
+            let Raising { asking, caused } = *raising;
+            send_for(caused, &asking.task)
+        }
+        (Stage::Raising(raising), Event::Remembered(false)) => {
+            let recall = raising.asking.recall();
+            (Stage::Session(Box::new(raising.asking)), recall)
         }
         (Stage::Sent(sending), Event::Sent(Sent::Stored(_))) => {
             let tell = sending.tell.into_iter().chain(sending.reply).collect();

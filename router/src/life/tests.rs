@@ -26,9 +26,11 @@ use crate::recent::Recent;
 
 mod flags;
 mod prompts;
+mod redact;
 mod release;
 mod reviews;
 mod scan;
+mod session;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 

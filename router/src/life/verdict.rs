@@ -316,8 +316,11 @@ fn decide(
                 true => ModelScan::Closed,
                 false => scan::kept(&review.decision, &task, context),
             },
+            session: before.session.clone(),
+            redaction: None,
         };
-        dispatch::decide(&task, &payload, &message.position, Coming { earlier, failed_of: None }, context)
+        let coming = Coming { earlier, ..Coming::default() };
+        dispatch::decide(&task, &payload, &message.position, coming, context)
     };
     let (alone, agreed) = (caused(None), caused(Some(approval)));
     let (would, will) = (decision_of(&alone.message), decision_of(&agreed.message));

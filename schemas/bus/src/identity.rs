@@ -18,14 +18,23 @@ pub enum Role {
     Local,
     /// Calls providers.
     Cloud,
+    /// Keeps redacted values.
+    Vault,
     /// Serves the HTTP doors.
     Gateway,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 6] =
-        [Self::Provisioner, Self::Router, Self::Recorder, Self::Local, Self::Cloud, Self::Gateway];
+    pub const ALL: [Self; 7] = [
+        Self::Provisioner,
+        Self::Router,
+        Self::Recorder,
+        Self::Local,
+        Self::Cloud,
+        Self::Vault,
+        Self::Gateway,
+    ];
 
     /// The role as one token.
     #[must_use]
@@ -36,6 +45,7 @@ impl Role {
             Self::Recorder => "recorder",
             Self::Local => "local",
             Self::Cloud => "cloud",
+            Self::Vault => "vault",
             Self::Gateway => "gateway",
         }
     }
@@ -50,10 +60,10 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.as_str() == text)
-            .ok_or(BadId { what: "a role", rule: "provisioner, router, recorder, local, cloud or gateway" })
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(BadId {
+            what: "a role",
+            rule: "provisioner, router, recorder, local, cloud, vault or gateway",
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use tidegate_schemas::replay::tool_filter;
 use tidegate_schemas::subject::{
     EVENTS, REPLAY, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL, tasks_stream, tenant_of_stream,
 };
+use tidegate_schemas::vault::{REDACT_POOL, RESTORE_POOL};
 
 use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
 
@@ -15,6 +16,8 @@ use crate::spec::{BucketSpec, ConsumerSpec, StreamSpec};
 pub const ROUTER: &str = "router";
 /// Consumer of the router on operators' acts.
 pub const ROUTER_CONTROL: &str = "router-control";
+/// Consumer of the vault on what the recorder erases.
+pub const VAULT: &str = "vault";
 /// Consumer of the recorder on every stream that is recorded.
 pub const RECORDER: &str = "recorder";
 /// Buckets of immutable versions and an `active` pointer; read-only for roles.
@@ -63,13 +66,14 @@ pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
         ConsumerSpec::new(STEPS, ROUTER, &["step.>"]),
         ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"]),
         control_consumer(),
+        vault_consumer(),
         recorder(STEPS),
         recorder(WORK_LOCAL),
         recorder(WORK_CLOUD),
         recorder(RESULTS),
         recorder(EVENTS),
     ];
-    consumers.extend(shape.pools.iter().map(pool_consumer));
+    consumers.extend(shape.pools.iter().chain(&own_pools()).map(pool_consumer));
     consumers.extend(shape.providers.iter().map(provider_consumer));
     let buckets = VERSIONED_BUCKETS
         .iter()
@@ -131,6 +135,19 @@ pub fn control_consumer() -> ConsumerSpec {
 pub fn tasks_consumer(tenant: &Name) -> ConsumerSpec {
     let (tasks, cancels) = (format!("task.{tenant}.>"), format!("cancel.{tenant}.>"));
     ConsumerSpec::new(tasks_stream(tenant), ROUTER, &[&tasks, &cancels])
+}
+
+/// Pools of the cell's own work: redacting and restoring, whatever a bundle's destinations are.
+#[must_use]
+#[expect(clippy::expect_used, reason = "constants that are names")]
+pub fn own_pools() -> [Name; 2] {
+    [REDACT_POOL, RESTORE_POOL].map(|pool| Name::new(pool).expect("a name"))
+}
+
+/// The vault's consumer of what the recorder is about to erase, one at a time.
+#[must_use]
+pub fn vault_consumer() -> ConsumerSpec {
+    ConsumerSpec::new(EVENTS, VAULT, &["control.erase.recorder"]).with_max_ack_pending(16)
 }
 
 /// The consumer of a pool of local workers.

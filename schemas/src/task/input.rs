@@ -16,6 +16,8 @@ use crate::limits::{
 };
 use crate::sensitive::Sensitive;
 
+mod rewrite;
+
 /// Longest text that is told with its name, bytes: longer ones are prose.
 const NAMED_BYTES_MAX: usize = 512;
 
@@ -348,6 +350,12 @@ impl Input {
             Self::Classify(_) | Self::Embed(_) => {}
         }
         named
+    }
+
+    /// The same with each of its texts replaced by what `with` makes of it, in the order of [`Input::texts`].
+    #[must_use]
+    pub fn map_texts(&self, with: &mut dyn FnMut(&str) -> String) -> Self {
+        rewrite::input(self, with)
     }
 
     /// Whether tools are offered or used.

@@ -13,7 +13,7 @@ use crate::cell::Cell;
 /// What makes a directory a cell. It is written last and removed last, so that what was cut short can be told.
 const CELL: &str = "cell.toml";
 /// Files that a cell makes, by directory; `*` stands for any part of a name.
-const OWN: [(&str, &[&str]); 11] = [
+const OWN: [(&str, &[&str]); 12] = [
     ("identities", &["*.nk", "*.partial"]),
     (
         "keys",
@@ -27,6 +27,8 @@ const OWN: [(&str, &[&str]); 11] = [
             "master.key",
             "master.key.next",
             "master.partial",
+            "vault.key",
+            "vault.partial",
             "openai.key",
             "openai.partial",
             "anthropic.key",
@@ -39,6 +41,7 @@ const OWN: [(&str, &[&str]); 11] = [
     ("record", &["seg-0.redb", "keys.bin", "keys.new"]),
     ("record-copy/segments", &["seg-*", "body-*"]),
     ("record-copy", &["seg-0.redb", "keys.bin", "keys.new"]),
+    ("vault", &["vault.redb", "keys.bin"]),
     ("nats/streams", &[]),
     ("nats", &["accounts.conf", "accounts.partial", "nats.conf", "nats-server*", "*.ports", "jetstream.key"]),
     (

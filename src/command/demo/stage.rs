@@ -22,7 +22,7 @@ const STOP: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Roles that must be ready before the first scene.
-const ROLES: [&str; 4] = ["recorder", "local", "cloud", "router"];
+const ROLES: [&str; 5] = ["recorder", "vault", "local", "cloud", "router"];
 /// End of the log that is quoted when the cell does not start, lines.
 const TAIL: usize = 5;
 

@@ -107,6 +107,8 @@ impl Sample {
             wait_ms: Default::default(),
             tenant_in_flight: 0,
             egress_ready: true,
+            session: None,
+            redaction: None,
         };
         let decision = judge.decide(&task, &directory, &facts);
         ensure!(decision.outcome == Outcome::Cloud, "the sample does not leave: {}", decision.sentence);

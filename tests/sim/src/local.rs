@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_engine::{
-    EngineError, FinishReason, JobInput, ModelInfo, Output, OutputContent, SubmitError, Timings, Usage,
+    EngineError, FinishReason, JobInput, ModelInfo, Output, OutputContent, SubmitError, TextScan, Timings,
+    Usage,
 };
 use tidegate_local::life::{
     Action, Arrived, Context, Disposition, Event as Told, Life, Message, Models, Ran, Run, Sent, Step,
@@ -154,6 +155,9 @@ fn output(input: &JobInput) -> Output {
             OutputContent::Text(r#"{"class":"a"}"#.to_owned())
         }
         JobInput::Chat(_) => OutputContent::Text("a tide".to_owned()),
+        JobInput::Scan { texts } => {
+            OutputContent::Scanned(texts.iter().map(|_| TextScan::Read(Vec::new())).collect())
+        }
     };
     let model = ModelInfo {
         kind: "chat".to_owned(),

@@ -101,6 +101,9 @@ impl World<'_> {
                 job.knew = Some(self.knows(process));
                 self.ask(process, number, job, Request::Claim { key, value }, Waits::Answer);
             }
+            // The bucket of what sessions held is not played: nothing was held, and it is written at once.
+            Action::Recall(_) => self.router_next(process, number, job, Told::Recalled(None)),
+            Action::Remember { .. } => self.router_next(process, number, job, Told::Remembered(true)),
             Action::Send(message) => self.router_sends(process, number, job, message),
         }
     }

@@ -24,6 +24,7 @@ use fate::Fate;
 use outgoing::Unused;
 use work::{Fault, Work};
 
+pub(crate) use outgoing::is_answer;
 pub use words::{Action, Arrived, Call, Context, Disposition, Event, Message, Sent, Step, Telling};
 
 mod answer;

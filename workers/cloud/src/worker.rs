@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use crate::call::Attendant;
 use crate::desk::{Desk, Whose};
-use crate::life::{Action, Arrived, Call, Context, Disposition, Event, Life, Message, Sent, Step, Telling};
+use crate::life::{
+    Action, Arrived, Call, Context, Disposition, Event, Life, Message, Sent, Step, Telling, is_answer,
+};
 use crate::send::send;
 
 /// Wait while an earlier delivery of the same message is under way here, milliseconds.
@@ -95,8 +97,7 @@ impl Worker {
                 }
                 Action::Send(message) => {
                     // An answer may be paid for: it waits here until it is stored, and is not asked for anew.
-                    let is_result = message.subject.starts_with("result.");
-                    let patience = (!is_result).then_some(self.patience);
+                    let patience = (!is_answer(&message)).then_some(self.patience);
                     let sent =
                         send(&self.bus, &message, patience).await.map_err(|error| error.to_string())?;
                     count(&message, sent);

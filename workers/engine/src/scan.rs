@@ -12,9 +12,9 @@ use candle_transformers::models::bert::{BertModel, Config};
 use serde::{Deserialize, Serialize};
 use tokenizers::{PaddingParams, Tokenizer};
 
+use crate::embed;
 use crate::engine::{EngineConfig, ModelInfo};
 use crate::error::{EngineError, LoadError};
-use crate::embed;
 
 use labels::Labels;
 use spans::Part;
@@ -165,10 +165,8 @@ impl ScanModel {
 
     /// Labels the tokens of one window; `None` where it holds what the vocabulary does not.
     pub(crate) fn label(&self, window: &str) -> Result<Option<Labelled>, EngineError> {
-        let encoding = self
-            .tokenizer
-            .encode(window, true)
-            .map_err(|_| EngineError::Model { doing: "tokenising" })?;
+        let encoding =
+            self.tokenizer.encode(window, true).map_err(|_| EngineError::Model { doing: "tokenising" })?;
         let (ids, offsets) = (encoding.get_ids(), encoding.get_offsets());
         let unread = |(id, (start, end)): (&u32, &(usize, usize))| {
             *id == self.unknown
@@ -213,9 +211,12 @@ impl Scanning {
 
 /// The largest logit; the first of equals.
 fn best(row: &[f32]) -> (usize, f32) {
-    row.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, next| {
-        if next.1 > best.1 { next } else { best }
-    })
+    row.iter().copied().enumerate().fold(
+        (0, f32::NEG_INFINITY),
+        |best, next| {
+            if next.1 > best.1 { next } else { best }
+        },
+    )
 }
 
 fn tokenizer(json: &[u8]) -> Result<Tokenizer, tokenizers::Error> {

@@ -64,6 +64,11 @@ impl PoolConfig {
         Self::named("scan", 8, 24)
     }
 
+    /// A pool of the cell's own work: short, and mostly waiting for the vault.
+    pub(crate) fn own(name: Name) -> Self {
+        Self { name, in_flight: 32, ahead: 64 }
+    }
+
     #[expect(clippy::expect_used, reason = "constants that are names")]
     fn named(name: &str, in_flight: usize, ahead: usize) -> Self {
         Self { name: Name::new(name).expect("a name"), in_flight, ahead }

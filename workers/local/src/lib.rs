@@ -12,6 +12,7 @@ pub mod life;
 mod config;
 mod desk;
 mod inference;
+mod redaction;
 mod run;
 mod send;
 mod watch;

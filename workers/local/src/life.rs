@@ -31,6 +31,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use outgoing::told;
 pub use question::chat_request;
 
 /// First wait after the engine had no room, milliseconds.

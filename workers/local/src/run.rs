@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
-use crate::config::LocalConfig;
+use crate::config::{LocalConfig, PoolConfig};
 use crate::desk::Desk;
 use crate::life::Models;
+use crate::redaction::{Followers, Redactor, Restoring};
 use crate::watch;
 use crate::worker::Worker;
 
@@ -61,7 +62,9 @@ pub async fn run(
     if config.pools.is_empty() {
         return Err(RunError::NoPool);
     }
-    let consumers: Vec<_> = config.pools.iter().map(crate::config::PoolConfig::consumer).collect();
+    let [redact, restore] = topology::own_pools().map(PoolConfig::own);
+    let all = config.pools.iter().chain([&redact, &restore]);
+    let consumers: Vec<_> = all.map(PoolConfig::consumer).collect();
     bus.check(&consumers).await?;
     // One result a task is the stream's promise, and the only one of a stream's that a worker relies on.
     bus.check_streams(topology::recorded_stream(RESULTS).as_slice()).await?;
@@ -93,8 +96,22 @@ pub async fn run(
         );
         pools.spawn(pulling.instrument(span));
     }
+    let followers = Arc::new(Followers::default());
+    let (bus, health, desk) = (worker.bus.clone(), worker.health.clone(), Arc::clone(&worker.desk));
+    let redactor = Redactor {
+        bus: bus.clone(),
+        desk: Arc::clone(&desk),
+        health: health.clone(),
+        followers: Arc::clone(&followers),
+    };
+    let restorer = Restoring { bus: bus.clone(), desk, health: health.clone() };
+    let (first, second) = (redact.options(config.drain_ms), restore.options(config.drain_ms));
+    pools.spawn(serve(bus.clone(), first, redactor, stop.clone(), health.clone()));
+    pools.spawn(serve(bus, second, restorer, stop.clone(), health));
     worker.health.ready("engine");
-    supervise(pools, &worker, &stop).await
+    let ended = supervise(pools, &worker, &stop).await;
+    followers.stop().await;
+    ended
 }
 
 /// Waits for the pools; when one ends badly, or the engine does, the others drain.

@@ -24,9 +24,9 @@ use crate::life::{
 use crate::send::send;
 
 /// Wait while an earlier delivery of the same message is under way here, milliseconds.
-const SEATED_MS: u64 = 500;
+pub(crate) const SEATED_MS: u64 = 500;
 /// Wait after the bus would not do what is needed, milliseconds.
-const BUS_FAILED_MS: u64 = 2_000;
+pub(crate) const BUS_FAILED_MS: u64 = 2_000;
 
 /// Handles the work of one pool.
 #[derive(Debug, Clone)]
@@ -157,7 +157,7 @@ impl Worker {
     }
 }
 
-fn arrived(message: &Inbound) -> Arrived {
+pub(crate) fn arrived(message: &Inbound) -> Arrived {
     Arrived {
         position: message.position(),
         subject: message.subject.clone(),
@@ -193,12 +193,12 @@ fn verdict(disposition: Disposition) -> Verdict {
     }
 }
 
-fn retry(after_ms: u64) -> Verdict {
+pub(crate) fn retry(after_ms: u64) -> Verdict {
     Verdict::Retry { after: Duration::from_millis(after_ms) }
 }
 
 /// Counts results; what else is sent is counted where it is decided.
-fn count(message: &Message, sent: life::Sent) {
+pub(crate) fn count(message: &Message, sent: life::Sent) {
     if sent != life::Sent::Stored || !message.subject.starts_with("result.") {
         return;
     }

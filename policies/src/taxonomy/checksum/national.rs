@@ -37,7 +37,9 @@ pub(super) fn passes(check: Check, matched: &[u8]) -> bool {
         Check::SePersonnummer => se_personnummer(&number),
         Check::BrCpf => br_cpf(&number),
         Check::InAadhaar => number.len() == 12 && number.first() > Some(&1) && verhoeff(&number),
-        Check::AuTfn => number.len() == 9 && weighted(&number, &[1, 4, 3, 7, 5, 8, 6, 9, 10]) % 11 == 0,
+        Check::AuTfn => {
+            number.len() == 9 && weighted(&number, &[1, 4, 3, 7, 5, 8, 6, 9, 10]).is_multiple_of(11)
+        }
         Check::CaSin => number.len() == 9 && !matches!(number.first(), Some(0 | 8)) && luhn(&number),
         Check::ChAhv => ch_ahv(&number),
         Check::BeNational => be_national(&number),

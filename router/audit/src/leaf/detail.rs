@@ -210,6 +210,10 @@ pub enum StepWord {
     Scanned,
     /// No model could scan it.
     ScanFailed,
+    /// What was found is replaced by tokens.
+    Redacted,
+    /// A provider's answer holds tokens.
+    Restore,
 }
 
 /// What happened to an attempt.

@@ -265,6 +265,8 @@ impl Projection {
                 self.code = Some(code);
                 StepWord::ScanFailed
             }
+            StepReason::Redacted { .. } => StepWord::Redacted,
+            StepReason::Restore { .. } => StepWord::Restore,
         };
         self.detail = Some(Detail::Step { reason, destination: step.destination, attempts: step.attempts });
     }

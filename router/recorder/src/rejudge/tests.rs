@@ -118,6 +118,8 @@ impl World {
             wait_ms: Default::default(),
             tenant_in_flight: 0,
             egress_ready: true,
+            session: None,
+            redaction: None,
         }
     }
 

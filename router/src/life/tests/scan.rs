@@ -33,19 +33,30 @@ fn scan_comes_first_where_one_that_finds_nothing_could_let_the_task_leave() {
     assert_eq!(told.destination.unwrap().region.as_str(), "eu", "where the local lane is");
     let rows = [
         ("public text leaves without", public(), "work.cloud."),
-        ("confidential text of an agent that is not cleared", body(&json!({ "sensitivity": "confidential" }), TEXT), "work.local.default."),
+        (
+            "confidential text of an agent that is not cleared",
+            body(&json!({ "sensitivity": "confidential" }), TEXT),
+            "work.local.default.",
+        ),
         ("restricted text", body(&json!({ "sensitivity": "restricted" }), TEXT), "work.local.default."),
         ("text in which something is found", internal("write to anna@example.org"), "work.local.default."),
         ("text that is longer than is scanned", internal(&"word ".repeat(14_000)), "result."),
     ];
     for (what, task, subject) in rows {
-        assert!(first(&world, &task).subject.starts_with(subject), "{what}: {}", first(&world, &task).subject);
+        assert!(
+            first(&world, &task).subject.starts_with(subject),
+            "{what}: {}",
+            first(&world, &task).subject
+        );
     }
     world.egress_open = false;
     assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "nothing may leave");
     world.egress_open = true;
     world.wait_ms = [(name("scan"), 60_000)].into();
-    assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "its queue is too long");
+    assert!(
+        first(&world, &internal(TEXT)).subject.starts_with("work.local.default."),
+        "its queue is too long"
+    );
     world.wait_ms.clear();
     world.off = vec![Switch { target: Some(name("scan")), ..Switch::default() }];
     assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "it is switched off");
@@ -108,7 +119,7 @@ fn scan_is_believed_only_of_the_bundles_model_from_the_local_lane_about_the_text
     assert!(!decide(other, work.clone(), back.clone()).starts_with("work.cloud."));
     // A cloud worker that says so.
     let cloud = Stored { subject: "step.cloud.acme".into(), ..back };
-    assert_eq!(decide(task.clone(), work, cloud), "dead");
+    assert_eq!(decide(task, work, cloud), "dead");
     // Other weights.
     let others = json!({ "reason": "scanned", "model": "00".repeat(32), "findings": {} });
     let (task, work, back) = returned(&world, &internal(TEXT), &others);

@@ -3,13 +3,15 @@
 use tidegate_schemas::control::REFUSED;
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::subject::{REPLAY, RESULTS, WORK_CLOUD, WORK_LOCAL};
+use tidegate_schemas::subject::{EVENTS, REPLAY, RESULTS, WORK_CLOUD, WORK_LOCAL};
+use tidegate_schemas::vault;
 
 use super::mesh::{Kind, Mesh};
 use super::{APP, CLOUD, GATEWAY, KeyError, LOCAL, OPS, tenant_account};
 use crate::identity::{Identity, Role};
 use crate::topology::{
-    CellShape, RECORDER, ROUTER, ROUTER_CONTROL, STATE_BUCKETS, VERSIONED_BUCKETS, tool_durable,
+    CellShape, RECORDER, ROUTER, ROUTER_CONTROL, STATE_BUCKETS, VAULT, VERSIONED_BUCKETS, own_pools,
+    tool_durable,
 };
 
 /// Finds an identity's public key.
@@ -106,12 +108,25 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
 /// Local workers.
 pub(super) fn local(mesh: &mut Mesh, shape: &CellShape, key: Key<'_>) -> Result<(), KeyError> {
     let mut publish = worker(mesh, LOCAL, "local", &LOCAL_BUCKETS);
-    for pool in &shape.pools {
+    for pool in shape.pools.iter().chain(&own_pools()) {
         publish.extend(durable(mesh, LOCAL, WORK_LOCAL, pool.as_str()));
     }
-    publish.push("delta.>".to_owned());
+    publish.extend(strings(["delta.>", vault::ISSUE, vault::RESOLVE]));
     mesh.link(Kind::Stream, CLOUD, LOCAL, "draft.>");
-    add(mesh, LOCAL, &Role::Local.into(), key, publish, strings([NOTICES, SERVICES, "health.*", "draft.>"]))
+    add(mesh, LOCAL, &Role::Local.into(), key, publish, strings([NOTICES, SERVICES, "health.*", "draft.>"]))?;
+    vault(mesh, key)
+}
+
+/// The vault: local workers ask it, and it hears what is erased. It publishes nothing into a stream but its dead letters.
+fn vault(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
+    let dead = "dead.vault.*";
+    mesh.link(Kind::Service, APP, LOCAL, dead);
+    mesh.link(Kind::Service, LOCAL, OPS, format!("health.{}", Role::Vault));
+    let mut publish = durable(mesh, LOCAL, EVENTS, VAULT);
+    publish.extend(strings([API_INFO, dead, ANSWERS]));
+    publish.push(format!("{}.>", Identity::from(Role::Local).inbox_prefix()));
+    let subscribe = strings([vault::ISSUE, vault::RESOLVE, NOTICES, SERVICES, "health.*"]);
+    add(mesh, LOCAL, &Role::Vault.into(), key, publish, subscribe)
 }
 
 /// Cloud workers: they cannot read local work, and see no result, only whether there is one.

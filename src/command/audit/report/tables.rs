@@ -18,7 +18,8 @@ const SHORT: [&str; 9] =
 /// States of a task that ended, in the order of the columns.
 const STATES: [State; 4] = [State::Completed, State::Failed, State::Canceled, State::Rejected];
 /// Outcomes of a decision, in the order of the columns.
-const OUTCOMES: [Outcome; 4] = [Outcome::Local, Outcome::Cloud, Outcome::Hold, Outcome::Reject];
+const OUTCOMES: [Outcome; 5] =
+    [Outcome::Local, Outcome::Cloud, Outcome::Redact, Outcome::Hold, Outcome::Reject];
 
 /// One table. Without rows it is a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -27,8 +27,11 @@ struct Answer {
     ms: f64,
 }
 
-/// Its name with its model, what it found in each text, and milliseconds a text; none where it is not at hand.
-pub(super) fn run(data: &Path) -> Result<Option<(String, Vec<Vec<Place>>, f64)>> {
+/// Its name with its model, what it found in each text, and milliseconds a text.
+pub(super) type Measured = (String, Vec<Vec<Place>>, f64);
+
+/// Measures it; none where it is not at hand.
+pub(super) fn run(data: &Path) -> Result<Option<Measured>> {
     let Some(python) = std::env::var_os(PRESIDIO).filter(|python| !python.is_empty()) else {
         return Ok(None);
     };

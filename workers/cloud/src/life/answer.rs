@@ -44,6 +44,10 @@ pub(super) fn completed(work: &Work, answer: Answer, attempts: u32, now: Timesta
     };
     result.model = Some(model);
     result.timings = timings;
+    if work.is_redacted() && result.state == State::Completed {
+        let result = spent(result, unused, attempts);
+        return (outgoing::restore(work, result, attempts), unused);
+    }
     (send(work, result, unused, attempts), unused)
 }
 
@@ -79,11 +83,14 @@ pub(super) fn oversized(
     Message { msg_id: format!("{}/oversized", message.msg_id), ..message }
 }
 
-fn send(work: &Work, mut result: TaskResult, unused: Unused, attempts: u32) -> Message {
-    result.usage = unused.usage;
-    result.cost_usd_micros = unused.cost_usd_micros;
-    result.attempts = attempts;
-    outgoing::result(work, &result)
+fn send(work: &Work, result: TaskResult, unused: Unused, attempts: u32) -> Message {
+    outgoing::result(work, &spent(result, unused, attempts))
+}
+
+/// The result with what it took.
+fn spent(result: TaskResult, unused: Unused, attempts: u32) -> TaskResult {
+    let Unused { usage, cost_usd_micros, .. } = unused;
+    TaskResult { usage, cost_usd_micros, attempts, ..result }
 }
 
 fn ended(work: &Work, refused: Refused, now: Timestamp) -> TaskResult {

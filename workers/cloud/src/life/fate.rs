@@ -7,7 +7,7 @@ use tidegate_schemas::step::StepReason;
 use super::Shut;
 
 /// What follows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fate {
     /// The task has failed.
     Failed(Refused),

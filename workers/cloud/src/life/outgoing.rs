@@ -113,6 +113,25 @@ pub(super) fn step(envelope: &Envelope, reason: StepReason, attempts: u32) -> Me
     }
 }
 
+/// The provider's answer to a redacted task goes back to the router, on its way to where values are put back.
+pub(super) fn restore(work: &Work, result: TaskResult, attempts: u32) -> Message {
+    let message = step(&work.envelope, StepReason::Restore { result: Box::new(result) }, attempts);
+    let Envelope { tenant, hop, .. } = &work.envelope;
+    Message {
+        msg_id: hop.msg_id(tenant, &format!("restore-hop{}", hop.hop), 0),
+        headers: message.headers.with(header::OUTPUT, RESTORE),
+        ..message
+    }
+}
+
+/// Whether a message holds an answer that may be paid for.
+pub(crate) fn is_answer(message: &Message) -> bool {
+    message.subject.starts_with("result.") || message.headers.get(header::OUTPUT) == Some(RESTORE)
+}
+
+/// Form of an answer that is to be restored.
+const RESTORE: &str = "restore";
+
 /// That the task is being worked on, and by which decision.
 pub(super) fn working(work: &Work) -> Telling {
     let Envelope { tenant, hop, decision, .. } = &work.envelope;
@@ -126,6 +145,10 @@ pub(super) fn working(work: &Work) -> Telling {
 /// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
 pub(super) fn told(work: &Work, message: &Message) -> Vec<Telling> {
     let Envelope { tenant, hop, decision, .. } = &work.envelope;
+    if !message.subject.starts_with("result.") {
+        // It has not ended yet.
+        return Vec::new();
+    }
     let state = message.headers.get(header::STATE).and_then(State::of);
     let transition = state.map(|state| Telling {
         subject: subject::state(tenant, &hop.agent, hop.id),

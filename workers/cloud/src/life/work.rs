@@ -130,6 +130,11 @@ impl Work {
         context.off.iter().any(|switch| switch.covers(&self.envelope.tenant, &self.envelope.destination))
     }
 
+    /// Whether what leaves holds tokens, so that the answer goes back to have values put in their place.
+    pub(super) fn is_redacted(&self) -> bool {
+        self.envelope.decision.facts.redaction.is_some()
+    }
+
     pub(super) fn deadline(&self) -> Timestamp {
         self.envelope.hop.deadline.min(self.claims().deadline)
     }
@@ -144,7 +149,11 @@ impl Work {
         Call {
             cleared: self.cleared.clone(),
             deadline: self.deadline(),
-            deltas: subject::delta(tenant, &hop.agent, hop.id),
+            // Tokens are for the local zone: it puts values back, and tells the producer.
+            deltas: match self.is_redacted() {
+                true => subject::draft(tenant, &hop.agent, hop.id),
+                false => subject::delta(tenant, &hop.agent, hop.id),
+            },
         }
     }
 }

@@ -21,7 +21,11 @@ fn directory() -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.models");
     let models = std::env::var_os("TIDEGATE_MODELS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     let path = models.join("rampart");
-    assert!(path.exists(), "`{}` is missing: run deploy/fetch models, or set TIDEGATE_MODELS", path.display());
+    assert!(
+        path.exists(),
+        "`{}` is missing: run deploy/fetch models, or set TIDEGATE_MODELS",
+        path.display()
+    );
     path
 }
 
@@ -64,7 +68,6 @@ fn labels_are_those_of_onnxruntime_on_every_token_of_the_golden() {
             tokens += 1;
         }
     }
-    println!("{} texts, {tokens} tokens, largest difference of the winning logit {furthest}", rows.len());
     assert!(tokens > 3_000 && furthest < LOGIT_DIFFERENCE_MAX, "{furthest}");
     // Negative control: the labels tell texts apart.
     assert!(rows.iter().any(|row| row.labels.iter().any(|label| *label != 0)));
@@ -80,7 +83,8 @@ fn names_and_addresses_are_one_span_of_their_parts() {
     let jurgen = found(&model, "Mein Name ist Jürgen Müller und ich wohne in München.");
     assert!(is(&jurgen, "person", "Jürgen Müller"), "byte offsets of what is not ASCII: {jurgen:?}");
     // Negative control.
-    for plain in ["Summarise the release notes in three bullets.", "", "  ", "What is the capital of France?"] {
+    for plain in ["Summarise the release notes in three bullets.", "", "  ", "What is the capital of France?"]
+    {
         let found = found(&model, plain);
         assert!(found.iter().all(|(entity, _)| entity == "place"), "{plain}: {found:?}");
     }
@@ -144,7 +148,6 @@ fn a_converted_file_that_was_changed_is_made_anew() {
         std::fs::copy(directory().join(name), copy.path().join(name)).unwrap();
     }
     let made = convert_classifier(copy.path(), None, u64::MAX).unwrap();
-    println!("converted: {}", made.sha256);
     let again = convert_classifier(copy.path(), Some(&made.sha256), u64::MAX).unwrap();
     assert_eq!(made, again, "the same bytes each time");
     let mut bytes = std::fs::read(&made.path).unwrap();

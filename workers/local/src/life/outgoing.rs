@@ -119,7 +119,7 @@ pub(super) fn working(work: &Work) -> Telling {
 }
 
 /// That the task ended by this result: the transition, and the result again for a producer that named a reply token.
-pub(super) fn told(tenant: &Name, hop: &Hop, decision: Option<&Decision>, message: &Message) -> Vec<Telling> {
+pub(crate) fn told(tenant: &Name, hop: &Hop, decision: Option<&Decision>, message: &Message) -> Vec<Telling> {
     let state = message.headers.get(header::STATE).and_then(State::of);
     let transition = state.map(|state| Telling {
         subject: subject::state(tenant, &hop.agent, hop.id),

@@ -58,12 +58,7 @@ pub(crate) fn embed(texts: &[&str]) -> Given {
     given("embed", json!({ "texts": texts }), "all-MiniLM-L6-v2")
 }
 
-/// Texts to scan.
-pub(crate) fn scan(texts: &[&str]) -> Given {
-    given("scan", json!({ "texts": texts }), "rampart")
-}
-
-fn given(pool: &'static str, input: Value, model: &'static str) -> Given {
+pub(crate) fn given(pool: &'static str, input: Value, model: &'static str) -> Given {
     let now = Timestamp::now();
     let hop = Hop {
         id: TaskId(Uuid::now_v7()),
@@ -173,5 +168,7 @@ fn facts(now: Timestamp) -> Facts {
         wait_ms: BTreeMap::new(),
         tenant_in_flight: 0,
         egress_ready: false,
+        session: None,
+        redaction: None,
     }
 }

@@ -152,7 +152,8 @@ impl Fate {
         let leaves = decision.destination.as_ref().is_some_and(|place| place.lane == Lane::Cloud);
         match decision.outcome {
             Outcome::Local => Self::Local,
-            Outcome::Cloud => Self::Cloud,
+            // What is left of it leaves.
+            Outcome::Cloud | Outcome::Redact => Self::Cloud,
             Outcome::Hold if leaves => Self::HoldCloud,
             Outcome::Hold => Self::HoldLocal,
             Outcome::Reject => Self::Reject,

@@ -89,7 +89,7 @@ impl Run {
     pub(super) fn of(decision: &Decision, bundle: &Bundle, tokens: Tokens) -> Option<Self> {
         let lane = match decision.outcome {
             Outcome::Local => Lane::Local,
-            Outcome::Cloud => Lane::Cloud,
+            Outcome::Cloud | Outcome::Redact => Lane::Cloud,
             Outcome::Hold | Outcome::Reject => return None,
         };
         let spec = bundle.destination(&decision.destination.as_ref()?.name)?;

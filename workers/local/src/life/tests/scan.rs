@@ -4,8 +4,13 @@ use jiff::SignedDuration;
 use tidegate_engine::{EntitySpan, TextScan};
 use tidegate_schemas::scan::SCAN_MS_MAX;
 
-use super::local_work::scan;
+use super::local_work::{Given, given};
 use super::*;
+
+/// Texts to scan.
+fn scan(texts: &[&str]) -> Given {
+    given("scan", json!({ "texts": texts }), "rampart")
+}
 
 fn with_classifier() -> Models {
     Models { scan: true, ..models() }

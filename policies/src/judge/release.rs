@@ -1,0 +1,153 @@
+//! What a task is once what was found in it has been replaced by tokens, and whether that may leave.
+//!
+//! Two permissions are needed: `RedactThenCloud` for the task as it is, with all that was found in it; and `RouteCloud` for what
+//! is left, judged as any other text. Before the redaction what is left is foreseen; after it, it was looked at. Restricted data
+//! is never released so, whatever a bundle says.
+
+use cedar_policy::Context;
+use tidegate_schemas::decision::{Considering, Facts, Scan};
+use tidegate_schemas::directory::Tenant;
+use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::task::{Input, Task};
+
+use super::consider::{FLOOR, Round};
+use super::draft::Draft;
+use super::{Judge, said};
+use crate::destination::DestinationSpec;
+use crate::engine::{Answers, Circumstances, Question, Seat};
+use crate::taxonomy::scan::Findings;
+
+/// A task of which what was found is replaced.
+pub(super) struct Released {
+    /// The task as it is.
+    whole: Context,
+    /// What is left of it.
+    left: Circumstances,
+    /// What is answered about that.
+    pub(super) answers: Answers,
+    /// Whether what is left was looked at, and nothing is found in it any more. Unknown before.
+    is_verified: Option<bool>,
+}
+
+type Verdict = (Considering, Vec<String>);
+
+impl Judge {
+    /// What a task would be without what was found in it. None where the bundle knows no redaction, nothing in the task can be
+    /// replaced, or it is restricted.
+    pub(super) fn released(
+        &self,
+        task: &Task,
+        (tenant, facts): (&Tenant, &Facts),
+        draft: &Draft<'_>,
+        circumstances: &Circumstances,
+        seat: &Seat,
+    ) -> Option<Released> {
+        if !self.engine.knows_redaction() || draft.labels.sensitivity == Sensitivity::Restricted {
+            return None;
+        }
+        // Nobody says where it stands what the model found, so it cannot be replaced.
+        if self.scanned(&facts.model_scan, Findings::default()).1.total() > 0 {
+            return None;
+        }
+        let found = match &facts.redaction {
+            Some(redaction) => Findings {
+                counts: redaction.findings.clone(),
+                categories: redaction.categories.clone(),
+                ..Findings::default()
+            },
+            None => match self.scanner.left_of(&draft.findings) {
+                Some(left) => left,
+                // Nothing to replace; whether what the session held may be left behind is asked all the same.
+                None if facts.session.is_some() && draft.findings.is_empty() => Findings::default(),
+                None => return None,
+            },
+        };
+        // By `RedactThenCloud` a policy releases what was found, and what the session held; never what was said or inherited.
+        let said = said(task, facts.inherited.as_ref());
+        let labels = self.bundle.taxonomy().raise(&said, &found.categories);
+        let scan: &Scan = &draft.scan;
+        let left = self.circumstances(task, &labels, tenant, facts, (scan, found.total()));
+        let answers = self.engine.answers(seat, &left).ok()?;
+        let whole = self.engine.context(circumstances).ok()?;
+        let is_verified = facts.redaction.as_ref().map(|redaction| redaction.is_verified());
+        Some(Released { whole, left, answers, is_verified })
+    }
+
+    /// What is found in an input that would leave.
+    #[must_use]
+    pub fn found_in(&self, input: &Input) -> Findings {
+        let named = input.named();
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        self.scanner.scan(&input.texts()).or(self.scanner.scan(&named))
+    }
+
+    /// Where in each text something was found that can be replaced.
+    #[must_use]
+    pub fn spans(&self, texts: &[&str]) -> Vec<Vec<tidegate_schemas::redact::Span>> {
+        texts.iter().map(|text| self.scanner.spans(text)).collect()
+    }
+}
+
+impl Round<'_> {
+    /// Whether the task comes back redacted, and this is where it would leave for.
+    pub(super) fn is_redacted(&self, index: usize) -> bool {
+        let spec = self.judge.bundle.destinations().get(index);
+        self.facts.redaction.is_some()
+            && spec.is_some_and(|spec| spec.lane == tidegate_schemas::subject::Lane::Cloud)
+    }
+
+    /// A cloud destination's verdict, where the task as it is was denied there, or comes back redacted: then nothing else leaves.
+    pub(super) fn once_redacted(&self, index: usize, spec: &DestinationSpec, as_it_is: Verdict) -> Verdict {
+        let comes_back = self.facts.redaction.is_some();
+        let is_denied = matches!(as_it_is.0, Considering::Forbidden | Considering::NotPermitted);
+        if !(is_denied || comes_back && as_it_is.0 == Considering::Permitted) {
+            return as_it_is;
+        }
+        let floor = |rule: &str| (Considering::Forbidden, vec![format!("{FLOOR}{rule}")]);
+        let Some(released) = &self.released else {
+            return if comes_back { floor("redaction") } else { as_it_is };
+        };
+        if released.is_verified == Some(false) {
+            return floor("redaction");
+        }
+        match self.judged_released(index, spec, released) {
+            Ok(policies) if comes_back => (Considering::Permitted, policies),
+            Ok(policies) => (Considering::NeedsRedaction, policies),
+            // What keeps the task as it is says more than what would keep the rest.
+            Err((Considering::Forbidden | Considering::NotPermitted, _)) if !comes_back => as_it_is,
+            Err(verdict) => verdict,
+        }
+    }
+
+    fn judged_released(
+        &self,
+        index: usize,
+        spec: &DestinationSpec,
+        released: &Released,
+    ) -> Result<Vec<String>, Verdict> {
+        let engine = &self.judge.engine;
+        let asked = engine.ask_redaction(self.seat, index, &released.whole);
+        let route = engine.answer(&released.answers, self.seat, Question::RouteCloud, index);
+        for answer in [&asked, &route] {
+            if answer.errored {
+                return Err((Considering::Errored, answer.policies.clone()));
+            }
+            if !answer.allowed {
+                return Err((self.denial(&answer.policies), answer.policies.clone()));
+            }
+        }
+        if let Some(rule) = self.floor(spec, &released.left) {
+            return Err((Considering::Forbidden, vec![format!("{FLOOR}{rule}")]));
+        }
+        if released.left.settled.off.contains(&spec.name) {
+            return Err((Considering::Off, Vec::new()));
+        }
+        if self.overloaded(spec) {
+            return Err((Considering::Overloaded, Vec::new()));
+        }
+        let mut policies = [asked.policies, route.policies].concat();
+        policies.sort_unstable();
+        policies.dedup();
+        Ok(policies)
+    }
+}

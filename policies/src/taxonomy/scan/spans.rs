@@ -1,0 +1,21 @@
+//! What is left of findings once their values are replaced.
+
+use std::collections::BTreeMap;
+
+use tidegate_schemas::ids::Name;
+
+use super::{Findings, Scanner};
+
+impl Scanner {
+    /// What of these findings is left once all that can be replaced is; none where nothing can.
+    pub(crate) fn left_of(&self, found: &BTreeMap<Name, u32>) -> Option<Findings> {
+        let is_value = |name: &Name| self.rules.iter().any(|rule| rule.name == *name && rule.is_value);
+        found.keys().any(is_value).then(|| {
+            let counts: BTreeMap<Name, u32> =
+                found.iter().filter(|(name, _)| !is_value(name)).map(|(n, c)| (n.clone(), *c)).collect();
+            let of = |name: &Name| self.rules.iter().find(|rule| rule.name == *name);
+            let categories = counts.keys().filter_map(|name| Some(of(name)?.category.clone())).collect();
+            Findings { counts, categories, ..Findings::default() }
+        })
+    }
+}

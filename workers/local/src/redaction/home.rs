@@ -1,0 +1,114 @@
+//! Work of the pool `restore`: which tokens are to be known, and the result with values in their place.
+
+use jiff::Timestamp;
+use tidegate_schemas::attempt::{Attempt, Phase};
+use tidegate_schemas::code::{Code, Refused};
+use tidegate_schemas::decision::Decision;
+use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::json;
+use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
+use tidegate_schemas::redact::{Restored, restore_output};
+use tidegate_schemas::result::TaskResult;
+use tidegate_schemas::subject::{Lane, Subject};
+use tidegate_schemas::vault::{RESTORE_POOL, Resolve, Resolved, VALUES_MAX};
+use tidegate_schemas::work::{Hop, RestoreWork};
+
+use super::job::{Known, envelope, json_of, typed};
+use crate::life::{Arrived, Message};
+
+/// An answer that is on its way home.
+pub(crate) struct Home {
+    pub(crate) position: Position,
+    pub(crate) tenant: Name,
+    pub(crate) hop: Hop,
+    pub(crate) decision: Decision,
+    work: RestoreWork,
+}
+
+impl Home {
+    pub(crate) fn read(message: &Arrived) -> Result<Self, Refused> {
+        let (tenant, hop, decision) = envelope(message, RESTORE_POOL)?;
+        let work: RestoreWork = json::read(&message.payload, MESSAGE_BYTES_MAX)?;
+        if (&work.result.tenant, &work.result.agent, work.result.task) != (&tenant, &hop.agent, hop.id) {
+            return Err(Refused::new(Code::Unattributable, "the result is another task's"));
+        }
+        Ok(Self { position: message.position.clone(), tenant, hop, decision, work })
+    }
+
+    /// What the vault is asked: the tokens that left.
+    pub(crate) fn question(&self) -> Resolve {
+        let tokens = self.work.tokens.iter().take(VALUES_MAX).cloned().collect();
+        Resolve { scope: self.work.scope.clone(), tokens }
+    }
+
+    /// The result, and what became of the tokens. One that the vault does not know in this scope stays as it is.
+    pub(crate) fn result(
+        &self,
+        asked: &Resolve,
+        resolved: Resolved,
+        now: Timestamp,
+    ) -> Result<(Message, Restored), Refused> {
+        if asked.tokens.len() != resolved.values.len() {
+            return Err(Refused::new(
+                Code::Internal,
+                "the vault gave another number of values than was asked",
+            ));
+        }
+        let pairs = asked.tokens.iter().cloned().zip(resolved.values);
+        let known: Known = pairs.filter_map(|(token, value)| Some((token, value?))).collect();
+        let mut result = self.work.result.clone();
+        let mut counts = Restored::default();
+        result.output = result.output.map(|output| {
+            let (output, counted) = restore_output(output, &known);
+            counts = counted;
+            output
+        });
+        result.redaction = Some(counts);
+        let queued = result.timings.queued_ms;
+        let worked = result.timings.total_ms;
+        let result = result.timed(self.hop.submitted, now);
+        let total = result.timings.total_ms;
+        // What was added on the way home was waiting, too.
+        let timings = tidegate_schemas::result::Timings {
+            queued_ms: queued.saturating_add(total.saturating_sub(worked)),
+            ..result.timings
+        };
+        Ok((self.message(&TaskResult { timings, ..result }), counts))
+    }
+
+    fn message(&self, result: &TaskResult) -> Message {
+        let headers = result.headers(self.hop.headers(&self.position), Some(&self.decision.labels));
+        let (tenant, agent) = (self.tenant.clone(), self.hop.agent.clone());
+        Message {
+            msg_id: self.hop.msg_id(&self.tenant, &format!("restored-hop{}", self.hop.hop), result.attempts),
+            subject: Subject::Result { tenant, agent, task: self.hop.id }.to_string(),
+            headers: typed(headers),
+            payload: json_of(result),
+        }
+    }
+
+    /// The record that the answer is not used: another result was first.
+    pub(crate) fn late(&self, now: Timestamp) -> Message {
+        let (result, place) = (&self.work.result, self.decision.destination.as_ref());
+        let attempt = Attempt {
+            schema_version: 1,
+            task: self.hop.id,
+            agent: self.hop.agent.clone(),
+            attempt: result.attempts,
+            phase: Phase::Late { usage: result.usage, cost_usd_micros: result.cost_usd_micros, output: None },
+            at: now,
+            target: place.map_or_else(|| self.tenant.clone(), |place| place.target.clone()),
+            model: place.map(|place| place.model.clone()).unwrap_or_default(),
+            ticket: None,
+            content: None,
+            content_bytes: None,
+            host: None,
+        };
+        Message {
+            msg_id: self.hop.msg_id(&self.tenant, &format!("late-restored-hop{}", self.hop.hop), 0),
+            subject: Subject::Attempt(Lane::Local, self.tenant.clone()).to_string(),
+            headers: typed(self.hop.headers(&self.position)),
+            payload: json_of(&attempt),
+        }
+    }
+}
