@@ -168,7 +168,7 @@ pub enum Fault {
     /// The records do not have the root that was signed before a break.
     #[error(
         "they are not those of the checkpoint that was kept outside: it was signed before a break, and the record went on without \
-         them; an act `record_break` says who accepted it"
+         them; look for the act `record_break` by which somebody accepted that"
     )]
     GivenUp,
     /// More lines than records were signed.
