@@ -27,9 +27,11 @@ pub use input::{
     Chat, ChatMessage, Classify, Embed, Extract, Input, Kind, PromptCall, Prompted, Role, Sampling,
     names_variable,
 };
+pub use subjects::named_subjects;
 
 mod again;
 mod input;
+mod subjects;
 #[cfg(test)]
 mod tests;
 

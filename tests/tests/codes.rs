@@ -13,6 +13,7 @@ use tidegate_tests::cell::{program, root};
 const WHOLE: i32 = 0;
 const TAMPERED: i32 = 1;
 const UNVOUCHED: i32 = 2;
+const UNEXPLAINED: i32 = 2;
 const UNREADABLE: i32 = 3;
 
 /// Copies a directory.
@@ -132,7 +133,8 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
         ("no record", asking(&absent, "key.pub", &["verify"])?, UNREADABLE),
         ("a file that is none", asking(&spoiled, "key.pub", &["verify"])?, UNREADABLE),
         ("no cell", run(&["audit", "verify"])?, UNREADABLE),
-        ("a whole account", asking(&record, "key.pub", &["prove", "completeness"])?, WHOLE),
+        // Its first gap is one that recorders before took for trimmed.
+        ("an account with a gap", asking(&record, "key.pub", &["prove", "completeness"])?, UNEXPLAINED),
         (
             "an account that another key signed",
             asking(&record, "other.pub", &["prove", "completeness"])?,
@@ -140,6 +142,27 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
         ),
         ("no account", asking(&absent, "key.pub", &["prove", "completeness"])?, UNREADABLE),
         ("a spoiled account", asking(&spoiled, "key.pub", &["prove", "completeness"])?, UNREADABLE),
+        (
+            "a proof of a spoiled record",
+            asking(&spoiled, "key.pub", &["prove", "inclusion", "1"])?,
+            UNREADABLE,
+        ),
+        ("a proof of no record", asking(&absent, "key.pub", &["prove", "inclusion", "1"])?, UNREADABLE),
+        (
+            "a proof that another key signed",
+            asking(&record, "other.pub", &["prove", "inclusion", "1"])?,
+            TAMPERED,
+        ),
+        (
+            "a proof of what is not there",
+            asking(&record, "key.pub", &["prove", "inclusion", "9999"])?,
+            UNREADABLE,
+        ),
+        (
+            "a proof that goes on from no checkpoint",
+            asking(&record, "key.pub", &["prove", "consistency", &absent])?,
+            UNREADABLE,
+        ),
         ("a line and its proof", proven(&proof, &line)?, WHOLE),
         ("another line", proven(&proof, &changed)?, TAMPERED),
         ("no proof", proven(&absent, &line)?, UNREADABLE),
@@ -267,6 +290,9 @@ fn report_an_older_copy_proves_no_claim() -> Result<()> {
     fs::rename(path("older"), path("record"))?;
     assert_eq!(codes(&[])?, all(TAMPERED), "an older copy in its place");
     assert!(!Path::new(&export).exists(), "nothing is exported of it");
+    let consistency = tidegate(dir.path(), &["audit", "prove", "consistency", &kept])?;
+    assert_eq!(consistency.status.code(), Some(TAMPERED), "what is shorter than a checkpoint was cut");
+    assert!(String::from_utf8_lossy(&consistency.stderr).contains("older copy"), "{consistency:?}");
     let told = tidegate(dir.path(), &[&claim[..], &["--json"]].concat())?;
     let said: Value = serde_json::from_slice(&told.stdout)?;
     assert_eq!(

@@ -1,9 +1,10 @@
 //! Verifying an exported record: files alone, one leaf at a time. Whoever has the public key needs nothing else of ours.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::notes::Notes;
 use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey};
 use crate::complete::Account;
 use crate::copy::EpochNote;
@@ -19,8 +20,8 @@ mod leaves;
 #[cfg(test)]
 mod tests;
 
-/// Longest file of checkpoints that is read, bytes.
-const CHECKPOINTS_BYTES_MAX: u64 = 1 << 30;
+/// Longest list of breaks that is read, bytes.
+const BREAKS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest list of what was pruned, bytes.
 const PRUNED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Records between two notes of progress.
@@ -113,12 +114,13 @@ pub fn verify_since(
         Err(_) => {
             check.report.add(None, Some("the newest".to_owned()), Fault::Checkpoint);
             let what = "it is no checkpoint";
-            Checkpoint::unverified(&note).ok_or(BundleError::Form { path, what })?
+            let said = Checkpoint::unverified(&note).ok_or(BundleError::Form { path, what })?;
+            // Nobody signed how many records there are: what the files say of themselves can be judged by nothing.
+            return Ok(check.unsigned(said));
         }
     };
-    let notes = text(&dir.join(CHECKPOINTS), CHECKPOINTS_BYTES_MAX)?;
     let given_up = GivenUp::new(breaks(dir)?, Some(key), key.epoch(&checkpoint.origin));
-    check.gather(&notes, key, trust, &given_up, &checkpoint);
+    check.gather(&mut notes(&dir.join(CHECKPOINTS))?, key, trust, &given_up, &checkpoint)?;
     let (size, gone) = (checkpoint.size, pruned(dir)?);
     let held = first(dir)?.min(size);
     let first = begin(since.min(size), &gone).max(held);
@@ -130,7 +132,9 @@ pub fn verify_since(
     let skipped: u64 = before.map(|gone| gone.end.saturating_sub(gone.first.max(held))).sum();
     leaves.begin(first, first - held - skipped)?;
     loop {
-        while let Some(range) = gone.iter().find(|gone| gone.first == check.lines && gone.end <= size) {
+        let next =
+            |lines| gone.iter().find(|gone| gone.first == lines && (lines + 1..=size).contains(&gone.end));
+        while let Some(range) = next(check.lines) {
             check.pruned(range, size);
             leaves.skip_to(check.lines);
         }
@@ -150,6 +154,14 @@ fn begin(since: u64, gone: &[PrunedRange]) -> u64 {
     gone.iter().find(|gone| (gone.first..gone.end).contains(&since)).map_or(since, |gone| gone.first)
 }
 
+/// The notes of a file of checkpoints, one at a time.
+pub(crate) fn notes(path: &Path) -> Result<impl Iterator<Item = Result<String, BundleError>>, BundleError> {
+    let owned = path.to_owned();
+    let failed = move |source| BundleError::File { path: owned.clone(), source };
+    let file = File::open(path).map_err(&failed)?;
+    Ok(Notes::new(BufReader::new(file)).map(move |note| note.map_err(&failed)))
+}
+
 /// Notes of the breaks that were accepted; none where there is no list.
 fn breaks(dir: &Path) -> Result<Vec<EpochNote>, BundleError> {
     let path = dir.join(BREAKS);
@@ -158,7 +170,7 @@ fn breaks(dir: &Path) -> Result<Vec<EpochNote>, BundleError> {
     }
     let what = "it is no list of breaks";
     let lines: Result<_, _> =
-        text(&path, CHECKPOINTS_BYTES_MAX)?.lines().map(serde_json::from_str::<EpochNote>).collect();
+        text(&path, BREAKS_BYTES_MAX)?.lines().map(serde_json::from_str::<EpochNote>).collect();
     lines.map_err(|_| BundleError::Form { path, what })
 }
 

@@ -14,9 +14,11 @@ use crate::keys::{KeyError, secret};
 use crate::merkle::Hash;
 
 pub(crate) mod held;
+pub(crate) mod notes;
 pub(crate) mod sink;
 #[cfg(test)]
 mod tests;
+pub(crate) mod thin;
 
 /// Longest signed note, bytes: a checkpoint and the signatures of some witnesses.
 pub const NOTE_BYTES_MAX: usize = 16 * 1024;

@@ -78,7 +78,7 @@ impl NamedGap {
     #[must_use]
     pub fn words(&self) -> &'static str {
         match self.reason {
-            GapReason::Trimmed => "trimmed before the record saw them",
+            GapReason::Trimmed => "not explained: gone before the record saw the stream",
             GapReason::Deleted => {
                 "not explained: deleted in the stream, or lost by the broker, before they were recorded"
             }
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn complete_is_explained_only_what_something_on_record_explains() {
         let rows = [
-            (GapReason::Trimmed, true),
+            (GapReason::Trimmed, false),
             (GapReason::Erased, true),
             (GapReason::Break, true),
             // A corrupt block of the broker looks the same as a deletion.
@@ -267,10 +267,10 @@ mod tests {
 
     #[test]
     fn complete_counts_gaps_beyond_those_that_it_lists() {
-        let all = |last| std::iter::repeat_n(GapReason::Trimmed, GAPS_MAX).chain([last]);
+        let all = |last| std::iter::repeat_n(GapReason::Erased, GAPS_MAX).chain([last]);
         let accounts_of = |last| accounts(all(last)).remove(0);
         let account = accounts_of(GapReason::Unexplained);
         assert_eq!((account.gaps.len(), account.unexplained, account.is_explained()), (GAPS_MAX, 1, false));
-        assert!(accounts_of(GapReason::Trimmed).is_explained(), "negative control");
+        assert!(accounts_of(GapReason::Erased).is_explained(), "negative control");
     }
 }

@@ -38,6 +38,7 @@ mod gone;
 pub(crate) mod keys;
 mod make;
 mod manifest;
+mod merge;
 mod rebuild;
 mod rows;
 mod source;

@@ -42,7 +42,8 @@ pub struct Gap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
-    /// They lie before the stream's first message: trimmed before the record saw them.
+    /// They lie before the stream's first message, as recorders before called that. Nothing on record says who took them: an
+    /// anomaly.
     Trimmed,
     /// The server holds them no more: somebody deleted them, or it lost them. An anomaly.
     Deleted,
@@ -56,12 +57,12 @@ pub enum GapReason {
 }
 
 impl GapReason {
-    /// Whether something on record says why the messages are gone: they were trimmed before the record began, an act on record
-    /// erased them, or an accepted break left them behind. That the server holds a message no more does not say by whom, or
-    /// whether it lost it.
+    /// Whether something on record says why the messages are gone: an act on record erased them, or an accepted break left them
+    /// behind. That the server holds a message no more does not say by whom, or whether it lost it; also not of those before the
+    /// first one that it holds, for only the recorder trims, and only what is recorded.
     #[must_use]
     pub fn is_explained(self) -> bool {
-        matches!(self, Self::Trimmed | Self::Erased | Self::Break)
+        matches!(self, Self::Erased | Self::Break)
     }
 }
 

@@ -5,6 +5,7 @@
 //! whose records are meant, and when the key is gone nobody can tell whom it meant. So the act is enough to carry it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use jiff::Timestamp;
 use redb::{ReadableTable as _, TableError};
@@ -16,10 +17,11 @@ use tidegate_schemas::subject::EVENTS;
 use crate::error::{Failure, ReadError};
 use crate::keys::file::KeyFile;
 use crate::keys::task::{Wrapped, subject_ref};
-use crate::leaf::{ActWord, Detail, Leaf};
+use crate::leaf::{ActWord, Detail, Leaf, leaf_hash};
 use crate::read::view::View;
 use crate::read::{Reader, Record, index_of, record};
 use crate::store;
+use crate::store::tree::Stored;
 use crate::table;
 use crate::task::Row;
 
@@ -81,6 +83,18 @@ pub struct Erasure {
     /// Why it waits, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+    /// The act's own record, where retention took it: records that it erased may be held longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<KeptAct>,
+}
+
+/// The record of an act, kept beyond its segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAct {
+    /// Its index.
+    pub index: u64,
+    /// Its leaf, whose hash the tree holds.
+    pub leaf: String,
 }
 
 /// Where an erasure stands.
@@ -282,17 +296,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::get`].
     pub fn erasures(&self) -> Result<Vec<Erasure>, ReadError> {
-        let txn = self.begin()?;
-        let table = match txn.open_table(table::ERASURES) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(Failure::from(error).into()),
-        };
-        let mut found = Vec::new();
-        for row in table.iter().map_err(Failure::from)? {
-            found.extend(serde_json::from_slice(row.map_err(Failure::from)?.1.value()).ok());
-        }
-        Ok(found)
+        Ok(all(&self.begin()?)?)
     }
 }
 
@@ -306,14 +310,62 @@ pub(crate) fn act_on(txn: &View, row: u64, leaf: &Leaf) -> Result<Option<u64>, R
     let Some(event) = table.get(row).map_err(Failure::from)?.map(|event| event.value()) else {
         return Ok(None);
     };
-    let Some(index) = index_of(txn, &Position::new(EVENTS, event))? else { return Ok(None) };
-    let named = record(txn, index)?.and_then(|record| match record.leaf.detail {
-        Some(Detail::Control { act: ActWord::Erase, subjects, .. }) => Some(subjects),
-        _ => None,
-    });
-    let whose =
-        |names: Vec<String>| leaf.subjects.is_empty() || names.iter().any(|n| leaf.subjects.contains(n));
-    Ok(named.is_some_and(whose).then_some(event))
+    let Some(act) = act(txn, event)? else { return Ok(None) };
+    let Some(Detail::Control { act: ActWord::Erase, subjects, .. }) = act.detail else { return Ok(None) };
+    let whose = leaf.subjects.is_empty() || subjects.iter().any(|name| leaf.subjects.contains(name));
+    Ok(whose.then_some(event))
+}
+
+/// The record of the act at a sequence of EVENTS; where retention took it, as it was kept with the erasure, if the tree holds it.
+fn act(txn: &View, event: u64) -> Result<Option<Leaf>, ReadError> {
+    let position = Position::new(EVENTS, event);
+    if let Some(index) = index_of(txn, &position)?
+        && let Some(record) = record(txn, index)?
+    {
+        return Ok(Some(record.leaf));
+    }
+    let Some(KeptAct { index, leaf: line }) = kept(txn, event)? else { return Ok(None) };
+    let held = Stored::open(txn)?.leaf(index)? == Some(leaf_hash(line.as_bytes()));
+    let leaf = serde_json::from_str::<Leaf>(&line).ok();
+    Ok(leaf.filter(|leaf| held && leaf.index == index && leaf.position() == position))
+}
+
+fn kept(txn: &View, event: u64) -> Result<Option<KeptAct>, Failure> {
+    let table = match txn.open_table(table::ERASURES) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let row = table.get(event)?;
+    Ok(row
+        .and_then(|row| serde_json::from_slice::<Erasure>(row.value()).ok())
+        .and_then(|erasure| erasure.act))
+}
+
+/// Erasures whose acts are among the records of a range, each with its act: those records are about to go.
+pub(crate) fn with_acts(view: &View, range: Range<u64>) -> Result<Vec<Erasure>, ReadError> {
+    let mut found = Vec::new();
+    for erasure in all(view)? {
+        let index = index_of(view, &Position::new(EVENTS, erasure.event))?;
+        let Some(index) = index.filter(|index| range.contains(index)) else { continue };
+        let act = record(view, index)?.map(|record| KeptAct { index, leaf: record.line });
+        found.push(Erasure { act, ..erasure });
+    }
+    Ok(found)
+}
+
+/// Erasures, the oldest first.
+fn all(txn: &View) -> Result<Vec<Erasure>, Failure> {
+    let table = match txn.open_table(table::ERASURES) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for row in table.iter()? {
+        found.extend(serde_json::from_slice(row?.1.value()).ok());
+    }
+    Ok(found)
 }
 
 /// Whether a text has the form of a data subject's name in the record.

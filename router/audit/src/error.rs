@@ -159,6 +159,17 @@ pub enum SegmentError {
         /// Why.
         source: std::io::Error,
     },
+    /// Two copies of the oldest records for a while are more than there is room for.
+    #[error(
+        "{free} bytes are free where the record is, and moving its oldest records into a segment needs {needed}; free space, the \
+         recorder goes on by itself"
+    )]
+    NoRoom {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// What is not sound stays where it is.
     #[error("record {index} is not the one that was signed, so it is not moved; run a full verify")]
     Damaged {
@@ -229,6 +240,9 @@ pub enum ProveError {
         /// Records that are signed.
         signed: u64,
     },
+    /// A checkpoint of no records.
+    #[error("the checkpoint is of no records, and every record goes on from that: name a later one")]
+    Nothing,
     /// The newest checkpoint does not open.
     #[error("the record's newest checkpoint cannot be used: {0}")]
     Note(#[from] NoteError),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoint     the newest signed note            records.jsonl  each line the exact bytes of a leaf (form `lines`)
-//! checkpoints    all of this history               tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
+//! checkpoints    those of this history             tile/entries/  the leaves as C2SP entry bundles (form `tiles`)
 //! public.key     the key that signed them          tile/<L>/<N>   hashes of the tree (C2SP tlog-tiles)
 //! pruned.json    records that retention took away, and what on record says so; where there are any
 //! breaks         breaks that were accepted, where there are any
@@ -144,13 +144,12 @@ impl Reader {
         }
         fs::create_dir(dir).map_err(|source| file(dir, source))?;
         let epoch = key.epoch(&head.checkpoint.origin).unwrap_or(1);
-        let notes = prove::notes(&txn, false)?.iter().map(|note| sink::entry(note)).collect::<String>();
         let put = |name: &str, text: &str| {
             let path = dir.join(name);
             fs::write(&path, text).map_err(|source| file(&path, source))
         };
         put(CHECKPOINT, &head.note)?;
-        put(CHECKPOINTS, &notes)?;
+        put_notes(&txn, &dir.join(CHECKPOINTS))?;
         put(PUBLIC_KEY, &format!("{}\n", key.line(epoch)))?;
         let breaks = EpochNote::breaks(&txn)?;
         if !breaks.is_empty() {
@@ -174,6 +173,14 @@ impl Reader {
         }
         Ok(head)
     }
+}
+
+/// Writes the checkpoints of this history, one after the other.
+fn put_notes(txn: &View, path: &Path) -> Result<(), ExportError> {
+    let failed = |source| ExportError::File { path: path.to_owned(), source };
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    prove::notes(txn, |note| file.write_all(sink::entry(note).as_bytes()).map_err(failed))?;
+    file.flush().map_err(failed)
 }
 
 struct Out<'a> {

@@ -7,7 +7,7 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId, Token};
 use tidegate_schemas::limits::DEADLINE_MS_DEFAULT;
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::{Lane, Subject, tenant_of_stream};
-use tidegate_schemas::task::{Kind, Message, Task};
+use tidegate_schemas::task::{Kind, Message, Task, named_subjects};
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
@@ -202,6 +202,7 @@ impl Projection {
             Err((id, code)) => {
                 self.task = Some(id);
                 self.code = Some(code);
+                self.subjects = named_subjects(&entry.payload);
                 self.effect = Effect::Submitted(later(entry.time, DEADLINE_MS_DEFAULT));
             }
         }

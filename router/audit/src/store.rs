@@ -159,9 +159,9 @@ impl Store {
     pub fn accept_break(dir: &Path, keys: Keys, options: &Options) -> Result<String, OpenError> {
         let db = Self::database(dir, options)?;
         let (epoch, note) = guard::fork(&db, dir, &keys.signer, options)?;
-        guard::accept(&db, epoch, &note).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
-        let mut store = Self::with_database(db, dir, keys, options, Entropy::from_os())?;
-        store.checkpoint().map_err(|error| OpenError::Corrupt { what: error.to_string() })?;
+        guard::accept(&db, dir, &keys.signer, epoch, &note)?;
+        // Opening it puts the checkpoint into the file outside as well.
+        Self::with_database(db, dir, keys, options, Entropy::from_os())?;
         Ok(note)
     }
 

@@ -9,11 +9,12 @@
 use std::panic::resume_unwind;
 use std::thread;
 
-use redb::{ReadTransaction, ReadableTable as _};
+use redb::{ReadTransaction, ReadableTableMetadata as _};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::error::{Failure, ReadError};
+use crate::merkle::TILE_WIDTH;
 use crate::read::Reader;
 use crate::store::Heads;
 use crate::table;
@@ -166,8 +167,8 @@ pub enum Fault {
     Pinned,
     /// The records do not have the root that was signed before a break.
     #[error(
-        "they are not those of the checkpoint that was kept outside: it was signed before the break that an operator accepted, and \
-         the record went on without them"
+        "they are not those of the checkpoint that was kept outside: it was signed before a break, and the record went on without \
+         them; look for the act `record_break` by which somebody accepted that"
     )]
     GivenUp,
     /// More lines than records were signed.
@@ -304,9 +305,11 @@ impl Reader {
     }
 }
 
-/// More records than there are rows, and not many more.
+/// More records than there are rows and tiles, and not many more: a count that somebody wrote into the file counts for nothing.
 fn records_at_most(txn: &ReadTransaction) -> Result<u64, Failure> {
-    let last = txn.open_table(table::REC)?.last()?.map_or(0, |(index, _)| index.value());
-    let sealed = txn.open_table(table::META)?.get(table::META_LIVE_FIRST)?.map_or(0, |index| index.value());
-    Ok(last.max(sealed).saturating_add(CHUNK))
+    let live_first = txn.open_table(table::META)?.get(table::META_LIVE_FIRST)?.map_or(0, |row| row.value());
+    // Those in segments have their hashes in tiles.
+    let tiled = txn.open_table(table::TILES)?.len()?.saturating_mul(TILE_WIDTH as u64);
+    let rows = live_first.min(tiled).saturating_add(txn.open_table(table::REC)?.len()?);
+    Ok(rows.max(tiled).saturating_add(CHUNK))
 }

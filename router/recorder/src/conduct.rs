@@ -144,6 +144,7 @@ impl Conductor {
             Done::Recorded(lasts) => self.shared.advance(lasts),
             Done::Signed(Some(signed)) => self.signing.publish(&signed),
             Done::Signed(None) => {}
+            Done::Unsigned => self.signing.failed(),
             Done::Indexed(behind) => self.unindexed = behind,
         }
     }

@@ -305,7 +305,7 @@ impl Session<'_> {
         let (bus, stream) = (&feeder.bus, feeder.stream.as_str());
         let first = bus.stream_info(stream).await?.first;
         if first > *self.next {
-            let reason = self.why_trimmed().await?;
+            let reason = self.why_begun_later().await?;
             self.gap(to.min(first - 1), reason).await?;
         }
         info!(stream, from = *self.next, to, "Reading messages that the consumer did not bring.");
@@ -327,14 +327,14 @@ impl Session<'_> {
     }
 
     /// Why the stream begins later than the record ends.
-    async fn why_trimmed(&self) -> Result<GapReason, FeedError> {
+    async fn why_begun_later(&self) -> Result<GapReason, FeedError> {
         let (stream, nothing_ahead) = (self.feeder.stream.clone(), *self.next == self.durable() + 1);
         let silent = self.feeder.shared.read(move |reader| reader.is_silent_since_a_break(&stream)).await;
         if nothing_ahead && silent.transpose()? == Some(true) {
             return Ok(GapReason::Break);
         }
-        // Only the recorder trims, and only what is recorded: a known stream must not begin later than the record ends.
-        Ok(if *self.next > 1 { GapReason::Unexplained } else { GapReason::Trimmed })
+        // Only the recorder trims, and only what is recorded: no stream may begin later than the record of it ends, a new one too.
+        Ok(GapReason::Unexplained)
     }
 
     async fn gap(&mut self, to: u64, reason: GapReason) -> Result<(), FeedError> {

@@ -158,8 +158,8 @@ fn each(
         for record in &found.records {
             take(record)?;
         }
-        let last = found.records.last().map_or(0, |record| record.leaf.index + 1);
-        progress(last.min(total), total);
+        // A page may have no hit and be far on; the last one has passed all.
+        progress(found.next.map_or(total, |next| (next.index() + 1).min(total)), total);
         match found.next {
             Some(next) => page.after = Some(next),
             None => return Ok(()),

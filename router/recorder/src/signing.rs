@@ -84,6 +84,11 @@ impl Signing {
         (self.last, self.grown) = (Instant::now(), 0);
     }
 
+    /// It came to nothing: there is still something that is not signed.
+    pub(crate) fn failed(&mut self) {
+        self.grown = self.grown.max(1);
+    }
+
     /// Publishes a checkpoint. One that cannot be published stands in the store and in the checkpoint file all the same.
     pub(crate) fn publish(&mut self, signed: &Signed) {
         while self.publishing.try_join_next().is_some() {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_audit::{
-    AppendError, Item, OpenError, Options, Part, ReadError, Replay, Sealed, SegmentError, Signer, Store,
+    AppendError, Item, OpenError, Options, Part, ReadError, Sealed, SegmentError, Signer, Store,
 };
 use tidegate_bus::Health;
 use tidegate_schemas::metric;
@@ -15,6 +15,12 @@ use crate::config::RecorderConfig;
 use crate::error::RecorderError;
 use crate::rotate;
 use crate::shared::Shared;
+
+pub(crate) use keeper::Keeper;
+
+mod keeper;
+#[cfg(test)]
+mod tests;
 
 /// The part of the process's health that says whether the record can be written.
 pub(crate) const PART: &str = "record";
@@ -48,17 +54,14 @@ pub(crate) enum Tending {
 /// A change of what the record holds beside the log.
 type Change = dyn FnOnce(&mut Store) -> Result<(), AppendError> + Send;
 
-/// Has the writer keep where replays and erasures stand, destroy keys, and keep segments in order. It does not hold the writer:
-/// what is asked after its end is an error.
-#[derive(Clone)]
-pub(crate) struct Keeper(mpsc::WeakSender<Work>);
-
 /// What the writer did; it is durable.
 pub(crate) enum Done {
     /// Recorded the last sequences of a batch.
     Recorded(Vec<(String, u64)>),
-    /// Signed; nothing where there is nothing yet, or it failed.
+    /// Signed; nothing where there is nothing yet.
     Signed(Option<Signed>),
+    /// It could not be signed, and is to be tried again.
+    Unsigned,
     /// The index is nearer; whether it is still behind.
     Indexed(bool),
 }
@@ -150,40 +153,6 @@ impl Writer {
     }
 }
 
-// === impl Keeper ===
-
-impl Keeper {
-    /// Keeps where a replay stands; durable when it returns. Else why not.
-    pub(crate) async fn keep(&self, replay: &Replay) -> Result<(), String> {
-        let replay = replay.clone();
-        self.change(move |store| store.keep(&replay)).await
-    }
-
-    /// Changes what stands beside the log; durable when it returns. Else why not.
-    pub(crate) async fn change(
-        &self,
-        change: impl FnOnce(&mut Store) -> Result<(), AppendError> + Send + 'static,
-    ) -> Result<(), String> {
-        let ended = || "the record is closed".to_owned();
-        let (told, kept) = oneshot::channel();
-        let work = self.0.upgrade().ok_or_else(ended)?;
-        work.send(Work::Change(Box::new(change), told)).await.map_err(|_| ended())?;
-        drop(work);
-        kept.await.map_err(|_| ended())?
-    }
-}
-
-impl Keeper {
-    /// Has something done about segments; durable when it returns.
-    pub(crate) async fn tend(&self, tending: Tending) -> Result<bool, SegmentError> {
-        let (told, done) = oneshot::channel();
-        let work = self.0.upgrade().ok_or(SegmentError::Stale)?;
-        work.send(Work::Tend(tending, told)).await.map_err(|_| SegmentError::Stale)?;
-        drop(work);
-        done.await.map_err(|_| SegmentError::Stale)?
-    }
-}
-
 // === impl Opener ===
 
 impl Opener {
@@ -231,7 +200,7 @@ impl Opener {
                     }
                     Done::Recorded(lasts(&batch))
                 }
-                Work::Sign => Done::Signed(self.sign(&mut store)),
+                Work::Sign => self.sign(&mut store),
                 Work::Index => Done::Indexed(self.index(&mut store)),
                 Work::Change(change, kept) => {
                     // Whoever asked may have gone.
@@ -293,24 +262,32 @@ impl Opener {
         done
     }
 
-    /// Signs what is recorded. What fails is said, and tried again with the next one.
-    fn sign(&self, store: &mut Option<Store>) -> Option<Signed> {
-        let mut open = store.take()?;
+    /// Signs what is recorded. Where it fails the record is opened anew at once: nothing else may come for long.
+    fn sign(&self, store: &mut Option<Store>) -> Done {
+        let open = match store.take() {
+            Some(open) => Ok(open),
+            None => self.open(),
+        };
+        // Why it cannot be opened stands in the health.
+        let Ok(mut open) = open else { return Done::Unsigned };
         let records = open.records();
         if records == 0 {
             *store = Some(open);
-            return None;
+            return Done::Signed(None);
         }
         match open.checkpoint() {
             Ok(note) => {
                 *store = Some(open);
-                Some(Signed { records, note })
+                Done::Signed(Some(Signed { records, note }))
             }
             Err(error) => {
                 error!(%error, "What is recorded could not be signed.");
                 self.health.error(error.to_string());
+                self.health.not_ready(PART, error.to_string());
                 self.shared.set_reader(None);
-                None
+                drop(open);
+                *store = self.open().ok();
+                Done::Unsigned
             }
         }
     }

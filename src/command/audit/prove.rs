@@ -18,33 +18,50 @@ use crate::cli::{AuditArgs, ExportArgs, ExportForm, FilterArgs, Global, ProveCom
 use crate::command::record;
 use crate::output;
 
+/// A file that was changed at random may break any promise of its format; what reads it is held apart for that.
+const BROKE: &str = "the record's file broke the reader";
+
 pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) -> Result<ExitCode> {
     let opened = open(global, args);
-    match what {
+    let proven = match what {
         ProveCommand::Inclusion { wanted, out } => {
-            let (reader, key) = opened?;
-            let index = index(&reader, wanted)?;
-            let proof = reader.prove_inclusion(&key, index)?;
-            show(global, out.as_deref(), &proof.to_string())
+            let wanted = wanted.clone();
+            let prove = move |reader: &Reader, key: &PublicKey| {
+                let proof = reader.prove_inclusion(key, index(reader, &wanted)?);
+                anyhow::Ok(proof.map(|proof| proof.to_string()))
+            };
+            one(global, opened, out.as_deref(), prove).await
         }
         ProveCommand::Consistency { checkpoint, out } => {
-            let (reader, key) = opened?;
-            let old = trust::checkpoint(checkpoint, &key)?;
-            match reader.prove_consistency(&key, &old) {
-                Err(error @ ProveError::Fork { .. }) => {
-                    output::note(format!("TAMPERED: {error}"));
-                    Ok(ExitCode::from(TAMPERED))
-                }
-                proof => show(global, out.as_deref(), &proof?.to_string()),
-            }
+            let checkpoint = checkpoint.clone();
+            let prove = move |reader: &Reader, key: &PublicKey| {
+                let proof = reader.prove_consistency(key, &trust::checkpoint(&checkpoint, key)?);
+                anyhow::Ok(proof.map(|proof| proof.to_string()))
+            };
+            one(global, opened, out.as_deref(), prove).await
         }
         ProveCommand::Completeness { checkpoint } => {
-            let proven = match opened.and_then(|opened| Ok((opened, outside(global, args, checkpoint)?))) {
+            match opened.and_then(|opened| Ok((opened, outside(global, args, checkpoint)?))) {
                 Ok(((reader, key), kept)) => completeness(global, reader, key, kept).await,
                 Err(error) => Err(error),
-            };
-            proven.or_else(|error| unreadable(global, &named(global, args), &error))
+            }
         }
+    };
+    proven.or_else(|error| unreadable(global, &named(global, args), &error))
+}
+
+/// Makes one proof, on a thread of its own.
+async fn one(
+    global: &Global,
+    opened: Result<(Reader, PublicKey)>,
+    out: Option<&Path>,
+    prove: impl FnOnce(&Reader, &PublicKey) -> Result<Result<String, ProveError>> + Send + 'static,
+) -> Result<ExitCode> {
+    let (reader, key) = opened?;
+    let proof = tokio::task::spawn_blocking(move || prove(&reader, &key));
+    match proof.await.context(BROKE)?? {
+        Ok(proof) => show(global, out, &proof),
+        Err(error) => tampered(error),
     }
 }
 
@@ -64,7 +81,13 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
     }
     let (reader, key) = open(global, args)?;
     // Evidence of a record that is not the one that was signed would be evidence for whoever changed it.
-    if let Err(error) = reader.continues(&key, &outside(global, args, &what.checkpoint)?) {
+    let kept = outside(global, args, &what.checkpoint)?;
+    let held = tokio::task::spawn_blocking(move || {
+        let held = reader.continues(&key, &kept);
+        (reader, key, held)
+    });
+    let (reader, key, held) = held.await.context(BROKE)?;
+    if let Err(error) = held {
         return tampered(error);
     }
     let ExportArgs { dir, since, bodies, .. } = what;
@@ -95,9 +118,8 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
 fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
     let dir = trust::directory(global, args)?;
-    // A file that was changed at random may break any promise of its format.
     let reader = std::panic::catch_unwind(|| record::reader(&dir, None, args.crashed));
-    let reader = reader.map_err(|_| anyhow::anyhow!("the record's file broke the reader"))?;
+    let reader = reader.map_err(|_| anyhow::anyhow!(BROKE))?;
     Ok((reader?, key))
 }
 
@@ -159,7 +181,7 @@ async fn completeness(
         bar.finish_and_clear();
         proven
     });
-    let proven = proven.await.context("the record's file broke the reader")?;
+    let proven = proven.await.context(BROKE)?;
     let (head, accounts) = match proven {
         Ok(proven) => proven,
         Err(error) => return tampered(error),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::{BundleError, Verified, bytes};
-use crate::checkpoint::{Checkpoint, PublicKey, sink};
+use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::complete::Accounts;
 use crate::copy::Attached;
 use crate::export::{BODIES, PrunedRange, PrunedSequences, tile_path, tiles};
@@ -120,16 +120,16 @@ impl<'a> Check<'a> {
     /// Gathers what is signed: the bundle's own checkpoints, and those that were kept outside.
     pub(super) fn gather(
         &mut self,
-        text: &str,
+        notes: &mut dyn Iterator<Item = Result<String, BundleError>>,
         key: &PublicKey,
         trust: &Trust,
         given_up: &GivenUp,
         newest: &Checkpoint,
-    ) {
+    ) -> Result<(), BundleError> {
         self.report.signed = Some(newest.size);
         self.report.epoch = key.epoch(&newest.origin).unwrap_or(1);
-        for note in sink::notes(text) {
-            match key.open(&note) {
+        for note in notes {
+            match key.open(&note?) {
                 Ok(checkpoint) if checkpoint.size <= newest.size => {
                     self.report.checkpoints += 1;
                     self.heads.push(Head { checkpoint, fault: Fault::Signed });
@@ -151,6 +151,12 @@ impl<'a> Check<'a> {
             }
         }
         self.heads.sort_by_key(|head| std::cmp::Reverse(head.checkpoint.size));
+        Ok(())
+    }
+
+    /// What is found where the newest checkpoint does not open.
+    pub(super) fn unsigned(self, said: Checkpoint) -> Verified {
+        Verified { report: self.report, checkpoint: said, has_bodies: false, accounts: Vec::new() }
     }
 
     pub(super) fn leaf(&mut self, line: &[u8], size: u64) {
@@ -182,7 +188,7 @@ impl<'a> Check<'a> {
 
     /// Compares a sealed body with its leaf. One that was pruned is not there, and a record must say so.
     fn body(&mut self, leaf: &Leaf, index: u64, sealed: Option<&[u8]>, size: u64) {
-        let pruned = self.bodies.as_ref().and_then(|bodies| bodies.pruned(index));
+        let pruned = self.bodies.as_mut().and_then(|bodies| bodies.pruned(index));
         let fault = match (&pruned, sealed) {
             (Some(_), None) => {
                 self.report.pruned_bodies += u64::from(leaf.body.is_some());

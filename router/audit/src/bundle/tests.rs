@@ -324,6 +324,33 @@ fn tamper_bytes_of_a_bundle_s_files_are_found_where_they_are() {
 }
 
 #[test]
+fn tamper_numbers_that_nobody_signed_are_not_followed() {
+    let evidence = evidence();
+    let dir = evidence.export(Form::Lines);
+    let huge = 1_u64 << 60;
+    let gone = |end: u64| {
+        let range = serde_json::json!([{ "first": 0, "end": end, "act": 1, "leaf": "{}", "streams": [] }]);
+        fs::write(dir.join("pruned.json"), range.to_string()).unwrap();
+    };
+    let sound = fs::read_to_string(dir.join("checkpoint")).unwrap();
+    assert!(evidence.verify(&dir).report.is_ok(), "negative control");
+    // As many records as nobody would live to see, and all of them pruned.
+    fs::write(dir.join("checkpoint"), sound.replacen("\n500\n", &format!("\n{huge}\n"), 1)).unwrap();
+    gone(huge);
+    let faults: Vec<_> = evidence.verify(&dir).report.problems.iter().map(|one| one.fault).collect();
+    assert_eq!(faults, [Fault::Checkpoint]);
+    // A range without an end, under a checkpoint that is one.
+    fs::write(dir.join("checkpoint"), &sound).unwrap();
+    for end in [0, huge] {
+        gone(end);
+        assert!(evidence.verify(&dir).report.is_ok(), "{end}: nothing lacks, so nothing is asked of it");
+    }
+    gone(400);
+    let found = evidence.verify(&dir).report;
+    assert!(found.problems.iter().any(|one| one.fault == Fault::NotPruned), "{:?}", found.problems);
+}
+
+#[test]
 fn tamper_two_forks_and_an_older_export_are_found_by_one_checkpoint() {
     let evidence = evidence();
     // Another history under the same key, which holder of key and file alone could make.
@@ -346,6 +373,12 @@ fn tamper_two_forks_and_an_older_export_are_found_by_one_checkpoint() {
     );
     let proof = fork.reader().prove_consistency(&evidence.key, &evidence.earlier);
     assert!(matches!(proof, Err(crate::ProveError::Fork { records: 300 })));
+    let longer = Checkpoint { size: 900, ..evidence.earlier.clone() };
+    let proof = fork.reader().prove_consistency(&evidence.key, &longer);
+    assert!(matches!(proof, Err(crate::ProveError::RolledBack { signed: 900, records: 504 })), "{proof:?}");
+    let nothing = Checkpoint { size: 0, ..evidence.earlier.clone() };
+    let proof = fork.reader().prove_consistency(&evidence.key, &nothing);
+    assert!(matches!(proof, Err(crate::ProveError::Nothing)), "{proof:?}");
 
     let short = tempfile::tempdir().unwrap();
     let mut older = store(short.path());

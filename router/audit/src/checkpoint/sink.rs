@@ -8,11 +8,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::NOTE_BYTES_MAX;
-
-/// What stands between the text of a note and its signatures, and between two notes.
-const BLANK: &str = "\n\n";
-/// Begins each line of a signature.
-const DASH: &str = "\u{2014} ";
+use super::notes::{BLANK, DASH, notes};
 
 /// The file, opened to append.
 pub(crate) struct Sink {
@@ -23,17 +19,21 @@ pub(crate) struct Sink {
 // === impl Sink ===
 
 impl Sink {
-    /// Opens the file, or makes it, and reads its newest note.
-    pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
+    /// Opens the file of a log of this name, or makes it, and reads its newest note.
+    pub(crate) fn open(path: &Path, name: &str) -> std::io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
         let length = file.metadata()?.len();
-        let tail = tail(&file, length)?;
+        let (tail, within) = tail(&file, length)?;
         let whole = whole(&tail);
         let newest = notes(tail.get(..whole).unwrap_or_default()).pop();
         let rest = tail.get(whole..).unwrap_or_default();
-        if whole > 0 && !rest.is_empty() && !rest.ends_with(BLANK) {
-            file.set_len(length - rest.len() as u64)?;
-        } else if !rest.is_empty() {
+        let torn = rest.len() + within;
+        // Behind a whole note everything that has no end is a crash's; else only what begins as a note of this log.
+        let unfinished = whole > 0 && !rest.ends_with(BLANK);
+        let begun = begins(rest, name) && torn <= NOTE_BYTES_MAX;
+        if torn > 0 && (unfinished || begun) {
+            file.set_len(length - torn as u64)?;
+        } else if torn > 0 {
             return Err(foreign());
         }
         Ok(Self { file, newest })
@@ -60,29 +60,39 @@ pub(super) fn newest(path: &Path) -> std::io::Result<Option<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let tail = tail(&file, file.metadata()?.len())?;
+    let (tail, _) = tail(&file, file.metadata()?.len())?;
     Ok(notes(tail.get(..whole(&tail)).unwrap_or_default()).pop())
 }
 
 /// The newest note of a file of them; else what the file ends with, which is a note alone where it is one.
 pub(super) fn kept(path: &Path) -> std::io::Result<String> {
     let file = File::open(path)?;
-    let tail = tail(&file, file.metadata()?.len())?;
+    let (tail, _) = tail(&file, file.metadata()?.len())?;
     Ok(notes(tail.get(..whole(&tail)).unwrap_or_default()).pop().unwrap_or(tail))
 }
 
-/// The end of the file, long enough for a note.
-fn tail(file: &File, length: u64) -> std::io::Result<String> {
+/// The end of the file, long enough for a note, and how many bytes more there are of a character that a crash cut.
+fn tail(file: &File, length: u64) -> std::io::Result<(String, usize)> {
     let want = length.min(2 * NOTE_BYTES_MAX as u64);
     let mut bytes = vec![0; usize::try_from(want).unwrap_or_default()];
     file.read_exact_at(&mut bytes, length - want)?;
     // It may begin within a character.
-    let start =
-        (0..bytes.len().min(4)).find(|at| std::str::from_utf8(bytes.get(*at..).unwrap_or_default()).is_ok());
-    match start {
-        Some(start) => String::from_utf8(bytes.split_off(start)).map_err(|_| foreign()),
-        None if bytes.is_empty() => Ok(String::new()),
-        None => Err(foreign()),
+    let within = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+    let start = if want < length { bytes.iter().take(3).take_while(|byte| within(byte)).count() } else { 0 };
+    let mut bytes = bytes.split_off(start);
+    let cut = match std::str::from_utf8(&bytes) {
+        Err(error) if error.error_len().is_none() => bytes.len() - error.valid_up_to(),
+        _ => 0,
+    };
+    bytes.truncate(bytes.len() - cut);
+    String::from_utf8(bytes).map(|text| (text, cut)).map_err(|_| foreign())
+}
+
+/// Whether a text is the begin of a note of the log of this name.
+fn begins(text: &str, name: &str) -> bool {
+    match text.strip_prefix(name) {
+        Some(more) => more.is_empty() || more.starts_with(['\n', '/']),
+        None => name.starts_with(text),
     }
 }
 
@@ -106,18 +116,4 @@ fn whole(text: &str) -> usize {
 /// A note as the file has it.
 pub(crate) fn entry(note: &str) -> String {
     format!("{note}\n")
-}
-
-/// The notes of a checkpoint file, the oldest first. Text that is no note comes out as it is, and no key opens it.
-#[must_use]
-pub(crate) fn notes(text: &str) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut parts = text.split(BLANK).filter(|part| !part.is_empty()).peekable();
-    while let Some(part) = parts.next() {
-        match parts.next_if(|next| next.starts_with(DASH)) {
-            Some(signatures) => notes.push(format!("{part}{BLANK}{signatures}\n")),
-            None => notes.push(part.to_owned()),
-        }
-    }
-    notes
 }

@@ -2,7 +2,8 @@
 
 use signed_note::{Note, StandardVerifier, VerifierList};
 
-use super::sink::{self, Sink, notes};
+use super::notes::notes;
+use super::sink::{self, Sink};
 use super::{Checkpoint, NoteError, PublicKey, Signer, kept};
 
 const NAME: &str = "tidegate/test";
@@ -91,26 +92,78 @@ fn checkpoint_file_keeps_all_and_gives_the_newest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("checkpoints");
     let all: Vec<String> = (1..400).map(|size| signer().sign(1, size, [9; 32])).collect();
-    let mut sink = Sink::open(&path).unwrap();
+    let mut sink = Sink::open(&path, NAME).unwrap();
     assert_eq!(sink.newest(), None);
     for note in &all {
         sink.append(note).unwrap();
     }
-    assert_eq!(Sink::open(&path).unwrap().newest(), all.last().map(String::as_str));
+    assert_eq!(Sink::open(&path, NAME).unwrap().newest(), all.last().map(String::as_str));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(notes(&text), all);
 
-    // A crash within the last note.
-    let last = all.last().unwrap().len();
-    for cut in [2, 30, 100, last - 20] {
-        std::fs::write(&path, &text[..text.len() - cut]).unwrap();
-        let mut sink = Sink::open(&path).unwrap();
+    // A crash within the last note, wherever in it, a character too.
+    let bytes = text.as_bytes();
+    for cut in 1..sink::entry(&all[398]).len() {
+        std::fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        let mut sink = Sink::open(&path, NAME).unwrap();
         assert_eq!(sink.newest(), Some(all[397].as_str()), "{cut}");
         sink.append(&all[398]).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{cut}");
     }
-    std::fs::write(&path, "a letter\n\n").unwrap();
-    assert!(Sink::open(&path).is_err(), "negative control: another file is left as it is");
+    // And within the first one, which there is nothing before.
+    let first = sink::entry(&all[0]);
+    for cut in 1..first.len() {
+        std::fs::write(&path, &first.as_bytes()[..first.len() - cut]).unwrap();
+        let mut sink = Sink::open(&path, NAME).unwrap();
+        assert_eq!(sink.newest(), None, "{cut}");
+        sink.append(&all[0]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first, "{cut}");
+    }
+}
+
+#[test]
+fn checkpoint_file_that_is_another_s_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoints");
+    let note = sink::entry(&signer().sign(1, 7, [9; 32]));
+    let others = note.replace(NAME, "tidegate/tests");
+    let (of_others, text) = (&others[..others.len() - 20], note.split_inclusive("\n\n").next().unwrap());
+    let foreign =
+        ["a letter\n\n", "a letter", of_others, &format!("{note}a letter\n\n"), &format!("\n{text}")];
+    for foreign in foreign {
+        std::fs::write(&path, foreign).unwrap();
+        assert!(Sink::open(&path, NAME).is_err(), "{foreign:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), foreign);
+    }
+    for torn in [text, &format!("{note}{text}"), &NAME[..4]] {
+        std::fs::write(&path, torn).unwrap();
+        assert!(Sink::open(&path, NAME).is_ok(), "negative control: {torn:?}");
+    }
+}
+
+#[test]
+fn checkpoint_notes_read_one_at_a_time_are_those_of_the_whole_text() {
+    /// By the whole text at once.
+    fn whole(text: &str) -> Vec<String> {
+        let (mut notes, mut parts) =
+            (Vec::new(), text.split("\n\n").filter(|part| !part.is_empty()).peekable());
+        while let Some(part) = parts.next() {
+            match parts.next_if(|next| next.starts_with("\u{2014} ")) {
+                Some(signatures) => notes.push(format!("{part}\n\n{signatures}\n")),
+                None => notes.push(part.to_owned()),
+            }
+        }
+        notes
+    }
+    let words = ["\n", "a", "\u{2014} s"];
+    for number in 0..3_usize.pow(8) {
+        let text: String = (0..8).map(|at| words[number / 3_usize.pow(at) % 3]).collect();
+        assert_eq!(notes(&text), whole(&text), "{text:?}");
+    }
+    // What has no end is handed on in parts, and no more than one is held.
+    let long = "a".repeat(100_000);
+    let found = notes(&long);
+    assert!(found.len() > 5 && found.concat() == long, "{}", found.len());
 }
 
 #[test]

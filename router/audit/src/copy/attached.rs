@@ -1,6 +1,8 @@
 //! What an export with bodies holds besides its leaves, read along with them: sealed bodies in order, and the sums of all of it.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::CopyError;
 use super::files::{FileSum, In, Out};
@@ -17,7 +19,8 @@ const SUMMED: [&str; 3] = [BODIES, KEYS, STATE];
 pub(crate) struct Attached {
     dir: PathBuf,
     bodies: In,
-    state: State,
+    /// Segments whose bodies were pruned, those that are passed taken away.
+    pruned: VecDeque<Rc<Segment>>,
 }
 
 /// Writes the sums, as `sha256sum -c` reads them.
@@ -48,14 +51,18 @@ impl Attached {
         if state.is_err() && !bad.contains(&STATE) {
             bad.push(STATE);
         }
-        let opened = bodies.ok().zip(state.ok());
-        (opened.map(|(bodies, state)| Self { dir: dir.to_owned(), bodies, state }), bad)
+        let pruned =
+            |state: State| state.segments().filter(|one| one.bodies.is_some()).map(Rc::new).collect();
+        let opened = bodies.ok().zip(state.ok().map(pruned));
+        (opened.map(|(bodies, pruned)| Self { dir: dir.to_owned(), bodies, pruned }), bad)
     }
 
-    /// The segment whose bodies were pruned and that a record is in.
-    pub(crate) fn pruned(&self, index: u64) -> Option<Segment> {
-        let within = |segment: &Segment| (segment.first..segment.end).contains(&index);
-        self.state.segments().find(|segment| within(segment) && segment.bodies.is_some())
+    /// The segment whose bodies were pruned and that a record is in. Records are asked for in their order.
+    pub(crate) fn pruned(&mut self, index: u64) -> Option<Rc<Segment>> {
+        while self.pruned.front().is_some_and(|segment| segment.end <= index) {
+            self.pruned.pop_front();
+        }
+        self.pruned.front().filter(|segment| segment.first <= index).cloned()
     }
 
     /// The next record's sealed body; the inner `None` where it has none, the outer one where the file is cut short.

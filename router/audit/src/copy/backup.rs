@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Read as _;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use super::keys::{self, Counts};
 use super::manifest::{EpochNote, Manifest, PARTIAL, Part, StreamEnd};
 use super::rows::BodyIs;
 use super::state::{State, Thinned};
-use super::{CopyError, rows, thin};
+use super::{CopyError, merge, rows, thin};
+use crate::checkpoint::thin as checkpoints;
 use crate::checkpoint::{Checkpoint, PublicKey};
 use crate::error::{Failure, ProveError};
 use crate::merkle::proof;
@@ -28,6 +30,8 @@ use crate::table;
 /// Where the parts are.
 pub(super) const PARTS: &str = "parts";
 
+/// Files of wrapped keys that a backup may have.
+const WRAPPED_MAX: usize = 256;
 /// Times that a key file which was written anew is read again.
 const KEY_FILE_TRIES: u32 = 8;
 /// Times that a backup begins again because something was pruned while it was taken.
@@ -99,12 +103,9 @@ impl Reader {
         let name = |what: &str| format!("{PARTS}/{number:06}.{what}");
         let segments: Vec<Segment> = state.segments().collect();
         thin::parts(dir, &mut manifest, number, &segments)?;
-        let (counts, wrapped) = take_keys(&txn, &mut manifest, &state, dir, &name("keys"))?;
-        manifest.wrapped.push(wrapped);
+        let counts = take_keys(&txn, &mut manifest, &state, dir, &name("keys"))?;
         let mut notes = Out::create(dir, &name("notes"))?;
-        for line in since(&txn, &manifest)? {
-            notes.line(&line)?;
-        }
+        let noted = put_notes(&txn, &manifest, &mut notes)?;
         drop(txn);
         // After the transaction: the rows that it counts were durable before it could see them.
         manifest.key_file = self.key_file(dir, number)?;
@@ -115,8 +116,12 @@ impl Reader {
         let range = first..now.heads.records;
         let mut part = self.part(dir, &name, range, &segments, &mut |done| progress(done, of))?;
         part.notes = notes.finish()?;
+        // What adds nothing is named by no manifest, and goes with the rest of what none names.
+        if of > 0 || noted > 0 {
+            manifest.parts.push(part);
+        }
+        merge::parts(dir, &mut manifest, number, merge::PARTS_MAX)?;
         sync_dir(&dir.join(PARTS))?;
-        manifest.parts.push(part);
         now.told(&mut manifest, counts, taken);
         manifest.backups = number;
         manifest.write(dir)?;
@@ -206,15 +211,20 @@ fn take_keys(
     state: &State,
     dir: &Path,
     name: &str,
-) -> Result<(Counts, FileSum), CopyError> {
+) -> Result<Counts, CopyError> {
     let thinned = state.thinned();
-    if manifest.thinned != thinned {
+    // A file a backup: of too many all become one.
+    if manifest.thinned != thinned || manifest.wrapped.len() >= WRAPPED_MAX {
         (manifest.keys, manifest.thinned) = (Counts::default(), thinned);
         manifest.wrapped.clear();
     }
     let mut rows = Out::create(dir, name)?;
     let counts = keys::write(txn, manifest.keys, &mut rows)?;
-    Ok((counts, rows.finish()?))
+    let rows = rows.finish()?;
+    if counts != manifest.keys || manifest.wrapped.is_empty() {
+        manifest.wrapped.push(rows);
+    }
+    Ok(counts)
 }
 
 // === impl Snapshot ===
@@ -224,7 +234,7 @@ impl Snapshot {
         let heads = Heads::read(txn)?;
         let root = Digest::from(proof::root(&Stored::open(txn)?, heads.records)?);
         let epoch = txn.open_table(table::META)?.get(table::META_EPOCH)?.map_or(1, |row| row.value());
-        let newest = crate::read::prove::notes(txn, true)?.pop();
+        let newest = crate::read::prove::newest_note(txn)?;
         let breaks = EpochNote::breaks(txn)?;
         Ok(Self { heads, root, epoch, newest, breaks })
     }
@@ -356,15 +366,24 @@ fn alone(dir: &Path) -> Result<File, CopyError> {
     }
 }
 
-/// Checkpoints that came after the newest one of a backup, the oldest first.
-fn since(txn: &ReadTransaction, manifest: &Manifest) -> Result<Vec<EpochNote>, Failure> {
+/// Writes the checkpoints that came after the newest one of a backup, the oldest first; of many not all. Returns how many.
+fn put_notes(txn: &ReadTransaction, manifest: &Manifest, out: &mut Out) -> Result<u64, CopyError> {
     let newest = manifest.checkpoint.as_deref().and_then(Checkpoint::unverified);
     let from = newest.map_or((0, 0), |newest| (manifest.epoch, newest.size + 1));
-    let mut notes = Vec::new();
-    for row in txn.open_table(table::CHECKPOINTS)?.range(from..)? {
-        let (place, note) = row?;
-        let note = String::from_utf8_lossy(note.value()).into_owned();
-        notes.push(EpochNote { epoch: place.value().0, note });
+    let rows = txn.open_table(table::CHECKPOINTS).map_err(Failure::from)?;
+    let mut stay = Vec::new();
+    let newest_first = rows.range(from..).map_err(Failure::from)?.rev();
+    let sifted =
+        checkpoints::sift(newest_first.map(|row| Ok::<_, Failure>(row?.0.value())), |place, stays| {
+            stay.extend(stays.then_some(place));
+            ControlFlow::Continue(())
+        });
+    sifted?;
+    for place in stay.iter().rev() {
+        if let Some(note) = rows.get(place).map_err(Failure::from)? {
+            let note = String::from_utf8_lossy(note.value()).into_owned();
+            out.line(&EpochNote { epoch: place.0, note })?;
+        }
     }
-    Ok(notes)
+    Ok(stay.len() as u64)
 }

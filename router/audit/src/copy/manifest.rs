@@ -21,7 +21,7 @@ const FORM: u64 = 1;
 pub(super) const MANIFEST: &str = "manifest.json";
 /// What it is called until it is whole.
 pub(super) const PARTIAL: &str = "manifest.partial";
-/// Longest manifest: some hundred bytes a backup that went into it.
+/// Longest manifest: some hundred bytes a part, and parts become one before they are too many.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// What a backup holds.
@@ -166,13 +166,18 @@ impl Manifest {
         Ok(Some(read))
     }
 
-    /// Writes it in place of the one before, durably.
+    /// Writes it in place of the one before, durably. One that could not be read again is not written.
     pub(super) fn write(&self, dir: &Path) -> Result<(), CopyError> {
-        let mut out = Out::create(dir, PARTIAL)?;
-        out.put(&serde_json::to_vec_pretty(self).map_err(|error| at(dir)(error.into()))?)?;
-        out.put(b"\n")?;
-        out.finish()?;
         let path = dir.join(MANIFEST);
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| at(dir)(error.into()))?;
+        text.push(b'\n');
+        if text.len() as u64 > BYTES_MAX {
+            let what = "would be too long to be read again, and stays as it was; begin another directory";
+            return Err(CopyError::Form { path, what });
+        }
+        let mut out = Out::create(dir, PARTIAL)?;
+        out.put(&text)?;
+        out.finish()?;
         fs::rename(dir.join(PARTIAL), &path).map_err(at(&path))?;
         sync_dir(dir)
     }

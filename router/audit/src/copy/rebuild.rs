@@ -9,17 +9,18 @@ use super::files::In;
 use super::keys::{self, Counts};
 use super::make::{Head, Maker};
 use super::manifest::{EpochNote, MANIFEST, Manifest};
+use super::merge::NOTE_LINE_BYTES_MAX;
 use super::source::{ExportSource, PartSource};
 use super::state::State;
 use super::{CopyError, rows};
 use crate::bundle;
-use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey, sink};
+use crate::checkpoint::{Checkpoint, NOTE_BYTES_MAX, PublicKey};
 use crate::complete::Account;
 use crate::export::{BREAKS, CHECKPOINT, CHECKPOINTS, KEYS, STATE};
 use crate::store::again::Rest;
 
-/// Longest file of notes that is read, bytes.
-const NOTES_BYTES_MAX: u64 = 1 << 30;
+/// Longest list of breaks that is read, bytes.
+const BREAKS_BYTES_MAX: u64 = 64 << 20;
 /// Records between two notes of progress.
 const CHUNK: u64 = 1_024;
 
@@ -195,12 +196,12 @@ impl Said {
         let newest = bundle::text(&path, NOTE_BYTES_MAX as u64)?;
         let checkpoint = self.note(key, newest, &path)?;
         let path = dir.join(CHECKPOINTS);
-        for note in sink::notes(&bundle::text(&path, NOTES_BYTES_MAX)?) {
-            self.note(key, note, &path)?;
+        for note in bundle::notes(&path)? {
+            self.note(key, note?, &path)?;
         }
         let path = dir.join(BREAKS);
         if path.exists() {
-            let lines = bundle::text(&path, NOTES_BYTES_MAX)?;
+            let lines = bundle::text(&path, BREAKS_BYTES_MAX)?;
             self.breaks
                 .extend(EpochNote::read(&lines, &path)?.into_iter().map(|line| (line.epoch, line.note)));
         }
@@ -210,14 +211,14 @@ impl Said {
 
     fn backup(&mut self, dir: &Path, manifest: &Manifest, key: Option<&PublicKey>) -> Result<(), CopyError> {
         for part in &manifest.parts {
+            // All of it is compared before any of it is believed.
+            In::named(dir, &part.notes)?.end()?;
             let mut file = In::named(dir, &part.notes)?;
             let path = file.path().to_owned();
-            let text = String::from_utf8(file.rest(NOTES_BYTES_MAX)?)
-                .map_err(|_| CopyError::Changed { path: path.clone() })?;
-            file.end()?;
-            for EpochNote { epoch, note } in EpochNote::read(&text, &path)? {
-                let form =
-                    || CopyError::Form { path: path.clone(), what: "holds something else than checkpoints" };
+            let form =
+                || CopyError::Form { path: path.clone(), what: "holds something else than checkpoints" };
+            while let Some(line) = file.line(NOTE_LINE_BYTES_MAX)? {
+                let EpochNote { epoch, note } = serde_json::from_slice(&line).map_err(|_| form())?;
                 let (of, checkpoint) = match key {
                     Some(key) => open(key, &note, &path)?,
                     None => (epoch, Checkpoint::unverified(&note).ok_or_else(form)?),

@@ -4,13 +4,16 @@ use tidegate_schemas::control::{Act, HoldTarget};
 use tidegate_schemas::ids::Name;
 use uuid::Uuid;
 
+use crate::copy::tests::segments::erase_person;
+use crate::erase::{Erasure, KeptAct};
 use crate::error::SegmentError;
-use crate::fixture::{act, at, items, road, store, task_id};
+use crate::fixture::{act, at, items, master, result, road, store, task, task_id, task_of, work};
+use crate::read::{Opened, Reader};
 use crate::retain::Block;
 use crate::retain::tests::{say, seal};
 use crate::segment::Part;
 use crate::store::Store;
-use crate::verify::Level;
+use crate::verify::{Fault, Level};
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -128,4 +131,57 @@ fn hold_names_no_person_in_the_open() {
     let bytes = std::fs::read(crate::store::file(dir.path())).unwrap();
     let found = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(!found("anna.schmidt") && found("olga"), "the operator's name stands there: negative control");
+}
+
+#[test]
+fn hold_keeps_what_was_erased_longer_than_the_act_and_it_is_erased_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let of = |n: u64| {
+        let (work_at, result_at) = (format!("TASKS_acme:{n}"), format!("WORK_LOCAL:{}", n - 1));
+        [task(n, n), work(n, n - 1, &work_at), result(n, n, &result_at, "completed")]
+    };
+    let person = [task_of(1_000, 1, &["customer-2"]), result(1_000, 1, "TASKS_acme:1", "failed")];
+    store.append(&items(person)).unwrap();
+    store.append(&items((2..=200).flat_map(of))).unwrap();
+    seal(&mut store);
+    add(&mut store, HoldTarget::Task { task: task_id(5) }, None);
+    erase_person(&mut store);
+    store.append(&items((201..=400).flat_map(of))).unwrap();
+    seal(&mut store);
+    let opened = |store: &Store| {
+        let reader = store.reader();
+        let record = reader.get(0).unwrap().unwrap();
+        reader.body(&record).unwrap()
+    };
+    assert_eq!(opened(&store), Opened::Erased { event: 2 }, "negative control: the act is on record");
+    let first = say(&mut store, Part::Records, 0, 512);
+    assert!(matches!(store.prune(Part::Records, 0, first, at(0)), Err(SegmentError::Blocked(_))), "held");
+    let second = say(&mut store, Part::Records, 512, 512);
+    store.prune(Part::Records, 512, second, at(0)).unwrap();
+    assert_eq!(opened(&store), Opened::Erased { event: 2 }, "before it leaves the indices");
+    while store.tidy().unwrap() {}
+    drop(store);
+
+    let mut store = crate::fixture::store(dir.path());
+    assert_eq!(opened(&store), Opened::Erased { event: 2 });
+    let reader = store.reader();
+    let record = reader.get(0).unwrap().unwrap();
+    assert_eq!(reader.erased_by(&record).unwrap(), Some(2));
+    let whole = |reader: &Reader| {
+        let mut report = reader.verify(Level::Full, &mut |_, _| {}).unwrap();
+        reader.verify_keys(&master(), &mut report, &mut |_, _| {}).unwrap();
+        report.problems.iter().map(|problem| problem.fault).collect::<Vec<_>>()
+    };
+    assert_eq!(whole(&reader), []);
+    let erasure = reader.erasures().unwrap().remove(0);
+    assert!(erasure.act.is_some() && erasure.state.has_ended());
+    store.keep_erasure(&Erasure { act: None, ..erasure.clone() }).unwrap();
+    assert_eq!(store.reader().erasures().unwrap(), [erasure.clone()], "it is not forgotten");
+    // What was kept says so only as long as the tree holds it.
+    let act = erasure.act.clone().unwrap();
+    let forged = KeptAct { leaf: act.leaf.replace("\"olga\"", "\"oleg\""), ..act };
+    store.keep_erasure(&Erasure { act: Some(forged), ..erasure }).unwrap();
+    assert_eq!(opened(&store), Opened::Lost, "negative control");
+    assert_eq!(whole(&store.reader()), [Fault::KeyLost]);
 }

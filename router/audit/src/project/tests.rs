@@ -49,6 +49,10 @@ fn a_task_that_cannot_be_read_is_still_a_task() {
         assert!(told.task.is_some() && !told.malformed, "{name}");
         assert_eq!(told.effect, Effect::Submitted(at(301)), "{name}");
         assert!(told.subject.is_none_or(|subject| !subject.to_lowercase().contains("anna")), "{name}");
+        // Whose data it holds is known wherever that can be read.
+        let whose: Vec<_> = told.subjects.iter().map(|subject| subject.as_str()).collect();
+        let readable = !["no JSON", "too long"].contains(&name);
+        assert_eq!(whose, if readable { vec!["customer-1"] } else { vec![] }, "{name}");
     }
 }
 

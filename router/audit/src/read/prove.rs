@@ -1,11 +1,13 @@
 //! Proofs from the record, each against its newest checkpoint.
 
+use std::ops::ControlFlow;
+
 use redb::ReadTransaction;
 
 use super::Reader;
 use super::view::{Place, View};
 use crate::checkpoint::held::Held;
-use crate::checkpoint::{Checkpoint, PublicKey};
+use crate::checkpoint::{Checkpoint, PublicKey, thin};
 use crate::complete::{Account, Accounts};
 use crate::error::{Failure, ProveError};
 use crate::leaf::{Leaf, leaf_hash};
@@ -84,8 +86,8 @@ impl Reader {
     /// Proves that the record goes on from an older checkpoint.
     ///
     /// # Errors
-    /// [`ProveError::NotSigned`] when the older one is newer than the record's newest; [`ProveError::Fork`] when the record
-    /// does not go on from it; else as [`Self::head`].
+    /// [`ProveError::RolledBack`] when the older one is of more records than the record's newest; [`ProveError::Fork`] when the
+    /// record does not go on from it; [`ProveError::Nothing`] when it is of none; else as [`Self::head`].
     pub fn prove_consistency(
         &self,
         key: &PublicKey,
@@ -93,8 +95,11 @@ impl Reader {
     ) -> Result<ConsistencyProof, ProveError> {
         let txn = self.begin()?;
         let Head { checkpoint, note } = head(&txn, key)?;
-        if old.size > checkpoint.size || old.size == 0 {
-            return Err(ProveError::NotSigned { index: old.size, signed: checkpoint.size });
+        if old.size == 0 {
+            return Err(ProveError::Nothing);
+        }
+        if old.size > checkpoint.size {
+            return Err(ProveError::RolledBack { signed: old.size, records: checkpoint.size });
         }
         let hashes = proof::consistency(&Stored::open(&txn)?, old.size, checkpoint.size)?;
         let proof = ConsistencyProof { old: old.size, hashes, note };
@@ -182,20 +187,40 @@ fn pruned(view: &View, segment: &Segment, accounts: &mut Accounts) -> Result<(),
 
 /// The newest checkpoint of the newest history.
 pub(crate) fn head(txn: &ReadTransaction, key: &PublicKey) -> Result<Head, ProveError> {
-    let note = notes(txn, true)?.pop().ok_or(ProveError::Unsigned)?;
+    let note = newest_note(txn)?.ok_or(ProveError::Unsigned)?;
     let checkpoint = key.open(&note)?;
     Ok(Head { checkpoint, note })
 }
 
-/// The notes of the newest history, the oldest first; or only the newest one.
-pub(crate) fn notes(txn: &ReadTransaction, newest_only: bool) -> Result<Vec<String>, Failure> {
-    let epoch = txn.open_table(table::META)?.get(table::META_EPOCH)?.map_or(1, |row| row.value());
+/// The newest note of the newest history.
+pub(crate) fn newest_note(txn: &ReadTransaction) -> Result<Option<String>, Failure> {
+    let epoch = epoch(txn)?;
     let rows = txn.open_table(table::CHECKPOINTS)?;
-    let mut rows = rows.range((epoch, 0)..=(epoch, u64::MAX))?;
-    let newest = if newest_only { rows.next_back() } else { None };
-    let mut notes = Vec::new();
-    for row in newest.into_iter().chain(rows.take_while(|_| !newest_only)) {
-        notes.push(String::from_utf8_lossy(row?.1.value()).into_owned());
+    let newest = rows.range((epoch, 0)..=(epoch, u64::MAX))?.next_back().transpose()?;
+    Ok(newest.map(|(_, note)| String::from_utf8_lossy(note.value()).into_owned()))
+}
+
+/// Takes the notes of the newest history that stay, the oldest first: one that is old and has not gone yet is left out.
+pub(crate) fn notes<E: From<Failure>>(
+    txn: &ReadTransaction,
+    mut take: impl FnMut(&str) -> Result<(), E>,
+) -> Result<(), E> {
+    let epoch = epoch(txn)?;
+    let rows = txn.open_table(table::CHECKPOINTS).map_err(Failure::from)?;
+    let mut stay = Vec::new();
+    let newest_first = rows.range((epoch, 0)..=(epoch, u64::MAX)).map_err(Failure::from)?.rev();
+    thin::sift(newest_first.map(|row| Ok::<_, Failure>(row?.0.value())), |place, stays| {
+        stay.extend(stays.then_some(place));
+        ControlFlow::Continue(())
+    })?;
+    for place in stay.into_iter().rev() {
+        if let Some(note) = rows.get(place).map_err(Failure::from)? {
+            take(&String::from_utf8_lossy(note.value()))?;
+        }
     }
-    Ok(notes)
+    Ok(())
+}
+
+fn epoch(txn: &ReadTransaction) -> Result<u64, Failure> {
+    Ok(txn.open_table(table::META)?.get(table::META_EPOCH)?.map_or(1, |row| row.value()))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{ReadOnlyDatabase, ReadableDatabase as _};
+use redb::{ReadOnlyDatabase, ReadableDatabase as _, ReadableTableMetadata as _};
 
 use super::{END, HEAD, NOTE, PROOF, START};
 use crate::checkpoint::{Checkpoint, PublicKey};
@@ -91,7 +91,10 @@ fn walk(
     let (rec, tiles) = (txn.open_table(table::REC)?, txn.open_table(table::TILES)?);
     let bodies = bodies.map(|db| Ok::<_, Failure>(db.begin_read()?.open_table(table::BODY)?)).transpose()?;
     let (first, mut tree, mut tile) = (head.start.size(), head.start.clone(), Vec::<Hash>::new());
-    for index in first..head.end {
+    // An end that was changed must not have us look for more than there is.
+    let there = rec.len()?.max(tiles.len()?.saturating_mul(TILE_WIDTH as u64));
+    let upto = first.saturating_add(there).min(head.end);
+    for index in first..upto {
         let at = usize::try_from(index % TILE_WIDTH as u64).unwrap_or_default();
         if at == 0 {
             let row = tiles.get((0, index / TILE_WIDTH as u64))?;
@@ -100,7 +103,7 @@ fn walk(
         let held = tile.get(at).copied().unwrap_or_default();
         tree.push(held, |_, _| {});
         if (index - first).is_multiple_of(CHUNK) {
-            progress(index - first, head.end - first);
+            progress(index - first, upto - first);
         }
         let Some(row) = rec.get(index)? else {
             report.add(Some(index), None, Fault::Missing);
@@ -128,7 +131,11 @@ fn walk(
             }
         }
     }
-    progress(head.end - first, head.end - first);
+    progress(upto - first, upto - first);
+    if upto < head.end {
+        let places = format!("records {upto} to {}", head.end - 1);
+        report.add(Some(upto), Some(places), Fault::Missing);
+    }
     Ok(tree)
 }
 

@@ -1,6 +1,7 @@
 //! Making a segment: files beside the live file, durable before anything names them.
 
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,11 +10,12 @@ use serde::Deserialize;
 
 use super::{END, HEAD, NOTE, PROOF, Part, START, Segment};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::thin::{self, Place};
 use crate::error::{Failure, SegmentError};
 use crate::leaf::leaf_hash;
 use crate::merkle::{TILE_WIDTH, proof};
 use crate::read::Reader;
-use crate::read::prove::notes;
+use crate::read::prove::newest_note;
 use crate::read::search::indexed;
 use crate::read::view::View;
 use crate::store::tree::Stored;
@@ -24,6 +26,8 @@ use crate::table;
 const CHUNK: u64 = 8 * TILE_WIDTH as u64;
 /// Memory for cached pages of a file that is written, bytes.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Checkpoints that go at once at most; more go with the next segments.
+const NOTES_AT_ONCE: usize = 100_000;
 /// How a file ends that is not whole yet.
 const PARTIAL: &str = "partial";
 
@@ -40,6 +44,8 @@ pub struct Sealing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     pub(crate) segment: Segment,
+    /// Checkpoints that need not stay any more.
+    pub(crate) notes: Vec<Place>,
 }
 
 impl Default for Sealing {
@@ -80,19 +86,68 @@ impl Reader {
         if heads.live_bytes < sealing.bytes && oldest.duration_until(now) < sealing.age {
             return Ok(None);
         }
+        let (shelf, notes) = (view.shelf().dir().to_owned(), old_notes(&view)?);
         drop(view);
-        let shelf = self.begin()?.shelf().dir().to_owned();
-        let files = Files::create(&shelf, first)?;
-        let (mut end, mut bytes, mut newest) = (first, 0, Timestamp::MIN);
-        while end < limit && (end == first || bytes < sealing.bytes) {
-            let to = limit.min(end + CHUNK);
-            let copied = files.copy(&self.begin()?, end..to)?;
-            (end, bytes, newest) = (to, bytes + copied.0, newest.max(copied.1));
-        }
-        files.head(&self.begin()?, first, end, signed, &note)?;
-        files.finish()?;
-        Ok(Some(Sealed { segment: Segment { first, end, newest, bodies: None, records: None } }))
+        store::make_dir(&shelf).map_err(|source| SegmentError::File { path: shelf.clone(), source })?;
+        let free = free(&shelf).map_err(|source| SegmentError::File { path: shelf.clone(), source })?;
+        has_room(free, room(sealing, heads.live_bytes))?;
+        let segment = whole_or_nothing(&shelf, first, || {
+            let files = Files::create(&shelf, first)?;
+            let (mut end, mut bytes, mut newest) = (first, 0, Timestamp::MIN);
+            while end < limit && (end == first || bytes < sealing.bytes) {
+                let to = limit.min(end + CHUNK);
+                let copied = files.copy(&self.begin()?, end..to)?;
+                (end, bytes, newest) = (to, bytes + copied.0, newest.max(copied.1));
+            }
+            files.head(&self.begin()?, first, end, signed, &note)?;
+            files.finish()?;
+            Ok(Segment { first, end, newest, bodies: None, records: None })
+        })?;
+        Ok(Some(Sealed { segment, notes }))
     }
+}
+
+/// Makes files of a segment. Where that fails what is not whole goes at once: a full disk is not kept full by it.
+fn whole_or_nothing<T>(
+    dir: &Path,
+    first: u64,
+    make: impl FnOnce() -> Result<T, SegmentError>,
+) -> Result<T, SegmentError> {
+    let made = make();
+    if made.is_err() {
+        for part in [Part::Records, Part::Bodies] {
+            // What cannot be removed goes when the record is opened the next time.
+            let _ = fs::remove_file(partial(dir, part, first));
+        }
+    }
+    made
+}
+
+/// Bytes that must be free before a segment is made: its files, and as much again for what is recorded meanwhile.
+pub(super) fn room(sealing: &Sealing, live_bytes: u64) -> u64 {
+    live_bytes.min(sealing.bytes).saturating_mul(2)
+}
+
+/// Refuses where there is no room for a segment's files.
+pub(super) fn has_room(free: u64, needed: u64) -> Result<(), SegmentError> {
+    if free < needed { Err(SegmentError::NoRoom { free, needed }) } else { Ok(()) }
+}
+
+/// Bytes that are free where a directory is.
+fn free(dir: &Path) -> std::io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(dir)?;
+    Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+}
+
+/// Checkpoints that need not stay, as many as go at once.
+fn old_notes(view: &View) -> Result<Vec<Place>, Failure> {
+    let (notes, mut old) = (view.open_table(table::CHECKPOINTS)?, Vec::new());
+    let newest_first = redb::ReadableTable::iter(&notes)?.rev();
+    thin::sift(newest_first.map(|row| Ok::<_, Failure>(row?.0.value())), |place, stays| {
+        old.extend((!stays).then_some(place));
+        if old.len() < NOTES_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(old)
 }
 
 /// Writes the files of a segment that was sealed before, from a live file that holds its records again. The note of a checkpoint
@@ -121,7 +176,7 @@ pub(crate) fn again(
 
 /// Leaves and note of the newest checkpoint.
 fn signed(view: &View) -> Result<Option<(u64, String)>, Failure> {
-    let note = notes(view, true)?.pop();
+    let note = newest_note(view)?;
     Ok(note.and_then(|note| Some((Checkpoint::unverified(&note)?.size, note))))
 }
 

@@ -342,6 +342,130 @@ fn segment_verifies_alone_with_the_public_key() {
 }
 
 #[test]
+fn segment_whose_end_was_raised_is_told_and_not_searched_for_years() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(two_segments(dir.path()));
+    let path = dir.path().join("segments/seg-512.redb");
+    let key = keys().signer.public();
+    let faults = || -> Vec<_> {
+        let found = verify(&path, &key, &mut |_, _| {}).unwrap().report;
+        found.problems.into_iter().map(|one| (one.index, one.position, one.fault)).collect()
+    };
+    assert_eq!(faults(), [], "negative control");
+    let raise = |end: u64| {
+        change(dir.path(), Part::Records, 512, |txn| {
+            let mut head = txn.open_table(super::HEAD).unwrap();
+            head.insert(super::END, end.to_be_bytes().as_slice()).unwrap();
+        });
+    };
+    let end = 1_024 | 1 << 61;
+    raise(end);
+    let missing = (Some(1_024), Some(format!("records 1024 to {}", end - 1)), Fault::Missing);
+    let signed = (None, Some(format!("records 512 to {}", end - 1)), Fault::Signed);
+    assert_eq!(faults(), [missing, signed]);
+    raise(1_024);
+    assert_eq!(faults(), []);
+}
+
+#[test]
+fn segment_that_cannot_be_made_leaves_no_half_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    store.append(&road(400)).unwrap();
+    store.checkpoint().unwrap();
+    while store.index().unwrap() {}
+    drop(store);
+    let spoil = || {
+        let db = builder(1 << 20).open(file(dir.path())).unwrap();
+        let txn = write(&db).unwrap();
+        flip(&txn, table::REC, 700);
+        txn.commit().unwrap();
+    };
+    spoil();
+    let refused = Reader::open(dir.path(), None).unwrap().seal(&NOW, at(0));
+    assert!(matches!(refused, Err(SegmentError::Damaged { index: 700 })), "{refused:?}");
+    assert_eq!(files(&dir.path().join("segments")).len(), 0, "a disk that is full would stay full by it");
+    spoil();
+    let store = crate::fixture::store(dir.path());
+    assert!(store.reader().seal(&NOW, at(0)).unwrap().is_some(), "negative control");
+}
+
+#[test]
+fn segment_is_not_begun_where_there_is_no_room_for_it() {
+    use super::make::{has_room, room};
+    let sealing = Sealing { bytes: 256, age: SignedDuration::ZERO };
+    // Twice what moves: all that there is, or about as much as makes a segment.
+    for (live_bytes, needed) in [(0, 0), (100, 200), (256, 512), (u64::MAX, 512)] {
+        assert_eq!(room(&sealing, live_bytes), needed);
+        assert!(has_room(needed, needed).is_ok(), "negative control");
+        if needed > 0 {
+            let refused = has_room(needed - 1, needed).unwrap_err();
+            let SegmentError::NoRoom { free, needed: said } = refused else { panic!("{refused}") };
+            assert_eq!((free, said), (needed - 1, needed));
+        }
+    }
+    let all = Sealing { bytes: u64::MAX, age: SignedDuration::ZERO };
+    assert_eq!(room(&all, u64::MAX), u64::MAX);
+}
+
+#[test]
+fn segment_takes_old_checkpoints_along_and_every_proof_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(&dir.path().join("record"));
+    store.append(&road(2_000)).unwrap();
+    let key = keys().signer.public();
+    sign_each(&store, 5_999);
+    store.checkpoint().unwrap();
+    let notes = |store: &Store| {
+        let db = store.open_file().begin_read().unwrap();
+        redb::ReadableTableMetadata::len(&db.open_table(table::CHECKPOINTS).unwrap()).unwrap()
+    };
+    assert_eq!(notes(&store), 6_000, "negative control");
+    let early = key.open(&keys().signer.sign(1, 3_000, root(&store, 3_000))).unwrap();
+    let check = |store: &Store, name: &str| {
+        let reader = store.reader();
+        let trust = Trust { key: Some(key.clone()), pinned: vec![early.clone()] };
+        let found = reader.verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap();
+        assert_eq!(found.problems, [], "{name}");
+        reader.prove_consistency(&key, &early).unwrap().check(&key, &early).unwrap();
+        let export = dir.path().join(name);
+        reader.export(&export, Form::Lines, &key, &mut |_, _| {}).unwrap();
+        let bundle = crate::bundle::verify(&export, &key, &trust, &mut |_, _| {}).unwrap();
+        assert_eq!(bundle.report.problems, [], "{name}");
+        // The newest 1,024, one of the 4,096 before them, the first, and the newest, which stands alone as well.
+        assert_eq!(bundle.report.checkpoints, 1_024 + 2, "{name}");
+        found.checkpoints
+    };
+    assert_eq!(check(&store, "before"), 6_000);
+    seal(&mut store);
+    assert_eq!(notes(&store), 1_024 + 2);
+    assert_eq!(check(&store, "after"), 1_024 + 2);
+    let backup = dir.path().join("backup");
+    store.reader().backup(&backup, Some(&key), at(0), &mut |_, _| {}).unwrap();
+    crate::copy::restore(&backup, Some(&dir.path().join("restored")), Some(&key), &mut |_, _| {}).unwrap();
+    assert_eq!(check(&crate::fixture::store(&dir.path().join("restored")), "again"), 1_024 + 2);
+}
+
+/// Signs each of the first heads of a record, as one that grew slowly would.
+fn sign_each(store: &Store, upto: u64) {
+    let txn = write(store.open_file()).unwrap();
+    {
+        let mut notes = txn.open_table(table::CHECKPOINTS).unwrap();
+        for size in 1..=upto {
+            let note = keys().signer.sign(1, size, root(store, size));
+            notes.insert((1, size), note.as_bytes()).unwrap();
+        }
+    }
+    txn.commit().unwrap();
+}
+
+fn root(store: &Store, size: u64) -> crate::merkle::Hash {
+    let txn = store.open_file().begin_read().unwrap();
+    let stored = crate::store::tree::Stored::open(&txn).unwrap();
+    crate::merkle::proof::root(&stored, size).unwrap()
+}
+
+#[test]
 fn segment_a_reader_says_which_file_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     drop(two_segments(dir.path()));

@@ -95,10 +95,18 @@ impl Store {
     }
 }
 
-fn put(txn: &redb::WriteTransaction, erasure: &Erasure) -> Result<(), Failure> {
+/// Writes an erasure; an act that was kept with it stays.
+pub(super) fn put(txn: &redb::WriteTransaction, erasure: &Erasure) -> Result<(), Failure> {
+    let mut erasures = txn.open_table(table::ERASURES)?;
+    let mut erasure = erasure.clone();
+    if erasure.act.is_none() {
+        let before = erasures.get(erasure.event)?;
+        let before = before.and_then(|row| serde_json::from_slice::<Erasure>(row.value()).ok());
+        erasure.act = before.and_then(|before| before.act);
+    }
     // Numbers and words always serialise.
-    let bytes = serde_json::to_vec(erasure).unwrap_or_default();
-    txn.open_table(table::ERASURES)?.insert(erasure.event, bytes.as_slice())?;
+    let bytes = serde_json::to_vec(&erasure).unwrap_or_default();
+    erasures.insert(erasure.event, bytes.as_slice())?;
     Ok(())
 }
 

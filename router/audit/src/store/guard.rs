@@ -38,9 +38,9 @@ pub(super) fn check(
     let broken = |Failure(error)| OpenError::from_redb(error, dir);
     let path = checkpoint_file(dir, options);
     let file = |source| OpenError::CheckpointFile { path: path.clone(), source };
-    let mut sink = Sink::open(&path).map_err(file)?;
-    let newest = newest(db).map_err(broken)?;
     let key = signer.public();
+    let mut sink = Sink::open(&path, key.name()).map_err(file)?;
+    let newest = newest(db).map_err(broken)?;
     let mut notes = Vec::new();
     if let Some((_, note)) = &newest.note {
         notes.push(("the record".to_owned(), note.as_str()));
@@ -51,8 +51,14 @@ pub(super) fn check(
     if let Some(note) = published(&key, options) {
         notes.push(("the cell's streams".to_owned(), note));
     }
+    let begun = newest.begun(&key);
     for (place, note) in notes {
-        continues(db, dir, &key, newest.epoch, records, &place, note)?;
+        continues(db, dir, &key, begun, records, &place, note)?;
+    }
+    // With no checkpoint anywhere nothing was given up either.
+    if begun != newest.epoch {
+        let what = "it says that it broke with what was signed, and nothing was signed since".to_owned();
+        return Err(OpenError::Corrupt { what });
     }
     // A crash came between the commit and the file, or the file was moved away.
     if let Some((size, note)) = &newest.note
@@ -62,8 +68,7 @@ pub(super) fn check(
     {
         sink.append(note).map_err(file)?;
     }
-    let what = "its tree is not that of its records; run a full verify".to_owned();
-    let tree = tree::load(db, records).map_err(broken)?.ok_or(OpenError::Corrupt { what })?;
+    let tree = loaded(db, dir, records)?;
     let signed = newest.note.map(|(size, _)| size);
     Ok((tree, Signed { sink, epoch: newest.epoch, signed }))
 }
@@ -73,7 +78,7 @@ fn published<'a>(key: &PublicKey, options: &'a Options) -> Option<&'a str> {
     options.published.as_deref().filter(|note| key.open(note).is_ok())
 }
 
-/// Whether the store continues what a note says.
+/// Whether the store continues what a note says; `epoch` is the newest history that the store can show was begun.
 fn continues(
     db: &Database,
     dir: &Path,
@@ -115,10 +120,11 @@ pub(super) fn fork(
         Err(other) => return Err(other),
     }
     let path = checkpoint_file(dir, options);
-    let sink =
-        Sink::open(&path).map_err(|source| OpenError::CheckpointFile { path: path.clone(), source })?;
+    let key = signer.public();
+    let sink = Sink::open(&path, key.name())
+        .map_err(|source| OpenError::CheckpointFile { path: path.clone(), source })?;
     let newest = newest(db).map_err(broken)?;
-    let (key, held) = (signer.public(), newest.note.map(|(_, note)| note));
+    let held = newest.note.map(|(_, note)| note);
     let published = published(&key, options).map(str::to_owned);
     let notes = sink.newest().map(str::to_owned).into_iter().chain(held).chain(published);
     let opened = notes.filter_map(|note| {
@@ -129,12 +135,46 @@ pub(super) fn fork(
     Ok((epoch.max(newest.epoch), note))
 }
 
-/// Begins the epoch after `epoch`, and keeps the note that the break is with.
-pub(super) fn accept(db: &Database, epoch: u64, note: &str) -> Result<(), Failure> {
-    let txn = write(db)?;
-    txn.open_table(table::META)?.insert(table::META_EPOCH, epoch + 1)?;
-    txn.open_table(table::BREAKS)?.insert(epoch + 1, note.as_bytes())?;
-    Ok(txn.commit()?)
+/// Begins the epoch after `epoch`, with its first checkpoint, and keeps the note that the break is with. All of it in one
+/// transaction: a history that nobody signed is one that somebody wrote into the file.
+pub(super) fn accept(
+    db: &Database,
+    dir: &Path,
+    signer: &Signer,
+    epoch: u64,
+    note: &str,
+) -> Result<(), OpenError> {
+    let broken = |Failure(error)| OpenError::from_redb(error, dir);
+    let records = super::Heads::load(db).map_err(broken)?.records;
+    let tree = loaded(db, dir, records)?;
+    let epoch = epoch.saturating_add(1);
+    let first = signer.sign(epoch, records, tree.frontier().root());
+    let begin = || -> Result<(), Failure> {
+        let txn = write(db)?;
+        txn.open_table(table::META)?.insert(table::META_EPOCH, epoch)?;
+        txn.open_table(table::BREAKS)?.insert(epoch, note.as_bytes())?;
+        txn.open_table(table::CHECKPOINTS)?.insert((epoch, records), first.as_bytes())?;
+        Ok(txn.commit()?)
+    };
+    begin().map_err(broken)
+}
+
+/// The tree over the records, where it is the one that is stored.
+fn loaded(db: &Database, dir: &Path, records: u64) -> Result<Tree, OpenError> {
+    let what = "its tree is not that of its records; run a full verify".to_owned();
+    let tree = tree::load(db, records).map_err(|Failure(error)| OpenError::from_redb(error, dir))?;
+    tree.ok_or(OpenError::Corrupt { what })
+}
+
+// === impl Newest ===
+
+impl Newest {
+    /// The history that the store can show was begun: the first one, or one that was signed. A number alone shows nothing, so
+    /// that no note of before is passed over for it: 0 then.
+    fn begun(&self, key: &PublicKey) -> u64 {
+        let signed = self.note.as_ref().and_then(|(_, note)| key.epoch(&key.open(note).ok()?.origin));
+        if self.epoch == 1 || signed == Some(self.epoch) { self.epoch } else { 0 }
+    }
 }
 
 fn newest(db: &Database) -> Result<Newest, Failure> {

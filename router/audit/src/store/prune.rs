@@ -8,6 +8,7 @@ use tidegate_schemas::ids::TaskId;
 
 use super::sweep::STEP;
 use super::{Store, write};
+use crate::erase::with_acts;
 use crate::error::{Failure, SegmentError};
 use crate::find::{BLOCK, block_of};
 use crate::leaf::{Detail, Leaf, RecordKind};
@@ -41,7 +42,10 @@ impl Store {
         if let Some(block) = crate::retain::block(&view, &segment, now)? {
             return Err(SegmentError::Blocked(block));
         }
-        let spans = if part == Part::Records { spans(&view, &segment)? } else { BTreeMap::new() };
+        let (spans, erasures) = match part {
+            Part::Records => (spans(&view, &segment)?, with_acts(&view, segment.first..segment.end)?),
+            Part::Bodies => (BTreeMap::new(), Vec::new()),
+        };
         drop(view);
         let pruning = Pruning { act, leaf: told.line, swept: 0 };
         if part == Part::Records {
@@ -50,6 +54,9 @@ impl Store {
         segment.bodies.get_or_insert(pruning);
         let txn = write(&self.db)?;
         self.save(&txn, &segment)?;
+        for erasure in &erasures {
+            super::erase::put(&txn, erasure)?;
+        }
         {
             let mut pruned = txn.open_table(table::PRUNED).map_err(Failure::from)?;
             for (stream, (from, to)) in spans {

@@ -33,6 +33,10 @@ impl Store {
                 return Err(SegmentError::Stale);
             }
             segments.insert(segment.first, segment.encode().as_slice()).map_err(Failure::from)?;
+            let mut notes = txn.open_table(table::CHECKPOINTS).map_err(Failure::from)?;
+            for place in &sealed.notes {
+                notes.remove(place).map_err(Failure::from)?;
+            }
         }
         txn.commit().map_err(Failure::from)?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 
-use super::{Fault, Report};
+use super::{Fault, Report, records_at_most};
 use crate::erase::act_on;
 use crate::error::{Failure, ReadError};
 use crate::keys::MasterKey;
@@ -42,7 +42,8 @@ impl Reader {
     ) -> Result<(), ReadError> {
         report.keys = Some(0);
         let Some(rows) = self.rows(master, report)? else { return Ok(()) };
-        let (records, mut seen) = (self.status()?.records, BTreeSet::new());
+        let records = self.status()?.records.min(records_at_most(&*self.begin()?)?);
+        let mut seen = BTreeSet::new();
         let (from, mut at) = (report.from, report.from);
         while at < records {
             let end = records.min(at + CHUNK);

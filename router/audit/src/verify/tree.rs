@@ -258,8 +258,11 @@ fn signed(
             Some(key) => key.open(&note),
             None => Checkpoint::unverified(&note).ok_or(NoteError::Malformed),
         };
+        let of = |origin: &str| trust.key.as_ref().is_none_or(|key| key.epoch(origin) == Some(epoch));
         match opened {
-            Ok(checkpoint) if checkpoint.size == size => heads.push(Head { checkpoint, of: Of::Record }),
+            Ok(checkpoint) if checkpoint.size == size && of(&checkpoint.origin) => {
+                heads.push(Head { checkpoint, of: Of::Record })
+            }
             _ => report.add(None, Some(format!("checkpoint of {size} records")), Fault::Checkpoint),
         }
     }

@@ -300,5 +300,6 @@ fn begun(reader: &Reader, record: &Record) -> Result<Option<Erasure>, ReadError>
         counted: false,
         state: ErasureState::Waiting,
         waits: None,
+        act: None,
     }))
 }

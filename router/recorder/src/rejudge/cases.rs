@@ -78,8 +78,8 @@ pub fn cases(
             written.cases += tests.len() as u64;
             take(judge, &tests)?;
         }
-        let last = found.records.last().map_or(0, |record| record.leaf.index + 1);
-        progress(last.min(total), total);
+        // A page may have no hit and be far on; the last one has passed all.
+        progress(found.next.map_or(total, |next| (next.index() + 1).min(total)), total);
         match found.next {
             Some(next) => page.after = Some(next),
             None => return Ok(written),

@@ -398,6 +398,7 @@ async fn died(cell: &Cell, event: u64, subjects: Vec<String>, counted: bool) {
         counted,
         state: ErasureState::Destroyed,
         waits: None,
+        act: None,
     };
     store.destroy(&erasure, &held.rows).unwrap();
 }

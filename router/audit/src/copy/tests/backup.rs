@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{backup, goes_on, lines, public, restore, same, signed, whole};
 use crate::checkpoint::Signer;
-use crate::copy::{self, CopyError};
+use crate::copy::{self, CopyError, EpochNote, Manifest, merge};
 use crate::error::OpenError;
 use crate::fixture::{at, items, keys, road, small, store, task};
 use crate::read::Reader;
@@ -225,4 +225,76 @@ fn backup_needs_a_break_only_where_more_was_signed_since() {
     let trust = Trust { key: Some(public()), pinned: vec![pinned] };
     let report = reader.verify_against(Level::Full, &trust, &mut |_, _| {}).unwrap();
     assert!(report.is_ok() && report.epoch == 2, "{:?}", report.problems);
+}
+
+#[test]
+fn backup_of_a_record_that_did_not_grow_adds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, to) = (dir.path().join("record"), dir.path().join("backup"));
+    signed(&record, &[road(20)]);
+    let reader = Reader::open(&record, None).unwrap();
+    let first = backup(&reader, &to);
+    let size = |dir: &Path| fs::metadata(dir.join("manifest.json")).unwrap().len();
+    let before = (size(&to), fs::read_dir(to.join("parts")).unwrap().count());
+    for _ in 0..3 {
+        let again = backup(&reader, &to).manifest;
+        assert_eq!(
+            (again.parts, again.wrapped),
+            (first.manifest.parts.clone(), first.manifest.wrapped.clone())
+        );
+    }
+    assert_eq!((size(&to), fs::read_dir(to.join("parts")).unwrap().count()), before);
+    restore(&to, &dir.path().join("restored")).unwrap();
+    same(&record, &dir.path().join("restored"));
+}
+
+#[test]
+fn backup_makes_one_part_of_two_before_there_are_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, to) = (dir.path().join("record"), dir.path().join("backup"));
+    let mut store = store(&record);
+    for tasks in 1..=6 {
+        let there = usize::try_from(store.records()).unwrap();
+        store.append(&road(tasks * tasks)[there..]).unwrap();
+        store.checkpoint().unwrap();
+        backup(&store.reader(), &to);
+    }
+    let mut manifest = Manifest::read(&to).unwrap().unwrap();
+    assert_eq!((manifest.parts.len(), manifest.wrapped.len()), (6, 6), "negative control: few stay");
+    merge::parts(&to, &mut manifest, 7, 2).unwrap();
+    manifest.write(&to).unwrap();
+    let parts: Vec<_> = manifest.parts.iter().map(|part| (part.first, part.records)).collect();
+    assert_eq!(parts, [(0, 48), (48, 60)], "the small ones came together first");
+    // Once more with what came since: what no manifest names any more goes.
+    store.append(&road(37)[108..]).unwrap();
+    store.checkpoint().unwrap();
+    backup(&store.reader(), &to);
+    assert_eq!(fs::read_dir(to.join("parts")).unwrap().count(), 3 * 3 + 7, "leaves, bodies, notes; keys");
+    drop(store);
+    restore(&to, &dir.path().join("restored")).unwrap();
+    same(&record, &dir.path().join("restored"));
+    // What is not as the manifest says is not made a part of anything.
+    let mut manifest = Manifest::read(&to).unwrap().unwrap();
+    let bodies = to.join(&manifest.parts[1].bodies.name);
+    let mut bytes = fs::read(&bodies).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&bodies, bytes).unwrap();
+    let refused = merge::parts(&to, &mut manifest, 9, 1);
+    assert!(matches!(refused, Err(CopyError::Changed { .. })), "{refused:?}");
+}
+
+#[test]
+fn backup_whose_manifest_could_not_be_read_again_is_refused_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, to) = (dir.path().join("record"), dir.path().join("backup"));
+    signed(&record, &[road(5)]);
+    backup(&Reader::open(&record, None).unwrap(), &to);
+    let before = fs::read(to.join("manifest.json")).unwrap();
+    let good = Manifest::read(&to).unwrap().unwrap();
+    let long = EpochNote { epoch: 2, note: "x".repeat(65 << 20) };
+    let refused = Manifest { breaks: vec![long], ..good.clone() }.write(&to).unwrap_err();
+    assert!(refused.to_string().contains("begin another directory"), "{refused}");
+    assert_eq!(fs::read(to.join("manifest.json")).unwrap(), before);
+    good.write(&to).unwrap();
+    assert_eq!(fs::read(to.join("manifest.json")).unwrap(), before, "negative control");
 }

@@ -76,6 +76,7 @@ pub(crate) fn erase_person(store: &mut Store) {
         counted: false,
         state: ErasureState::Waiting,
         waits: None,
+        act: None,
     };
     store.destroy(&erasure, &held.rows).unwrap();
     store.forget(&held.tasks, &held.keys).unwrap();

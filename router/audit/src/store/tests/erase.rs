@@ -47,6 +47,7 @@ fn erasure(event: u64, subjects: &[String]) -> Erasure {
         counted: false,
         state: ErasureState::Waiting,
         waits: None,
+        act: None,
     }
 }
 
@@ -129,6 +130,25 @@ fn erase_of_a_task_without_named_subjects_goes_by_the_task() {
     assert_eq!(states, [true, false, true]);
     store.forget(&held.tasks, &held.keys).unwrap();
     assert_eq!(names(&reader, &own), None);
+}
+
+#[test]
+fn erase_takes_a_task_that_was_refused_and_named_whose_data_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path());
+    let refused = |n: u64, subjects: &[&str]| {
+        let mut task = task_of(n, n, subjects);
+        task.subject = "task.acme.bot.anna".to_owned();
+        task
+    };
+    store.append(&items([refused(1, &["customer-1"]), refused(2, &["customer-2"])])).unwrap();
+    let reader = store.reader();
+    let record = reader.get(0).unwrap().unwrap();
+    assert!(record.leaf.code.is_some() && matches!(opened(&reader, 0), Opened::Body(_)), "negative control");
+    let held = erase_first(&mut store);
+    assert_eq!((held.records, held.tasks), (1, [task_id(1)].into()));
+    assert_eq!(opened(&reader, 0), Opened::Erased { event: 1 });
+    assert!(matches!(opened(&reader, 1), Opened::Body(_)), "nobody else's is touched");
 }
 
 #[test]

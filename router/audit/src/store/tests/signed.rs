@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::checkpoint::sink::notes;
+use crate::checkpoint::notes::notes;
 use crate::error::OpenError;
 use crate::fixture::{items, keys, road, small, store, task};
 use crate::store::{Options, Store, builder, file, write};
@@ -49,6 +49,11 @@ fn change(dir: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     txn.commit().unwrap();
 }
 
+/// Says that the record is another history, as a break that was accepted would.
+fn raise(txn: &redb::WriteTransaction, epoch: u64) {
+    txn.open_table(table::META).unwrap().insert(table::META_EPOCH, epoch).unwrap();
+}
+
 #[test]
 fn checkpoint_says_what_is_recorded_once_and_durably() {
     let dir = tempfile::tempdir().unwrap();
@@ -80,7 +85,7 @@ fn checkpoint_says_what_is_recorded_once_and_durably() {
 
 #[test]
 fn tamper_a_store_that_does_not_continue_what_was_signed_is_refused() {
-    let cases: [Case; 7] = [
+    let cases: [Case; 11] = [
         ("negative control: as it was left", |_, _| {}, true),
         ("an older copy", |dir, record| copy(&dir.join("older"), record), false),
         ("an empty one", |_, record| fs::remove_dir_all(record).unwrap(), false),
@@ -120,6 +125,41 @@ fn tamper_a_store_that_does_not_continue_what_was_signed_is_refused() {
             },
             false,
         ),
+        ("another history's number", |_, record| change(record, |txn| raise(txn, 2)), false),
+        (
+            "an emptied one with another history's number",
+            |_, record| {
+                fs::remove_file(file(record)).unwrap();
+                drop(Store::database(record, &small()).unwrap());
+                change(record, |txn| raise(txn, 2));
+            },
+            false,
+        ),
+        (
+            "an older copy with another history's number, and a break that nobody accepted",
+            |dir, record| {
+                copy(&dir.join("older"), record);
+                let newest = notes(&fs::read_to_string(dir.join("checkpoints")).unwrap()).pop().unwrap();
+                change(record, |txn| {
+                    raise(txn, 2);
+                    txn.open_table(table::BREAKS).unwrap().insert(2, newest.as_bytes()).unwrap();
+                });
+            },
+            false,
+        ),
+        (
+            "the same, with a checkpoint of the history before as the first of its own",
+            |dir, record| {
+                copy(&dir.join("older"), record);
+                change(record, |txn| {
+                    raise(txn, 2);
+                    let mut rows = txn.open_table(table::CHECKPOINTS).unwrap();
+                    let first = rows.get((1, 300)).unwrap().unwrap().value().to_vec();
+                    rows.insert((2, 300), first.as_slice()).unwrap();
+                });
+            },
+            false,
+        ),
     ];
     for (name, tamper, opens) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -130,7 +170,10 @@ fn tamper_a_store_that_does_not_continue_what_was_signed_is_refused() {
         match Store::open(&record, keys(), &options(dir.path())) {
             Ok(store) => assert!(opens && store.records() == 603, "{name}"),
             Err(error) => {
-                assert!(!opens && matches!(error, OpenError::Fork { signed: 600, .. }), "{name}: {error}")
+                // What the record itself holds is told first where it shows the fork.
+                let signed = if name.contains("history before") { 300 } else { 600 };
+                let forks = matches!(error, OpenError::Fork { signed: of, .. } if of == signed);
+                assert!(!opens && forks, "{name}: {error}");
             }
         }
         if let Ok(keys) = fs::read(record.join("keys.bin"))
