@@ -130,6 +130,8 @@ pub(crate) struct LocalSection {
     pub(crate) chat_sha256: Option<String>,
     /// Embedding model, a directory; absent: the default model in `.models/`.
     pub(crate) embed_model: Option<PathBuf>,
+    /// Token classifier that finds personal data, a directory; absent: the default one in `.models/`, if it is there.
+    pub(crate) scan_model: Option<PathBuf>,
     /// Engine threads; 0: cores − 1.
     pub(crate) threads: usize,
     /// Tasks worked on or queued in the worker at once.
@@ -138,7 +140,14 @@ pub(crate) struct LocalSection {
 
 impl Default for LocalSection {
     fn default() -> Self {
-        Self { chat_model: None, chat_sha256: None, embed_model: None, threads: 0, in_flight_max: 64 }
+        Self {
+            chat_model: None,
+            chat_sha256: None,
+            embed_model: None,
+            scan_model: None,
+            threads: 0,
+            in_flight_max: 64,
+        }
     }
 }
 

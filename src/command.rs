@@ -83,6 +83,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Model(ModelCommand::Serve(args)) => serve_model::run(&args).await,
         Command::Model(ModelCommand::List) => model::list(&global),
         Command::Model(ModelCommand::Verify) => model::verify(&global),
+        Command::Model(ModelCommand::Convert) => model::convert(&global),
         Command::Review(command) => review::run(&global, command).await,
         Command::Audit(args) => audit::run(&global, *args).await,
         Command::Replay(command) => replay::run(&global, command).await,

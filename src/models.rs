@@ -24,6 +24,9 @@ pub(crate) struct Model {
     pub(crate) kind: String,
     pub(crate) architecture: String,
     pub(crate) licence: String,
+    /// SHA-256 of what is made of its files before it is loaded.
+    #[serde(default)]
+    pub(crate) converted_sha256: Option<String>,
     pub(crate) files: Vec<ModelFile>,
 }
 
@@ -95,6 +98,19 @@ fn default_embed() -> Result<(PathBuf, Option<String>)> {
     Ok((model.directory(), weights.map(|file| file.sha256.clone())))
 }
 
+/// The default token classifier's directory, verified, and the digest of its weights; none where it was not fetched, and then
+/// nothing is scanned.
+pub(crate) fn default_scan() -> Result<Option<(PathBuf, Option<String>)>> {
+    let model = default_of("scan")?;
+    if !model.directory().exists() {
+        return Ok(None);
+    }
+    for file in &model.files {
+        model.verify(file)?;
+    }
+    Ok(Some((model.directory(), model.converted_sha256.clone())))
+}
+
 /// Threads of a local worker's engine: as configured, else one less than there are cores.
 pub(crate) fn threads(section: &LocalSection) -> usize {
     if section.threads > 0 { section.threads } else { EngineConfig::default().threads }
@@ -121,6 +137,14 @@ pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
             (config.embed, config.embed_sha256) = (Some(path), sha256);
         }
     }
+    match &section.scan_model {
+        Some(path) => config.scan = Some(named(path)?),
+        None => {
+            if let Some((path, sha256)) = default_scan()? {
+                (config.scan, config.scan_sha256) = (Some(path), sha256);
+            }
+        }
+    }
     config.threads = threads(section);
     config.queue = section.in_flight_max;
     Ok(config)
@@ -131,4 +155,21 @@ fn named(path: &Path) -> Result<PathBuf> {
         bail!("`{}` is missing: name a model that is on this machine in cell.toml", path.display());
     }
     Ok(path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_default_bundle_pins_the_models_that_are_fetched() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/bundles/default");
+        let bundle = tidegate_policies::Bundle::from_dir(&dir).unwrap();
+        let scan = bundle.taxonomy().model_scan.as_ref().unwrap();
+        let model = default_of("scan").unwrap();
+        assert_eq!(scan.name, model.name);
+        assert_eq!(scan.sha256.unwrap().to_string(), model.converted_sha256.unwrap());
+    }
 }

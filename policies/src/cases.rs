@@ -17,6 +17,7 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::labels::Labels;
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::subject::{Class, Lane};
 use tidegate_schemas::task::{Kind, LimitsWire, Message, Task};
 
@@ -118,6 +119,9 @@ pub struct CaseFacts {
     /// Feature flags that are on.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub flags: BTreeSet<Name>,
+    /// What the bundle's model found in the texts: entity → count, empty for nothing; absent: it has not looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scanned: Option<BTreeMap<Name, u32>>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -285,6 +289,7 @@ impl Default for CaseFacts {
             tenant_in_flight: 0,
             hop: 0,
             flags: BTreeSet::new(),
+            scanned: None,
         }
     }
 }
@@ -302,7 +307,9 @@ impl Case {
     #[must_use]
     pub fn run(&self, judge: &Judge, directory: &Directory) -> Ran {
         match self.request(directory) {
-            Ok((task, facts)) => {
+            Ok((task, mut facts)) => {
+                let model = judge.bundle().taxonomy().model_scan.as_ref().and_then(|model| model.sha256);
+                facts.model_scan = self.facts.model_scan(model);
                 let decision = judge.decide(&task, directory, &facts);
                 let differences = self.expect.differences(&decision);
                 let considered = decision.considered.iter().flat_map(|considered| &considered.policies);
@@ -358,6 +365,13 @@ impl Case {
 }
 
 impl CaseFacts {
+    /// What the bundle's model says, by its weights where they are pinned.
+    fn model_scan(&self, model: Option<Digest>) -> ModelScan {
+        let model = model.unwrap_or_else(|| Digest::plain(b"a model"));
+        let done = |findings: &BTreeMap<Name, u32>| ModelScan::Done { model, findings: findings.clone() };
+        self.scanned.as_ref().map_or(ModelScan::Closed, done)
+    }
+
     fn facts(&self, now: Timestamp, directory: &Directory) -> Result<Facts, String> {
         let reviewer = Name::new("reviewer").map_err(|error| error.to_string())?;
         let approval = Approval {
@@ -380,6 +394,7 @@ impl CaseFacts {
             release_revision: 0,
             inherited: None,
             approval: self.approved.then_some(approval),
+            model_scan: self.model_scan(None),
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,

@@ -208,6 +208,10 @@ impl DestinationSpec {
                 "is `reasoning`, which only `openai_chat` has a form for; leave it out",
             ),
             (cloud != self.base_url.is_some(), "needs `base_url` exactly when it is on the cloud lane"),
+            (
+                tidegate_schemas::scan::is_scan(self.lane, &self.target),
+                "is in the pool `scan`, which is the cell's own; name another",
+            ),
             (cloud && self.kinds.contains(&Kind::Embed), "cannot embed: embeddings are made locally only"),
             (self.price_in.max(self.price_out) > PRICE_MAX, "states a price above the limit"),
             (self.context_tokens > CONTEXT_TOKENS_MAX, "states a context above the limit"),

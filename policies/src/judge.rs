@@ -13,6 +13,7 @@ use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::Task;
 
 use crate::bare::Bare;
@@ -26,6 +27,7 @@ pub(crate) use notes::Notes;
 mod consider;
 mod draft;
 mod notes;
+mod scan;
 mod sentence;
 #[cfg(test)]
 mod tests;
@@ -81,14 +83,19 @@ impl Judge {
     /// The task's labels as they count, and what was found in its texts (finding → count).
     #[must_use]
     pub fn labels(&self, task: &Task) -> (Labels, BTreeMap<Name, u32>) {
-        let (labels, findings) = self.look(&self.readied(task).0, None);
+        let (labels, findings, _) = self.look(&self.readied(task).0, None, &ModelScan::Closed);
         (labels, findings.counts)
     }
 
-    fn look(&self, task: &Task, inherited: Option<&Labels>) -> (Labels, Findings) {
-        let findings = self.found(task);
+    fn look(
+        &self,
+        task: &Task,
+        inherited: Option<&Labels>,
+        by_model: &ModelScan,
+    ) -> (Labels, Findings, Scan) {
+        let (scan, findings) = self.scanned(by_model, self.found(task));
         let declared = declared(task, inherited);
-        (self.bundle.taxonomy().raise(&declared, &findings.categories), findings)
+        (self.bundle.taxonomy().raise(&declared, &findings.categories), findings, scan)
     }
 
     /// What is found in what would be sent, and in what was put into its prompt. What stands in both counts once.
@@ -118,13 +125,12 @@ impl Judge {
     pub fn decide(&self, task: &Task, directory: &Directory, facts: &Facts) -> Decision {
         let (rendered, refused) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings) = self.look(task, facts.inherited.as_ref());
-        let scan = self.scanner.fact();
+        let (labels, findings, scan) = self.look(task, facts.inherited.as_ref(), &facts.model_scan);
         let found = findings.total();
         let by = task.by_prompt.as_ref();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan, by };
         match refused {
-            None => self.settle(task, directory, draft, found),
+            None => self.settle_or_scan(task, directory, draft, found),
             Some(refused) => draft.reject(refused.code, refused.sentence, Vec::new()),
         }
     }
@@ -153,16 +159,17 @@ impl Judge {
             categories: recorded.labels.categories.clone(),
             ..Findings::default()
         };
+        let mut scan = recorded.scan.clone();
         if by.map(|by| &by.prompt) != recorded.prompt.as_ref() && by.is_some() {
             // Another version of the prompt is another text, of which nothing was recorded.
             findings = findings.or(self.found(task));
+            scan = self.scanner.fact();
         }
         let labels = self.bundle.taxonomy().raise(&declared, &findings.categories);
         let found = findings.total();
-        let scan = recorded.scan.clone();
         let draft = draft::Draft { judge: self, facts, labels, findings: findings.counts, scan, by };
         match refused {
-            None => self.settle(task, directory, draft, found),
+            None => self.settle_or_scan(task, directory, draft, found),
             Some(refused) => draft.reject(refused.code, refused.sentence, Vec::new()),
         }
     }
@@ -242,9 +249,9 @@ impl Judge {
     ) -> Option<(Arc<Seat>, Circumstances)> {
         let (rendered, _) = self.readied(task);
         let task = rendered.as_ref();
-        let (labels, findings) = self.look(task, facts.inherited.as_ref());
+        let (labels, findings, scan) = self.look(task, facts.inherited.as_ref(), &facts.model_scan);
         let (tenant, agent) = directory.agent(&task.tenant, &task.agent)?;
-        let found = (&self.scanner.fact(), findings.total());
+        let found = (&scan, findings.total());
         let circumstances = self.circumstances(task, &labels, tenant, facts, found);
         let seat = self.seat(task, Principal::new(&task.tenant, &task.agent, agent)).ok()?;
         Some((seat, circumstances))

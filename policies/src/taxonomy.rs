@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::flag::FLAGS_MAX;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::{KnownLabels, Labels, NOWHERE, Raise, Sensitivity};
@@ -30,6 +31,9 @@ const FLAG_TEXT_BYTES_MAX: usize = 200;
 /// The member of every closed vocabulary that stands for a name the taxonomy does not know.
 pub const UNKNOWN: &str = "unknown";
 
+/// What a model's entity is called that is no finding.
+pub const NO_FINDING: &str = "none";
+
 /// What labels mean and what recognisers look for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +53,12 @@ pub struct Taxonomy {
     /// Feature flags by name: what operators can let policies know beside a task.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<Name, FlagSpec>,
+    /// The model whose scan of texts counts; absent: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_scan: Option<ModelSpec>,
+    /// Kind of data that each of the model's entities is, or [`NO_FINDING`]; one that does not stand here makes a task restricted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub model_entities: BTreeMap<Name, Name>,
     /// Patterns that are looked for.
     #[serde(default, rename = "recogniser")]
     pub recognisers: Vec<Recogniser>,
@@ -66,6 +76,17 @@ pub struct Category {
     /// The task falls under these rules.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub regulations: BTreeSet<Name>,
+}
+
+/// A token classifier on the local lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Its name there.
+    pub name: String,
+    /// SHA-256 of its weights: a scan by others raises labels, and permits nothing. Absent: any will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
 }
 
 /// A feature flag.
@@ -129,7 +150,8 @@ impl Taxonomy {
     /// Whether both look for the same in texts.
     #[must_use]
     pub fn looks_for_the_same(&self, other: &Self) -> bool {
-        (&self.recognisers, &self.classes) == (&other.recognisers, &other.classes)
+        let by_model = (&self.model_scan, &self.model_entities) == (&other.model_scan, &other.model_entities);
+        by_model && (&self.recognisers, &self.classes) == (&other.recognisers, &other.classes)
     }
 
     /// The rule that it breaks, if one.
@@ -152,6 +174,9 @@ impl Taxonomy {
                 return Some(format!("region `{name}` lies in the unknown region `{region}`"));
             }
         }
+        if let Some(fault) = self.model_fault() {
+            return Some(fault);
+        }
         if let Some(fault) = self.flags_fault() {
             return Some(fault);
         }
@@ -160,6 +185,20 @@ impl Taxonomy {
         all.filter(|name| !names.insert(*name))
             .map(|name| format!("two recognisers are named `{name}`"))
             .next()
+    }
+
+    fn model_fault(&self) -> Option<String> {
+        if self.model_scan.is_some() == self.model_entities.is_empty() {
+            return Some("`[model_scan]` and `[model_entities]` go together".to_owned());
+        }
+        if self.model_scan.as_ref().is_some_and(|model| model.name.trim().is_empty()) {
+            return Some("`[model_scan]` needs the model's `name`".to_owned());
+        }
+        let known = |name: &Name| name.as_str() == NO_FINDING || self.categories.contains_key(name);
+        let odd = self.model_entities.iter().find(|(_, category)| !known(category));
+        odd.map(|(entity, category)| {
+            format!("`{entity}` of the model is a `{category}`, which is no category")
+        })
     }
 
     fn flags_fault(&self) -> Option<String> {

@@ -119,7 +119,7 @@ fn canary_in_every_string_of_every_kind_is_found() {
             }
         }
     }
-    assert!(planted > 25 * CANARIES.len(), "only {planted} were planted");
+    assert!(planted > 20 * CANARIES.len(), "only {planted} were planted");
 }
 
 #[test]
@@ -177,7 +177,7 @@ proptest! {
     #[test]
     fn canary_among_any_text_is_found(
         before in "\\PC{0,60}", after in "\\PC{0,60}",
-        canary in proptest::sample::select(&CANARIES[..]),
+        canary in proptest::sample::select(CANARIES.to_vec()),
         kind in 0_usize..5, place in any::<proptest::sample::Index>(),
     ) {
         let (kind, mut input) = kinds().remove(kind);

@@ -24,6 +24,7 @@ mod conflict;
 mod context;
 mod dispatch;
 mod outgoing;
+mod scan;
 mod step;
 mod task;
 #[cfg(test)]

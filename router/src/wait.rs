@@ -101,7 +101,10 @@ fn queues(known: &watch::Sender<Knowledge>) -> BTreeMap<Name, ConsumerSpec> {
         };
         (d.target.clone(), spec)
     };
-    release.deciding().flat_map(|judges| judges.bundle().destinations()).map(queue).collect()
+    let scan = tidegate_schemas::scan::pool();
+    let scan = (scan.clone(), tidegate_bus::topology::pool_consumer(&scan));
+    let all = release.deciding().flat_map(|judges| judges.bundle().destinations()).map(queue);
+    all.chain([scan]).collect()
 }
 
 #[cfg(test)]

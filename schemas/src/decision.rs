@@ -13,6 +13,7 @@ use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
 use crate::labels::{KnownLabels, Labels, Sensitivity, Stakes};
+use crate::scan::ModelScan;
 use crate::subject::Lane;
 
 mod grouped;
@@ -238,6 +239,9 @@ pub struct Facts {
     /// A person's agreement, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// What is known of a model's scan of the task's texts.
+    #[serde(default, skip_serializing_if = "ModelScan::is_closed")]
+    pub model_scan: ModelScan,
     /// Expected waiting time by queue (pool or provider), milliseconds; absent means unknown, taken as none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wait_ms: BTreeMap<Name, u64>,

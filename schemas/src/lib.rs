@@ -32,6 +32,7 @@ pub mod json;
 pub mod limits;
 pub mod metric;
 pub mod render;
+pub mod scan;
 pub mod schema;
 pub mod sensitive;
 pub mod subject;

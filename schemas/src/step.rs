@@ -2,10 +2,13 @@
 //!
 //! A step carries only a cause and a reason, never labels or input: the router takes the original by its cause.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::digest::Digest;
 use crate::ids::Name;
 
 /// Work that came back.
@@ -32,6 +35,19 @@ pub enum StepReason {
     /// The destination did not answer within the permitted attempts.
     Fallback {
         /// What went wrong last.
+        code: Code,
+    },
+    /// A model has scanned it; of work of the pool `scan` only.
+    Scanned {
+        /// SHA-256 of the model's weights.
+        model: Digest,
+        /// What it found: entity → count. Never the text.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        findings: BTreeMap<Name, u32>,
+    },
+    /// No model could scan it.
+    ScanFailed {
+        /// Why.
         code: Code,
     },
 }

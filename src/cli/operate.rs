@@ -227,6 +227,9 @@ pub(crate) enum ModelCommand {
     /// Check the files on this machine against the manifest.
     #[command(after_help = "Example:\n  tidegate model verify")]
     Verify,
+    /// Make the weights of the token classifier, as a local worker does at its first start.
+    #[command(after_help = "Example:\n  tidegate model convert --json")]
+    Convert,
     /// Serve a local model by the OpenAI protocol on loopback: a stand-in for a provider.
     #[command(
         after_help = "Example:\n  tidegate model serve --listen 127.0.0.1:8080   on http://127.0.0.1:8080/v1"

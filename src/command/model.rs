@@ -1,11 +1,12 @@
-//! `tidegate model list|verify`: the models of the manifest and what is on this machine. Opens none of them for work.
+//! `tidegate model list|verify|convert`: the models of the manifest and what is on this machine. Opens none of them for work.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
-use tidegate_engine::{EngineConfig, inspect_gguf, verify_file};
+use serde_json::json;
+use tidegate_engine::{EngineConfig, convert_classifier, inspect_gguf, verify_file};
 
 use crate::cell::Cell;
 use crate::cli::Global;
@@ -96,7 +97,25 @@ fn named(global: &Global, verify: bool) -> Vec<Row> {
     };
     let chat = local.chat_model.iter().map(|path| row(path, "chat", local.chat_sha256.as_deref()));
     let embed = local.embed_model.iter().map(|path| row(path, "embed", None));
-    chat.chain(embed).collect()
+    let scan = local.scan_model.iter().map(|path| row(path, "scan", None));
+    chat.chain(embed).chain(scan).collect()
+}
+
+/// Makes the weights of the token classifier, as a local worker would at its first start.
+pub(super) fn convert(global: &Global) -> Result<ExitCode> {
+    let Some((directory, expected)) = models::default_scan()? else {
+        bail!("the token classifier is not here: run `deploy/fetch models`, or set TIDEGATE_MODELS")
+    };
+    let made = convert_classifier(&directory, expected.as_deref(), EngineConfig::default().max_model_bytes)?;
+    if global.json {
+        output::json(&json!({ "path": made.path, "sha256": made.sha256, "bytes": made.bytes }))?;
+    } else {
+        output::table(
+            &["FILE", "SHA-256", "BYTES"],
+            &[vec![made.path.display().to_string(), made.sha256, made.bytes.to_string()]],
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(global: &Global, rows: &[Row], well: &str) -> Result<ExitCode> {

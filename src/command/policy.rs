@@ -320,6 +320,7 @@ async fn explained(global: &Global, asked: &Asked<'_>, who: &Who) -> Result<Exit
         release_revision: revision,
         inherited: None,
         approval: None,
+        model_scan: Default::default(),
         wait_ms: [].into(),
         tenant_in_flight: 0,
         egress_ready: true,

@@ -64,7 +64,7 @@ pub(super) fn shape(cell: &Cell, bundles: &[&Bundle]) -> CellShape {
     let mut providers = of(Lane::Cloud);
     providers.extend(cell.config.cloud.providers.keys().cloned());
     CellShape {
-        pools: of(Lane::Local).into_iter().collect(),
+        pools: of(Lane::Local).into_iter().chain([tidegate_schemas::scan::pool()]).collect(),
         providers: providers.into_iter().collect(),
         stream_bytes_max: cell.config.streams.bytes_max,
     }

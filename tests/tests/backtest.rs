@@ -84,6 +84,8 @@ async fn submitted(cell: &TestCell) -> Result<(String, String)> {
 #[tokio::test]
 async fn story_a_bundle_is_backtested_before_it_decides_anything() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
+    // Rules alone decide here, each task once.
+    cell.tidegate(&["lane", "off", "--target", "scan", "--force", "--reason", "rules alone"]).await?;
     let (leaves, stays) = submitted(&cell).await?;
     let dir = tempfile::tempdir()?;
 

@@ -18,6 +18,7 @@ mod release;
 mod replay;
 mod report;
 mod retain;
+mod scan;
 mod secrets;
 mod startup;
 mod stories;

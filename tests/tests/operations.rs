@@ -172,7 +172,7 @@ async fn story_a_task_is_withdrawn_or_late() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let id = Uuid::now_v7().to_string();
-    let long = json!({ "id": id, "labels": { "sensitivity": "internal" }, "input": {
+    let long = json!({ "id": id, "labels": { "sensitivity": "confidential" }, "input": {
         "messages": [{ "role": "user", "content": "Count as far as you can." }], "sampling": { "max_tokens": 2000 } } });
     let result = agent.ask_and_withdraw(&cell, "chat", long).await?;
     assert_eq!((result.state, code(&result)), (State::Canceled, Some(Code::Canceled)));

@@ -18,7 +18,7 @@ const DRAWS: usize = 40;
 
 fn asks(flow: &str, question: &str) -> Value {
     json!({
-        "labels": { "sensitivity": "internal" },
+        "labels": { "sensitivity": "confidential" },
         "workflow": flow,
         "input": { "prompt": { "name": "answer", "variables": { "question": question } }, "max_tokens": 4 },
     })
@@ -66,7 +66,7 @@ async fn story_a_task_by_prompt_names_its_version_which_is_released_for_a_share_
     let file = dir.path().join("question.txt");
     std::fs::write(&file, "What is {{ notes }} a tide?\n")?;
     let variable = format!("question=@{}", file.display());
-    let submit = ["submit", "chat", "--prompt", "answer", "--var", &variable, "--sensitivity", "internal"];
+    let submit = ["submit", "chat", "--prompt", "answer", "--var", &variable, "--sensitivity", "confidential"];
     let told = cell.json(&submit).await?;
     assert_eq!((&told["state"], &told["prompt"]["name"]), (&json!("completed"), &json!("answer")), "{told}");
     let old = told["prompt"]["hash"].as_str().context("a hash")?.to_owned();

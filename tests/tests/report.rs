@@ -19,8 +19,8 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         "input": { "messages": [{ "role": "user", "content": "canary-7f3a" }], "sampling": { "max_tokens": 4 } } })
     };
     let public = agent.ask("chat", chat(json!({ "sensitivity": "public" }))).await?;
-    let internal = agent.ask("chat", chat(json!({ "sensitivity": "internal" }))).await?;
-    assert_eq!((public.state, internal.state), (State::Completed, State::Completed));
+    let confidential = agent.ask("chat", chat(json!({ "sensitivity": "confidential" }))).await?;
+    assert_eq!((public.state, confidential.state), (State::Completed, State::Completed));
     let refused = agent.ask("chat", chat(json!({ "sensitivity": "public", "residency": ["ch"] }))).await?;
     assert_eq!(refused.state, State::Rejected);
 
@@ -38,7 +38,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         }
     };
     let (code, told) = until("all three on record", SOON, || async {
-        let (code, told) = report("internal=eu").await?;
+        let (code, told) = report("confidential=eu").await?;
         // Signed a second after the last record; until then no claim is shown.
         let shown = told["residency"][1]["verdict"] != "not_shown";
         Ok((told["tasks"]["ended"] == 3 && shown).then_some((code, told)))
@@ -66,7 +66,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         "--month",
         &month,
         "--within",
-        "internal=eu",
+        "confidential=eu",
     ];
     for (more, code, verdict, claims) in
         [(vec![], 2, "not_shown", false), (vec!["--public-key", key.as_str()], 0, "holds", true)]
@@ -97,14 +97,14 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     let page = std::fs::read_to_string(&file)?;
     assert!(page.contains("SmolLM2-135M-Instruct") && page.ends_with("</html>\n"));
     assert!(!page.contains("canary-7f3a"), "nothing that a person wrote stands in it");
-    for (within, says) in [("public=ch", Some("of class public reached")), ("internal=eu", None)] {
+    for (within, says) in [("public=ch", Some("of class public reached")), ("confidential=eu", None)] {
         let arguments = ["audit", "report", "--tenant", "all", "--month", &month, "--out", &file, "--within"];
         let output = cell.output(&[&arguments[..], &[within]].concat()).await?;
         let said = String::from_utf8_lossy(&output.stderr);
         let told = said.lines().find(|line| line.starts_with("tidegate: "));
         assert_eq!(told.is_some(), says.is_some(), "{said}");
         assert!(told.is_none_or(|told| told.contains(says.unwrap_or_default())), "{said}");
-        let holds = said.contains("No record of class internal reached");
+        let holds = said.contains("No record of class confidential reached");
         assert_eq!(holds, says.is_none(), "what holds is said too: {said}");
         assert!(said.contains("in the place of what was there"), "{said}");
     }

@@ -148,7 +148,7 @@ async fn refused(agent: &Agent) -> Result<()> {
             State::Rejected,
         ),
         ("embed", header("2020-01-01T00:00:00Z"), embed().to_string(), State::Failed),
-        ("extract", Headers::new(), task("internal", strange).to_string(), State::Failed),
+        ("extract", Headers::new(), task("confidential", strange).to_string(), State::Failed),
     ];
     for (kind, headers, body, state) in ends {
         let result = agent.ask_raw(kind, headers, body.clone().into_bytes()).await?;
@@ -162,7 +162,7 @@ async fn withdrawn(cell: &TestCell, agent: &Agent) -> Result<()> {
     // Where the answer would stop: it does not come so far.
     let sampling = json!({ "max_tokens": 2000, "stop": [secret()] });
     let messages = json!([{ "role": "user", "content": "Count as far as you can." }]);
-    let mut long = task("internal", json!({ "messages": messages, "sampling": sampling }));
+    let mut long = task("confidential", json!({ "messages": messages, "sampling": sampling }));
     long["id"] = json!(Uuid::now_v7());
     assert_eq!(agent.ask_and_withdraw(cell, "chat", long).await?.state, State::Canceled);
     Ok(())

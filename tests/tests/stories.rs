@@ -68,7 +68,7 @@ async fn story_data_decides_where_a_task_runs() -> Result<()> {
     };
     assert_eq!((vectors.len(), vectors[0].len()), (2, 384));
 
-    let extract = json!({ "labels": { "sensitivity": "internal" }, "input": {
+    let extract = json!({ "labels": { "sensitivity": "confidential" }, "input": {
         "text": "Ada is 36 years old.", "max_tokens": 64,
         "schema": { "type": "object", "properties": { "age": { "type": "integer" } }, "required": ["age"],
                     "additionalProperties": false } } });

@@ -150,7 +150,8 @@ fn who(found: &Found, context: &Value) -> Result<(Name, Name, Directory), String
 }
 
 fn labels(judge: &Judge, context: &Value) -> Result<Labels, String> {
-    if word(context, "scan") != "recognisers" {
+    let scans = judge.bundle().taxonomy().model_scan.is_some();
+    if word(context, "scan") != "recognisers" && !(scans && word(context, "scan") == "model") {
         return Err(format!(
             "it is no task: texts are scanned by recognisers, not by `{}`",
             word(context, "scan")
@@ -196,6 +197,7 @@ fn facts(judge: &Judge, context: &Value) -> Result<CaseFacts, String> {
         approved: flag(context, "approved"),
         hop: count(context, "hop").and_then(|hop| u32::try_from(hop).ok()).unwrap_or(0),
         flags: words(context, "flags")?,
+        scanned: (word(context, "scan") == "model").then(BTreeMap::new),
         ..CaseFacts::default()
     })
 }

@@ -12,6 +12,8 @@ const NAMED_MAX: usize = 3;
 
 pub(super) const UNKNOWN_PRINCIPAL: &str =
     "the directory does not know this tenant or agent; add it with `tidegate agent add`";
+pub(super) const SCANNED_FIRST: &str =
+    "a model scans its texts first, on the local lane; then it is decided anew";
 pub(super) const JUDGE_FAILED: &str =
     "the task could not be put before the policies, so nothing is permitted";
 

@@ -12,6 +12,7 @@ use tidegate_schemas::decision::{Considering, Decision, Facts, Obligation, Outco
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::{Input, Task};
 
 use super::Judge;
@@ -211,7 +212,7 @@ fn compare(judge: &Judge, vary: impl Fn(usize, &mut Task, &mut Facts)) -> usize 
                 continue;
             };
             vary(round, &mut task, &mut facts);
-            let (labels, findings) = judge.look(&task, None);
+            let (labels, findings, _) = judge.look(&task, None, &ModelScan::Closed);
             let count = findings.counts.values().map(|c| u64::from(*c)).sum::<u64>();
             let circumstances =
                 judge.circumstances(&task, &labels, tenant, &facts, (&judge.scanner.fact(), count));

@@ -44,7 +44,7 @@ impl<'a> Block<'a> {
         let (ruling, task) = (rule(self.terms, &self.world, &scene), door::task(&scene));
         match (ruling, task) {
             (Some(ruling), Some(task)) => {
-                let facts = door::facts(&scene, self.hash);
+                let facts = door::facts(self.terms, &scene, self.hash);
                 Some(Row { scene, ruling, task, facts })
             }
             (None, None) => None,
@@ -72,6 +72,6 @@ impl Row {
 
     /// In what this judge differs from the oracle.
     pub(crate) fn breaches(&self, judge: &Judge, terms: &Terms, directory: &Directory) -> Vec<Breach> {
-        breaches(terms, &self.ruling, &self.decision(judge, directory))
+        breaches(terms, &self.scene, &self.ruling, &self.decision(judge, directory))
     }
 }

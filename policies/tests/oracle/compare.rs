@@ -7,7 +7,7 @@ use tidegate_schemas::ids::Name;
 
 use crate::rules::NO_REVIEW;
 use crate::ruling::{Ruling, Verdict, View};
-use crate::scene::{Looked, Terms};
+use crate::scene::{Looked, Scene, Terms};
 use crate::words::Set;
 
 /// How a guarantee is broken.
@@ -31,7 +31,7 @@ pub(crate) struct Breach {
 }
 
 /// Everything in which they differ.
-pub(crate) fn breaches(terms: &Terms, ruling: &Ruling, decision: &Decision) -> Vec<Breach> {
+pub(crate) fn breaches(terms: &Terms, scene: &Scene, ruling: &Ruling, decision: &Decision) -> Vec<Breach> {
     let mut found = Vec::new();
     let named = decision.considered.iter().map(|considered| considered.destination.as_str());
     let places = terms.places.iter().map(|place| place.name.as_str()).take(ruling.views.len());
@@ -43,6 +43,9 @@ pub(crate) fn breaches(terms: &Terms, ruling: &Ruling, decision: &Decision) -> V
     }
     labels(ruling, decision, &mut found);
     conclusion(terms, ruling, decision, &mut found);
+    if scene.looked(terms) != looked(&decision.scan) {
+        differs("scan", &mut found);
+    }
     found
 }
 
@@ -158,7 +161,6 @@ fn conclusion(terms: &Terms, ruling: &Ruling, decision: &Decision, found: &mut V
         ("cap", ruling.cap == cap),
         ("determining", reasons.eq(ruling.reasons.iter().copied())),
         ("findings", ruling.found != decision.findings.is_empty()),
-        ("scan", terms.looked == looked(&decision.scan)),
     ];
     same.into_iter().filter(|(_, same)| !same).for_each(|(what, _)| differs(what, found));
 }

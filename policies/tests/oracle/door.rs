@@ -12,6 +12,7 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::labels::Labels;
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::subject;
 use tidegate_schemas::task::{Kind as TaskKind, Message, Task};
 
@@ -33,7 +34,11 @@ fn at(ms: i64) -> Timestamp {
 
 /// A bundle's places. What they are is data; what may go there is not.
 pub(crate) fn terms(bundle: &Bundle, looked: Looked) -> Terms {
-    Terms { places: bundle.destinations().iter().map(place).collect(), looked }
+    // Where nothing looks no model is asked either.
+    let model = bundle.taxonomy().model_scan.as_ref().and_then(|model| model.sha256);
+    let model = model.filter(|_| looked != Looked::Nothing).map(|model| model.to_string());
+    let places = bundle.destinations().iter().map(place).collect();
+    Terms { places, looked, model: model.unwrap_or_default() }
 }
 
 fn place(spec: &DestinationSpec) -> Place {
@@ -105,7 +110,7 @@ pub(crate) fn task(scene: &Scene) -> Option<Task> {
     Task::read(&message).ok()
 }
 
-pub(crate) fn facts(scene: &Scene, directory: Digest) -> Facts {
+pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
     let known = &scene.known;
     let approval = Approval {
         reviewer: name("reviewer"),
@@ -128,6 +133,10 @@ pub(crate) fn facts(scene: &Scene, directory: Digest) -> Facts {
         release_revision: 0,
         inherited: inherited.map(|words| serde_json::from_value::<Labels>(labels(words)).unwrap()),
         approval: known.approved.then_some(approval),
+        model_scan: known.scanned.as_ref().map_or(ModelScan::Closed, |found| ModelScan::Done {
+            model: terms.model.parse().unwrap(),
+            findings: found.iter().map(|entity| (name(entity), 1)).collect(),
+        }),
         wait_ms: known.waits.iter().map(|(target, ms)| (name(target), *ms)).collect(),
         tenant_in_flight: known.in_flight,
         egress_ready: !known.unwell,

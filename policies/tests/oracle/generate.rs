@@ -5,7 +5,7 @@ use crate::door;
 use crate::people::{AGENTS, ALIKE_AGENTS, ALIKE_TENANTS, TENANTS};
 use crate::phrases::{CLEAN, FOUND};
 use crate::scene::{Kind, Known, Lane, Off, Place, Scene, Terms, Work};
-use crate::words::Words;
+use crate::words::{Set, Words};
 
 const SENSITIVITIES: [&str; 13] = [
     "public",
@@ -80,6 +80,8 @@ const PURPOSES: [&str; 10] = [
 const STAKES: [&str; 6] = ["low", "medium", "high", "high", "cosmic", "LOW"];
 /// Flags that operators set: of this bundle, and of others.
 const FLAGS: [&str; 4] = ["stay-local", "stay-local", "stay_local", "go-anywhere"];
+/// What a model finds; the last is no entity of the bundle's.
+const ENTITIES: [&str; 7] = ["person", "address", "place", "url", "passport", "routing_number", "blood_group"];
 /// Names that are none: other case, blanks, letters of other scripts, full-width and invisible ones.
 const NO_NAMES: [&str; 10] =
     ["EU", "e u", " eu", "\u{435}u", "\u{ff45}\u{ff55}", "eu\u{200b}", "", "-eu", "h\u{435}alth", "GDPR"];
@@ -307,6 +309,10 @@ fn known(dice: &mut Dice, calm: usize, terms: &Terms, scene: &mut Scene) {
     known.unwell = dice.once_in(calm);
     if dice.once_in(calm) {
         known.flags = dice.some(&FLAGS, 2);
+    }
+    if !terms.model.is_empty() && dice.once_in(4) {
+        // Mostly nothing.
+        known.scanned = Some(if dice.once_in(4) { dice.some(&ENTITIES, 2) } else { Set::new() });
     }
 }
 

@@ -1,8 +1,7 @@
 //! The default bundle's guarantees, told twice: by its policies through the judge, and by an oracle in plain Rust that was
 //! written from the prose (`bundles/default/README.md`) and knows nothing of Cedar. Both rule on the same generated tasks.
 //!
-//! `words`, `scene`, `rules` and `ruling` are the oracle; the rest brings both to the same task. The default bundle's
-//! taxonomy has no model that scans, so what is permitted after one is written down and never reached.
+//! `words`, `scene`, `rules` and `ruling` are the oracle; the rest brings both to the same task.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 

@@ -83,8 +83,8 @@ pub(crate) const ALONE: [&str; 27] = [
     "tools-cloud-role",
 ];
 
-/// Those that nothing reaches while recognisers look, and no model scans.
-pub(crate) const ASLEEP: [&str; 3] = ["nothing-looked", "review-confidential-egress", "review-medium-egress"];
+/// Those that nothing reaches while recognisers look.
+pub(crate) const ASLEEP: [&str; 1] = ["nothing-looked"];
 
 /// What may run at all.
 pub(crate) const PERMITS: [&str; 4] =
@@ -113,7 +113,7 @@ type Rules = Vec<(&'static str, bool)>;
 pub(crate) fn permits(case: &Case<'_>, place: &Place) -> Set {
     let (labels, scanned) = (case.labels, case.looked == Looked::Model);
     let public = labels.declared == Level::Public && labels.level == Level::Public && !case.found;
-    let internal = labels.level == Level::Internal && scanned && place.keeps_nothing;
+    let internal = labels.level == Level::Internal && scanned && !case.found && place.keeps_nothing;
     let confidential = case.roles.contains("confidential-cloud")
         && labels.level == Level::Confidential
         && scanned

@@ -62,7 +62,8 @@ pub(crate) fn rule(terms: &Terms, world: &World, scene: &Scene) -> Option<Ruling
     if !named || !scene.declared.names().all(is_name) {
         return None;
     }
-    let found = if terms.looked == Looked::Nothing { Set::new() } else { scene.found() };
+    let mut found = if terms.looked == Looked::Nothing { Set::new() } else { scene.found() };
+    found.extend(scene.scanned());
     let labels = count(&scene.declared, scene.inherited.as_ref(), &found);
     let found = !found.is_empty();
     let Some((tenant, roles)) = asker(world, scene) else {
@@ -72,7 +73,7 @@ pub(crate) fn rule(terms: &Terms, world: &World, scene: &Scene) -> Option<Ruling
     if !admitted && scene.known.in_flight > tenant.in_flight_max {
         return Some(Ruling::rejected(labels, found, Vec::new(), "overloaded"));
     }
-    let case = Case { scene, labels: &labels, tenant, roles, looked: terms.looked, found };
+    let case = Case { scene, labels: &labels, tenant, roles, looked: scene.looked(terms), found };
     let mut views: Vec<View> = terms.places.iter().map(|place| view(&case, place)).collect();
     let taken = take(&case, &terms.places, &mut views);
     Some(match taken {

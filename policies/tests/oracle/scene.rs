@@ -60,6 +60,8 @@ pub(crate) struct Terms {
     /// By name.
     pub(crate) places: Vec<Place>,
     pub(crate) looked: Looked,
+    /// The model that the bundle believes, by its weights; empty: none.
+    pub(crate) model: String,
 }
 
 /// Tenants by name.
@@ -138,6 +140,8 @@ pub(crate) struct Known {
     pub(crate) unwell: bool,
     /// Flags that are on.
     pub(crate) flags: Set,
+    /// What a model found, where one has scanned the text.
+    pub(crate) scanned: Option<Set>,
 }
 
 /// Something that is switched off; what is not given means all.
@@ -165,6 +169,23 @@ impl Kind {
 // === impl Scene ===
 
 impl Scene {
+    /// What looked at the text.
+    pub(crate) fn looked(&self, terms: &Terms) -> Looked {
+        if self.known.scanned.is_some() { Looked::Model } else { terms.looked }
+    }
+
+    /// Categories of what a model found. A town and a web address are none, and what is not listed is of no known kind.
+    pub(crate) fn scanned(&self) -> Set {
+        let category = |entity: &&'static str| match *entity {
+            "place" | "url" => None,
+            "person" | "address" | "email" | "phone" => Some("personal"),
+            "bank_account" | "routing_number" => Some("bank_account"),
+            "tax_id" | "government_id" | "passport" | "drivers_license" => Some("national_id"),
+            _ => Some("unknown"),
+        };
+        self.known.scanned.iter().flatten().filter_map(category).collect()
+    }
+
     /// Categories of what was put into the text.
     pub(crate) fn found(&self) -> Set {
         let planted = &self.work.planted;

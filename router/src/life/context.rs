@@ -11,6 +11,7 @@ use tidegate_schemas::flag::FlagSettings;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::release::Canary;
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 use uuid::Uuid;
@@ -89,6 +90,8 @@ pub(super) struct Earlier {
     pub(super) approval: Option<Approval>,
     /// Labels of the result that the task goes on from.
     pub(super) inherited: Option<Labels>,
+    /// What is known of a model's scan.
+    pub(super) model_scan: ModelScan,
 }
 
 impl<'a> Bench<'a> {
@@ -135,6 +138,7 @@ impl Context<'_> {
             release_revision: self.release_revision,
             inherited: earlier.inherited,
             approval: earlier.approval,
+            model_scan: earlier.model_scan,
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
             egress_ready: self.signs && self.egress_open,

@@ -23,7 +23,7 @@ use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::{Hop, LocalWork};
 
 use super::context::{Context, Earlier};
-use super::{Message, Telling, elapsed, outgoing};
+use super::{Message, Telling, elapsed, outgoing, scan};
 
 /// When to come again where no queue's length says it, milliseconds: a quota is counted once a second.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -75,7 +75,9 @@ pub(super) fn decide(
     let rendered = judge.rendered(task).unwrap_or(Cow::Borrowed(task));
     let task = rendered.as_ref();
     let mut decision = judge.decide(task, context.directory, &facts);
-    decision.shadow = context.bench.beside(judge).and_then(|shadow| {
+    // Where a scan comes first, nothing is decided yet that another bundle could differ in.
+    let beside_it = context.bench.beside(judge).filter(|_| !scan::is_scan(&decision));
+    decision.shadow = beside_it.and_then(|shadow| {
         let decide = || shadow.decide(asked, context.directory, &facts);
         context.bench.within(|| beside(shadow.bundle().hash(), decide))
     });
@@ -166,6 +168,11 @@ fn ended(
     Caused { message, tell, reply }
 }
 
+/// What the local lane is sent of a task.
+pub(super) fn local_work(task: &Task, model: &str) -> LocalWork {
+    LocalWork { schema_version: 1, kind: task.kind(), model: model.to_owned(), input: task.input.clone() }
+}
+
 fn local(
     task: &Task,
     hop: &Hop,
@@ -174,13 +181,7 @@ fn local(
     destination: &Destination,
     context: &Context<'_>,
 ) -> Caused {
-    let work = LocalWork {
-        schema_version: 1,
-        kind: task.kind(),
-        model: destination.model.clone(),
-        input: task.input.clone(),
-    };
-    let payload = outgoing::json(&work);
+    let payload = outgoing::json(&local_work(task, &destination.model));
     let salt = context.salt();
     decision.content = Some(salt.digest(&payload));
     let headers = hop

@@ -3,6 +3,7 @@
 
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Approval, Decision};
+use tidegate_schemas::digest::Salt;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
@@ -15,6 +16,7 @@ use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
+use super::scan;
 use super::verdict::reread;
 use super::{Action, Event, Place, Sent, Step, Stored, Telling};
 
@@ -32,6 +34,7 @@ pub(super) struct Returned {
     step: StepWire,
     hop: Hop,
     decision: Decision,
+    salt: Option<Salt>,
     lane: Lane,
     tenant: Name,
 }
@@ -86,7 +89,8 @@ fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<
     }
     let hop = Hop::read(&work.headers).ok()?;
     let decision = serde_json::from_str(work.headers.get(header::DECISION)?).ok()?;
-    Some(Returned { step, hop, decision, lane, tenant: tenant.clone() })
+    let salt = work.headers.get(header::SALT).and_then(|text| Salt::try_from(text.to_owned()).ok());
+    Some(Returned { step, hop, decision, salt, lane, tenant: tenant.clone() })
 }
 
 fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Context<'_>) -> (Stage, Step) {
@@ -101,11 +105,16 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
     let mut tried = returned.decision.facts.tried.clone();
     let mut failed_of = None;
     match &returned.step.reason {
+        // Nothing was tried where it would run.
+        _ if scan::is_scan(&returned.decision) => {}
         StepReason::Fallback { code } => {
             tried.extend(returned.decision.destination.as_ref().map(|d| d.name.clone()));
             failed_of = Some(*code);
         }
-        StepReason::Expired | StepReason::Off => {}
+        StepReason::Expired
+        | StepReason::Off
+        | StepReason::Scanned { .. }
+        | StepReason::ScanFailed { .. } => {}
     }
     let hop = returned.hop.hop + 1;
     if hop > HOPS_MAX {
@@ -114,10 +123,18 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
     }
     let earlier = Earlier {
         hop,
-        lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
+        lane_max: lane_max(returned),
         tried,
         approval: still_approved(returned, &task, context),
         inherited: returned.decision.facts.inherited.clone(),
+        model_scan: scan::after(
+            &returned.step.reason,
+            returned.lane,
+            &returned.decision,
+            returned.salt.as_ref(),
+            &task,
+            context,
+        ),
     };
     let caused =
         dispatch::decide(&task, &stored.payload, &message.position, Coming { earlier, failed_of }, context);
@@ -141,6 +158,12 @@ fn still_approved(returned: &Returned, task: &Task, context: &Context<'_>) -> Op
     let rendered = context.bench.of(task).rendered(task).ok()?;
     let prompt = rendered.by_prompt.as_ref().map(|by| &by.prompt);
     (prompt == returned.decision.prompt.as_ref()).then_some(approval)
+}
+
+/// A task that ran on a lane goes on to no wider one. One that was scanned has not run: it is decided for the first time.
+fn lane_max(returned: &Returned) -> Option<Lane> {
+    let before = returned.decision.facts.lane_max;
+    if scan::is_scan(&returned.decision) { before } else { Some(narrower(before, returned.lane)) }
 }
 
 fn narrower(before: Option<Lane>, lane: Lane) -> Lane {

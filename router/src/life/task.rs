@@ -8,6 +8,7 @@ use tidegate_schemas::json;
 use tidegate_schemas::labels::{Labels, Sensitivity};
 use tidegate_schemas::limits::HEADERS_BYTES_MAX;
 use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::{self as wire, Rejected, Task};
 
 use super::conflict::{self, Conflict};
@@ -141,7 +142,7 @@ fn dispatch(
     inherited: Option<Labels>,
     context: &Context<'_>,
 ) -> (Stage, Step) {
-    let earlier = Earlier { inherited, ..Earlier::default() };
+    let earlier = Earlier { inherited, model_scan: ModelScan::Open, ..Earlier::default() };
     let coming = Coming { earlier, failed_of: None };
     let caused = dispatch::decide(task, &message.payload, &message.position, coming, context);
     send(caused, task.tenant.clone(), task.agent.clone(), task.id, task.reply.clone())

@@ -28,6 +28,7 @@ mod flags;
 mod prompts;
 mod release;
 mod reviews;
+mod scan;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 

@@ -12,6 +12,7 @@ use tidegate_schemas::json;
 use tidegate_schemas::limits::{MESSAGE_BYTES_MAX, REASON_BYTES_MAX};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::review::{Action as Word, Review, Verdict};
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::trace::TraceParent;
@@ -19,7 +20,7 @@ use tidegate_schemas::work::Hop;
 
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
-use super::{Action, Disposition, Event, Message, Place, Sent, Step, Stored, Telling, outgoing};
+use super::{Action, Disposition, Event, Message, Place, Sent, Step, Stored, Telling, outgoing, scan};
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -310,6 +311,11 @@ fn decide(
             tried: before.tried.clone(),
             approval,
             inherited: before.inherited.clone(),
+            // What a reviewer wrote no model has read.
+            model_scan: match edited {
+                true => ModelScan::Closed,
+                false => scan::kept(&review.decision, &task, context),
+            },
         };
         dispatch::decide(&task, &payload, &message.position, Coming { earlier, failed_of: None }, context)
     };

@@ -147,7 +147,9 @@ fn answer(engine: &Engine, judge: &Judge, case: &PromptCase) -> Result<(String, 
             JobEvent::Failed(error, _) => return Err(error).context("the model"),
             JobEvent::Done(made) => match made.content {
                 OutputContent::Text(text) => return Ok((text, schema)),
-                OutputContent::Embeddings(_) => bail!("the model answered with vectors"),
+                OutputContent::Embeddings(_) | OutputContent::Scanned(_) => {
+                    bail!("the model answered with something else than text")
+                }
             },
         }
     }

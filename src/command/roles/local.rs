@@ -40,6 +40,7 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
                     if section.chat_model.is_some() { "cell.toml" } else { "the manifest" },
                 ),
                 ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
+                ("scan_model", json!(engine.scan), of(section.scan_model.is_some())),
                 ("threads", json!(engine.threads), of(section.threads > 0)),
                 (
                     "in_flight_max",

@@ -104,7 +104,7 @@ pub(crate) fn run(table: &mut Table, model: &Path) -> Result<()> {
 fn ours(model: &Path) -> Result<Speed> {
     let mut probe = Command::new(std::env::current_exe().context("finding this program")?);
     probe.arg("probe").env(PROBE, model).envs(launch_environment(1));
-    speed(&mut probe)
+    printed(&mut probe)
 }
 
 fn llama(python: &Path, model: &Path) -> Result<Speed> {
@@ -112,11 +112,11 @@ fn llama(python: &Path, model: &Path) -> Result<Speed> {
     let mut peer = Command::new(python);
     peer.arg(script).arg(model).arg(task::prose(QUESTION_BYTES));
     peer.arg(ANSWER_TOKENS.to_string()).arg(ANSWERS.to_string());
-    speed(&mut peer)
+    printed(&mut peer)
 }
 
 /// The last line that a side prints.
-fn speed(command: &mut Command) -> Result<Speed> {
+pub(crate) fn printed<T: serde::de::DeserializeOwned>(command: &mut Command) -> Result<T> {
     let program = command.get_program().display().to_string();
     let output = command.output().with_context(|| format!("running `{program}`"))?;
     if !output.status.success() {
@@ -124,7 +124,7 @@ fn speed(command: &mut Command) -> Result<Speed> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().last().unwrap_or_default();
-    serde_json::from_str(line).with_context(|| format!("`{program}` printed no speed"))
+    serde_json::from_str(line).with_context(|| format!("`{program}` printed no figure"))
 }
 
 /// Our side: answers a few times and prints the best.

@@ -10,6 +10,7 @@ mod pii;
 mod record;
 mod road;
 mod row;
+mod scan;
 mod task;
 
 use std::io::Write as _;
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     if options.group == Group::Probe {
-        return engine::probe();
+        return scan::probe().unwrap_or_else(engine::probe);
     }
     std::fs::create_dir_all(&options.directory)
         .with_context(|| format!("making `{}`", options.directory.display()))?;
@@ -100,6 +101,7 @@ fn run(options: &Options) -> Result<()> {
     }
     if let Some(model) = model {
         engine::run(&mut table, &model)?;
+        scan::run(&mut table, &model)?;
     }
     if let Some(server) = server {
         let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;

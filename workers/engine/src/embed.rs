@@ -145,7 +145,7 @@ fn tokenizer(json: &[u8]) -> Result<Tokenizer, tokenizers::Error> {
     Ok(tokenizer)
 }
 
-fn read_small(path: &Path) -> Result<Vec<u8>, RefusedModel> {
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>, RefusedModel> {
     let mut file = verify::open(path, MAX_JSON_BYTES)?;
     verify::read_again(&mut file, path)
 }

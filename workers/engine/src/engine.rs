@@ -25,6 +25,11 @@ pub struct EngineConfig {
     pub embed: Option<PathBuf>,
     /// The SHA-256 `model.safetensors` must have, lower-case hex.
     pub embed_sha256: Option<String>,
+    /// The token classifier: a directory with `config.json`, `tokenizer.json` and `model_q4.onnx` or what was made of it,
+    /// `model.safetensors`; `None` scans nothing.
+    pub scan: Option<PathBuf>,
+    /// The SHA-256 its `model.safetensors` must have, lower-case hex.
+    pub scan_sha256: Option<String>,
     /// Largest model file in bytes.
     pub max_model_bytes: u64,
     /// Threads wanted for arithmetic. candle reads its count from the process's environment once: start the
@@ -53,6 +58,8 @@ impl Default for EngineConfig {
             chat_sha256: None,
             embed: None,
             embed_sha256: None,
+            scan: None,
+            scan_sha256: None,
             max_model_bytes: 8 * 1024 * 1024 * 1024,
             threads: cores.saturating_sub(1).max(1),
             queue: 64,
@@ -95,7 +102,7 @@ pub fn launch_environment(threads: usize) -> [(&'static str, String); 3] {
 /// What a loaded model is, for results, metrics and the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
-    /// `chat` or `embed`.
+    /// `chat`, `embed` or `scan`.
     pub kind: String,
     /// The model's name, from its file or directory.
     pub name: String,
@@ -260,6 +267,13 @@ fn serve(queue: &Queue, scheduler: &mut Scheduler) -> bool {
     for Waiting { job, .. } in queue.sweep(now) {
         if let Some(error) = job.is_over(now) {
             fail_waiting(job, error);
+        }
+    }
+    // A conversation takes seconds, a scan milliseconds: it does not wait for one.
+    while scheduler.has_room_to_scan() {
+        match queue.pop_scan() {
+            Some(waiting) => scheduler.admit(waiting),
+            None => break,
         }
     }
     while scheduler.has_room() {

@@ -42,7 +42,7 @@ pub enum EngineError {
     /// No model for this kind of job is loaded.
     #[error("no {kind} model is loaded; start the engine with one")]
     UnsupportedKind {
-        /// `chat` or `embed`.
+        /// `chat`, `embed` or `scan`.
         kind: &'static str,
     },
     /// The request is outside the limits.
@@ -143,8 +143,8 @@ pub enum RefusedModel {
         /// The hash of the file, lower-case hex.
         found: String,
     },
-    /// The file is cut, corrupt or not a GGUF file.
-    #[error("the model file `{}` is damaged or not a GGUF file ({reason}); fetch it again", path.display())]
+    /// The file is cut, corrupt or of another form than its name says.
+    #[error("the model file `{}` is damaged or of another form ({reason}); fetch it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -172,8 +172,8 @@ pub enum RefusedModel {
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// Neither a chat nor an embedding model was named.
-    #[error("no model is named; name a chat model, an embedding model or both")]
+    /// No model was named.
+    #[error("no model is named; name a chat model, an embedding model or a token classifier")]
     NoModel,
     /// A model file is refused.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::ModelInfo;
 use crate::error::EngineError;
+use crate::scan::TextScan;
 
 /// The ceilings on one job. A job beyond one fails with [`EngineError::InvalidInput`] naming it.
 pub mod limits {
@@ -26,6 +27,10 @@ pub mod limits {
     pub const MAX_EMBED_TEXTS: usize = 256;
     /// Bytes of one text to embed; what lies beyond the model's window of tokens is not read.
     pub const MAX_EMBED_TEXT_BYTES: usize = 64 * 1024;
+    /// Texts in one request to scan.
+    pub const MAX_SCAN_TEXTS: usize = 4_096;
+    /// Bytes of all texts to scan together: about 160 windows.
+    pub const MAX_SCAN_BYTES: usize = 64 * 1024;
 }
 
 /// One unit of work for the engine.
@@ -70,6 +75,11 @@ pub enum JobInput {
     /// One vector a text, each of length 1 (L2).
     Embed {
         /// The texts, at most [`limits::MAX_EMBED_TEXTS`].
+        texts: Vec<String>,
+    },
+    /// What stands in each text, by the token classifier.
+    Scan {
+        /// The texts, at most [`limits::MAX_SCAN_TEXTS`] with [`limits::MAX_SCAN_BYTES`] together.
         texts: Vec<String>,
     },
 }
@@ -186,6 +196,8 @@ pub enum OutputContent {
     Text(String),
     /// One vector a text, in order, each of length 1 (L2).
     Embeddings(Vec<Vec<f32>>),
+    /// What was found in each text, in order.
+    Scanned(Vec<TextScan>),
 }
 
 /// Why generation ended.
@@ -226,6 +238,7 @@ impl JobInput {
         let reason = match self {
             Self::Chat(request) => request.fault(),
             Self::Embed { texts } => embed_fault(texts),
+            Self::Scan { texts } => scan_fault(texts),
         };
         reason.map_or(Ok(()), |reason| Err(EngineError::InvalidInput { reason }))
     }
@@ -278,6 +291,16 @@ fn embed_fault(texts: &[String]) -> Option<&'static str> {
         Some("an embedding request has 1 to 256 texts")
     } else if texts.iter().any(|text| text.len() > limits::MAX_EMBED_TEXT_BYTES) {
         Some("a text to embed has at most 64 KiB")
+    } else {
+        None
+    }
+}
+
+fn scan_fault(texts: &[String]) -> Option<&'static str> {
+    if texts.is_empty() || texts.len() > limits::MAX_SCAN_TEXTS {
+        Some("a request to scan has 1 to 4,096 texts")
+    } else if texts.iter().map(String::len).sum::<usize>() > limits::MAX_SCAN_BYTES {
+        Some("the texts to scan are longer than 64 KiB together")
     } else {
         None
     }

@@ -17,6 +17,7 @@ mod load;
 mod model;
 mod queue;
 mod sampling;
+mod scan;
 mod schedule;
 mod template;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use job::{
     CancelFlag, ChatMessage, ChatRequest, FinishReason, Job, JobEvent, JobInput, Output, OutputContent,
     SamplingParams, Spent, Timings, Usage, limits,
 };
+pub use scan::{Converted, EntitySpan, LABEL_SCORE, MASK_SCORE, TextScan, convert_classifier};
 pub use verify::{GgufInfo, inspect_gguf, verify_file};

@@ -11,6 +11,7 @@ use crate::engine::{EngineConfig, ModelInfo};
 use crate::error::LoadError;
 use crate::gguf::Header;
 use crate::model::{Architecture, Decoder, Repack, kernels, stored_type};
+use crate::scan::ScanModel;
 use crate::schedule::Models;
 use crate::template::Template;
 use crate::tokenizer::Tokenizer;
@@ -18,12 +19,13 @@ use crate::verify;
 
 /// Loads what `config` names.
 pub(crate) fn models(config: &EngineConfig) -> Result<Models, LoadError> {
-    if config.chat.is_none() && config.embed.is_none() {
+    if config.chat.is_none() && config.embed.is_none() && config.scan.is_none() {
         return Err(LoadError::NoModel);
     }
     let chat = config.chat.as_deref().map(|path| chat(path, config, None)).transpose()?;
     let embed = config.embed.as_deref().map(|path| EmbedModel::load(path, config)).transpose()?;
-    Ok(Models { chat, embed })
+    let scan = config.scan.as_deref().map(|path| ScanModel::load(path, config)).transpose()?;
+    Ok(Models { chat, embed, scan })
 }
 
 /// Loads a chat model; `repack` overrides the choice of computed types.
@@ -86,6 +88,7 @@ impl Models {
     pub(crate) fn infos(&self) -> Vec<ModelInfo> {
         let chat = self.chat.as_ref().map(|chat| chat.info.as_ref().clone());
         let embed = self.embed.as_ref().map(|embed| embed.info.as_ref().clone());
-        chat.into_iter().chain(embed).collect()
+        let scan = self.scan.as_ref().map(|scan| scan.info.as_ref().clone());
+        chat.into_iter().chain(embed).chain(scan).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::error::SubmitError;
-use crate::job::Job;
+use crate::job::{Job, JobInput};
 
 /// A job and when it came.
 pub(crate) struct Waiting {
@@ -48,6 +48,14 @@ impl Queue {
     /// Takes the oldest job if there is one.
     pub(crate) fn pop(&self) -> Option<Waiting> {
         self.lock().waiting.pop_front()
+    }
+
+    /// Takes the oldest scan if there is one.
+    pub(crate) fn pop_scan(&self) -> Option<Waiting> {
+        let mut state = self.lock();
+        let is_scan = |waiting: &Waiting| matches!(waiting.job.input, JobInput::Scan { .. });
+        let at = state.waiting.iter().position(is_scan)?;
+        state.waiting.remove(at)
     }
 
     /// Waits for the oldest job; `None` when the queue is closed and empty.

@@ -1,6 +1,6 @@
 //! The step loop's state: jobs under way, and one step of all of them.
 //!
-//! A step sweeps out what is withdrawn or late, embeds some texts for each embedding job, and feeds the decoder one
+//! A step sweeps out what is withdrawn or late, embeds or scans some texts for each such job, and feeds the decoder one
 //! batch: a row for each conversation that is writing, and chunks of the prompts of those that are not. A panic fails
 //! the jobs it touches and no other.
 
@@ -15,16 +15,21 @@ use crate::job::{
     CancelFlag, FinishReason, Job, JobEvent, JobInput, Output, OutputContent, Spent, Timings, Usage,
 };
 use crate::queue::Waiting;
+use crate::scan::{ScanModel, Scanning};
 
 /// Prompt rows in one step: enough to keep the kernels busy, few enough that cancel and deadline are seen soon.
 const PROMPT_ROWS: usize = 64;
 /// Panics of the model one after the other that end the engine: its thread pool is then beyond repair.
 const MAX_PANICS: u32 = 3;
 
+/// Scans under way.
+const SCANS_MAX: usize = 4;
+
 /// The loaded models.
 pub(crate) struct Models {
     pub(crate) chat: Option<ChatModel>,
     pub(crate) embed: Option<EmbedModel>,
+    pub(crate) scan: Option<ScanModel>,
 }
 
 /// All jobs under way.
@@ -58,6 +63,7 @@ struct Under {
 enum Work {
     Chat(Box<Conversation>),
     Embed(Embedding),
+    Scan(Scanning),
 }
 
 // === impl Scheduler ===
@@ -68,7 +74,16 @@ impl Scheduler {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.running.len() < self.max_sequences.max(1)
+        self.running.len() - self.scans() < self.max_sequences.max(1)
+    }
+
+    /// Whether another scan may begin. Scans take no place of a sequence: they share nothing with one but the thread.
+    pub(crate) fn has_room_to_scan(&self) -> bool {
+        self.scans() < SCANS_MAX
+    }
+
+    fn scans(&self) -> usize {
+        self.running.iter().filter(|running| matches!(running.work, Work::Scan(_))).count()
     }
 
     pub(crate) const fn is_idle(&self) -> bool {
@@ -112,6 +127,7 @@ impl Scheduler {
         }
         self.sweep();
         self.embed();
+        self.scan();
         self.decode();
         self.sweep();
     }
@@ -141,6 +157,22 @@ impl Scheduler {
             let stepped = catch_unwind(AssertUnwindSafe(|| {
                 self.on_step.iter().for_each(StepHook::call);
                 model.step(embedding)
+            }));
+            running.ended = match outcome_of(stepped, &mut self.panics) {
+                Ok(true) => Some(Ok(FinishReason::Stop)),
+                Ok(false) => None,
+                Err(error) => Some(Err(error)),
+            };
+        }
+    }
+
+    fn scan(&mut self) {
+        let Some(model) = &self.models.scan else { return };
+        for running in &mut self.running {
+            let Work::Scan(scanning) = &mut running.work else { continue };
+            let stepped = catch_unwind(AssertUnwindSafe(|| {
+                self.on_step.iter().for_each(StepHook::call);
+                model.step(scanning)
             }));
             running.ended = match outcome_of(stepped, &mut self.panics) {
                 Ok(true) => Some(Ok(FinishReason::Stop)),
@@ -231,6 +263,10 @@ impl Models {
                 let embed = self.embed.as_ref().ok_or(EngineError::UnsupportedKind { kind: "embed" })?;
                 Ok(Work::Embed(embed.begin(texts)?))
             }
+            JobInput::Scan { texts } => {
+                let scan = self.scan.as_ref().ok_or(EngineError::UnsupportedKind { kind: "scan" })?;
+                Ok(Work::Scan(scan.begin(texts)))
+            }
         }
     }
 }
@@ -289,6 +325,10 @@ impl Under {
                 let usage = Usage { input_tokens: embedding.input_tokens, output_tokens: 0 };
                 (usage, models.embed.as_ref().map(|embed| embed.info.clone()))
             }
+            Work::Scan(scanning) => {
+                let usage = Usage { input_tokens: scanning.input_tokens, output_tokens: 0 };
+                (usage, models.scan.as_ref().map(|scan| scan.info.clone()))
+            }
         };
         info.map(|model| Spent { usage, timings, model })
     }
@@ -300,6 +340,7 @@ impl Under {
         let content = match work {
             Work::Chat(conversation) => OutputContent::Text(conversation.into_text()),
             Work::Embed(embedding) => OutputContent::Embeddings(embedding.into_vectors()),
+            Work::Scan(scanning) => OutputContent::Scanned(scanning.into_scans()),
         };
         JobEvent::Done(Output { content, finish, usage, timings, model })
     }

@@ -94,6 +94,11 @@ pub(crate) fn hash(file: &mut File, path: &Path, expected: Option<&str>) -> Resu
     }
 }
 
+/// The SHA-256 of bytes at hand, lower-case hex.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
 /// Reads an open file from its start.
 pub(crate) fn read_again(file: &mut File, path: &Path) -> Result<Vec<u8>, RefusedModel> {
     let mut content = Vec::new();

@@ -22,7 +22,7 @@ fn embed(engine: &Engine, texts: Vec<String>) -> Vec<Vec<f32>> {
     assert!(reply.pieces.is_empty() && reply.output().usage.input_tokens > 0);
     match reply.outcome.unwrap_or_else(|error| panic!("{error}")).content {
         OutputContent::Embeddings(vectors) => vectors,
-        OutputContent::Text(_) => panic!("not vectors"),
+        OutputContent::Text(_) | OutputContent::Scanned(_) => panic!("not vectors"),
     }
 }
 

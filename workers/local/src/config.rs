@@ -35,7 +35,7 @@ pub struct PoolConfig {
 impl Default for LocalConfig {
     fn default() -> Self {
         Self {
-            pools: vec![PoolConfig::chat(), PoolConfig::embed()],
+            pools: vec![PoolConfig::chat(), PoolConfig::embed(), PoolConfig::scan()],
             models: BTreeSet::new(),
             drain_ms: 8_000,
         }
@@ -55,6 +55,13 @@ impl PoolConfig {
     #[must_use]
     pub fn embed() -> Self {
         Self::named("embed", 48, 80)
+    }
+
+    /// The pool `scan`: texts that a model reads before they are decided about; milliseconds each. Without a token classifier
+    /// each is answered by that.
+    #[must_use]
+    pub fn scan() -> Self {
+        Self::named("scan", 8, 24)
     }
 
     #[expect(clippy::expect_used, reason = "constants that are names")]

@@ -12,11 +12,12 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tidegate_engine::{EngineError, JobInput, Output, Spent, SubmitError};
-use tidegate_schemas::code::Refused;
+use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Owners, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::{Name, Position, TaskId};
+use tidegate_schemas::step::StepReason;
 
 use outgoing::Unused;
 use work::Work;
@@ -24,6 +25,7 @@ use work::Work;
 mod answer;
 mod outgoing;
 mod question;
+mod scan;
 mod work;
 
 #[cfg(test)]
@@ -77,6 +79,10 @@ pub struct Models {
     pub chat: bool,
     /// Whether an embedding model is loaded.
     pub embed: bool,
+    /// Whether a token classifier is loaded.
+    pub scan: bool,
+    /// SHA-256 of its weights.
+    pub scan_sha256: Option<Digest>,
     /// SHA-256 of the chat model's file.
     pub chat_sha256: Option<Digest>,
     /// SHA-256 of the embedding model's weights.
@@ -330,9 +336,11 @@ impl Life {
                 let (message, unused) = answer::too_late(work, context.now);
                 return life.send(message, unused);
             }
+            if scan::is_scan(work) {
+                return life.scan(work, context);
+            }
             if let Some(reason) = work.no_go(context) {
-                life.stage = Stage::Closing;
-                return Step::new(Action::Send(outgoing::step(work, reason)));
+                return life.step(work, reason);
             }
             match question::ask(work) {
                 Ok(input) => {
@@ -347,8 +355,38 @@ impl Life {
         })
     }
 
+    /// Has it scanned, or says at once that it cannot be.
+    fn scan(&mut self, work: &Work, context: &Context<'_>) -> Step {
+        if let Some(reason) = scan::no_go(work, context) {
+            return self.step(work, reason);
+        }
+        self.stage = Stage::Running;
+        let run = work.run(scan::ask(work), context.now);
+        Step::new(Action::Run(Box::new(Run {
+            deadline: scan::deadline(work, context.now),
+            deltas: None,
+            ..run
+        })))
+    }
+
+    fn step(&mut self, work: &Work, reason: StepReason) -> Step {
+        self.stage = Stage::Closing;
+        Step::new(Action::Send(outgoing::step(work, reason)))
+    }
+
     fn ran(&mut self, ran: Ran, context: &Context<'_>) -> Step {
         self.with_work(|life, work| match ran {
+            Ran::Finished(output) if scan::is_scan(work) => life.step(work, scan::ended(&output)),
+            Ran::NotTaken(SubmitError::Overloaded { .. })
+                if scan::is_scan(work) && scan::waited_too_long(work, context.now) =>
+            {
+                life.step(work, StepReason::ScanFailed { code: Code::Overloaded })
+            }
+            Ran::Failed(error, _)
+                if scan::is_scan(work) && !matches!(error, EngineError::Canceled | EngineError::ShutDown) =>
+            {
+                life.step(work, scan::failed(&error))
+            }
             Ran::Finished(output) => {
                 let (message, unused) = answer::finished(work, *output, context.now);
                 life.send(message, unused)
@@ -362,10 +400,7 @@ impl Life {
                 Step::retry(STOPPED_MS)
             }
             Ran::NotTaken(SubmitError::Overloaded { .. }) => Step::retry(OVERLOADED_MS),
-            Ran::Failed(EngineError::UnsupportedKind { .. }, _) => {
-                life.stage = Stage::Closing;
-                Step::new(Action::Send(outgoing::step(work, work::incapable())))
-            }
+            Ran::Failed(EngineError::UnsupportedKind { .. }, _) => life.step(work, work::incapable()),
             Ran::Failed(error, spent) => {
                 let (message, unused) = answer::failed(work, &error, spent.as_deref(), context.now);
                 life.send(message, unused)

@@ -138,6 +138,8 @@ fn models(engine: &Engine, config: &LocalConfig) -> Models {
     Models {
         chat: has("chat"),
         embed: has("embed"),
+        scan: has("scan"),
+        scan_sha256: sha256("scan"),
         chat_sha256: sha256("chat"),
         embed_sha256: sha256("embed"),
         names: config.models.clone(),

@@ -135,7 +135,8 @@ fn wrapped(times: usize) -> String {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..times).fold("jane@example.org".to_owned(), |text, _| {
         let letters = text.as_bytes().chunks(3).flat_map(|three| {
-            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));
+            let bits = three.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
+                << (8 * (3 - three.len()));
             (0..=three.len()).map(move |index| char::from(alphabet[bits >> (18 - 6 * index) & 63]))
         });
         letters.collect()

@@ -206,6 +206,10 @@ pub enum StepWord {
     Off,
     /// The destination did not answer.
     Fallback,
+    /// A model has scanned it.
+    Scanned,
+    /// No model could scan it.
+    ScanFailed,
 }
 
 /// What happened to an attempt.

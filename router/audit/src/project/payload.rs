@@ -260,6 +260,11 @@ impl Projection {
                 self.code = Some(code);
                 StepWord::Fallback
             }
+            StepReason::Scanned { .. } => StepWord::Scanned,
+            StepReason::ScanFailed { code } => {
+                self.code = Some(code);
+                StepWord::ScanFailed
+            }
         };
         self.detail = Some(Detail::Step { reason, destination: step.destination, attempts: step.attempts });
     }

@@ -114,6 +114,7 @@ impl World {
             release_revision: 0,
             inherited: None,
             approval: None,
+            model_scan: Default::default(),
             wait_ms: Default::default(),
             tenant_in_flight: 0,
             egress_ready: true,

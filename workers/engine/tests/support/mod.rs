@@ -120,7 +120,7 @@ impl Reply {
     pub(crate) fn text(&self) -> &str {
         match &self.output().content {
             OutputContent::Text(text) => text,
-            OutputContent::Embeddings(_) => panic!("not a text"),
+            OutputContent::Embeddings(_) | OutputContent::Scanned(_) => panic!("not a text"),
         }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn finished(work: &Work, made: engine::Output, now: Timestamp) -> Ans
     let usage = usage(made.usage);
     let digest = match &made.content {
         OutputContent::Text(text) => Some(work.salt.digest(text.as_bytes())),
-        OutputContent::Embeddings(_) => None,
+        OutputContent::Embeddings(_) | OutputContent::Scanned(_) => None,
     };
     let timings = timings(work, &made.timings, now);
     let model = model(work, &made.model);
@@ -104,7 +104,7 @@ fn ended(work: &Work, state: State, refused: Refused, now: Timestamp) -> TaskRes
     TaskResult { state, error: Some(error), ..blank(work) }.timed(work.hop.submitted, now)
 }
 
-fn code(error: &EngineError) -> Code {
+pub(super) fn code(error: &EngineError) -> Code {
     match error {
         EngineError::ContextTooLong { .. } | EngineError::TextTooLong { .. } => Code::ContextTooLong,
         EngineError::DeadlineExceeded => Code::DeadlineExceeded,

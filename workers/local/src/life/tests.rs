@@ -19,6 +19,7 @@ use local_work::{Given, OWNERS, chat, classify, embed, extract, name};
 
 #[path = "../../tests/cell/work.rs"]
 mod local_work;
+mod scan;
 
 /// Span of a delivery.
 const SPAN: u64 = 0xd3;

@@ -27,6 +27,8 @@ pub(super) struct Work {
     pub(super) destination: Destination,
     pub(super) salt: Salt,
     pub(super) local: LocalWork,
+    /// When the stream took it.
+    pub(super) published: Timestamp,
     /// Which attempt this delivery is, from 1.
     pub(super) attempt: u32,
 }
@@ -57,7 +59,8 @@ impl Work {
         }
         let attempt = u32::try_from(message.delivered).unwrap_or(u32::MAX);
         let position = message.position.clone();
-        Ok(Self { position, tenant, pool, hop, decision, destination, salt, local, attempt })
+        let published = message.published;
+        Ok(Self { position, tenant, pool, hop, decision, destination, salt, local, published, attempt })
     }
 
     /// Why it must go back to the router instead of being run here.

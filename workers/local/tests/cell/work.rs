@@ -32,6 +32,8 @@ pub(crate) struct Given {
     pub(crate) model: &'static str,
     pub(crate) hop: Hop,
     pub(crate) salt: Salt,
+    /// The weights that the bundle pins.
+    pub(crate) pinned: Option<Digest>,
 }
 
 /// A conversation.
@@ -56,6 +58,11 @@ pub(crate) fn embed(texts: &[&str]) -> Given {
     given("embed", json!({ "texts": texts }), "all-MiniLM-L6-v2")
 }
 
+/// Texts to scan.
+pub(crate) fn scan(texts: &[&str]) -> Given {
+    given("scan", json!({ "texts": texts }), "rampart")
+}
+
 fn given(pool: &'static str, input: Value, model: &'static str) -> Given {
     let now = Timestamp::now();
     let hop = Hop {
@@ -70,7 +77,7 @@ fn given(pool: &'static str, input: Value, model: &'static str) -> Given {
         reply: None,
         trace: None,
     };
-    Given { pool, input, model, hop, salt: Salt::new([7; 32]) }
+    Given { pool, input, model, hop, salt: Salt::new([7; 32]), pinned: None }
 }
 
 impl Given {
@@ -109,11 +116,15 @@ impl Given {
 
     fn decision(&self, content: Digest) -> Decision {
         let destination = Destination {
-            name: name(if self.pool == "embed" { "local-embed" } else { "local-chat" }),
+            name: name(match self.pool {
+                "embed" => "local-embed",
+                "scan" => "scan",
+                _ => "local-chat",
+            }),
             lane: Lane::Local,
             target: name(self.pool),
             model: self.model.to_owned(),
-            model_sha256: None,
+            model_sha256: self.pinned,
             region: name("eu"),
             owner: "platform@example.com".to_owned(),
             model_owner: "models@example.com".to_owned(),
@@ -158,6 +169,7 @@ fn facts(now: Timestamp) -> Facts {
         release_revision: 0,
         inherited: None,
         approval: None,
+        model_scan: Default::default(),
         wait_ms: BTreeMap::new(),
         tenant_in_flight: 0,
         egress_ready: false,

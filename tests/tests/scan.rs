@@ -1,0 +1,72 @@
+//! Stories of a model's scan: what it lets leave, what it keeps, and that without it nothing leaves that did not before.
+
+use std::os::unix::fs::symlink;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::step::{Step, StepReason};
+use tidegate_schemas::subject::{Lane, STEPS};
+use tidegate_tests::cell::root;
+use tidegate_tests::{Agent, Operator, TestCell};
+
+const PLAIN: &str = "Summarise the release notes in three bullets.";
+const NAMED: &str = "Please ask Maria Fernandez, 12 Harbour Street, Dublin, about the parcel.";
+const FOREIGN: &str = "Меня зовут Анна Иванова";
+
+fn internal(text: &str) -> Value {
+    json!({ "labels": { "sensitivity": "internal" },
+            "input": { "messages": [{ "role": "user", "content": text }], "sampling": { "max_tokens": 8 } } })
+}
+
+fn lane(result: &TaskResult) -> Option<Lane> {
+    result.destination.as_ref().map(|destination| destination.lane)
+}
+
+/// Why work came back to the router, oldest first.
+async fn steps(cell: &TestCell) -> Result<Vec<StepReason>> {
+    let operator = Operator::connect(cell).await?;
+    let messages = operator.messages(STEPS).await?;
+    let reason = |stored: &tidegate_bus::Stored| {
+        serde_json::from_slice::<Step>(&stored.payload).map(|step| step.reason).context("reading a step")
+    };
+    messages.values().map(reason).collect()
+}
+
+#[tokio::test]
+async fn story_scan_lets_internal_text_leave_only_where_a_model_found_nothing() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let plain = agent.ask("chat", internal(PLAIN)).await?;
+    assert_eq!((plain.state, lane(&plain)), (State::Completed, Some(Lane::Cloud)), "{plain:?}");
+    let named = agent.ask("chat", internal(NAMED)).await?;
+    assert_eq!((named.state, lane(&named)), (State::Completed, Some(Lane::Local)), "{named:?}");
+    let foreign = agent.ask("chat", internal(FOREIGN)).await?;
+    assert_eq!((foreign.state, lane(&foreign)), (State::Completed, Some(Lane::Local)), "{foreign:?}");
+    let steps = steps(&cell).await?;
+    let [StepReason::Scanned { findings: none, .. }, StepReason::Scanned { findings, .. }, StepReason::ScanFailed { .. }] =
+        steps.as_slice()
+    else {
+        panic!("{steps:?}")
+    };
+    assert!(none.is_empty(), "{none:?}");
+    assert!(findings.keys().any(|entity| entity.as_str() == "person"), "{findings:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_scan_without_the_classifier_keeps_internal_text_local() -> Result<()> {
+    let models = std::env::var_os("TIDEGATE_MODELS").map_or_else(|| root().join(".models"), Into::into);
+    let without = tempfile::tempdir()?;
+    for name in ["SmolLM2-135M-Instruct", "all-MiniLM-L6-v2"] {
+        symlink(models.canonicalize()?.join(name), without.path().join(name))?;
+    }
+    let there = without.path().display().to_string();
+    let cell = TestCell::start_with(&[("TIDEGATE_MODELS", &there)], &[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let plain = agent.ask("chat", internal(PLAIN)).await?;
+    assert_eq!((plain.state, lane(&plain)), (State::Completed, Some(Lane::Local)), "{plain:?}");
+    let steps = steps(&cell).await?;
+    assert!(matches!(steps.as_slice(), [StepReason::ScanFailed { .. }]), "{steps:?}");
+    Ok(())
+}
