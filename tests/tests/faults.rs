@@ -1,4 +1,4 @@
-//! Random SIGKILLs while tasks flow: nothing is lost, nothing is doubled, the record is whole.
+//! Random SIGKILLs, and in the long run SIGSTOPs, while tasks flow: nothing is lost, nothing is doubled, the record is whole.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that tells its seed")]
 
 use std::collections::BTreeMap;
@@ -15,8 +15,16 @@ use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, Operator, TestCell};
 use uuid::Uuid;
 
-const TASKS: usize = 2_000;
-const KILLS: usize = 20;
+/// What a run is made of.
+#[derive(Debug, Clone, Copy)]
+struct Storm {
+    tasks: usize,
+    /// Signals, one a round, count.
+    rounds: usize,
+    /// Whether some processes are stopped for a while, and not killed.
+    stops: bool,
+}
+
 /// Tasks that may be open when the next fault comes: faults fall among work that goes on, not all before it.
 const OPEN_MAX: usize = 600;
 /// Liveness: the backlog drains this soon after the last fault.
@@ -69,8 +77,31 @@ fn live(cell: &TestCell, role: &str, before: Option<Pid>) -> Option<Pid> {
     (Some(pid) != before && kill(pid, None).is_ok()).then_some(pid)
 }
 
+/// Longer than a delivery may take, now and then: what it had in hand is somebody else's when it comes to itself again.
+const STOPPED: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(8), Duration::from_secs(35)];
+
 #[tokio::test]
 async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
+    weather(Storm { tasks: 2_000, rounds: 20, stops: false }).await
+}
+
+#[tokio::test]
+async fn long_crash_forty_random_kills_and_stops_lose_and_double_nothing_of_ten_thousand_tasks() -> Result<()>
+{
+    weather(Storm { tasks: 10_000, rounds: 40, stops: true }).await
+}
+
+/// Strikes a process after a pause: kills it, or stops it for a while. Whether it was there to be struck.
+async fn strike(pid: Pid, stopped: Option<Duration>) -> bool {
+    let Some(stopped) = stopped else { return kill(pid, Signal::SIGKILL).is_ok() };
+    let struck = kill(pid, Signal::SIGSTOP).is_ok();
+    tokio::time::timeout(stopped, std::future::pending::<()>()).await.unwrap_err();
+    struck && kill(pid, Signal::SIGCONT).is_ok()
+}
+
+async fn weather(storm: Storm) -> Result<()> {
+    let Storm { tasks, rounds, stops } = storm;
     let seed = std::env::var("TIDEGATE_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x5eed);
     eprintln!("TIDEGATE_SEED={seed}");
@@ -87,10 +118,10 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
         })
         .await
     };
-    for round in 0..KILLS {
-        ended((round * TASKS / KILLS).saturating_sub(OPEN_MAX)).await?;
+    for round in 0..rounds {
+        ended((round * tasks / rounds).saturating_sub(OPEN_MAX)).await?;
         let produce = async {
-            for number in (round * TASKS / KILLS)..((round + 1) * TASKS / KILLS) {
+            for number in (round * tasks / rounds)..((round + 1) * tasks / rounds) {
                 submit(&agent, number).await?;
             }
             anyhow::Ok(())
@@ -98,27 +129,30 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
         let role = ROLES[dice.roll(ROLES.len())];
         let pause = Duration::from_millis(200 + 100 * u64::try_from(dice.roll(8)).unwrap());
         let before = killed.get(role).copied();
+        let stopped = (stops && dice.roll(3) == 0).then(|| STOPPED[dice.roll(STOPPED.len())]);
         let kill = async {
             tokio::time::timeout(pause, std::future::pending::<()>()).await.unwrap_err();
             let pid = until("a process to kill", AGAIN, || async { Ok(live(&cell, role, before)) }).await?;
-            anyhow::Ok((pid, kill(pid, Signal::SIGKILL).is_ok()))
+            anyhow::Ok((pid, strike(pid, stopped).await))
         };
         let (produced, done) = tokio::join!(produce, kill);
         produced.context("submitting")?;
-        let (pid, struck) = done.with_context(|| format!("killing {role}"))?;
-        killed.insert(role, pid);
+        let (pid, struck) = done.with_context(|| format!("striking {role}"))?;
+        if stopped.is_none() {
+            killed.insert(role, pid);
+        }
         hit += usize::from(struck);
     }
-    assert_eq!(hit, KILLS, "each kill met a process that ran");
+    assert_eq!(hit, rounds, "each signal met a process that ran");
     let after = Instant::now();
-    ended(TASKS).await.context("after the last fault")?;
+    ended(tasks).await.context("after the last fault")?;
     until("every role to be ready", DRAIN, || async {
         Ok(cell.output(&["status"]).await?.status.success().then_some(()))
     })
     .await?;
     let ledger = Ledger::read(&operator).await?;
     eprintln!("drained {} ms after the last fault", after.elapsed().as_millis());
-    assert_eq!(ledger.accepted.len(), TASKS);
+    assert_eq!(ledger.accepted.len(), tasks);
     assert_eq!(ledger.breaches(), Vec::<String>::new());
     until("the record to have every result", DRAIN, || async {
         let status = cell.json(&["status"]).await.ok();
@@ -139,7 +173,7 @@ async fn crash_twenty_random_kills_lose_and_double_nothing() -> Result<()> {
     let key = cell.path().join("keys/master.key").display().to_string();
     let judged = cell.json(&["audit", "rejudge", "--record", &record, "--key", &key]).await?;
     let count = |name: &str| judged["rejudged"][name].as_u64().unwrap_or(0);
-    assert!(count("decisions") >= TASKS as u64, "{judged}");
+    assert!(count("decisions") >= tasks as u64, "{judged}");
     assert_eq!((count("equal"), count("differ")), (count("decisions"), 0), "{judged}");
     Ok(())
 }

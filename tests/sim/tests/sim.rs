@@ -1,7 +1,7 @@
 //! Seeds, many of them: a cell on a simulated broker while everything around it fails.
 //!
-//! `TIDEGATE_SEED=N cargo test -p tidegate-sim sim_one` runs one seed and prints what happens in it, line by line;
-//! `TIDEGATE_SEEDS=N` is how many of them `sim_two_thousand_seeds_of_faults` runs.
+//! `TIDEGATE_SEED=N tests/run sim_one_seed` runs one seed and prints what happens in it, line by line;
+//! `TIDEGATE_SEEDS=0..100` says which of them `sim_two_thousand_seeds_of_faults` runs.
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "tests that tell their seeds")]
 
 use std::path::{Path, PathBuf};
@@ -32,6 +32,13 @@ fn options(seed: u64) -> Options {
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// The seeds that somebody asks for.
+fn asked() -> Option<std::ops::Range<u64>> {
+    let text = std::env::var("TIDEGATE_SEEDS").ok()?;
+    let (first, end) = text.split_once("..")?;
+    Some(first.parse().ok()?..end.parse().ok()?)
 }
 
 /// Seeds that failed once, and are run each time.
@@ -91,7 +98,7 @@ impl Totals {
 fn sim_two_thousand_seeds_of_faults() {
     let begun = Instant::now();
     let mut seeds = kept();
-    seeds.extend(0..number("TIDEGATE_SEEDS").unwrap_or(SEEDS));
+    seeds.extend(asked().unwrap_or(0..SEEDS));
     let total = Mutex::new(Totals::default());
     let failed = failures(&seeds, &total);
     let total = total.into_inner().expect("totals");
