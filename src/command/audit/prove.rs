@@ -92,7 +92,7 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
+pub(super) fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
     let dir = trust::directory(global, args)?;
     // A file that was changed at random may break any promise of its format.

@@ -40,7 +40,21 @@ const OWN: [(&str, &[&str]); 11] = [
     ("record-copy/segments", &["seg-*", "body-*"]),
     ("record-copy", &["seg-0.redb", "keys.bin", "keys.new"]),
     ("nats/streams", &[]),
-    ("nats", &["accounts.conf", "accounts.partial", "nats.conf", "nats-server*", "*.ports", "jetstream.key"]),
+    (
+        "nats",
+        &[
+            "accounts.conf",
+            "accounts.partial",
+            "nats.conf",
+            "nats-server*",
+            "*.ports",
+            "jetstream.key",
+            "encryption.conf",
+            "encryption.new",
+            "tls.conf",
+            "tls.new",
+        ],
+    ),
     (
         "",
         &[
