@@ -28,12 +28,10 @@ pub(super) async fn connect(cell: &Cell) -> Result<Bus> {
     cell.connect(Identity::Operator(operator()?)).await
 }
 
-/// The first message of a stream from a sequence on whose subject matches, as the recorder tells an operator; none also where no
-/// recorder answers.
-pub(super) async fn look(bus: &Bus, stream: &str, subject: &str, from: u64) -> Option<Looked> {
-    let operator = operator().ok()?;
+/// The first message of a stream from a sequence on whose subject matches, as the recorder tells an operator.
+pub(super) async fn look(bus: &Bus, stream: &str, subject: &str, from: u64) -> Result<Option<Looked>> {
     let question = LookQuestion { stream: stream.to_owned(), subject: subject.to_owned(), from };
-    record::ask_for::<Option<Looked>>(bus, &look::subject(&operator), &question, LOOK_MAX).await.ok()?
+    record::ask_for(bus, &look::subject(&operator()?), &question, LOOK_MAX).await
 }
 
 /// Publishes an act and waits until it is durable.

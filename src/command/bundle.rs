@@ -135,10 +135,14 @@ pub(super) async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<
     loop {
         let is_done = done().await?;
         // A refused act is answered before a later one is applied.
-        if let Some(refused) = directory::refusal(bus, event).await? {
+        let refused = directory::refusal(bus, event).await;
+        if let Ok(Some(refused)) = refused {
             bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence);
         }
         if is_done {
+            if refused.is_err() {
+                output::note("no recorder answers: had the routers refused the act, it could not be told");
+            }
             return Ok(started.elapsed().as_millis());
         }
         if started.elapsed() > APPLY {

@@ -280,8 +280,9 @@ fn is_taken_up(letter: &DeadLetter) -> bool {
 /// The letter itself: from its stream, or from the record where it was trimmed and the key is at hand.
 async fn content(cell: &Cell, record: &Record, sequence: u64) -> Result<Option<DeadLetter>> {
     let bus = act::connect(cell).await?;
-    let looked =
-        act::look(&bus, EVENTS, "dead.>", sequence).await.filter(|looked| looked.sequence == sequence);
+    // Where no recorder answers, its file may.
+    let looked = act::look(&bus, EVENTS, "dead.>", sequence).await.ok().flatten();
+    let looked = looked.filter(|looked| looked.sequence == sequence);
     let payload = match looked.and_then(|looked| looked.says) {
         Some(says) => Some(says.get().to_owned().into()),
         None => record.payload(&Position::new(EVENTS, sequence)).await?,

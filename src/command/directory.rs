@@ -264,16 +264,20 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
         if reached == event {
             return Ok(None);
         }
-        match refusal(bus, event).await? {
-            Some(refused) if refused.code == Code::Outdated => return Ok(Some(refused)),
-            Some(refused) => bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence),
-            None if reached > event => return Ok(None),
-            None if Instant::now() > deadline => bail!(
+        match refusal(bus, event).await {
+            Ok(Some(refused)) if refused.code == Code::Outdated => return Ok(Some(refused)),
+            Ok(Some(refused)) => bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence),
+            Ok(None) if reached > event => return Ok(None),
+            Err(error) if reached > event => {
+                return Err(error)
+                    .context("another act came after it, and whether this one was applied cannot be told");
+            }
+            _ if Instant::now() > deadline => bail!(
                 "the act is on record (EVENTS:{event}) but no router applied it within {} s: does one run? Repeat the \
                  command when one does",
                 APPLY.as_secs()
             ),
-            None => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
@@ -281,7 +285,7 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
 /// What the routers said of an act that they did not apply, where they did: a refusal, or the dead letter of what is no act.
 pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     let mut from = event + 1;
-    while let Some(looked) = act::look(bus, EVENTS, REFUSED, from).await {
+    while let Some(looked) = act::look(bus, EVENTS, REFUSED, from).await? {
         from = looked.sequence + 1;
         if let Ok(Control { act: Act::Refused { event: of, code }, reason: sentence, .. }) = read(&looked)
             && of == event
@@ -291,7 +295,7 @@ pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     }
     let act = Position::new(EVENTS, event);
     let mut from = event + 1;
-    while let Some(looked) = act::look(bus, EVENTS, "dead.router.*", from).await {
+    while let Some(looked) = act::look(bus, EVENTS, "dead.router.*", from).await? {
         from = looked.sequence + 1;
         if let Ok(DeadLetter { message, code, sentence, .. }) = read(&looked)
             && message == act

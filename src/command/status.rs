@@ -215,7 +215,7 @@ async fn oldest(bus: &Bus, spec: &ConsumerSpec, floor: u64) -> Option<u64> {
         [one] => one,
         _ => ">",
     };
-    let first = act::look(bus, &spec.stream, filter, floor + 1).await?;
+    let first = act::look(bus, &spec.stream, filter, floor + 1).await.ok()??;
     u64::try_from(Timestamp::now().duration_since(first.published).as_millis()).ok()
 }
 
