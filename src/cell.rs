@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/cell.toml          configuration          keys/ticket.key  ticket signing key     record/   the audit store
-//! <dir>/identities/*.nk    nkey seeds             keys/ticket.pub  its public half        logs/     one file a role
+//! <dir>/identities/*.nk    nkey seeds             keys/ticket.pub  public ones in use     logs/     one file a role
 //! <dir>/nats/              server files           keys/master.key  sealing key of bodies  run.json  what runs now
 //! <dir>/checkpoints        signed heads of the record; signed with keys/checkpoint.key, checked with keys/checkpoint.pub
 //! ```
@@ -33,6 +33,9 @@ const REFUSED_AGAIN: Duration = Duration::from_millis(250);
 pub(crate) const MASTER_KEY: &str = "master.key";
 /// File of the vault's master key; also its name as a credential of systemd.
 pub(crate) const VAULT_KEY: &str = "vault.key";
+/// The key that signs tickets, and the public keys that they are checked with: two while one takes the other's place.
+pub(crate) const TICKET_KEY: &str = "ticket.key";
+pub(crate) const TICKET_PUBLIC: &str = "ticket.pub";
 /// The key that signs the record's checkpoints, and its public half.
 pub(crate) const CHECKPOINT_KEY: &str = "checkpoint.key";
 pub(crate) const CHECKPOINT_PUBLIC: &str = "checkpoint.pub";
@@ -55,6 +58,9 @@ pub(crate) struct CellConfig {
     /// A demo made it, and the next demo there may remove it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) demo: bool,
+    /// TLS to the server; absent: none, which is for loopback only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<TlsSection>,
     /// Streams.
     #[serde(default)]
     pub(crate) streams: StreamsSection,
@@ -67,6 +73,34 @@ pub(crate) struct CellConfig {
     /// Cloud worker.
     #[serde(default)]
     pub(crate) cloud: CloudSection,
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSection {
+    /// The authority that every role and command believes the server by, PEM.
+    pub(crate) ca_file: PathBuf,
+    /// The server's certificate, PEM; needed where the server runs.
+    pub(crate) cert_file: PathBuf,
+    /// Its private key, PEM.
+    pub(crate) key_file: PathBuf,
+}
+
+impl TlsSection {
+    /// Of a directory with `ca.pem`, `server.pem` and `server.key`.
+    pub(crate) fn in_directory(dir: &Path) -> Result<Self> {
+        let file = |name: &str| {
+            let path = std::path::absolute(dir.join(name)).with_context(|| format!("finding `{name}`"))?;
+            anyhow::ensure!(
+                path.is_file(),
+                "`{}` is missing: --tls needs ca.pem, server.pem and server.key",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self { ca_file: file("ca.pem")?, cert_file: file("server.pem")?, key_file: file("server.key")? })
+    }
 }
 
 /// `[streams]`.
@@ -322,20 +356,28 @@ impl Cell {
         credential(VAULT_KEY).unwrap_or_else(|| self.key(VAULT_KEY))
     }
 
+    /// File of the key that signs tickets: systemd's credential, else in the cell's directory.
+    pub(crate) fn ticket_key(&self) -> PathBuf {
+        credential(TICKET_KEY).unwrap_or_else(|| self.key(TICKET_KEY))
+    }
+
     /// A role's log file.
     pub(crate) fn log(&self, role: &str) -> PathBuf {
         self.dir.join("logs").join(format!("{role}.log"))
     }
 
-    /// Seed file of an identity.
+    /// Seed file of an identity: systemd's credential, else in the cell's directory.
     pub(crate) fn seed(&self, identity: &Identity) -> PathBuf {
-        self.identities().join(identity.seed_file_name())
+        let name = identity.seed_file_name();
+        credential(&name).unwrap_or_else(|| self.identities().join(name))
     }
 
     /// Beginning of a line for NATS' own command line tool. Answers come only to an identity's private inbox.
     pub(crate) fn nats_line(&self, identity: &Identity) -> String {
         let (seed, inbox) = (self.seed(identity), identity.inbox_prefix());
-        format!("nats --server {} --nkey {} --inbox-prefix {inbox}", self.config.url, seed.display())
+        let tls = self.config.tls.as_ref();
+        let ca = tls.map(|tls| format!(" --tlsca {}", tls.ca_file.display())).unwrap_or_default();
+        format!("nats --server {}{ca} --nkey {} --inbox-prefix {inbox}", self.config.url, seed.display())
     }
 
     /// A line that hears every answer to an agent.
@@ -367,7 +409,8 @@ impl Cell {
                 added_by(&identity)
             );
         }
-        let config = BusConfig::new(self.config.url.clone(), identity, Some(seed));
+        let mut config = BusConfig::new(self.config.url.clone(), identity, Some(seed));
+        config.ca_file = self.config.tls.as_ref().map(|tls| tls.ca_file.clone());
         let mut tries = REFUSED_TRIES;
         loop {
             match Bus::connect(config.clone()).await {

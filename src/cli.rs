@@ -22,6 +22,7 @@ pub(crate) use release::{BundleCommand, Hash};
 pub(crate) use replay::{ReplayCommand, RunArgs};
 pub(crate) use report::ReportArgs;
 pub(crate) use retain::{HoldAddArgs, HoldCommand};
+pub(crate) use ticket::TicketCommand;
 
 mod audit;
 mod backtest;
@@ -34,6 +35,7 @@ mod release;
 mod replay;
 mod report;
 mod retain;
+mod ticket;
 
 /// A policy-governed event router for agent workloads.
 #[derive(Debug, Parser)]
@@ -160,6 +162,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tidegate audit tail\n  tidegate audit query --state failed --json\n  tidegate audit verify"
     )]
     Audit(Box<AuditArgs>),
+    /// Keys that tickets are signed with.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate ticket keys\n  tidegate ticket rotate --reason 'yearly'"
+    )]
+    Ticket(TicketCommand),
     /// Publish records again.
     #[command(
         subcommand,
@@ -241,6 +249,10 @@ pub(crate) struct DevArgs {
     /// Most bytes of each stream of a new cell; absent: 8 GiB. A cell that exists keeps its own, in cell.toml.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1 << 20..))]
     pub(crate) stream_bytes_max: Option<u64>,
+    /// TLS between all parts of a new cell: a directory with `ca.pem`, `server.pem` and `server.key`. A cell that exists keeps its
+    /// own, in cell.toml.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
     /// End when standard input closes; for programs that start a cell.
     #[arg(long)]
     pub(crate) attached: bool,
@@ -338,6 +350,42 @@ mod tests {
         for row in rows {
             let refused = Cli::try_parse_from([&["tidegate"][..], row].concat()).err();
             assert_eq!(refused.map(|error| error.to_string()), None, "{row:?}");
+        }
+    }
+
+    /// Arguments by which a secret could be handed over: named like one, and taking a value that is no place.
+    fn secret_arguments(command: &clap::Command, typed: &str) -> Vec<String> {
+        const SECRETS: [&str; 8] =
+            ["key", "secret", "token", "password", "seed", "credential", "passphrase", "nkey"];
+        let is_secret = |arg: &&clap::Arg| {
+            let name = arg.get_id().as_str().replace('_', "-");
+            let named = SECRETS.iter().any(|word| name.split('-').any(|part| part == *word));
+            let env = arg.get_env().map(|env| env.to_string_lossy().to_lowercase()).unwrap_or_default();
+            let places = arg.get_value_names().unwrap_or_default();
+            let is_place = places.iter().any(|name| matches!(name.as_str(), "FILE" | "DIR"));
+            let takes_value = arg.get_action().takes_values();
+            takes_value && !is_place && (named || SECRETS.iter().any(|word| env.contains(word)))
+        };
+        let own = command.get_arguments().filter(is_secret);
+        let mut found: Vec<String> = own.map(|arg| format!("{typed} {}", arg.get_id())).collect();
+        for below in command.get_subcommands() {
+            found.extend(secret_arguments(below, &format!("{typed} {}", below.get_name())));
+        }
+        found
+    }
+
+    #[test]
+    fn no_command_takes_a_secret_as_an_argument() {
+        assert_eq!(secret_arguments(&Cli::command(), "tidegate"), Vec::<String>::new());
+        // Negative control: one that does is found, and one that takes its place or only says whether is not.
+        let command = |arg: clap::Arg| clap::Command::new("x").subcommand(clap::Command::new("y").arg(arg));
+        let key = || clap::Arg::new("api-key").long("api-key");
+        assert_eq!(secret_arguments(&command(key()), "x"), ["x y api-key"]);
+        let from_env = clap::Arg::new("provider").long("provider").env("PROVIDER_TOKEN");
+        assert_eq!(secret_arguments(&command(from_env), "x"), ["x y provider"]);
+        let flag = clap::Arg::new("with-keys").long("with-keys").action(clap::ArgAction::SetTrue);
+        for harmless in [key().value_name("FILE"), flag] {
+            assert_eq!(secret_arguments(&command(harmless), "x"), Vec::<String>::new());
         }
     }
 

@@ -32,6 +32,7 @@ mod lane;
 mod policy;
 mod prove;
 mod review;
+mod ticket;
 
 mod audit;
 mod dead;
@@ -87,6 +88,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Model(ModelCommand::Convert) => model::convert(&global),
         Command::Review(command) => review::run(&global, command).await,
         Command::Audit(args) => audit::run(&global, *args).await,
+        Command::Ticket(command) => ticket::run(&global, command).await,
         Command::Replay(command) => replay::run(&global, command).await,
         Command::Doctor => doctor::run(&global).await,
         Command::Completions { shell } => {

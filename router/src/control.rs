@@ -113,6 +113,7 @@ pub(crate) async fn apply(bus: &Bus, ready: &Release, inbound: &Inbound) -> Resu
         | Act::PruneBodies { .. }
         | Act::PruneRecords { .. }
         | Act::KeyRotate {}
+        | Act::TicketKeyRotate { .. }
         | Act::Refused { .. }
         | Act::Erase { .. }
         | Act::EraseMessages { .. }

@@ -14,6 +14,7 @@ mod allowance;
 mod control;
 mod egress;
 mod judges;
+mod keys;
 mod knowledge;
 mod poison;
 mod quota;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use futures::StreamExt as _;
 use tidegate_bus::topology::{self, ROUTER};
 use tidegate_bus::{
@@ -14,11 +13,11 @@ use tidegate_bus::{
 use tidegate_schemas::control::{DIRECTORY_BUCKET, FLAGS_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL};
-use tidegate_schemas::ticket::Signer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::egress::Egress;
+use crate::keys::{self, Secret};
 use crate::knowledge::{self, Knowledge, KnowledgeError};
 use crate::quota::Asking;
 use crate::shell::{ControlShell, Shell};
@@ -35,9 +34,8 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 pub struct RouterConfig {
     /// The cell's name: audience of its tickets.
     pub cell: String,
-    /// Id of the ticket key.
-    pub ticket_key_id: String,
-    /// File with the ticket key: 32 bytes as 64 hexadecimal digits, readable by its owner only.
+    /// File with the ticket key: its id and 32 bytes as 64 hexadecimal digits, readable by its owner only. Where another key is
+    /// put in its place, the router signs with that within a second.
     pub ticket_key_file: PathBuf,
     /// Messages worked on at once a stream, count.
     pub in_flight_max: usize,
@@ -81,7 +79,8 @@ pub async fn run(
     shutdown: CancellationToken,
     health: Health,
 ) -> Result<(), RouterError> {
-    let signing = Arc::new(Signing::new(signer(&config)?));
+    let key = Secret::read(&config.ticket_key_file)?;
+    let signing = Arc::new(Signing::new(key.signer(&config.ticket_key_file)?));
     let fixed =
         [ConsumerSpec::new(STEPS, ROUTER, &["step.>"]), ConsumerSpec::new(EVENTS, ROUTER, &["verdict.>"])];
     bus.check(&fixed).await?;
@@ -103,7 +102,7 @@ pub async fn run(
     let shell = Shell {
         bus: bus.clone(),
         cell: config.cell.clone(),
-        signing,
+        signing: signing.clone(),
         known: watching,
         admitted: Arc::default(),
         recent: Arc::default(),
@@ -121,6 +120,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
     background.spawn(asking.run(shutdown.clone()));
+    background.spawn(keys::watch(config.ticket_key_file.clone(), key, signing, shutdown.clone()));
     background.spawn(room::watch(bus.clone(), known.clone(), health.clone(), shutdown.clone()));
     let mut served = BTreeSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
@@ -173,13 +173,4 @@ async fn drain(mut loops: JoinSet<Result<(), ServeError>>, mut background: JoinS
 fn new_tenants(known: &watch::Sender<Knowledge>, served: &mut BTreeSet<Name>) -> Vec<Name> {
     let directory = known.borrow().directory.clone();
     directory.tenants.keys().filter(|tenant| served.insert((*tenant).clone())).cloned().collect()
-}
-
-fn signer(config: &RouterConfig) -> Result<Signer, RouterError> {
-    let key = |why: String| RouterError::Key { file: config.ticket_key_file.clone(), why };
-    let text = std::fs::read_to_string(&config.ticket_key_file).map_err(|error| key(error.to_string()))?;
-    let mut seed = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut seed)
-        .map_err(|_| key("it must be 64 hexadecimal digits".into()))?;
-    Ok(Signer::new(config.ticket_key_id.clone(), SigningKey::from_bytes(&seed)))
 }

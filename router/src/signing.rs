@@ -3,7 +3,7 @@
 //! A signature costs as much as all else that the router does with a task. So a ticket that is wanted waits until the tasks
 //! that are under way have had their turn, which is at once where there are none, and is signed with theirs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use tidegate_schemas::ticket::{Claims, Signer};
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ const TOGETHER_MAX: usize = 16;
 
 /// Signs for all tasks of a router.
 pub(crate) struct Signing {
-    signer: Signer,
+    signer: RwLock<Signer>,
     wanted: Mutex<Wanted>,
 }
 
@@ -31,7 +31,12 @@ struct Turn<'a>(&'a Signing);
 
 impl Signing {
     pub(crate) fn new(signer: Signer) -> Self {
-        Self { signer, wanted: Mutex::default() }
+        Self { signer: RwLock::new(signer), wanted: Mutex::default() }
+    }
+
+    /// Signs with another key from now on.
+    pub(crate) fn go_over(&self, signer: Signer) {
+        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = signer;
     }
 
     /// The ticket of these claims; none only where the router ends.
@@ -59,7 +64,8 @@ impl Signing {
     fn sign_wanted(&self) {
         let Wanted { claims, waiting } =
             std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-        let tickets = claims.chunks(TOGETHER_MAX).flat_map(|claims| self.signer.sign_all(claims));
+        let signer = self.signer.read().unwrap_or_else(PoisonError::into_inner);
+        let tickets = claims.chunks(TOGETHER_MAX).flat_map(|claims| signer.sign_all(claims));
         for (ticket, waiting) in tickets.zip(waiting) {
             // Whoever waited may have gone.
             let _ = waiting.send(ticket);
@@ -137,6 +143,23 @@ mod tests {
             }
         }
         assert!(signing.wanted.lock().unwrap().claims.is_empty());
+    }
+
+    #[tokio::test]
+    async fn ticket_wanted_after_the_key_changed_is_signed_by_the_new_one() {
+        let ((signing, verifier), now) = (signing(), Timestamp::now());
+        let next = Signer::new("next", SigningKey::from_bytes(&[4; 32]));
+        let of = |ticket: Option<String>, n: u128| {
+            let payload = n.to_be_bytes().to_vec();
+            verifier.verify(&ticket.unwrap(), &Salt::new(SALT), payload.into(), now).map(drop)
+        };
+        assert_eq!(of(signing.sign(claims(1, now)).await, 1), Ok(()));
+        let trusted = next.trusted();
+        signing.go_over(next);
+        let ticket = signing.sign(claims(2, now)).await;
+        assert_eq!(of(ticket.clone(), 2), Err(tidegate_schemas::ticket::TicketError::Signature));
+        verifier.trust(vec![trusted]);
+        assert_eq!(of(ticket, 2), Ok(()));
     }
 
     /// A handler may be dropped at any point; those who wait for its turn must not wait for ever.

@@ -198,6 +198,18 @@ pub enum Act {
     },
     /// Topic `record`: the record's keys are to be sealed under another master key.
     KeyRotate {},
+    /// Topic `ticket`: another key signs tickets; the one before counts until the last ticket that it signed has run out.
+    TicketKeyRotate {
+        /// Its id.
+        key: Name,
+        /// Its public half, 64 hexadecimal digits: with it a recorded ticket can be checked for ever.
+        public: String,
+        /// SHA-256 of the public half's 32 bytes.
+        hash: Digest,
+        /// Whether the one before counts no longer from now on, as it was lost.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_once: bool,
+    },
     /// Topic `refused`: an operator's act was not applied; said by a router, with the reason as the act's.
     Refused {
         /// Sequence in EVENTS of the act.
@@ -294,6 +306,7 @@ impl Act {
             | Self::HoldRemove { .. }
             | Self::PruneBodies { .. }
             | Self::PruneRecords { .. } => "record",
+            Self::TicketKeyRotate { .. } => "ticket",
             Self::Refused { .. } => "refused",
             Self::Erase { .. } | Self::EraseMessages { .. } | Self::EraseEnd { .. } => "erase",
         }

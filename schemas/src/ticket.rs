@@ -8,6 +8,8 @@
 //! protected header `{1: -8 (EdDSA), 4: key id, 395: 1 (RFC9162_SHA256)}`, one inclusion proof, the root as detached payload,
 //! and external data `tidegate ticket v2` and the count of leaves, 8 bytes. Any other form of the same statement is refused, and no other algorithm is known.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -18,9 +20,11 @@ use crate::digest::Salt;
 use crate::limits::{CLOCK_SKEW_MS_MAX, TICKET_LIFE_MS_MAX};
 
 pub use claims::Claims;
+pub use keys::{BadKeys, FIRST_KEY_ID, KEY_FILE_BYTES_MAX, TrustedKey};
 
 mod claims;
 mod cose;
+mod keys;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -37,6 +41,9 @@ pub enum TicketError {
     /// No trusted key made the signature.
     #[error("the ticket's signature is not from a trusted key")]
     Signature,
+    /// The key that made the signature was retired before.
+    #[error("the ticket's key was retired")]
+    Retired,
     /// For another cell.
     #[error("the ticket is for another cell")]
     Audience,
@@ -137,21 +144,39 @@ impl Signer {
     }
 }
 
-/// Checks tickets; the cloud worker's. Holds public keys only.
+/// Checks tickets; the cloud worker's. Holds public keys only. Copies share them, so that keys change everywhere at once.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     audience: String,
-    keys: Vec<(String, VerifyingKey)>,
+    keys: Arc<RwLock<Arc<[TrustedKey]>>>,
 }
 
 impl Verifier {
     /// A verifier for one cell, with the keys it trusts by id (two while a key is rotated).
     #[must_use]
     pub fn new(audience: impl Into<String>, keys: Vec<(String, VerifyingKey)>) -> Self {
-        Self { audience: audience.into(), keys }
+        Self::trusting(audience, keys.into_iter().map(|(id, key)| TrustedKey::new(id, key)).collect())
     }
 
-    /// Checks signature, audience, times and digest, in this order.
+    /// The same with keys that may have an end.
+    #[must_use]
+    pub fn trusting(audience: impl Into<String>, keys: Vec<TrustedKey>) -> Self {
+        Self { audience: audience.into(), keys: Arc::new(RwLock::new(keys.into())) }
+    }
+
+    /// Trusts these keys from now on, and no others.
+    pub fn trust(&self, keys: Vec<TrustedKey>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
+    }
+
+    /// The keys that it trusts, those that are retired included.
+    #[must_use]
+    pub fn trusted(&self) -> Arc<[TrustedKey]> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks signature, audience, times, the key's end and the digest, in this order: a ticket that ran out is told apart also
+    /// where its key was retired meanwhile, as its work goes back and is decided anew.
     ///
     /// # Errors
     /// [`TicketError`] with the first check that fails.
@@ -162,11 +187,14 @@ impl Verifier {
         bytes: bytes::Bytes,
         now: Timestamp,
     ) -> Result<Cleared, TicketError> {
-        let claims = self.read(ticket)?;
+        let (claims, key_counts) = self.read(ticket, now)?;
         if claims.audience != self.audience {
             return Err(TicketError::Audience);
         }
         times(&claims, now)?;
+        if !key_counts {
+            return Err(TicketError::Retired);
+        }
         let fits = claims.content_bytes == bytes.len() as u64 && salt.digest(&bytes) == claims.content;
         if !fits {
             return Err(TicketError::Content);
@@ -174,19 +202,22 @@ impl Verifier {
         Ok(Cleared { ticket: Verified { claims }, bytes })
     }
 
-    fn read(&self, ticket: &str) -> Result<Claims, TicketError> {
+    /// What was signed by a key that is known, and whether that key counts now.
+    fn read(&self, ticket: &str, now: Timestamp) -> Result<(Claims, bool), TicketError> {
         let bytes = decoded(ticket).ok_or(TicketError::Malformed)?;
         let parts = Parts::read(&bytes).ok_or(TicketError::Malformed)?;
         let key_id = cose::key_id(parts.protected).ok_or(TicketError::Malformed)?;
         let signature = Signature::from_slice(parts.signature).map_err(|_| TicketError::Malformed)?;
         let root = tree::root(tree::leaf(parts.claims), parts.size, parts.index, &parts.path)
             .ok_or(TicketError::Malformed)?;
-        let (_, key) = self.keys.iter().find(|(id, _)| id == key_id).ok_or(TicketError::Signature)?;
-        key.verify_strict(&cose::to_be_signed(parts.protected, parts.size, &root), &signature)
-            .map_err(|_| TicketError::Signature)?;
+        let keys = self.trusted();
+        let known = keys.iter().find(|known| known.id == key_id).ok_or(TicketError::Signature)?;
+        let signed =
+            known.key.verify_strict(&cose::to_be_signed(parts.protected, parts.size, &root), &signature);
+        signed.map_err(|_| TicketError::Signature)?;
         let claims = Claims::read(parts.claims).ok_or(TicketError::Malformed)?;
         // What another version says may narrow what this one does not know.
-        if claims.version == VERSION { Ok(claims) } else { Err(TicketError::Malformed) }
+        if claims.version == VERSION { Ok((claims, known.counts(now))) } else { Err(TicketError::Malformed) }
     }
 }
 

@@ -49,6 +49,15 @@ pub(crate) enum AuditCommand {
   tidegate audit query --category health --regulation gdpr --outcome cloud
                                                                      what left of a kind of data under a rule")]
     Query(QueryArgs),
+    /// What left, a line a request that was sent: by which ticket, to which host, how many bytes of which digest, when, and
+    /// how it ended.
+    ///
+    /// Each line is backed by a record that was durable before the first byte left; with --json it carries that record as it is
+    /// stored and its proof, which `tidegate audit verify --proof FILE --leaf FILE --public-key FILE` checks on any machine.
+    #[command(after_help = "Examples:
+  tidegate audit egress --tenant acme --from 2026-11-01T00:00:00Z
+  tidegate audit egress --task 019a… --json")]
+    Egress(QueryArgs),
     /// Check the record, or what was exported from one: hashes, the tree, checkpoints, bodies, sequences, causes, one terminal
     /// a task.
     ///

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_audit::{Cursor, Filter};
-use tidegate_bus::Role;
 use tidegate_schemas::ids::{Identifier, Name, TaskId};
 
+use super::act;
 use super::record::{Erased, Record};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, AuditCommand, Global, QueryArgs};
@@ -18,6 +18,7 @@ mod accept;
 mod access;
 mod cases;
 mod copy;
+mod egress;
 mod erase;
 pub(super) mod filter;
 mod known;
@@ -64,15 +65,18 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     }
     // What is wrong by itself needs no record to be told.
     match &args.command {
-        AuditCommand::Query(asked) => drop(filter::page(asked.clone())?),
+        AuditCommand::Query(asked) | AuditCommand::Egress(asked) => drop(filter::page(asked.clone())?),
         AuditCommand::Task { id, tenant, agent } => drop(named(id, tenant.as_ref(), agent.as_ref())?),
         _ => {}
+    }
+    if let AuditCommand::Egress(asked) = &args.command {
+        return egress::run(global, &args, asked.clone()).await;
     }
     let (record, bus) = match &args.record {
         Some(dir) => (Record::in_directory(dir, args.key.as_deref(), args.crashed)?, None),
         None => {
             let cell = Cell::open(&global.cell)?;
-            (Record::open(&cell).await?, cell.connect(Role::Provisioner).await.ok())
+            (Record::open(&cell).await?, act::connect(&cell).await.ok())
         }
     };
     match args.command {
@@ -90,6 +94,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         AuditCommand::Verify(_)
+        | AuditCommand::Egress(_)
         | AuditCommand::Prove(_)
         | AuditCommand::Export(_)
         | AuditCommand::Backup { .. }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use tidegate_bus::{Bus, Role};
+use tidegate_bus::Bus;
 use tidegate_policies::{Bundle, release};
 use tidegate_schemas::control::{Act, BUNDLES_BUCKET, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(global: &Global, command: BundleCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = act::connect(&cell).await?;
     let step = Step { global, cell: &cell, bus: &bus };
     match command {
         BundleCommand::Push { dir, reason } => step.push(&dir, &reason).await,
@@ -135,10 +135,14 @@ pub(super) async fn until(bus: &Bus, event: u64, done: impl AsyncFn() -> Result<
     loop {
         let is_done = done().await?;
         // A refused act is answered before a later one is applied.
-        if let Some(refused) = directory::refusal(bus, event).await? {
+        let refused = directory::refusal(bus, event).await;
+        if let Ok(Some(refused)) = refused {
             bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence);
         }
         if is_done {
+            if refused.is_err() {
+                output::note("no recorder answers: had the routers refused the act, it could not be told");
+            }
             return Ok(started.elapsed().as_millis());
         }
         if started.elapsed() > APPLY {

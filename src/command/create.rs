@@ -11,10 +11,12 @@ use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::render::Protocol;
 use tidegate_schemas::subject::Lane;
+use tidegate_schemas::ticket::{FIRST_KEY_ID, TrustedKey};
 
 use crate::cell::{
     CHECKPOINT_KEY, CHECKPOINT_PUBLIC, Cell, CellConfig, CloudSection, EndpointSection, LocalSection,
-    MASTER_KEY, ProviderSection, RecordSection, StreamsSection, VAULT_KEY, replace,
+    MASTER_KEY, ProviderSection, RecordSection, StreamsSection, TICKET_KEY, TICKET_PUBLIC, TlsSection,
+    VAULT_KEY, replace,
 };
 use crate::cli::DevArgs;
 
@@ -45,6 +47,7 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
         name: name("dev")?,
         url: format!("nats://127.0.0.1:{}", args.port.unwrap_or(PORT)),
         demo: args.demo,
+        tls: args.tls.as_deref().map(TlsSection::in_directory).transpose()?,
         streams: args
             .stream_bytes_max
             .map_or_else(StreamsSection::default, |bytes_max| StreamsSection { bytes_max }),
@@ -54,10 +57,9 @@ pub(super) fn cell(dir: &Path, args: &DevArgs) -> Result<(Cell, Directory)> {
     };
     let dir = std::path::absolute(dir).with_context(|| format!("finding `{}`", dir.display()))?;
     let cell = Cell { dir, config };
-    let seed: [u8; 32] = rand::random();
-    let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
-    replace(&cell.key("ticket.key"), hex::encode(seed).as_bytes(), 0o600)?;
-    replace(&cell.key("ticket.pub"), hex::encode(public.as_bytes()).as_bytes(), 0o644)?;
+    let tickets = super::ticket::new_signer(FIRST_KEY_ID)?;
+    replace(&cell.key(TICKET_KEY), tickets.secret().as_bytes(), 0o600)?;
+    replace(&cell.key(TICKET_PUBLIC), TrustedKey::write_all(&[tickets.trusted()]).as_bytes(), 0o644)?;
     let seed: [u8; 32] = rand::random();
     let signer = Signer::from_bytes(&seed, &cell.origin());
     replace(&cell.key(CHECKPOINT_KEY), hex::encode(seed).as_bytes(), 0o600)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use tidegate_audit::leaf::{ActWord, Detail};
 use tidegate_audit::{Filter, RecordKind};
-use tidegate_bus::{Bus, Role};
+use tidegate_bus::Bus;
 use tidegate_schemas::control::Act;
 use tidegate_schemas::dead::{DeadLetter, TENANT_UNKNOWN};
 use tidegate_schemas::ids::{Name, Position, TaskId};
@@ -65,7 +65,7 @@ pub(super) async fn run(global: &Global, command: DeadCommand) -> Result<ExitCod
         DeadCommand::Show { sequence } => show(global, &cell, &record, sequence).await,
         DeadCommand::Requeue { sequence, reason } => {
             let letter = find(&record, sequence).await?;
-            let bus = cell.connect(Role::Provisioner).await?;
+            let bus = act::connect(&cell).await?;
             permit_requeue(&record, &bus, &letter).await?;
             if !content(&cell, &record, sequence).await?.as_ref().is_none_or(is_taken_up) {
                 bail!(
@@ -279,9 +279,12 @@ fn is_taken_up(letter: &DeadLetter) -> bool {
 
 /// The letter itself: from its stream, or from the record where it was trimmed and the key is at hand.
 async fn content(cell: &Cell, record: &Record, sequence: u64) -> Result<Option<DeadLetter>> {
-    let bus = cell.connect(Role::Provisioner).await?;
-    let payload = match bus.get(EVENTS, sequence).await? {
-        Some(stored) => Some(stored.payload),
+    let bus = act::connect(cell).await?;
+    // Where no recorder answers, its file may.
+    let looked = act::look(&bus, EVENTS, "dead.>", sequence).await.ok().flatten();
+    let looked = looked.filter(|looked| looked.sequence == sequence);
+    let payload = match looked.and_then(|looked| looked.says) {
+        Some(says) => Some(says.get().to_owned().into()),
         None => record.payload(&Position::new(EVENTS, sequence)).await?,
     };
     payload.map(|payload| serde_json::from_slice(&payload).context("reading the dead letter")).transpose()

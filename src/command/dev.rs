@@ -131,6 +131,10 @@ impl Dev {
         let rendered = accounts::render(&cell, &[&bundle], &directory)?;
         output::note("starting nats-server");
         let mut options = ServerOptions::new(server, cell.nats());
+        options.tls = cell.config.tls.as_ref().map(|tls| server::ServerTls {
+            cert_file: tls.cert_file.clone(),
+            key_file: tls.key_file.clone(),
+        });
         let named = args.port.filter(|port| *port != 0);
         options.port = named.or_else(|| port_of(&cell.config.url)).filter(|port| *port != 0);
         let nats = match NatsServer::start(options.clone(), &rendered).await {

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, Identity, Role};
+use tidegate_recorder::look::Looked;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::control::{ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, REFUSED};
 use tidegate_schemas::dead::{DeadLetter, TENANT_UNKNOWN};
@@ -207,7 +209,8 @@ fn credentials(global: &Global, seed: &Path, line: &str) -> Result<ExitCode> {
 /// The next version of the directory: on record, in force at the routers, then in the server's accounts. Where the change is
 /// there already, what an earlier run left undone is done. Says whether there was something to change.
 async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Result<()>) -> Result<bool> {
-    let bus = cell.connect(Role::Provisioner).await?;
+    // Streams are created by nobody else; all that is asked is asked as the operator.
+    let (bus, operator) = (cell.connect(Role::Provisioner).await?, act::connect(cell).await?);
     for _ in 0..TRIES_MAX {
         let base =
             pointer(&bus).await?.context("the cell has no directory: start it with `tidegate dev`")?.hash;
@@ -221,7 +224,7 @@ async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Re
         if is_new {
             let act = Act::DirectoryActivate { base, directory: Box::new(directory) };
             let event = act::publish(cell, act, reason).await?.sequence;
-            match outdated(&bus, event).await? {
+            match outdated(&operator, event).await? {
                 None => {}
                 Some(Refusal { letter: None, .. }) => continue,
                 // Of a router from before refusals.
@@ -246,6 +249,12 @@ pub(super) struct Refusal {
     letter: Option<Position>,
 }
 
+/// What a dead letter or a refusal says.
+fn read<T: DeserializeOwned>(looked: &Looked) -> Result<T> {
+    let says = looked.says.as_ref().context("nothing is said")?;
+    serde_json::from_str(says.get()).context("reading what was said")
+}
+
 /// Waits until a router has applied an act. Where somebody else had changed the directory before, gives the refusal.
 async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     let deadline = Instant::now() + APPLY;
@@ -255,16 +264,20 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
         if reached == event {
             return Ok(None);
         }
-        match refusal(bus, event).await? {
-            Some(refused) if refused.code == Code::Outdated => return Ok(Some(refused)),
-            Some(refused) => bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence),
-            None if reached > event => return Ok(None),
-            None if Instant::now() > deadline => bail!(
+        match refusal(bus, event).await {
+            Ok(Some(refused)) if refused.code == Code::Outdated => return Ok(Some(refused)),
+            Ok(Some(refused)) => bail!("the routers refused the act (EVENTS:{event}): {}", refused.sentence),
+            Ok(None) if reached > event => return Ok(None),
+            Err(error) if reached > event => {
+                return Err(error)
+                    .context("another act came after it, and whether this one was applied cannot be told");
+            }
+            _ if Instant::now() > deadline => bail!(
                 "the act is on record (EVENTS:{event}) but no router applied it within {} s: does one run? Repeat the \
                  command when one does",
                 APPLY.as_secs()
             ),
-            None => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
@@ -272,10 +285,9 @@ async fn outdated(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
 /// What the routers said of an act that they did not apply, where they did: a refusal, or the dead letter of what is no act.
 pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     let mut from = event + 1;
-    while let Some(stored) = bus.first_from(EVENTS, REFUSED, from).await? {
-        from = stored.sequence + 1;
-        if let Ok(Control { act: Act::Refused { event: of, code }, reason: sentence, .. }) =
-            serde_json::from_slice(&stored.payload)
+    while let Some(looked) = act::look(bus, EVENTS, REFUSED, from).await? {
+        from = looked.sequence + 1;
+        if let Ok(Control { act: Act::Refused { event: of, code }, reason: sentence, .. }) = read(&looked)
             && of == event
         {
             return Ok(Some(Refusal { code, sentence, letter: None }));
@@ -283,12 +295,12 @@ pub(super) async fn refusal(bus: &Bus, event: u64) -> Result<Option<Refusal>> {
     }
     let act = Position::new(EVENTS, event);
     let mut from = event + 1;
-    while let Some(stored) = bus.first_from(EVENTS, "dead.router.*", from).await? {
-        from = stored.sequence + 1;
-        if let Ok(DeadLetter { message, code, sentence, .. }) = serde_json::from_slice(&stored.payload)
+    while let Some(looked) = act::look(bus, EVENTS, "dead.router.*", from).await? {
+        from = looked.sequence + 1;
+        if let Ok(DeadLetter { message, code, sentence, .. }) = read(&looked)
             && message == act
         {
-            let letter = Some(Position::new(EVENTS, stored.sequence));
+            let letter = Some(Position::new(EVENTS, looked.sequence));
             return Ok(Some(Refusal { code, sentence, letter }));
         }
     }

@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_audit::Reader;
-use tidegate_bus::{Bus, Role, server};
+use tidegate_bus::{Bus, server};
 use tidegate_policies::check;
 use tidegate_schemas::limits::CLOCK_SKEW_MS_MAX;
 use tidegate_schemas::subject::EVENTS;
 
 use super::record::Record;
-use super::{dead, policy, status};
+use super::{act, dead, policy, status};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::{models, output};
@@ -165,7 +165,7 @@ fn disk(dir: &Path) -> Finding {
 async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
     findings.push(secrets(cell));
     let runs = cell.running().is_ok();
-    match cell.connect(Role::Provisioner).await {
+    match act::connect(cell).await {
         Ok(bus) => {
             findings.push(Finding::ok(
                 "server",

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde_json::json;
-use tidegate_bus::{Bus, Role};
+use tidegate_bus::Bus;
 use tidegate_policies::taxonomy::FlagSpec;
 use tidegate_schemas::control::{Act, Flags};
 use tidegate_schemas::flag::{FLAG_TENANTS_MAX, FlagSetting, Portion};
@@ -34,7 +34,7 @@ pub(super) struct FlagLine {
 
 pub(super) async fn run(global: &Global, command: FlagCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = act::connect(&cell).await?;
     match command {
         FlagCommand::List => {}
         FlagCommand::On(which) => set(&cell, &bus, which, Portion::ALL).await?,

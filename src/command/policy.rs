@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use serde_json::json;
-use tidegate_bus::{Bus, Identity, Role};
+use tidegate_bus::{Bus, Identity};
 use tidegate_policies::cases::Ran;
 use tidegate_policies::{Bundle, BundleError, Judge, check, explain, flag};
 use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
@@ -133,7 +133,7 @@ struct InForce {
 }
 
 async fn in_force(global: &Global) -> Result<InForce> {
-    let bus = Cell::open(&global.cell)?.connect(Role::Provisioner).await?;
+    let bus = act::connect(&Cell::open(&global.cell)?).await?;
     let revision = super::bundle::in_force(&bus).await?.map_or(0, |now| now.event);
     Ok(InForce { bundle: active_bundle(&bus).await?, flags: super::lane::flags(&bus).await?, revision })
 }

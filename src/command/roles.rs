@@ -27,15 +27,12 @@ pub(super) use vault::run as vault;
 
 /// Messages that a router works on at once a stream.
 const ROUTER_IN_FLIGHT_MAX: usize = 1_024;
-/// Id of a cell's first ticket key.
-pub(crate) const TICKET_KEY_ID: &str = "ticket-1";
 
 pub(super) async fn router(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let config = RouterConfig {
         cell: cell.config.name.to_string(),
-        ticket_key_id: TICKET_KEY_ID.into(),
-        ticket_key_file: cell.key("ticket.key"),
+        ticket_key_file: cell.ticket_key(),
         in_flight_max: ROUTER_IN_FLIGHT_MAX,
         egress_needs_record: true,
     };

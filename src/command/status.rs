@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidegate_bus::topology::RECORDER;
-use tidegate_bus::{Bus, ConsumerSpec, Role, topology};
+use tidegate_bus::{Bus, ConsumerSpec, topology};
 use tidegate_recorder::guard::{GuardState, Guarded};
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{bundle as released, dead, directory, flag, lane, policy, provision, supervise};
+use super::{act, bundle as released, dead, directory, flag, lane, policy, provision, supervise};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -102,7 +102,7 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     {
         running.refuse_while_stopping()?;
     }
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = act::connect(&cell).await?;
     let (recorded, record_error) = match record(&cell, &bus).await {
         Ok(line) => (Some(line), None),
         Err(error) => (None, Some(output::sentence(&error))),
@@ -215,7 +215,7 @@ async fn oldest(bus: &Bus, spec: &ConsumerSpec, floor: u64) -> Option<u64> {
         [one] => one,
         _ => ">",
     };
-    let first = bus.first_from(&spec.stream, filter, floor + 1).await.ok()??;
+    let first = act::look(bus, &spec.stream, filter, floor + 1).await.ok()??;
     u64::try_from(Timestamp::now().duration_since(first.published).as_millis()).ok()
 }
 

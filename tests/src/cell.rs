@@ -154,14 +154,27 @@ impl TestCell {
         serde_json::from_str(&text).context("reading run.json")
     }
 
+    fn config(&self) -> Result<toml::Table> {
+        let text = std::fs::read_to_string(self.path().join("cell.toml")).context("reading cell.toml")?;
+        text.parse().context("reading cell.toml")
+    }
+
     /// URL of its NATS server.
     ///
     /// # Errors
     /// When its configuration cannot be read.
     pub fn url(&self) -> Result<String> {
-        let text = std::fs::read_to_string(self.path().join("cell.toml")).context("reading cell.toml")?;
-        let config: toml::Table = text.parse().context("reading cell.toml")?;
-        Ok(config.get("url").and_then(toml::Value::as_str).context("no url")?.to_owned())
+        Ok(self.config()?.get("url").and_then(toml::Value::as_str).context("no url")?.to_owned())
+    }
+
+    /// The authority that its server is believed by, where it speaks TLS.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read.
+    pub fn ca_file(&self) -> Result<Option<PathBuf>> {
+        let config = self.config()?;
+        let file = config.get("tls").and_then(|tls| tls.get("ca_file")).and_then(toml::Value::as_str);
+        Ok(file.map(PathBuf::from))
     }
 
     /// Runs `tidegate` with `--cell` and these arguments; standard output on success.

@@ -173,5 +173,7 @@ impl Operator {
 /// When its seed or the server is not there.
 pub async fn connect(cell: &TestCell, identity: Identity) -> Result<Bus> {
     let seed = cell.path().join("identities").join(identity.seed_file_name());
-    Bus::connect(BusConfig::new(cell.url()?, identity, Some(seed))).await.context("connecting")
+    let mut config = BusConfig::new(cell.url()?, identity, Some(seed));
+    config.ca_file = cell.ca_file()?;
+    Bus::connect(config).await.context("connecting")
 }

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod backup;
+mod boundary;
 mod codes;
 mod commands;
 mod corrupt;

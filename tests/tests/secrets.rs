@@ -80,8 +80,10 @@ fn keys(cell: &TestCell) -> Result<Vec<Secret>> {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "nk" || extension == "key") {
                 let text = std::fs::read_to_string(&path).context("reading a key")?;
-                let mut secret = Secret::new(&path.display().to_string(), text.trim());
-                secret.forms.extend(hex::decode(text.trim()).iter().flat_map(|bytes| encoded(bytes)));
+                // A ticket key stands behind its id.
+                let text = text.split_whitespace().last().context("an empty key")?;
+                let mut secret = Secret::new(&path.display().to_string(), text);
+                secret.forms.extend(hex::decode(text).iter().flat_map(|bytes| encoded(bytes)));
                 keys.push(secret);
             }
         }
@@ -320,6 +322,43 @@ async fn story_a_provider_s_key_is_in_its_file_and_in_no_role_s_environment() ->
     assert!(off.contains("anthropic") && !off.contains("\"openai\""), "{off}");
     let told = place_of_the_public(&cell).await?;
     assert_eq!(told, json!("openai"));
+    Ok(())
+}
+
+/// What anybody on the host may read of a process: its arguments; and what its owner may: its environment.
+fn told_of(pid: u64) -> Result<String> {
+    let [arguments, environment] =
+        ["cmdline", "environ"].map(|file| std::fs::read(format!("/proc/{pid}/{file}")));
+    let bytes =
+        [arguments.context("reading arguments")?, environment.context("reading an environment")?].concat();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[tokio::test]
+async fn story_no_process_of_a_cell_has_a_secret_in_its_arguments_or_environment() -> Result<()> {
+    let cell = TestCell::start(&["--routers", "2"]).await?;
+    let (keys, running) = (keys(&cell)?, cell.running()?);
+    assert!(keys.iter().any(|key| key.name.ends_with("jetstream.key")), "the streams' own key is one");
+    let roles = running["roles"].as_object().context("roles")?;
+    let roles = roles.iter().map(|(role, process)| (role.as_str(), process["pid"].as_u64()));
+    let others = ["supervisor", "nats"].map(|name| (name, running[name].as_u64()));
+    let mut seen = 0;
+    for (name, pid) in roles.chain(others) {
+        let told = told_of(pid.context("a process")?)?;
+        assert!(told.contains("PATH=") || name == "nats", "{name}: its environment was read");
+        assert_eq!(found(&keys, &told), Vec::<&str>::new(), "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 7, "two routers, recorder, both workers, server, supervisor: {seen}");
+    // Negative control: a process that is given a seed, one way or the other, is found.
+    let seed = std::fs::read_to_string(cell.path().join("identities/role.router.nk"))?;
+    for given in [vec!["60".to_owned(), seed.trim().to_owned()], vec!["60".to_owned()]] {
+        let mut child = std::process::Command::new("sleep").args(&given).env("SEED", seed.trim()).spawn()?;
+        let told = told_of(child.id().into());
+        child.kill()?;
+        child.wait()?;
+        assert_eq!(found(&keys, &told?).len(), 1);
+    }
     Ok(())
 }
 

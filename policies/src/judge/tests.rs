@@ -20,6 +20,8 @@ use crate::bundle::tests::Variant;
 use crate::cases::Case;
 use crate::engine::{Answers, Principal, Question, Seat};
 
+mod injection;
+
 static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Variant::new()));
 const MORE: &str = "policies/99-more.cedar";
 

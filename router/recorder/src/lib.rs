@@ -5,6 +5,7 @@
 
 pub mod erase;
 pub mod guard;
+pub mod look;
 pub mod rejudge;
 pub mod replay;
 pub mod retain;

@@ -16,7 +16,7 @@ use crate::error::RecorderError;
 use crate::feed::{Feeder, is_recorded};
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{deadline, erase, guard, replay, retain, review, rotate, service, signing, trim};
+use crate::{deadline, erase, guard, look, replay, retain, review, rotate, service, signing, trim};
 
 /// Messages between feeds and conductor; what lies there is counted in the feeds' own limits.
 const FEEDS_MAX: usize = 1_024;
@@ -44,6 +44,7 @@ pub async fn run(
     };
     let mut background = service::serve(discovery, &shared, &shutdown).await?;
     review::serve(discovery, &bus, &shared, &shutdown, &mut background).await?;
+    look::serve(discovery, &bus, &shutdown, &mut background).await?;
     replay::serve(discovery, &bus, &shared, writer.keeper(), &shutdown, &mut background).await?;
     retain::serve(discovery, &bus, &config, &shared, writer.keeper(), &shutdown, &mut background).await?;
     erase::serve(discovery, &bus, &shared, writer.keeper(), &shutdown, &mut background).await?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
@@ -90,7 +91,7 @@ pub(crate) async fn open(
             std::future::ready(())
         });
     if let Some(path) = &config.nkey_seed_file {
-        options = options.nkey(read_seed(path)?);
+        options = options.nkey(read_seed(path)?.expose_secret().to_owned());
     }
     if let Some(path) = &config.ca_file {
         options = options.add_root_certificates(path.clone()).require_tls(true);
@@ -126,16 +127,17 @@ fn reconnect_pause(attempts: usize) -> Duration {
     Duration::from_millis(doubled.min(RECONNECT_PAUSE_MS_MAX))
 }
 
-fn read_seed(path: &Path) -> Result<String, ConnectError> {
+fn read_seed(path: &Path) -> Result<SecretString, ConnectError> {
     let fail = |reason: String| ConnectError::Seed { path: path.to_owned(), reason };
     let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
     if size > SEED_FILE_BYTES_MAX {
         return Err(fail(format!("it is {size} bytes, a seed file has one line")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let seed = text.trim();
+    let text =
+        std::fs::read_to_string(path).map(SecretString::from).map_err(|error| fail(error.to_string()))?;
+    let seed = text.expose_secret().trim();
     nkeys::KeyPair::from_seed(seed).map_err(|_| fail("it holds no nkey seed".to_owned()))?;
-    Ok(seed.to_owned())
+    Ok(SecretString::from(seed.to_owned()))
 }
 
 fn explain(config: &BusConfig, error: &async_nats::ConnectError) -> ConnectError {

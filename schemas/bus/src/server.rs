@@ -22,7 +22,7 @@ pub use self::find::{FindError, find, find_from};
 pub const CONFIG: &str = include_str!("../../../deploy/nats.conf");
 
 /// The lines of it that have streams encrypted.
-const ENCRYPTION: &str = "  cipher: aes\n  key: $TIDEGATE_NATS_KEY\n";
+const ENCRYPTION: &str = "  cipher: aes\n  include \"encryption.conf\"\n";
 /// Longest wait for the server to take connections; recovering large streams takes time.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for a reload.
@@ -49,6 +49,17 @@ pub struct ServerOptions {
     pub sync_interval: String,
     /// Whether streams are encrypted at rest, as in every cell. Without it a test can look for what should not be there.
     pub encrypted: bool,
+    /// The server's certificate; without one it speaks no TLS, and then only loopback may lead to it.
+    pub tls: Option<ServerTls>,
+}
+
+/// What a server shows to its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Its certificate and what leads to the authority, PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM, for its owner only.
+    pub key_file: PathBuf,
 }
 
 impl ServerOptions {
@@ -62,6 +73,7 @@ impl ServerOptions {
             monitor_port: None,
             sync_interval: "always".to_owned(),
             encrypted: true,
+            tls: None,
         }
     }
 }
@@ -258,7 +270,17 @@ fn prepare(options: &ServerOptions, accounts: &str) -> Result<(), ServerError> {
         CONFIG.replace("sync_interval: always", &format!("sync_interval: {}", options.sync_interval));
     let config = if options.encrypted { config } else { config.replace(ENCRYPTION, "") };
     write_private(&directory.join("nats.conf"), &config)?;
+    write_private(&directory.join("tls.conf"), &tls(options.tls.as_ref()))?;
+    // Never in the environment or an argument, which others on the host may read.
+    let key = format!("key: \"{}\"\n", encryption_key(directory)?);
+    write_private(&directory.join("encryption.conf"), &key)?;
     write_private(&accounts_file(directory), accounts)
+}
+
+fn tls(tls: Option<&ServerTls>) -> String {
+    let Some(ServerTls { cert_file, key_file }) = tls else { return String::new() };
+    let (cert, key) = (cert_file.display(), key_file.display());
+    format!("tls {{\n  cert_file: \"{cert}\"\n  key_file: \"{key}\"\n  min_version: \"1.3\"\n}}\n")
 }
 
 async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
@@ -275,7 +297,6 @@ async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
         .env("TIDEGATE_NATS_DIR", quoted(directory))
         .env("TIDEGATE_NATS_LOG", quoted(&log_file(directory)))
         .env("TIDEGATE_NATS_STORE", quoted(&directory.join("streams")))
-        .env("TIDEGATE_NATS_KEY", format!("\"{}\"", encryption_key(directory)?))
         .envs(std::env::var_os("GOMAXPROCS").map(|value| ("GOMAXPROCS", value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -7,6 +7,8 @@ use super::*;
 use crate::digest::Digest;
 use crate::ids::{Name, TaskId};
 
+mod mutations;
+
 fn claims(now: Timestamp, content: &[u8], salt: &Salt) -> Claims {
     let name = |text: &str| Name::new(text).unwrap();
     Claims {

@@ -115,7 +115,7 @@ pub(super) async fn export(global: &Global, args: &AuditArgs, what: &ExportArgs)
     Ok(ExitCode::SUCCESS)
 }
 
-fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
+pub(super) fn open(global: &Global, args: &AuditArgs) -> Result<(Reader, PublicKey)> {
     let key = trust::public_key(global, args)?.context("name the public key with --public-key")?;
     let dir = trust::directory(global, args)?;
     let reader = std::panic::catch_unwind(|| record::reader(&dir, None, args.crashed));

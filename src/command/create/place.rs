@@ -43,7 +43,21 @@ const OWN: [(&str, &[&str]); 12] = [
     ("record-copy", &["seg-0.redb", "keys.bin", "keys.new"]),
     ("vault", &["vault.redb", "keys.bin"]),
     ("nats/streams", &[]),
-    ("nats", &["accounts.conf", "accounts.partial", "nats.conf", "nats-server*", "*.ports", "jetstream.key"]),
+    (
+        "nats",
+        &[
+            "accounts.conf",
+            "accounts.partial",
+            "nats.conf",
+            "nats-server*",
+            "*.ports",
+            "jetstream.key",
+            "encryption.conf",
+            "encryption.new",
+            "tls.conf",
+            "tls.new",
+        ],
+    ),
     (
         "",
         &[

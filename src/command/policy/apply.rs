@@ -27,7 +27,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 pub(super) async fn run(global: &Global, dir: &Path, reason: &str) -> Result<ExitCode> {
     let bundle = tested(dir)?;
     let cell = Cell::open(&global.cell)?;
-    let bus = cell.connect(Role::Provisioner).await?;
+    let bus = act::connect(&cell).await?;
     served(&cell, &bus, &bundle).await?;
     let not_wider = super::super::bundle::not_wider(&bus, &bundle).await?;
     let started = Instant::now();
@@ -75,7 +75,9 @@ pub(in super::super) fn tested(dir: &Path) -> Result<Arc<Bundle>> {
 /// Makes the queues that a bundle needs, before something is decided by it.
 pub(in super::super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<()> {
     let directory = directory::active(bus).await?.context("the cell has no directory")?;
-    provision::streams(bus, cell, bundle, &directory).await?;
+    // Queues are created by nobody else.
+    let provisioner = cell.connect(Role::Provisioner).await?;
+    provision::streams(&provisioner, cell, bundle, &directory).await?;
     // Work for a provider that nobody here can call would only wait for its deadline.
     for target in provision::to_switch_off(bus, cell, bundle).await? {
         output::note(format!("provider `{target}` is not configured in this cell: switched off"));

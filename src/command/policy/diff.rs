@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use similar::{Algorithm, DiffTag};
-use tidegate_bus::Role;
 use tidegate_policies::Bundle;
 use tidegate_policies::diff::{self, CASE, Change, Difference};
 
 use super::{active_bundle, bundle_in, kept};
 use crate::cell::Cell;
 use crate::cli::{Global, Hash};
+use crate::command::act;
 use crate::command::bundle::named;
 use crate::output;
 
@@ -47,7 +47,7 @@ pub(super) async fn bundle(global: &Global, word: &str) -> Result<Bundle> {
     if dir.is_dir() || (word != ACTIVE && hash.is_none()) {
         return bundle_in(dir);
     }
-    let bus = async { Cell::open(&global.cell)?.connect(Role::Provisioner).await };
+    let bus = async { act::connect(&Cell::open(&global.cell)?).await };
     let bus = bus.await.context(NO_CELL)?;
     match hash {
         Some(hash) => kept(&bus, named(&bus, &hash).await?).await,

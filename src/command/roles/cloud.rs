@@ -6,31 +6,32 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 use tidegate_bus::Role;
 use tidegate_cloud::{CloudConfig, Endpoint, KeySource, ProviderConfig, Reach};
 use tidegate_schemas::ids::Name;
-use tidegate_schemas::ticket::Verifier;
+use tidegate_schemas::ticket::{TrustedKey, Verifier};
 
-use super::{TICKET_KEY_ID, serve, shown};
-use crate::cell::{Cell, ProviderSection};
+use super::{serve, shown};
+use crate::cell::{Cell, ProviderSection, TICKET_PUBLIC};
 use crate::cli::{Global, RoleArgs};
 
 pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
     let providers: Result<Vec<_>> =
         cell.config.cloud.providers.iter().map(|(name, s)| provider(name, s)).collect();
-    let verifier =
-        Verifier::new(cell.config.name.as_str(), vec![(TICKET_KEY_ID.to_owned(), ticket_key(&cell)?)]);
-    let config = CloudConfig::new(verifier, providers?);
+    let verifier = Verifier::trusting(cell.config.name.as_str(), ticket_keys(&cell)?);
+    let config = CloudConfig {
+        ticket_keys_file: Some(cell.key(TICKET_PUBLIC)),
+        ..CloudConfig::new(verifier, providers?)
+    };
     if args.check_config {
         return shown(
             global,
             &[
                 ("cell", json!(cell.config.name), "cell.toml"),
                 ("url", json!(cell.config.url), "cell.toml"),
-                ("ticket_key_file", json!(cell.key("ticket.pub")), "the cell's directory"),
+                ("ticket_keys_file", json!(config.ticket_keys_file), "the cell's directory"),
                 ("providers", json!(cell.config.cloud.providers), "cell.toml"),
                 ("in_flight", json!(config.in_flight), "default"),
                 ("ahead", json!(config.ahead), "default"),
@@ -74,15 +75,12 @@ fn provider(name: &Name, section: &ProviderSection) -> Result<ProviderConfig> {
     Ok(config)
 }
 
-/// The public half of the key that the routers sign tickets with.
-fn ticket_key(cell: &Cell) -> Result<VerifyingKey> {
-    let file = cell.key("ticket.pub");
+/// The public keys of tickets.
+fn ticket_keys(cell: &Cell) -> Result<Vec<TrustedKey>> {
+    let file = cell.key(TICKET_PUBLIC);
     let text =
-        fs::read_to_string(&file).with_context(|| format!("reading the ticket key `{}`", file.display()))?;
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut bytes)
-        .with_context(|| format!("`{}` must hold 64 hexadecimal digits", file.display()))?;
-    VerifyingKey::from_bytes(&bytes).with_context(|| format!("`{}` holds no Ed25519 key", file.display()))
+        fs::read_to_string(&file).with_context(|| format!("reading the ticket keys `{}`", file.display()))?;
+    TrustedKey::read_all(&text).with_context(|| format!("reading the ticket keys `{}`", file.display()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What one cloud worker takes on.
 
+use std::path::PathBuf;
+
 use tidegate_bus::{ConsumerSpec, PullOptions, topology};
 use tidegate_providers::ProviderConfig;
 use tidegate_schemas::ids::Name;
@@ -10,6 +12,8 @@ use tidegate_schemas::ticket::Verifier;
 pub struct CloudConfig {
     /// Checks tickets: this cell's name and the routers' public keys.
     pub verifier: Verifier,
+    /// The file that those public keys stand in; read again when it changes. None: they stay as they are.
+    pub ticket_keys_file: Option<PathBuf>,
     /// The providers that it calls; each has its own queue.
     pub providers: Vec<ProviderConfig>,
     /// Calls to one provider at once, count.
@@ -29,7 +33,15 @@ impl CloudConfig {
     /// Defaults: 32 calls to a provider at once, 8 held besides, 8 s to drain, a minute of patience.
     #[must_use]
     pub fn new(verifier: Verifier, providers: Vec<ProviderConfig>) -> Self {
-        Self { verifier, providers, in_flight: 32, ahead: 8, drain_ms: 8_000, patience_ms: 60_000 }
+        Self {
+            verifier,
+            ticket_keys_file: None,
+            providers,
+            in_flight: 32,
+            ahead: 8,
+            drain_ms: 8_000,
+            patience_ms: 60_000,
+        }
     }
 
     pub(crate) fn options(&self, provider: &Name) -> PullOptions {

@@ -13,6 +13,7 @@ pub mod life;
 mod call;
 mod config;
 mod desk;
+mod keys;
 mod run;
 mod send;
 mod watch;

@@ -14,6 +14,7 @@ use tracing::{Instrument, info, info_span};
 
 use crate::config::{CloudConfig, consumer};
 use crate::desk::Desk;
+use crate::keys;
 use crate::watch;
 use crate::worker::Worker;
 
@@ -76,6 +77,9 @@ pub async fn run(
     watching.spawn(watch::cancels(desk.clone(), cancels, watchers.clone()));
     watching.spawn(watch::flags(bus.clone(), desk.clone(), flags, watchers.clone()));
 
+    if let Some(file) = config.ticket_keys_file.clone() {
+        watching.spawn(keys::watch(file, config.verifier.clone(), watchers.clone()));
+    }
     let verifier = Arc::new(config.verifier.clone());
     let patience = Duration::from_millis(config.patience_ms);
     let worker = Worker { bus, client: Arc::new(client), verifier, desk, health, patience };

@@ -177,7 +177,7 @@ fn hold_keeps_what_was_erased_longer_than_the_act_and_it_is_erased_still() {
     let erasure = reader.erasures().unwrap().remove(0);
     assert!(erasure.act.is_some() && erasure.state.has_ended());
     store.keep_erasure(&Erasure { act: None, ..erasure.clone() }).unwrap();
-    assert_eq!(store.reader().erasures().unwrap(), [erasure.clone()], "it is not forgotten");
+    assert_eq!(store.reader().erasures().unwrap(), std::slice::from_ref(&erasure), "it is not forgotten");
     // What was kept says so only as long as the tree holds it.
     let act = erasure.act.clone().unwrap();
     let forged = KeptAct { leaf: act.leaf.replace("\"olga\"", "\"oleg\""), ..act };

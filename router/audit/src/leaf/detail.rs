@@ -99,6 +99,9 @@ pub enum Detail {
         /// Bytes that leave.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content_bytes: Option<u64>,
+        /// Host that they go to, as the worker's own configuration names it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// HTTP status.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
@@ -146,7 +149,7 @@ pub enum Detail {
         operator: Name,
         /// What.
         act: ActWord,
-        /// The bundle, or the replay's plan; of a rollback, the bundle that was taken back.
+        /// The bundle, or the replay's plan; of a rollback, the bundle that was taken back; of a ticket key, its public half.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hash: Option<Digest>,
         /// The dead letter; the first of the messages that are deleted.
@@ -298,6 +301,8 @@ pub enum ActWord {
     EraseEnd,
     /// Changed the master key.
     KeyRotate,
+    /// Changed the key that signs tickets.
+    TicketKeyRotate,
     /// Something that this version has no word for.
     #[serde(other)]
     Other,

@@ -292,6 +292,7 @@ impl Projection {
             ticket: attempt.ticket,
             content: attempt.content,
             content_bytes: attempt.content_bytes,
+            host: attempt.host.as_deref().map(word),
             status,
             usage: paid.map(|(usage, _)| usage),
             cost_usd_micros: paid.and_then(|(_, cost)| cost),

@@ -106,6 +106,10 @@ fn operators_acts_are_told_without_their_words() {
             json!({"act": "bundle_approve", "hash": "11".repeat(32), "against": "22".repeat(32)}),
             ActWord::BundleApprove,
         ),
+        (
+            json!({"act": "ticket_key_rotate", "key": "ticket-2", "public": "33".repeat(32), "hash": "11".repeat(32)}),
+            ActWord::TicketKeyRotate,
+        ),
         (json!({"act": "dead_discard", "letter": "EVENTS:4"}), ActWord::DeadDiscard),
         (
             json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),
@@ -121,7 +125,8 @@ fn operators_acts_are_told_without_their_words() {
         assert_eq!(told.code, (word == ActWord::Refused).then_some(Code::Outdated), "{word:?}");
         let detail = told.detail.unwrap();
         assert!(matches!(&detail, Detail::Control { act, .. } if *act == word), "{detail:?}");
-        let named = matches!(word, ActWord::BundleCanary | ActWord::BundleRollback);
+        let named =
+            matches!(word, ActWord::BundleCanary | ActWord::BundleRollback | ActWord::TicketKeyRotate);
         assert!(!named || matches!(&detail, Detail::Control { hash: Some(_), .. }), "{detail:?}");
         let guarded =
             matches!(&detail, Detail::Control { guard: Some(Guard::CloudShare), since: Some(5), .. });

@@ -179,7 +179,10 @@ pub(super) fn operations(mesh: &mut Mesh, directory: &Directory, key: Key<'_>) -
     for operator in directory.acting() {
         mesh.link(Kind::Service, APP, OPS, format!("control.*.{operator}"));
         let mut publish = shared.clone();
-        publish.extend(["control.*", "query.replay", "query.erase"].map(|word| format!("{word}.{operator}")));
+        publish.extend(
+            ["control.*", "query.replay", "query.erase", "query.look"]
+                .map(|word| format!("{word}.{operator}")),
+        );
         let subscribe = strings([NOTICES, "state.>"]);
         add(mesh, OPS, &Identity::Operator(operator.clone()), key, publish, subscribe)?;
     }

@@ -15,6 +15,9 @@ async fn the_shipped_configuration_parses() {
     let mut identities = tidegate_bus::accounts::Identities::open(dir.path().join("keys")).unwrap();
     identities.ensure_all(&directory()).unwrap();
     std::fs::write(dir.path().join("nats.conf"), CONFIG).unwrap();
+    std::fs::write(dir.path().join("tls.conf"), "").unwrap();
+    let key = "key: \"k0123456789012345678901234567890\"";
+    std::fs::write(dir.path().join("encryption.conf"), key).unwrap();
     let accounts = render(&shape(), &directory(), &identities).unwrap();
     let parses = |accounts: &str| {
         std::fs::write(dir.path().join("accounts.conf"), accounts).unwrap();
@@ -26,7 +29,6 @@ async fn the_shipped_configuration_parses() {
             ("DIR", "\"/var/lib/tidegate\""),
             ("LOG", "\"/var/lib/tidegate/log\""),
             ("STORE", "\"/var/lib/tidegate/streams\""),
-            ("KEY", "\"k0123456789012345678901234567890\""),
         ] {
             command.env(format!("TIDEGATE_NATS_{variable}"), value);
         }

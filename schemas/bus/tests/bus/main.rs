@@ -6,6 +6,7 @@ mod cell;
 mod injection;
 mod kv;
 mod life;
+mod matrix;
 mod memory;
 mod power;
 mod publish;

@@ -101,10 +101,10 @@ async fn progress(
 impl Routing {
     pub(super) async fn start(cell: &Cell) -> Result<Self> {
         let file = cell.path().join("ticket.key");
-        std::fs::write(&file, hex::encode(task::key().to_bytes())).context("writing the ticket key")?;
+        std::fs::write(&file, format!("bench {}", hex::encode(task::key().to_bytes())))
+            .context("writing the ticket key")?;
         let config = RouterConfig {
             cell: "bench".to_owned(),
-            ticket_key_id: "bench".to_owned(),
             ticket_key_file: file,
             in_flight_max: IN_FLIGHT_MAX,
             // The full road is measured with the recorder and without.

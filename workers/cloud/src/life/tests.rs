@@ -18,6 +18,7 @@ use cloud_work::{CloudWork, name, verifier};
 
 #[path = "../../tests/cell/work.rs"]
 mod cloud_work;
+mod mixed;
 
 fn arrived(work: &CloudWork) -> Arrived {
     Arrived {

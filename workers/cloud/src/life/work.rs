@@ -162,6 +162,7 @@ fn word(error: TicketError) -> &'static str {
     match error {
         TicketError::Malformed => "malformed",
         TicketError::Signature => "signature",
+        TicketError::Retired => "retired",
         TicketError::Audience => "audience",
         TicketError::TooEarly => "too_early",
         TicketError::Expired => "expired",
