@@ -9,10 +9,10 @@ use tidegate_schemas::json;
 use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
-use tidegate_schemas::task::Task;
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
+use super::agreement::{self, decision_of};
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
 use super::verdict::reread;
@@ -116,11 +116,25 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         hop,
         lane_max: Some(narrower(returned.decision.facts.lane_max, returned.lane)),
         tried,
-        approval: still_approved(returned, &task, context),
+        approval: None,
         inherited: returned.decision.facts.inherited.clone(),
     };
-    let caused =
-        dispatch::decide(&task, &stored.payload, &message.position, Coming { earlier, failed_of }, context);
+    let caused = |approval: Option<Approval>| {
+        let coming = Coming { earlier: Earlier { approval, ..earlier.clone() }, failed_of };
+        dispatch::decide(&task, &stored.payload, &message.position, coming, context)
+    };
+    let alone = caused(None);
+    let caused = match may_stand(returned) {
+        None => alone,
+        Some(approval) => {
+            let agreed = caused(Some(approval.clone()));
+            let both = decision_of(&alone.message).zip(decision_of(&agreed.message));
+            let stands = both.is_some_and(|(would, will)| {
+                agreement::stands(&approval, &returned.decision, (&would, &will), &task, context)
+            });
+            if stands { agreed } else { alone }
+        }
+    };
     let tell = caused.tell.into_iter().chain(caused.reply).collect();
     (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
 }
@@ -133,14 +147,11 @@ fn traced(returned: &Returned, message: &Stored) -> Option<TraceParent> {
 }
 
 /// A person agreed to one payload at one destination. What is judged here is what the producer sent, so an edit's approval is
-/// no word about it; and where the destination failed or is off, another one was never agreed to. Nor was what another version
-/// of the prompt makes of it. All of these are held again.
-fn still_approved(returned: &Returned, task: &Task, context: &Context<'_>) -> Option<Approval> {
+/// no word about it; and where the destination failed or is off, another one was never agreed to. These are held again, as is what
+/// [`agreement::stands`] finds to be something else than what was agreed to.
+fn may_stand(returned: &Returned) -> Option<Approval> {
     let expired = matches!(returned.step.reason, StepReason::Expired);
-    let approval = returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)?;
-    let rendered = context.bench.of(task).rendered(task).ok()?;
-    let prompt = rendered.by_prompt.as_ref().map(|by| &by.prompt);
-    (prompt == returned.decision.prompt.as_ref()).then_some(approval)
+    returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)
 }
 
 fn narrower(before: Option<Lane>, lane: Lane) -> Lane {
