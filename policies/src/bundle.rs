@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 
 use crate::cases::Cases;
 use crate::destination::DestinationSpec;
 use crate::engine::Engine;
 use crate::judge::Notes;
-use crate::prompt::{self, Prompt};
+use crate::prompt::Prompt;
 use crate::properties::{self, Property};
 use crate::taxonomy::Taxonomy;
 use crate::taxonomy::scan::Scanner;
@@ -24,11 +25,15 @@ pub(crate) use canonical::written as canonical_text;
 pub(crate) use directory::{cedar_files, text_file};
 pub(crate) use fault::line_at;
 pub use fault::{At, BundleError, Fault, Told};
+pub use manifest::{Manifest, REVIEW_HOURS_MAX};
+pub use parts::DESTINATIONS_MAX;
 
 mod canonical;
 mod directory;
 mod fault;
 mod lifted;
+mod manifest;
+mod parts;
 mod prompts;
 mod rules;
 mod statements;
@@ -43,8 +48,8 @@ pub(crate) const FORMAT: u32 = 2;
 const FORMAT_BEFORE: u32 = 1;
 /// Largest archive, bytes.
 pub const ARCHIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Most destinations, count.
-pub const DESTINATIONS_MAX: usize = 256;
+/// Of an act that brings a bundle into a cell, what is left for its reason and all but the archive, bytes.
+const ACT_BYTES_LEFT: usize = 64 * 1024;
 
 /// One version of governance.
 #[derive(Debug)]
@@ -54,22 +59,6 @@ pub struct Bundle {
     taken: BTreeSet<String>,
     archive: String,
     hash: Digest,
-}
-
-/// What a bundle says of itself (`bundle.toml`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// Its name.
-    pub name: Name,
-    /// Its version, for people; the hash is what counts.
-    pub version: String,
-    /// Whom alerts name.
-    pub owner: String,
-    /// Queue of reviews whose policy names none.
-    pub review_queue: Name,
-    /// The most that one task may cost in the cloud, millionths of a US dollar; policies and tasks can only lower it.
-    pub cloud_cost_usd_micros_max: u64,
 }
 
 /// A template, filled in.
@@ -162,7 +151,22 @@ impl Bundle {
     /// What is to decide from now on is also held to what is given to policies.
     fn proposed(parts: Parts) -> Result<Self, BundleError> {
         supplied::check(&parts)?;
-        Self::checked(parts)
+        let bundle = Self::checked(parts)?;
+        bundle.fits().map(|()| bundle)
+    }
+
+    /// An act that brings it into a cell is one message, in which its archive is a JSON string.
+    fn fits(&self) -> Result<(), BundleError> {
+        let failed = |error| BundleError::Content(format!("the bundle cannot be written as JSON: {error}"));
+        let bytes = serde_json::to_string(&self.archive).map_err(failed)?.len();
+        let most = MESSAGE_BYTES_MAX - ACT_BYTES_LEFT;
+        if bytes > most {
+            let reason = format!(
+                "the bundle has {bytes} bytes as a message carries it, and the limit is {most}: no cell could take it; make its cases, key words or prompts fewer"
+            );
+            return Err(BundleError::Content(reason));
+        }
+        Ok(())
     }
 
     fn checked(parts: Parts) -> Result<Self, BundleError> {
@@ -274,6 +278,25 @@ impl Bundle {
         ids
     }
 
+    /// Queues in which reviews by it can wait.
+    #[must_use]
+    pub fn review_queues(&self) -> BTreeSet<Name> {
+        let asked = self.policy_ids().into_iter().filter_map(|id| self.annotation(id, "queue"));
+        let named = asked.filter_map(|queue| Name::new(queue).ok());
+        named.chain([self.parts.manifest.review_queue.clone()]).collect()
+    }
+
+    /// The same without a policy or link, to try what its loss would change.
+    ///
+    /// # Errors
+    /// [`BundleError`] where it cannot be without it.
+    pub fn without(&self, policy: &str) -> Result<Self, BundleError> {
+        let mut parts = self.parts.clone();
+        parts.policies.remove(policy);
+        parts.links.retain(|link| link.id != policy);
+        Self::checked(parts)
+    }
+
     /// Whether a policy, template, link or prompt is the sibling's that it extends. An archive does not tell: there all are its own.
     pub(crate) fn takes(&self, id: &str) -> bool {
         self.taken.contains(id)
@@ -307,93 +330,12 @@ impl Bundle {
     }
 }
 
+/// What a case of a task is located by.
+pub(crate) fn row_key(name: &str) -> String {
+    format!("row {name}")
+}
+
 /// What a case of a prompt is located by.
 pub(crate) fn case_key(name: &str) -> String {
     format!("case {name}")
-}
-
-// === impl Parts ===
-
-impl Parts {
-    fn sort(&mut self) {
-        self.taxonomy.sort();
-        self.links.sort();
-        self.destinations.sort_by(|a, b| a.name.cmp(&b.name));
-        self.cases.sort();
-        self.properties.sort_by(|a, b| a.id.cmp(&b.id));
-    }
-
-    /// Checks what Cedar cannot know.
-    fn check(&self) -> Result<(), BundleError> {
-        if ![FORMAT_BEFORE, FORMAT].contains(&self.format) {
-            return Err(BundleError::Content(format!("`format` must be {FORMAT_BEFORE} or {FORMAT}")));
-        }
-        if self.manifest.owner.is_empty() || self.manifest.version.is_empty() {
-            return Err(BundleError::Content("the bundle needs `version` and `owner`".to_owned()));
-        }
-        let cycle = || self.taxonomy.cycle().filter(|_| self.format == FORMAT);
-        if let Some(fault) = self.taxonomy.fault().or_else(cycle) {
-            return Err(BundleError::file("taxonomy.toml", None, fault));
-        }
-        if let Some(fault) = self.cases.flags_fault(&self.taxonomy) {
-            return Err(BundleError::Content(fault));
-        }
-        prompt::check(&self.prompts)?;
-        self.check_prompt_cases()?;
-        self.check_destinations().map_err(|reason| BundleError::file("destinations.toml", None, reason))
-    }
-
-    /// Each case of a prompt renders. What comes out is held against the case when cases are run.
-    fn check_prompt_cases(&self) -> Result<(), BundleError> {
-        if self.cases.prompts.is_empty() {
-            return Ok(());
-        }
-        let failed = |error: minijinja::Error| BundleError::Content(error.kind().to_string());
-        let compiled = prompt::Prompts::new(&self.prompts).map_err(failed)?;
-        for case in &self.cases.prompts {
-            let kind = self.prompts.get(&case.prompt).map(|prompt| prompt.kind);
-            let fault = |reason: String| {
-                BundleError::policy(case_key(&case.name), format!("case `{}`: {reason}", case.name))
-            };
-            if kind.is_none() {
-                return Err(fault(format!("there is no prompt `{}`", case.prompt)));
-            }
-            if let Some(reason) = case.fault() {
-                return Err(fault(reason));
-            }
-            case.rendered(kind, &compiled)
-                .map_err(|refused| fault(format!("the prompt does not render: {}", refused.sentence)))?;
-        }
-        Ok(())
-    }
-
-    fn check_destinations(&self) -> Result<(), String> {
-        if self.destinations.is_empty() || self.destinations.len() > DESTINATIONS_MAX {
-            return Err(format!("there must be 1 to {DESTINATIONS_MAX} destinations"));
-        }
-        if let Some(twice) =
-            self.destinations.windows(2).find(|pair| matches!(pair, [a, b] if a.name == b.name))
-        {
-            return Err(format!("`{}` stands twice", twice.first().map_or("", |d| d.name.as_str())));
-        }
-        for spec in &self.destinations {
-            if let Some(fault) = spec.fault() {
-                return Err(format!("`{}` {fault}", spec.name));
-            }
-            if !self.taxonomy.regions.contains_key(&spec.region) {
-                return Err(format!(
-                    "`{}` is in region `{}`, which the taxonomy does not know",
-                    spec.name, spec.region
-                ));
-            }
-            let unknown = spec.certifications.iter().find(|c| !self.taxonomy.certifications.contains(*c));
-            if let Some(certification) = unknown {
-                return Err(format!(
-                    "`{}` is certified for `{certification}`, which the taxonomy does not know",
-                    spec.name
-                ));
-            }
-        }
-        Ok(())
-    }
 }

@@ -266,12 +266,13 @@ impl Cases {
     }
 
     /// A case with a flag that no bundle of these words has.
-    pub(crate) fn flags_fault(&self, taxonomy: &Taxonomy) -> Option<String> {
-        let unknown = |row: &Case| {
+    pub(crate) fn flags_fault(&self, taxonomy: &Taxonomy) -> Option<(&str, String)> {
+        self.rows.iter().find_map(|row| {
             let flag = row.facts.flags.iter().find(|flag| !taxonomy.flags.contains_key(*flag))?;
-            Some(format!("case `{}` has the flag `{flag}`, which the taxonomy does not declare", row.name))
-        };
-        self.rows.iter().find_map(unknown)
+            let fault =
+                format!("case `{}` has the flag `{flag}`, which the taxonomy does not declare", row.name);
+            Some((row.name.as_str(), fault))
+        })
     }
 
     pub(crate) fn sort(&mut self) {
@@ -390,6 +391,7 @@ impl CaseFacts {
             content: Digest::plain(b"what was agreed to"),
             edited: false,
             others: Vec::new(),
+            queue: None,
         };
         Ok(Facts {
             decision_id: uuid::Uuid::nil(),

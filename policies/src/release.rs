@@ -11,11 +11,10 @@ use crate::bundle::{Bundle, Link, Parts};
 use crate::destination::DestinationSpec;
 use crate::properties::Property;
 
+mod about;
 #[cfg(test)]
 mod tests;
 
-/// Actions that let nothing leave, whoever is permitted them.
-const INSIDE: [&str; 1] = ["RouteLocal"];
 /// Actions that the prover compares, and the group that they are in.
 const ASKED_ACTIONS: [&str; 4] = ["RouteLocal", "RouteCloud", "SkipReview", "Route"];
 /// Annotations that it reads, or that mean nothing.
@@ -84,6 +83,7 @@ pub fn may_be_wider(active: &Bundle, candidate: &Bundle) -> Vec<Wider> {
     let mut found: Vec<Wider> = destinations(before, after)
         .chain(promises(before, after))
         .chain(inside(before, after))
+        .chain(queues(before, after))
         .map(unprovable)
         .collect();
     let (old, new) = (&before.manifest, &after.manifest);
@@ -174,10 +174,20 @@ fn inside<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = Strin
     let gone = gone.map(|spec| {
         format!("local destination `{}` is gone or another, so what ran there may leave", spec.name)
     });
-    let permits = those(after, before, "permit", is_inside);
-    let forbids = those(before, after, "forbid", is_inside);
+    let permits = those(after, before, "permit", |permit| !about::is_of_the_cloud_alone(permit));
+    let forbids = those(before, after, "forbid", |forbid| {
+        !about::is_of_the_cloud_alone(forbid) && !about::is_of_all_places_alike(forbid)
+    });
     gone.chain(permits.map(|id| format!("permit `{id}` is gone or another, so what ran inside may leave")))
         .chain(forbids.map(|id| format!("forbid `{id}` is new or another, so what ran inside may leave")))
+}
+
+/// What asks for a review in a queue that it names, and did not before: of the queues that policies ask for one is taken, so reviews
+/// that there were may go to other people.
+fn queues<'a>(before: &'a Parts, after: &'a Parts) -> impl Iterator<Item = String> + 'a {
+    let forbids = those(before, after, "forbid", about::asks_a_queue);
+    forbids
+        .map(|id| format!("forbid `{id}` is new or another and names a queue, so other people may be asked"))
 }
 
 /// Ids of policies and links of this effect that the second has and the first has not, or not so.
@@ -186,7 +196,7 @@ fn statements<'a>(
     second: &'a Parts,
     effect: &'static str,
 ) -> impl Iterator<Item = String> + 'a {
-    those(first, second, effect, |policy| !is_inside(policy))
+    those(first, second, effect, |policy| !about::is_inside(policy))
 }
 
 /// The same of those that are about something.
@@ -213,14 +223,6 @@ fn those<'a>(
 
 fn makes_the_same(one: &Link, other: &Link) -> bool {
     Link { owner: String::new(), ..one.clone() } == Link { owner: String::new(), ..other.clone() }
-}
-
-/// Whether a policy in Cedar's JSON form is about an action that lets nothing leave.
-fn is_inside(policy: &Value) -> bool {
-    let action = policy.get("action");
-    let is_one = action.and_then(|action| action.get("op")).and_then(Value::as_str) == Some("==");
-    let named = action.and_then(|action| action.pointer("/entity/id")).and_then(Value::as_str);
-    is_one && named.is_some_and(|named| INSIDE.contains(&named))
 }
 
 /// A policy without what only people read.

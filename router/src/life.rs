@@ -20,6 +20,7 @@ use tidegate_schemas::ticket::Claims;
 
 pub use context::{Bench, Context, Randomness};
 
+mod agreement;
 mod cancel;
 mod conflict;
 mod context;

@@ -299,6 +299,9 @@ pub struct Approval {
     /// Who agreed before, where more than one must.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Name>,
+    /// Queue of the review. An agreement that does not say it is for the one message that it let go, and for no later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Name>,
 }
 
 /// Something that is switched off; each field that is absent matches everything.

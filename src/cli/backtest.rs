@@ -29,8 +29,8 @@ what was judged, like 0.5%.
 Where the bundle looks for other data than those that judged, what it would find is not known from the record: without --labels that
 fails too. --labels rescan finds out, --labels recorded says that it does not matter.
 
-Exit status: 0 as allowed, 2 a gate is breached, more cannot be judged than allowed or the bundle looks for other data, 3 the record is
-unreadable.")]
+Exit status: 0 as allowed, 2 a gate is breached, more cannot be judged than allowed, there is nothing to judge, records of that time
+were pruned or the bundle looks for other data, 3 the record is unreadable.")]
 pub(crate) struct BacktestArgs {
     /// The bundle to judge by: its directory.
     #[arg(long, value_name = "DIR")]
@@ -56,6 +56,12 @@ pub(crate) struct BacktestArgs {
     /// Most decisions that may be impossible to judge (erased, pruned, of an unknown bundle): a count, or a share like 1%.
     #[arg(long, visible_alias = "unjudged-max", value_name = "MOST", default_value = "0")]
     pub(crate) max_unjudged: Most,
+    /// Also where whole records of that time were pruned, of which nobody knows how many decisions they held.
+    #[arg(long)]
+    pub(crate) allow_pruned: bool,
+    /// Also where there is no decision of that time, tenant and agent: nothing was tried then.
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// A record's directory instead of the cell's.
     #[arg(long, value_name = "DIR")]
     pub(crate) record: Option<PathBuf>,

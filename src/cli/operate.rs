@@ -80,7 +80,7 @@ pub(crate) enum LaneCommand {
     Off {
         #[command(flatten)]
         what: LaneWhat,
-        /// Also where no destination of the active bundle is covered now.
+        /// Also where no destination of a released bundle is covered now, and for a tenant that the directory does not know.
         #[arg(long)]
         force: bool,
         /// Why.
@@ -135,7 +135,7 @@ pub(crate) enum PolicyCommand {
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
-    /// dropping a forbid breaks none, and with 1 where an answer is not as expected. What it takes from the bundle that it extends is asked of that one.
+    /// dropping a forbid breaks neither a case nor, where the prover is there, a property, and with 1 where an answer is not as expected. What it takes from the bundle that it extends is asked of that one.
     #[command(after_help = "Examples:
   tidegate policy test my-bundle
   tidegate policy test my-bundle --model SmolLM2-135M-Instruct   runs the answers that cases of prompts expect, too
@@ -203,12 +203,12 @@ Needs cvc5 (CVC5, else PATH, else .tools/bin/cvc5) and tidegate-prove beside thi
     Explain {
         /// Task envelope, - for standard input.
         task: PathBuf,
-        /// A directory, a hash that the cell knows, or `active`: the running cell's, with what is switched off there; absent:
-        /// the active one where a cell answers, else the default one.
+        /// A directory, a hash that the cell knows, or `active`: the running cell's, with what is switched off there; absent: the
+        /// one that decides about the task where a cell answers, the canary's or the active one, else the default one.
         #[arg(long)]
         bundle: Option<String>,
-        /// A feature flag that is on for it, may be given again; absent: those that are on in the running cell, where it is asked by
-        /// the active bundle.
+        /// A feature flag that is on for it, may be given again; absent: those that are on in the running cell, where its own bundle
+        /// decides.
         #[arg(long, value_name = "FLAG")]
         flag: Vec<Name>,
         /// Kind of the task.

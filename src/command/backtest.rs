@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tidegate_audit::Filter;
 use tidegate_recorder::rejudge::backtest::{
-    self, Backtest, Capped, Example, Gate, Kind, Labels, Left, Tally,
+    self, Backtest, Capped, Example, Gate, Kind, Labels, Left, Most, Tally,
 };
 use tidegate_schemas::labels::KnownLabels;
 
@@ -52,45 +52,82 @@ pub(super) async fn run(global: &Global, asked: BacktestArgs) -> Result<ExitCode
         Ok(found) => found,
         Err(error) => return rejudge::unreadable(global, &error),
     };
-    let breaches: Vec<Breach<'_>> = asked
-        .fail_on
-        .iter()
-        .filter(|gate| found.breaches(gate))
-        .map(|gate| Breach { gate, decisions: found.counted(gate) })
-        .collect();
-    let blind = asked.max_unjudged.is_exceeded(found.unjudged(), found.decisions);
-    let unknown = asked.labels.is_none() && found.is_blind();
-    let within = breaches.is_empty() && !blind && !unknown;
+    let breaches = asked.fail_on.iter().filter(|gate| found.breaches(gate));
+    let judged = Judged {
+        breaches: breaches.map(|gate| Breach { gate, decisions: found.counted(gate) }).collect(),
+        blind: asked.max_unjudged.is_exceeded(found.unjudged(), found.decisions),
+        unknown: asked.labels.is_none() && found.is_blind(),
+        empty: found.decisions == 0 && !asked.allow_empty,
+        pruned: found.pruned_until.is_some() && !asked.allow_pruned,
+    };
+    let within = judged.is_within();
     if global.json {
         let verdict = if within { "within" } else { "beyond" };
         output::json(&json!({
-            "verdict": verdict, "breached": breaches, "too_many_unjudged": blind, "findings_unknown": unknown,
+            "verdict": verdict, "breached": judged.breaches, "too_many_unjudged": judged.blind,
+            "findings_unknown": judged.unknown, "nothing_judged": judged.empty, "records_pruned": judged.pruned,
             "max_unjudged": asked.max_unjudged.to_string(), "backtest": found,
         }))?;
     } else {
         show(&found);
-        for Breach { gate, decisions } in &breaches {
+        judged.show(&found, &asked.max_unjudged);
+    }
+    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(BEYOND) })
+}
+
+/// What does not let it pass.
+struct Judged<'a> {
+    breaches: Vec<Breach<'a>>,
+    /// Too many decisions cannot be judged.
+    blind: bool,
+    /// The bundle looks for other data, and nobody said what of it.
+    unknown: bool,
+    /// Nothing was there to judge.
+    empty: bool,
+    /// Whole records of that time are gone.
+    pruned: bool,
+}
+
+impl Judged<'_> {
+    fn is_within(&self) -> bool {
+        self.breaches.is_empty() && !self.blind && !self.unknown && !self.empty && !self.pruned
+    }
+
+    fn show(&self, found: &Backtest, most: &Most) {
+        for Breach { gate, decisions } in &self.breaches {
             output::line(format!("BREACHED {gate}: {decisions} decisions"));
         }
-        if blind {
+        if self.blind {
             output::line(format!(
-                "UNJUDGED: {} of {} decisions cannot be judged, more than --max-unjudged {}",
+                "UNJUDGED: {} of {} decisions cannot be judged, more than --max-unjudged {most}",
                 found.unjudged(),
-                found.decisions,
-                asked.max_unjudged
+                found.decisions
+            ));
+        }
+        if self.empty {
+            output::line(
+                "NOTHING: there is no decision of that time, tenant and agent, so nothing was tried; --allow-empty lets it pass",
+            );
+        }
+        if let Some(until) = found.pruned_until {
+            let (word, then) =
+                if self.pruned { ("PRUNED", ", or let it pass with --allow-pruned") } else { ("note", "") };
+            output::line(format!(
+                "{word}: whole records up to {until:.0} were pruned, and how many decisions they held is not known; ask from later on with --since{then}"
             ));
         }
         if found.is_blind() {
+            let (word, then) = match self.unknown {
+                true => ("UNKNOWN", ", and --labels recorded says that it does not matter"),
+                false => ("note", ""),
+            };
             output::line(format!(
-                "{}: the texts of {} decisions were looked at by other recognisers or key words than this bundle has; what it finds \
-                 in them shows with --labels rescan{}",
-                if unknown { "UNKNOWN" } else { "note" },
-                found.other_recognisers,
-                if unknown { ", and --labels recorded says that it does not matter" } else { "" }
+                "{word}: the texts of {} decisions were looked at by other recognisers or key words than this bundle has; what it finds \
+                 in them shows with --labels rescan{then}",
+                found.other_recognisers
             ));
         }
     }
-    Ok(if within { ExitCode::SUCCESS } else { ExitCode::from(BEYOND) })
 }
 
 fn show(found: &Backtest) {

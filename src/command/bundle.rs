@@ -176,6 +176,7 @@ impl Step<'_> {
         let event = act::publish(self.cell, act, reason).await?.sequence;
         let key = hash.to_string();
         until(self.bus, event, async || Ok(self.bus.kv_get(BUNDLES_BUCKET, &key).await?.is_some())).await?;
+        policy::unreviewed(self.bus, &bundle).await?;
         self.told(event, Some(hash), started, &format!("bundle {hash} is kept; nothing is decided by it yet"))
     }
 
@@ -215,6 +216,7 @@ impl Step<'_> {
     async fn serve(&self, hash: Digest) -> Result<Option<Digest>> {
         let bundle = policy::kept(self.bus, hash).await?;
         policy::served(self.cell, self.bus, &bundle).await?;
+        policy::unreviewed(self.bus, &bundle).await?;
         not_wider(self.bus, &Arc::new(bundle)).await
     }
 

@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_audit::Reader;
 use tidegate_bus::{Bus, server};
-use tidegate_policies::check;
+use tidegate_policies::{Bundle, check};
+use tidegate_schemas::directory::Directory;
 use tidegate_schemas::limits::CLOCK_SKEW_MS_MAX;
-use tidegate_schemas::subject::EVENTS;
+use tidegate_schemas::subject::{EVENTS, Lane};
 
 use super::record::Record;
-use super::{act, dead, policy, status};
-use crate::cell::Cell;
+use super::{act, dead, directory, policy, status};
+use crate::cell::{Cell, LocalSection};
 use crate::cli::Global;
 use crate::{models, output};
 
@@ -173,6 +174,7 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
             ));
             findings.push(streams(&bus).await);
             findings.push(clock_of(&bus).await);
+            findings.extend(released(cell, &bus).await);
         }
         Err(error) if runs => {
             let todo = format!("see `{}`", cell.nats().join("nats-server.log").display());
@@ -194,6 +196,57 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
         findings.extend(record(cell));
         findings.extend(letters(cell).await);
     }
+}
+
+/// What the active bundle needs of this cell beside destinations: its weights, and people.
+async fn released(cell: &Cell, bus: &Bus) -> Vec<Finding> {
+    let Ok(Some(bundle)) = policy::active_if_any(bus).await else { return Vec::new() };
+    let mut findings = vec![pins(&cell.config.local, &bundle)];
+    if let Ok(Some(directory)) = directory::active(bus).await {
+        findings.push(reviewers(&bundle, &directory));
+    }
+    findings
+}
+
+fn pins(section: &LocalSection, bundle: &Bundle) -> Finding {
+    let what = "weights";
+    let loads = match models::engine(section) {
+        Ok(engine) => [engine.chat_sha256, engine.embed_sha256],
+        Err(error) => {
+            return Finding::bad(what, output::sentence(&error), "see `[local]` in cell.toml");
+        }
+    };
+    let missing = others(bundle, &loads);
+    if missing.is_empty() {
+        return Finding::ok(what, "those that the active bundle pins are what a worker here loads");
+    }
+    let unknown = if loads.iter().any(Option::is_none) { " (of one it is not known)" } else { "" };
+    Finding::look(
+        what,
+        format!("a worker here loads others than the active bundle pins for {}{unknown}", missing.join(", ")),
+        "work of them fails unless another host's worker has them: name the model and its hash under `[local]` in cell.toml, or pin it in a bundle",
+    )
+}
+
+/// Local destinations of which the pinned weights are none of those that a worker loads.
+fn others(bundle: &Bundle, loads: &[Option<String>]) -> Vec<String> {
+    let loaded = |pin: &str| loads.iter().flatten().any(|loaded| loaded.eq_ignore_ascii_case(pin));
+    let local = bundle.destinations().iter().filter(|spec| spec.lane == Lane::Local);
+    let other = local.filter(|spec| spec.model_sha256.is_some_and(|pin| !loaded(&pin.to_string())));
+    other.map(|spec| format!("`{}`", spec.name)).collect()
+}
+
+fn reviewers(bundle: &Bundle, directory: &Directory) -> Finding {
+    let missing: Vec<String> =
+        policy::without_reviewers(bundle, directory).iter().map(|queue| format!("`{queue}`")).collect();
+    if missing.is_empty() {
+        return Finding::ok("reviews", "each queue of the active bundle has a reviewer");
+    }
+    Finding::look(
+        "reviews",
+        format!("nobody has queue {}: what is held there ends rejected", missing.join(", ")),
+        "give it to somebody: `tidegate tool reviewer NAME --queue QUEUE`",
+    )
 }
 
 /// Seeds and keys are for their owner only.
@@ -295,5 +348,24 @@ fn record(cell: &Cell) -> Vec<Finding> {
             output::sentence(&error),
             "start the recorder; if it stays so, restore a copy of the directory",
         )],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    #[test]
+    fn weights_that_a_bundle_pins_and_no_worker_here_loads_are_told() {
+        let bundle = super::policy::default_bundle().unwrap();
+        let pin = |name: &str| {
+            let spec = bundle.destinations().iter().find(|spec| spec.name.as_str() == name).unwrap();
+            spec.model_sha256.map(|pin| pin.to_string())
+        };
+        let (chat, embed) = (pin("local-chat"), pin("local-embed"));
+        let others = |loads: [Option<String>; 2]| super::others(&bundle, &loads);
+        assert!(others([chat.clone(), embed.clone()]).is_empty(), "negative control");
+        assert_eq!(others([Some("00".repeat(32)), embed]), ["`local-chat`"]);
+        assert_eq!(others([chat, None]), ["`local-embed`"], "of weights that nobody named nothing is known");
     }
 }

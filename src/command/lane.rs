@@ -1,5 +1,6 @@
 //! `tidegate lane`: switches, everywhere in under a second and on record.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,18 @@ use tidegate_bus::{Bus, Identity};
 use tidegate_policies::Bundle;
 use tidegate_schemas::control::{Act, FLAGS_BUCKET, FLAGS_KEY, Flags};
 use tidegate_schemas::decision::Switch;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
 
-use super::{act, policy};
+use super::{act, bundle, directory, policy};
 use crate::cell::Cell;
 use crate::cli::{Global, LaneCommand, LaneWhat};
 use crate::output;
 
 /// How long the routers may take to apply a switch.
 const APPLY: Duration = Duration::from_secs(10);
+/// Tenants named in an error.
+const TOLD_MAX: usize = 10;
 
 pub(super) async fn run(global: &Global, command: LaneCommand) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;
@@ -26,8 +31,11 @@ pub(super) async fn run(global: &Global, command: LaneCommand) -> Result<ExitCod
         LaneCommand::Off { what, force, reason } => {
             let switch = switch(what);
             // An incident must not wait for what cannot be read: only what is known to cover nothing is refused.
-            if let (false, Ok(bundle)) = (force, policy::active_bundle(&bus).await) {
-                covers_something(&switch, &bundle)?;
+            if !force {
+                known_tenant(&switch, directory::active(&bus).await.ok().flatten().as_ref())?;
+                if let Ok(bundles) = released(&bus).await {
+                    covers_something(&switch, &bundles)?;
+                }
             }
             apply(&bus, &cell, Act::LaneOff { switch }, &reason).await?;
         }
@@ -46,19 +54,46 @@ fn switch(what: LaneWhat) -> Switch {
     Switch { lane: what.lane, tenant: what.tenant, target: what.target, model: what.model }
 }
 
-/// A name that was mistyped switches nothing off, and must not look as if it did.
-fn covers_something(switch: &Switch, bundle: &Bundle) -> Result<()> {
-    let places: Vec<_> = bundle.destinations().iter().map(|spec| spec.chosen()).collect();
-    let whose = Switch { tenant: None, ..switch.clone() };
-    let anybody = bundle.manifest().name.clone();
-    if places.iter().any(|place| whose.covers(&anybody, place)) {
+/// The bundles that decide or may soon, the active one first.
+async fn released(bus: &Bus) -> Result<Vec<Bundle>> {
+    let mut bundles = vec![policy::active_bundle(bus).await?];
+    let others = bundle::in_force(bus).await?.into_iter();
+    let others = others.flat_map(|now| [now.canary.map(|canary| canary.hash), now.shadow, now.before]);
+    for hash in others.flatten() {
+        bundles.push(policy::kept(bus, hash).await?);
+    }
+    Ok(bundles)
+}
+
+/// A tenant that was mistyped has nothing switched off.
+fn known_tenant(switch: &Switch, directory: Option<&Directory>) -> Result<()> {
+    let Some((tenant, directory)) = switch.tenant.as_ref().zip(directory) else { return Ok(()) };
+    if directory.tenants.contains_key(tenant) {
         return Ok(());
     }
-    let known: Vec<String> =
-        places.iter().map(|place| format!("{} {} {}", place.lane, place.target, place.model)).collect();
+    let known: Vec<&str> = directory.tenants.keys().map(Name::as_str).take(TOLD_MAX).collect();
     bail!(
-        "no destination of the active bundle is covered by that, so nothing was switched off; they are: {}; with --force it is switched off all the same",
+        "the directory knows no tenant `{tenant}`, so nothing was switched off; it knows {}; with --force it is switched off all the same",
         known.join(", ")
+    )
+}
+
+/// A name that was mistyped switches nothing off, and must not look as if it did.
+fn covers_something(switch: &Switch, bundles: &[Bundle]) -> Result<()> {
+    let all = || bundles.iter().flat_map(Bundle::destinations).map(|spec| spec.chosen());
+    let whose = Switch { tenant: None, ..switch.clone() };
+    let covers = |bundle: &Bundle| {
+        let anybody = &bundle.manifest().name;
+        bundle.destinations().iter().any(|spec| whose.covers(anybody, &spec.chosen()))
+    };
+    if bundles.iter().any(covers) {
+        return Ok(());
+    }
+    let known: BTreeSet<String> =
+        all().map(|place| format!("{} {} {}", place.lane, place.target, place.model)).collect();
+    bail!(
+        "no destination of a bundle that is released is covered by that, so nothing was switched off; they are: {}; with --force it is switched off all the same",
+        known.into_iter().collect::<Vec<_>>().join(", ")
     )
 }
 
@@ -126,12 +161,38 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use tidegate_schemas::decision::Switch;
+    use tidegate_schemas::directory::{Directory, Tenant};
     use tidegate_schemas::ids::Name;
     use tidegate_schemas::subject::Lane;
 
     #[test]
+    fn a_tenant_that_nobody_knows_is_told() {
+        let mut directory = Directory::empty();
+        let acme = Name::new("acme").unwrap();
+        directory.tenants.insert(acme.clone(), Tenant::default());
+        let of = |tenant: &str| Switch { tenant: Some(Name::new(tenant).unwrap()), ..Switch::default() };
+        assert!(super::known_tenant(&of("acme"), Some(&directory)).is_ok(), "negative control");
+        assert!(super::known_tenant(&of("acmee"), Some(&directory)).is_err());
+        assert!(super::known_tenant(&of("acmee"), None).is_ok(), "an incident waits for no directory");
+        assert!(super::known_tenant(&Switch::default(), Some(&directory)).is_ok());
+    }
+
+    #[test]
+    fn what_a_canary_alone_has_can_be_switched_off() {
+        let [default, demo] =
+            [super::policy::default_bundle, super::policy::demo_bundle].map(|of| of().unwrap());
+        let switch = Switch { target: Some(Name::new("standin").unwrap()), ..Switch::default() };
+        let both = [default, demo];
+        assert!(super::covers_something(&switch, &both).is_ok());
+        assert!(
+            super::covers_something(&switch, &both[..1]).is_err(),
+            "negative control: the active one alone"
+        );
+    }
+
+    #[test]
     fn a_switch_that_covers_nothing_is_told() {
-        let bundle = super::policy::demo_bundle().unwrap();
+        let bundle = [super::policy::demo_bundle().unwrap()];
         let target = |text: &str| Some(Name::new(text).unwrap());
         let rows = [
             (Switch { lane: Some(Lane::Cloud), ..Switch::default() }, true),

@@ -1,39 +1,30 @@
 //! `tidegate policy`: bundles written, checked, tested, explained and made active.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use jiff::Timestamp;
 use serde_json::json;
-use tidegate_bus::{Bus, Identity};
+use tidegate_bus::Bus;
 use tidegate_policies::cases::Ran;
-use tidegate_policies::{Bundle, BundleError, Judge, check, explain, flag};
+use tidegate_policies::{Bundle, BundleError, check};
 use tidegate_schemas::control::{ACTIVE_KEY, Active, BUNDLES_BUCKET, Flags, RELEASE_BUCKET};
-use tidegate_schemas::decision::Facts;
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::directory::{Agent, Directory, Tenant};
-use tidegate_schemas::header::Headers;
-use tidegate_schemas::ids::{Name, Position};
-use tidegate_schemas::limits::TASK_BYTES_MAX;
-use tidegate_schemas::task::{Message, Task};
-use uuid::Uuid;
+use tidegate_schemas::release::Canary;
 
 mod answers;
 mod apply;
 mod diff;
+mod explained;
 mod layout;
 mod trial;
 
-use super::act;
 use crate::cell::Cell;
-use crate::cli::{Global, PolicyCommand, Who};
+use crate::cli::{Global, PolicyCommand};
 use crate::output;
 
-pub(super) use apply::{served, tested, unserved};
+pub(super) use apply::{served, tested, unreviewed, unserved, without_reviewers};
 
 /// The bundle cannot be used.
 const REFUSED: u8 = 3;
@@ -58,9 +49,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
         }
         PolicyCommand::Backtest(asked) => super::backtest::run(global, *asked).await,
         PolicyCommand::Explain { task, bundle, flag, kind, who } => {
-            explained(
+            explained::run(
                 global,
-                &Asked { file: &task, named: bundle.as_deref(), flags: &flag, kind: &kind },
+                &explained::Asked { file: &task, named: bundle.as_deref(), flags: &flag, kind: &kind },
                 &who,
             )
             .await
@@ -127,15 +118,23 @@ pub(super) async fn active_hash(bus: &Bus) -> Result<Option<Active>> {
 /// What a running cell decides by, and what is switched off there.
 struct InForce {
     bundle: Bundle,
+    /// What decides for a share, and its bundle.
+    canary: Option<(Canary, Bundle)>,
     flags: Flags,
     /// Sequence in EVENTS of the act that left what is released.
     revision: u64,
 }
 
 async fn in_force(global: &Global) -> Result<InForce> {
-    let bus = act::connect(&Cell::open(&global.cell)?).await?;
-    let revision = super::bundle::in_force(&bus).await?.map_or(0, |now| now.event);
-    Ok(InForce { bundle: active_bundle(&bus).await?, flags: super::lane::flags(&bus).await?, revision })
+    let bus = super::act::connect(&Cell::open(&global.cell)?).await?;
+    let now = super::bundle::in_force(&bus).await?;
+    let revision = now.map_or(0, |now| now.event);
+    let canary = match now.and_then(|now| now.canary) {
+        Some(canary) => Some((canary, kept(&bus, canary.hash).await?)),
+        None => None,
+    };
+    let (bundle, flags) = (active_bundle(&bus).await?, super::lane::flags(&bus).await?);
+    Ok(InForce { bundle, canary, flags, revision })
 }
 
 async fn new(global: &Global, dir: &Path) -> Result<ExitCode> {
@@ -156,6 +155,11 @@ async fn new(global: &Global, dir: &Path) -> Result<ExitCode> {
         output::note(format!(
             "the cell's active bundle `{own}` is another: go on from the directory it was applied from"
         ));
+    }
+    if from.file_name() != default_dir()?.file_name() {
+        output::note(
+            "its policies have their cases in the default bundle, which are for other destinations: `policy test` names those for which you write none",
+        );
     }
     if global.json {
         output::json(&json!({ "bundle": dir, "copy_of": name }))?;
@@ -265,110 +269,6 @@ fn tell_failures(failed: &[&Ran]) {
     for case in failed {
         output::line(format!("FAILED {}: {}", case.name, case.differences.join("; ")));
     }
-}
-
-/// What is to be explained.
-struct Asked<'a> {
-    file: &'a Path,
-    named: Option<&'a str>,
-    flags: &'a [Name],
-    kind: &'a Name,
-}
-
-async fn explained(global: &Global, asked: &Asked<'_>, who: &Who) -> Result<ExitCode> {
-    let Asked { file, named, flags: given, kind } = *asked;
-    let payload = envelope(file)?;
-    let (bundle, flags, revision, which) = match (named, in_force(global).await) {
-        (Some(word), _) if word != diff::ACTIVE => {
-            (diff::bundle(global, word).await?, Flags::default(), 0, "the named bundle")
-        }
-        (_, Ok(InForce { bundle, flags, revision })) => {
-            (bundle, flags, revision, "the cell's active bundle, and what is switched off and flagged there")
-        }
-        (Some(_), Err(error)) => return Err(error.context(diff::NO_CELL)),
-        (None, Err(_)) => {
-            (default_bundle()?, Flags::default(), 0, "the default bundle: no cell answers here")
-        }
-    };
-    output::note(format!("by {which} ({} {})", bundle.manifest().name, bundle.hash()));
-    let bundle = Arc::new(bundle);
-    let judge = Judge::new(bundle.clone())?;
-    let now = Timestamp::now();
-    let task = Task::read(&Message {
-        tenant: &who.tenant,
-        agent: &who.agent,
-        kind: kind.as_str(),
-        headers: &Headers::new(),
-        payload: &payload,
-        position: &Position::new("TASKS_explain", 1),
-        submitted: now,
-    })
-    .map_err(|rejected| anyhow::anyhow!("the task would be rejected: {}", rejected.refused))?;
-    let directory = known(global, who).await;
-    let on =
-        if given.is_empty() { flag::on(&flags.flags, &task) } else { super::flag::named(&bundle, given)? };
-    let facts = Facts {
-        decision_id: Uuid::now_v7(),
-        now,
-        directory: directory.hash(),
-        hop: 0,
-        lane_max: None,
-        tried: [].into(),
-        off: flags.switches,
-        flags: on,
-        flags_revision: flags.event,
-        release_revision: revision,
-        inherited: None,
-        approval: None,
-        model_scan: Default::default(),
-        wait_ms: [].into(),
-        tenant_in_flight: 0,
-        egress_ready: true,
-        session: None,
-        redaction: None,
-    };
-    let decision = judge.decide(&task, &directory, &facts);
-    let near = explain::near_misses(&judge, &task, &directory, &facts);
-    if global.json {
-        let mut told = serde_json::to_value(&decision).context("writing the decision")?;
-        if let Some(told) = told.as_object_mut() {
-            told.insert("near_misses".to_owned(), json!(near));
-        }
-        output::json(&told)?;
-    } else {
-        output::line(explain::text(&decision, Some(&bundle)) + explain::near_text(&near).trim_end());
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The cell's directory where there is a cell; else one that knows just this agent.
-async fn known(global: &Global, who: &Who) -> Directory {
-    let of_cell = async {
-        let bus = Cell::open(&global.cell)?.connect(Identity::Operator(act::operator()?)).await?;
-        super::directory::active(&bus).await
-    };
-    if let Ok(Some(directory)) = of_cell.await {
-        return directory;
-    }
-    let mut directory = Directory::empty();
-    let tenant = Tenant { agents: [(who.agent.clone(), Agent::default())].into(), ..Tenant::default() };
-    directory.tenants.insert(who.tenant.clone(), tenant);
-    directory
-}
-
-fn envelope(file: &Path) -> Result<Vec<u8>> {
-    let limit = TASK_BYTES_MAX as u64 + 1;
-    let mut bytes = Vec::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().take(limit).read_to_end(&mut bytes).context("reading standard input")?;
-    } else {
-        let opened = fs::File::open(file).with_context(|| format!("reading `{}`", file.display()))?;
-        opened
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("reading `{}`", file.display()))?;
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -148,6 +148,15 @@ pub(super) enum Held {
     Unproven(String),
 }
 
+/// As [`held`], of a bundle that stands in no directory.
+pub(super) fn held_by(bundle: &Bundle) -> Result<Held> {
+    let file = std::env::temp_dir().join(format!("tidegate-bundle-{}", Uuid::now_v7()));
+    std::fs::write(&file, bundle.archive()).with_context(|| format!("writing `{}`", file.display()))?;
+    let asked = held(&file, bundle);
+    let _ = std::fs::remove_file(&file);
+    asked
+}
+
 /// Whether a bundle's own properties hold. Nothing is asked where it has none.
 pub(super) fn held(dir: &Path, bundle: &Bundle) -> Result<Held> {
     if bundle.properties().is_empty() {

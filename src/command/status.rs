@@ -14,6 +14,7 @@ use tidegate_bus::{Bus, ConsumerSpec, topology};
 use tidegate_recorder::guard::{GuardState, Guarded};
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::release::{Canary, TakenBack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -40,6 +41,8 @@ struct Screen {
     off: Vec<Switch>,
     flags: Vec<flag::FlagLine>,
     bundle: Option<BundleLine>,
+    /// Queues of its reviews that nobody has.
+    unreviewed: Vec<Name>,
     record: Option<RecordLine>,
     /// Why the record cannot be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +120,7 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         flags: flag::lines(&bus, &flags).await?,
         off: flags.switches,
         bundle: bundle(&bus).await?,
+        unreviewed: unreviewed(&bus).await?,
         record: recorded,
         record_error,
     };
@@ -127,6 +131,11 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         show(&screen)
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn unreviewed(bus: &Bus) -> Result<Vec<Name>> {
+    let both = policy::active_if_any(bus).await?.zip(directory::active(bus).await?);
+    Ok(both.map(|(bundle, directory)| policy::without_reviewers(&bundle, &directory)).unwrap_or_default())
 }
 
 /// Whether every process of a role answers that it can do its work.
@@ -297,6 +306,11 @@ fn show(screen: &Screen) {
             released_beside(b, screen.record.as_ref().and_then(|record| record.guarded.as_ref()));
         }
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
+    }
+    for queue in &screen.unreviewed {
+        output::line(format!(
+            "review   nobody has queue {queue}: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {queue}`"
+        ));
     }
     match &screen.record {
         Some(r) => {

@@ -103,6 +103,11 @@ async fn story_a_bundle_is_backtested_before_it_decides_anything() -> Result<()>
     assert_eq!(found["deltas"]["egress"]["before"], found["deltas"]["egress"]["after"]);
     let (_, again) = backtest(&cell, &same, &gates).await?;
     assert_eq!(again, first, "the same record by the same bundle");
+    // Of nobody nothing is judged, and a gate that had nothing to look at is not passed.
+    let (code, nothing) = backtest(&cell, &same, &["--tenant", "acmee"]).await?;
+    assert_eq!((code, &nothing["nothing_judged"]), (Some(2), &json!(true)), "{nothing}");
+    let (code, _) = backtest(&cell, &same, &["--tenant", "acmee", "--allow-empty"]).await?;
+    assert_eq!(code, Some(0));
 
     the_permit_is_gone(&cell, dir.path(), &leaves, &first).await?;
     the_permit_is_wider(&cell, dir.path(), &stays).await?;

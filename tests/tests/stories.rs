@@ -173,6 +173,8 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let mistyped = cell.output(&["lane", "off", "--target", "standinn", "--reason", "a drill"]).await?;
     assert_eq!(mistyped.status.code(), Some(1), "what covers nothing does not look as if it did");
+    let nobody = cell.output(&["lane", "off", "cloud", "--tenant", "acmee", "--reason", "a drill"]).await?;
+    assert_eq!(nobody.status.code(), Some(1), "nor does what is for nobody");
     let task = tempfile::NamedTempFile::new()?;
     std::fs::write(task.path(), chat("public", "What is a tide?").to_string())?;
     let explained = async || {

@@ -332,6 +332,12 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
         "forbid (principal, action == Action::\"RouteCloud\", resource == Destination::\"openai-eu\");";
     let fails = "permit (principal, action == Action::\"RouteCloud\", resource) when { context.tokens_in * resource.price_in * 1000000 > 5 };";
     let (new, places) = (Variant::new, "destinations.toml");
+    let asks = |note: &str| {
+        let rule = format!(
+            "@id(\"asks\") @owner(\"o\") @title(\"t\") {note} forbid (principal, action == Action::\"SkipReview\", resource) when {{ context.hop > 3 }};"
+        );
+        new().write("policies/98-asks.cedar", &rule)
+    };
     let latency = || {
         new().replace(
             places,
@@ -354,6 +360,9 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
         ("a region that was not known", new(), new().replace("taxonomy.toml", "jp = [\"adequate\"]", "jp = [\"adequate\"]\nca = [\"world\"]"), Outcome::NotProven),
         ("no guarantees", new(), new().write("properties.toml", ""), Outcome::NotProven),
         ("another queue", new(), new().replace("policies/50-people.cedar", "@queue(\"default\")", "@queue(\"other\")"), Outcome::NotProven),
+        ("a rule more that names a queue", new(), asks("@queue(\"stakes\")"), Outcome::NotProven),
+        ("negative control: one that names none", new(), asks(""), Outcome::Narrower),
+        ("a rule less that named a queue", asks("@queue(\"stakes\")"), new(), Outcome::Wider),
         ("a policy less that failed", new().more(fails), new(), Outcome::NotProven),
     ];
     for (what, old, new, wanted) in rows {

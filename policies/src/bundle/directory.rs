@@ -26,7 +26,7 @@ use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
 
 use super::fault::{At, Places, line_at, line_naming};
-use super::{BundleError, FORMAT, Link, Manifest, Parts, case_key, prompts, statements};
+use super::{BundleError, FORMAT, Link, Manifest, Parts, case_key, prompts, row_key, statements};
 use crate::cases::{Case, Cases, PromptCase, ReplayCase, ReviewCase};
 use crate::cedar_tests;
 use crate::destination::DestinationSpec;
@@ -35,6 +35,8 @@ use crate::taxonomy::Taxonomy;
 
 /// Largest file, bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The file in which a bundle says what it is.
+const MANIFEST: &str = "bundle.toml";
 /// The file of Cedar's schema.
 const SCHEMA: &str = "schema.cedarschema";
 /// Most files in one folder, count.
@@ -48,6 +50,7 @@ struct ManifestFile {
     owner: String,
     review_queue: Name,
     cloud_cost_usd_micros_max: u64,
+    review_hours: Option<u32>,
     extends: Option<Name>,
 }
 
@@ -69,7 +72,7 @@ struct LinksFile {
 #[serde(deny_unknown_fields)]
 struct CasesFile {
     #[serde(default)]
-    case: Vec<Case>,
+    case: Vec<toml::Spanned<Case>>,
     #[serde(default)]
     replay: Vec<ReplayCase>,
     #[serde(default)]
@@ -108,10 +111,11 @@ pub(super) struct Sources {
 
 /// Reads a bundle's directory, with some texts in place of what its files hold.
 pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
-    let manifest: ManifestFile = toml_file(&text_file(&path.join("bundle.toml"))?, "bundle.toml")?;
+    let own = text_file(&path.join(MANIFEST))?;
+    let manifest: ManifestFile = toml_file(&own, MANIFEST)?;
     let base = manifest.extends.as_ref().and_then(|name| Some(path.parent()?.join(name.as_str())));
     let roots = Roots(std::iter::once(path.to_owned()).chain(base).collect(), texts);
-    let mut sources = Sources { places: Places::new(), texts: BTreeMap::new() };
+    let mut sources = Sources { places: Places::new(), texts: BTreeMap::from([(MANIFEST.to_owned(), own)]) };
     for file in ["taxonomy.toml", "destinations.toml", "links.toml", "properties.toml", SCHEMA] {
         let path = roots.find(file);
         if !["links.toml", "properties.toml"].contains(&file) || path.exists() {
@@ -152,6 +156,7 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
             owner: manifest.owner,
             review_queue: manifest.review_queue,
             cloud_cost_usd_micros_max: manifest.cloud_cost_usd_micros_max,
+            review_hours: manifest.review_hours,
         },
         taxonomy,
         policies,
@@ -296,7 +301,11 @@ fn cases(roots: &Roots<'_>, places: &mut Places) -> Result<Cases, BundleError> {
                 places.insert(case_key(&case.get_ref().name), At { file, line });
             }
             cases.prompts.extend(read.prompt.into_iter().map(toml::Spanned::into_inner));
-            cases.rows.extend(read.case);
+            for case in &read.case {
+                let line = line_at(&text, case.span().start).unwrap_or(1);
+                places.insert(row_key(&case.get_ref().name), At { file: format!("cases/{file}"), line });
+            }
+            cases.rows.extend(read.case.into_iter().map(toml::Spanned::into_inner));
             cases.replays.extend(read.replay);
             cases.reviews.extend(read.review);
         }

@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::{Bundle, BundleError};
 use crate::judge::Judge;
 
+mod limits;
+
 /// A copy of the default bundle, to be changed.
 pub(crate) struct Variant(tempfile::TempDir);
 

@@ -503,3 +503,26 @@ proptest! {
         prop_assert!(after.outcome != Outcome::Cloud || before.outcome == Outcome::Cloud, "{}", case.name);
     }
 }
+
+#[test]
+fn where_two_policies_ask_two_queues_the_first_by_name_is_asked_for_the_larger_number() {
+    let rule = |id: &str| {
+        Variant::new().write(
+            MORE,
+            &format!(
+                "@id(\"{id}\") @owner(\"o\") @title(\"t\") @queue(\"privacy\") @quorum(\"2\")
+                 forbid (principal, action == Action::\"SkipReview\", resource) when {{ context.stakes == Stakes::\"high\" }};"
+            ),
+        )
+    };
+    let asked = |judge: &Judge| {
+        let decision = decide(judge, "high stakes wait for a person");
+        match decision.obligations.as_slice() {
+            [Obligation::Review { queue, quorum }] => (queue.to_string(), *quorum),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(asked(&JUDGE), ("default".to_owned(), 1), "negative control: one policy asks");
+    assert_eq!(asked(&judge(&rule("asks-first"))), ("privacy".to_owned(), 2));
+    assert_eq!(asked(&judge(&rule("then-asks"))), ("default".to_owned(), 2), "after `review-high-stakes`");
+}

@@ -118,6 +118,7 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
         content: Digest::plain(b"what was agreed to"),
         edited: false,
         others: Vec::new(),
+        queue: None,
     };
     let inherited = scene.inherited.as_ref();
     Facts {

@@ -20,6 +20,7 @@ use crate::shared::Shared;
 use trial::Trial;
 
 mod arms;
+mod newest;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -45,6 +46,9 @@ pub struct Guarded {
     pub since: u64,
     /// Records up to this index were looked at.
     pub records: u64,
+    /// Open tasks of which so many more came that they were forgotten: what became of them says nothing.
+    #[serde(default)]
+    pub forgotten: u64,
     /// Each guard.
     pub guards: Vec<GuardLine>,
 }
@@ -215,6 +219,7 @@ impl Following {
             active: self.trial.active(),
             since: self.trial.canary().since,
             records: self.next.unwrap_or(0),
+            forgotten: self.trial.forgotten(),
             guards: self.trial.lines(),
         }
     }

@@ -11,7 +11,7 @@ use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation,
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
-use tidegate_schemas::limits::{REVIEW_MS_DEFAULT, TICKET_LIFE_MS_MAX};
+use tidegate_schemas::limits::TICKET_LIFE_MS_MAX;
 use tidegate_schemas::render;
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::review::Review;
@@ -311,7 +311,9 @@ fn hold(
     let salt = context.salt();
     decision.content = Some(salt.digest(payload));
     let left = elapsed(context.now, task.limits.deadline).as_millis();
-    let by = SignedDuration::from_millis(i64::try_from(REVIEW_MS_DEFAULT).unwrap_or(i64::MAX));
+    // By the bundle that holds it.
+    let ms = context.bench.of(task).bundle().manifest().review_ms();
+    let by = SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX));
     let review = Review {
         schema_version: 1,
         task: task.id,

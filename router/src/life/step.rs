@@ -16,6 +16,7 @@ use tidegate_schemas::task::Task;
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
+use super::agreement::{self, decision_of};
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
 use super::scan;
@@ -145,7 +146,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         hop,
         lane_max: lane_max(returned),
         tried,
-        approval: still_approved(returned, &task, context),
+        approval: None,
         inherited: before.inherited.clone(),
         model_scan: scan::after(
             &returned.step.reason,
@@ -159,21 +160,37 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         redaction: None,
     };
     let mut redacted = None;
+    let mut approval = may_stand(returned);
     if let StepReason::Redacted { input, .. } = &returned.step.reason {
         // The way through the local lane narrows nothing; what comes back as something else stays there.
         match redact::look(input, &task, &returned.decision, context.bench.of(&task)) {
             redact::Looked::Redacted(redaction) => {
                 earlier.lane_max = before.lane_max;
-                earlier.approval.clone_from(&before.approval);
                 earlier.redaction = Some(redaction);
+                approval.clone_from(&before.approval);
                 redacted = Some(input.clone());
             }
             redact::Looked::Outdated => earlier.lane_max = before.lane_max,
             redact::Looked::Foreign => failed_of = Some(failed_of.unwrap_or(Code::Unattributable)),
         }
     }
-    let coming = Coming { earlier, failed_of, redacted };
-    let caused = dispatch::decide(&task, &stored.payload, &message.position, coming, context);
+    let caused = |approval: Option<Approval>| {
+        let earlier = Earlier { approval, ..earlier.clone() };
+        let coming = Coming { earlier, failed_of, redacted: redacted.clone() };
+        dispatch::decide(&task, &stored.payload, &message.position, coming, context)
+    };
+    let alone = caused(None);
+    let caused = match approval {
+        None => alone,
+        Some(approval) => {
+            let agreed = caused(Some(approval.clone()));
+            let both = decision_of(&alone.message).zip(decision_of(&agreed.message));
+            let stands = both.is_some_and(|(would, will)| {
+                agreement::stands(&approval, &returned.decision, (&would, &will), &task, context)
+            });
+            if stands { agreed } else { alone }
+        }
+    };
     let tell = caused.tell.into_iter().chain(caused.reply).collect();
     (Stage::Sent(tell), Step::new(Action::Send(caused.message)))
 }
@@ -202,14 +219,11 @@ fn traced(returned: &Returned, message: &Stored) -> Option<TraceParent> {
 }
 
 /// A person agreed to one payload at one destination. What is judged here is what the producer sent, so an edit's approval is
-/// no word about it; and where the destination failed or is off, another one was never agreed to. Nor was what another version
-/// of the prompt makes of it. All of these are held again.
-fn still_approved(returned: &Returned, task: &Task, context: &Context<'_>) -> Option<Approval> {
+/// no word about it; and where the destination failed or is off, another one was never agreed to. These are held again, as is what
+/// [`agreement::stands`] finds to be something else than what was agreed to.
+fn may_stand(returned: &Returned) -> Option<Approval> {
     let expired = matches!(returned.step.reason, StepReason::Expired);
-    let approval = returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)?;
-    let rendered = context.bench.of(task).rendered(task).ok()?;
-    let prompt = rendered.by_prompt.as_ref().map(|by| &by.prompt);
-    (prompt == returned.decision.prompt.as_ref()).then_some(approval)
+    returned.decision.facts.approval.clone().filter(|approval| expired && !approval.edited)
 }
 
 /// A task that ran on a lane goes on to no wider one. One that was scanned has not run: it is decided for the first time.

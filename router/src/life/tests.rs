@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::*;
 use crate::recent::Recent;
 
+mod agreement;
 mod flags;
 mod prompts;
 mod redact;

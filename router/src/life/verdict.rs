@@ -2,10 +2,9 @@
 //! Where a policy wants several reviewers to approve, each takes one place of the review, and the last one's word decides.
 
 use jiff::SignedDuration;
-use tidegate_policies::ReviewRequest;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{agreement_key, review_key};
-use tidegate_schemas::decision::{Approval, Decision, Obligation, Outcome};
+use tidegate_schemas::decision::{Approval, Decision, Outcome};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
@@ -18,6 +17,7 @@ use tidegate_schemas::task::{Again, Task};
 use tidegate_schemas::trace::TraceParent;
 use tidegate_schemas::work::Hop;
 
+use super::agreement::{Asked, decision_of, quorum};
 use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
 use super::{Action, Disposition, Event, Message, Place, Sent, Step, Stored, Telling, outgoing, scan};
@@ -205,15 +205,6 @@ fn agree(agreeing: Agreeing, holder: &str, message: &Stored, context: &Context<'
     }
 }
 
-/// How many must approve.
-fn quorum(decision: &Decision) -> u8 {
-    let asked = decision.obligations.iter().filter_map(|obligation| match obligation {
-        Obligation::Review { quorum, .. } => Some(*quorum),
-        Obligation::CostCap { .. } => None,
-    });
-    asked.max().unwrap_or(1)
-}
-
 /// Whether the bundle that decides about the task lets this reviewer let the work go on as a decision has it.
 fn permitted(
     given: &Given,
@@ -225,28 +216,9 @@ fn permitted(
 ) -> Result<(), Refused> {
     // What cannot be read leads nowhere, whoever permits it.
     let judge = reread(held, &held.payload).map_or(context.bench.active, |task| context.bench.of(&task));
-    let permission = judge.may_approve(
-        context.directory,
-        &ReviewRequest {
-            reviewer,
-            queue: &given.queue,
-            edited: matches!(given.verdict.action, Word::Edit { .. }),
-            tenant: &given.tenant,
-            agent: &review.agent,
-            // What would run nowhere known is taken for what leaves.
-            lane: decision.destination.as_ref().map_or(Lane::Cloud, |place| place.lane),
-            sensitivity: decision.labels.sensitivity,
-            stakes: decision.labels.stakes,
-        },
-    );
-    if permission.allowed {
-        return Ok(());
-    }
-    let why = match permission.policies.as_slice() {
-        [] => "no policy of the bundle permits it to this reviewer".to_owned(),
-        policies => format!("forbidden by {}", policies.join(", ")),
-    };
-    Err(Refused::new(Code::PolicyDenied, format!("the verdict is not permitted: {why}")))
+    let edited = matches!(given.verdict.action, Word::Edit { .. });
+    let asked = Asked { judge, queue: &given.queue, edited, tenant: &given.tenant, agent: &review.agent };
+    asked.permits(reviewer, decision, context)
 }
 
 /// The review that the verdict is about: of the same queue and tenant, and of the digest that the reviewer saw.
@@ -295,14 +267,6 @@ fn decide(
     let left = SignedDuration::from_millis(i64::try_from(review.deadline_left_ms).unwrap_or(0));
     task.limits.deadline =
         context.now.checked_add(left).map_err(|_| invalid("the deadline is out of range"))?;
-    let count = others.len() + 1;
-    let approval = Approval {
-        reviewer: given.reviewer.clone(),
-        verdict: message.position.to_string(),
-        content: review.salt.digest(&payload),
-        edited,
-        others,
-    };
     let caused = |approval: Option<Approval>| {
         let before = &review.decision.facts;
         let earlier = Earlier {
@@ -322,24 +286,33 @@ fn decide(
         let coming = Coming { earlier, ..Coming::default() };
         dispatch::decide(&task, &payload, &message.position, coming, context)
     };
-    let (alone, agreed) = (caused(None), caused(Some(approval)));
-    let (would, will) = (decision_of(&alone.message), decision_of(&agreed.message));
-    let caused = match would.zip(will).filter(|(would, _)| would.outcome == Outcome::Hold) {
-        Some((would, will)) => {
-            permitted(given, &given.reviewer, review, &would, stored, context)?;
-            let fits = covers(given, review, count, &would, edited) && would.destination == will.destination;
-            match fits {
-                true => agreed,
-                // The text that was edited stands in no message that a review could name.
-                false if edited => {
-                    return Err(invalid("as edited it waits for another review; reject it instead"));
-                }
-                false => alone,
-            }
-        }
-        None => alone,
-    };
-    Ok((caused.message, caused.tell.into_iter().chain(caused.reply).collect()))
+    let alone = caused(None);
+    let would = decision_of(&alone.message).filter(|would| would.outcome == Outcome::Hold);
+    let Some(would) = would else { return Ok(told(alone)) };
+    permitted(given, &given.reviewer, review, &would, stored, context)?;
+    // Whoever agreed before is asked about what would run now, too.
+    let mut others = others;
+    others.retain(|other| permitted(given, other, review, &would, stored, context).is_ok());
+    let count = others.len() + 1;
+    let agreed = caused(Some(Approval {
+        reviewer: given.reviewer.clone(),
+        verdict: message.position.to_string(),
+        content: review.salt.digest(&payload),
+        edited,
+        others,
+        queue: Some(given.queue.clone()),
+    }));
+    let goes_there = decision_of(&agreed.message).is_some_and(|will| will.destination == would.destination);
+    match goes_there && covers(given, review, count, &would, edited) {
+        true => Ok(told(agreed)),
+        // The text that was edited stands in no message that a review could name.
+        false if edited => Err(invalid("as edited it waits for another review; reject it instead")),
+        false => Ok(told(alone)),
+    }
+}
+
+fn told(caused: dispatch::Caused) -> (Message, Vec<Telling>) {
+    (caused.message, caused.tell.into_iter().chain(caused.reply).collect())
 }
 
 /// Whether what this many reviewers of the queue agreed to is what the task would be held for.
@@ -354,11 +327,6 @@ fn covers(given: &Given, review: &Review, count: usize, would: &Decision, edited
         && seen
         && dispatch::queue(would) == given.queue
         && usize::from(quorum(would)) <= count
-}
-
-/// The decision that goes with a message.
-fn decision_of(message: &Message) -> Option<Decision> {
-    serde_json::from_str(message.headers.get(header::DECISION)?).ok()
 }
 
 fn rejected(

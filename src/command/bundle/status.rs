@@ -185,6 +185,12 @@ fn guards(guarded: &Guarded) {
     let rows: Vec<_> = guarded.guards.iter().map(row).collect();
     output::line("");
     output::table(&["GUARD", "STATE", "CANARY", "ACTIVE", "OF AN ALARM"], &rows);
+    if guarded.forgotten > 0 {
+        output::line(format!(
+            "{} tasks are not looked at: their tenants have more open ones than the guards follow",
+            guarded.forgotten
+        ));
+    }
 }
 
 // === impl Released ===

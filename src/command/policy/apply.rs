@@ -12,6 +12,8 @@ use tidegate_policies::cases;
 use tidegate_policies::{Bundle, Judge};
 use tidegate_schemas::control::Act;
 use tidegate_schemas::decision::Switch;
+use tidegate_schemas::directory::Directory;
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::Lane;
 
 use super::super::prove::{self, Held};
@@ -41,8 +43,10 @@ pub(super) async fn run(global: &Global, dir: &Path, reason: &str) -> Result<Exi
         output::note(format!("{error:#}"));
     }
     let unserved = unserved(&cell, &bus, &bundle).await?;
+    let unreviewed = unreviewed(&bus, &bundle).await?;
     if global.json {
-        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved }))?;
+        output::json(&json!({ "bundle": hash, "event": event, "ms": ms, "unserved": unserved,
+                               "unreviewed": unreviewed }))?;
     } else {
         output::line(format!("bundle {hash} is active after {ms} ms"));
     }
@@ -87,6 +91,23 @@ pub(in super::super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) ->
     Ok(())
 }
 
+/// Queues of reviews that no reviewer of the directory has; it is told of each.
+pub(in super::super) async fn unreviewed(bus: &Bus, bundle: &Bundle) -> Result<Vec<Name>> {
+    let directory = directory::active(bus).await?.context("the cell has no directory")?;
+    let queues = without_reviewers(bundle, &directory);
+    for queue in &queues {
+        output::note(format!(
+            "nobody reviews queue `{queue}`: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {queue}` gives it one"
+        ));
+    }
+    Ok(queues)
+}
+
+pub(in super::super) fn without_reviewers(bundle: &Bundle, directory: &Directory) -> Vec<Name> {
+    let has = |queue: &Name| directory.reviewers.values().any(|one| one.queues.contains(queue));
+    bundle.review_queues().into_iter().filter(|queue| !has(queue)).collect()
+}
+
 /// Queues of a bundle that no worker takes work from; it is told of each.
 pub(in super::super) async fn unserved(cell: &Cell, bus: &Bus, bundle: &Bundle) -> Result<Vec<String>> {
     let mut unserved = provision::unserved(bus, cell, bundle).await?;
@@ -100,4 +121,29 @@ pub(in super::super) async fn unserved(cell: &Cell, bus: &Bus, bundle: &Bundle) 
         output::note(format!("no worker takes work of {queue}: it would wait for its deadline; start one"));
     }
     Ok(unserved)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use tidegate_schemas::directory::Reviewer;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_reviews_is_named() {
+        let bundle = super::super::default_bundle().unwrap();
+        let with = |queues: &[&str]| {
+            let queues = queues.iter().map(|queue| Name::new(*queue).unwrap()).collect();
+            let mut directory = Directory::empty();
+            directory
+                .reviewers
+                .insert(Name::new("rita").unwrap(), Reviewer { queues, ..Reviewer::default() });
+            without_reviewers(&bundle, &directory)
+        };
+        assert_eq!(with(&["default"]), [Name::new("privacy").unwrap()]);
+        assert_eq!(with(&["default", "privacy"]), [], "negative control");
+        assert_eq!(with(&[]).len(), 2);
+    }
 }

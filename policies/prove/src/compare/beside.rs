@@ -132,6 +132,11 @@ pub(super) fn doubts(now: &World, before: &World) -> Vec<String> {
     if new.manifest().review_queue != old.manifest().review_queue || queues(new, old) != queues(old, new) {
         found.push("who is asked for a review differs: a queue is another one".to_owned());
     }
+    for (one, other, what) in [(new, old, "new and names"), (old, new, "gone and named")] {
+        found.extend(
+            asking(one, other).map(|id| format!("`{id}` is {what} a queue: other people may be asked")),
+        );
+    }
     let permitted = permits(now);
     for (policy, cap) in permits(before) {
         if cap.is_some() && !permitted.contains_key(&policy) {
@@ -173,4 +178,11 @@ fn queues<'a>(bundle: &'a Bundle, other: &Bundle) -> BTreeMap<&'a str, Option<&'
     let both: BTreeSet<&str> = other.policy_ids().into_iter().collect();
     let ids = bundle.policy_ids().into_iter().filter(|id| both.contains(id));
     ids.map(|id| (id, bundle.annotation(id, QUEUE))).collect()
+}
+
+/// Policies of one bundle that name a queue and that the other has not.
+fn asking<'a>(one: &'a Bundle, other: &Bundle) -> impl Iterator<Item = &'a str> {
+    let others: BTreeSet<String> = other.policy_ids().into_iter().map(str::to_owned).collect();
+    let ids = one.policy_ids().into_iter();
+    ids.filter(move |id| one.annotation(id, QUEUE).is_some() && !others.contains(*id))
 }

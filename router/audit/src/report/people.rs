@@ -8,7 +8,7 @@ use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Sensitivity;
 
 use super::counts::{Capped, KEYS_MAX};
-use crate::leaf::{Detail, Leaf, VerdictWord};
+use crate::leaf::{Detail, Leaf, RecordKind, VerdictWord};
 
 /// Reviews and verdicts of the month.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,7 +19,8 @@ pub struct People {
     pub held: u64,
     /// Verdicts given.
     pub verdicts: u64,
-    /// Verdicts that let run what the judge held, as it was.
+    /// Verdicts that let run what the judge held, as it was. What led to no work counts as neither: it came too late, was refused, or
+    /// waits for others.
     pub upheld: u64,
     /// Verdicts that changed or stopped it.
     pub overturned: u64,
@@ -48,11 +49,11 @@ pub struct Queue {
 pub struct Verdicts {
     /// Held.
     pub held: u64,
-    /// May run.
+    /// Verdicts that it may run.
     pub approved: u64,
-    /// May run with another input.
+    /// Verdicts that it may run with another input.
     pub edited: u64,
-    /// Must not run.
+    /// Verdicts that it must not run.
     pub rejected: u64,
     /// Nobody decided in time.
     pub expired: u64,
@@ -72,6 +73,8 @@ pub struct Waits {
 pub(super) struct Reviews {
     queues: Capped<(String, Option<Sensitivity>), Verdicts>,
     reviewers: BTreeSet<Name>,
+    upheld: u64,
+    overturned: u64,
     timed: u64,
     waited_ms: u64,
     longest_ms: u64,
@@ -109,6 +112,19 @@ impl Reviews {
         }
     }
 
+    /// Work or a result, and what caused it: only a verdict that something follows has decided anything.
+    pub(super) fn followed(&mut self, leaf: &Leaf, cause: Option<&Leaf>) {
+        let Some(Detail::Verdict { action, .. }) = cause.and_then(|cause| cause.detail.as_ref()) else {
+            return;
+        };
+        match (action, leaf.kind) {
+            (VerdictWord::Approve, RecordKind::Work) => self.upheld += 1,
+            // The judge turned it away.
+            (VerdictWord::Approve, _) => {}
+            (VerdictWord::Edit | VerdictWord::Reject, _) => self.overturned += 1,
+        }
+    }
+
     /// A held task ended because nobody decided.
     pub(super) fn expired(&mut self, review: &Leaf) {
         let Some(Detail::Review { queue, .. }) = &review.detail else { return };
@@ -134,10 +150,10 @@ impl Reviews {
             .then(|| Waits { mean_ms: self.waited_ms / self.timed, longest_ms: self.longest_ms });
         let queues = self.queues.into_rows(|((queue, class), verdicts)| Queue { queue, class, verdicts });
         let sum = |of: fn(&Verdicts) -> u64| queues.iter().map(|queue| of(&queue.verdicts)).sum::<u64>();
-        let (upheld, overturned) = (sum(|v| v.approved), sum(|v| v.edited + v.rejected));
+        let (upheld, overturned) = (self.upheld, self.overturned);
         People {
             held: sum(|v| v.held),
-            verdicts: upheld + overturned,
+            verdicts: sum(|v| v.approved + v.edited + v.rejected),
             upheld,
             overturned,
             expired,

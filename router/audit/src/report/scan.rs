@@ -6,6 +6,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tidegate_schemas::ids::Position;
+use tidegate_schemas::subject::EVENTS;
 
 use super::Question;
 use super::tally::Tally;
@@ -133,11 +134,13 @@ impl Asked {
     }
 }
 
-/// The record behind an attempt, a result or a verdict; others are told by what they say themselves.
+/// The record behind an attempt, a result or a verdict, and behind work that a verdict may have let go; others are told by what they
+/// say themselves.
 fn cause(txn: &View, leaf: &Leaf) -> Result<Option<Leaf>, ReadError> {
     let position: Option<&Position> = match (&leaf.kind, &leaf.detail) {
         (RecordKind::Verdict, Some(Detail::Verdict { review, .. })) => Some(review),
         (RecordKind::Attempt | RecordKind::Result, _) => leaf.cause.as_ref(),
+        (RecordKind::Work, _) => leaf.cause.as_ref().filter(|cause| cause.stream == EVENTS),
         _ => None,
     };
     let Some(position) = position else { return Ok(None) };

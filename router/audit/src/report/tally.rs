@@ -140,6 +140,7 @@ impl Tally {
             RecordKind::Task => self.task(leaf),
             RecordKind::Cancel => self.tasks.withdrawn += 1,
             RecordKind::Work => {
+                self.reviews.followed(leaf, cause);
                 self.places.dispatched(leaf);
                 self.residency.dispatched(leaf);
             }
@@ -212,6 +213,7 @@ impl Tally {
     }
 
     fn result(&mut self, leaf: &Leaf, cause: Option<&Leaf>) {
+        self.reviews.followed(leaf, cause);
         // The first terminal result is the task's; the second is an anomaly and nothing else.
         let (Some(state), false) = (leaf.state, leaf.flags.contains(&Flag::SecondTerminal)) else { return };
         self.tasks.ended += 1;

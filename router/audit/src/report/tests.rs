@@ -312,7 +312,7 @@ fn report_tells_how_tasks_ended_and_what_people_decided() {
     let people = serde_json::to_value(&report.people).unwrap();
     let expected = json!({
         "queues": [{"queue": "finance", "class": "confidential", "held": 1, "approved": 1, "edited": 1, "rejected": 1, "expired": 1}],
-        "held": 1, "verdicts": 3, "upheld": 1, "overturned": 2, "expired": 1, "reviewers": 2,
+        "held": 1, "verdicts": 3, "upheld": 0, "overturned": 0, "expired": 1, "reviewers": 2,
         "waits": {"mean_ms": 4333, "longest_ms": 7000}
     });
     assert_eq!(people, expected);
@@ -433,10 +433,55 @@ fn report_tamper_leaves_no_claim_proven() {
 }
 
 #[test]
+fn report_counts_a_verdict_as_upheld_or_overturned_only_with_what_followed_it() {
+    let verdict = |action: &str| {
+        leaf(
+            1,
+            "verdict",
+            json!({"detail": {"verdict": {"queue": "finance", "reviewer": "rita", "action": action,
+                "review": "EVENTS:1", "content": "33".repeat(32)}}}),
+        )
+    };
+    let rows = [
+        ("approve", None, (0, 0)),
+        ("edit", None, (0, 0)),
+        ("reject", None, (0, 0)),
+        ("approve", Some("work"), (1, 0)),
+        ("edit", Some("work"), (0, 1)),
+        ("reject", Some("result"), (0, 1)),
+        ("approve", Some("result"), (0, 0)),
+        ("approve", Some("review"), (0, 0)),
+    ];
+    for (action, follows, counts) in rows {
+        let cause = verdict(action);
+        let review = json!({"decision": decision("hold", "confidential", "eu"),
+            "detail": {"review": {"queue": "finance", "review_by": at(99), "content": "33".repeat(32)}}});
+        let followed = follows.map(|kind| match kind {
+            "work" => work(2, "local", "confidential", "eu"),
+            "result" => ended(2, "rejected", json!({"code": "review_rejected"})),
+            _ => leaf(2, "review", review),
+        });
+        let mut leaves = vec![(cause.clone(), None)];
+        leaves.extend(followed.map(|leaf| (leaf, Some(&cause))));
+        let people = told(&question(Some("acme"), &[]), &leaves).people;
+        assert_eq!(
+            (people.verdicts, (people.upheld, people.overturned)),
+            (1, counts),
+            "{action} {follows:?}"
+        );
+    }
+}
+
+#[test]
 fn report_reviews_are_read_with_their_verdicts_from_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
-    let entries = [task(1, 1), review(1, 1, "TASKS_acme:1"), verdict(2, "EVENTS:1")];
+    let entries = [
+        task(1, 1),
+        review(1, 1, "TASKS_acme:1"),
+        verdict(2, "EVENTS:1"),
+        crate::fixture::work(1, 1, "EVENTS:2"),
+    ];
     store.append(&crate::fixture::items(entries)).unwrap();
     drop(store);
     let reader = Reader::open(dir.path(), None).unwrap();

@@ -128,7 +128,7 @@ fn task(dice: &mut Dice, n: u128, bundle: Digest, ways: Ways) -> Vec<Leaf> {
     leaves.push(leaf(
         "work",
         n,
-        &json!({ "decision": decision(lane, bundle), "detail": { "work": { "lane": lane, "target": "t" } } }),
+        &json!({ "cause": "EVENTS:1", "decision": decision(lane, bundle), "detail": { "work": { "lane": lane, "target": "t" } } }),
     ));
     let state = if dice.is(ways.failures) { "failed" } else { "completed" };
     let (ms, micros) = (ways.ms / 2 + dice.up_to(ways.ms), ways.micros / 2 + dice.up_to(ways.micros));
@@ -332,7 +332,7 @@ fn a_canary_that_one_tenant_alone_spoils_stays_and_the_tenant_is_named() {
 }
 
 #[test]
-fn a_tenant_s_flood_takes_nothing_of_what_the_others_tasks_say() {
+fn a_tenant_s_flood_takes_nothing_of_what_is_new_and_what_it_took_is_counted() {
     let flood = |tenant: &str, trial: &mut Trial| {
         for n in 0..30_000_u32 {
             for kind in ["task", "result"] {
@@ -349,21 +349,88 @@ fn a_tenant_s_flood_takes_nothing_of_what_the_others_tasks_say() {
             }
         }
     };
-    let seen = |flooded: &str| {
+    let seen = |flooded: &str, is_open_before: bool| {
         let (mut dice, mut trial) = (Dice::new(12), trial(&[]));
-        flood(flooded, &mut trial);
-        let before = line(&trial, Guard::Failures).canary.tasks;
-        for n in 0..200 {
-            for mut leaf in task(&mut dice, n, canary(), USUAL) {
+        let mut later = Vec::new();
+        let mut leaves = |n| {
+            let mut leaves = task(&mut dice, n, canary(), Ways { rejections: 0.0, ..USUAL });
+            for leaf in &mut leaves {
                 leaf.tenant = Some(Name::new("globex").unwrap());
                 leaf.workflow = Some(format!("own{n}"));
-                trial.see(&leaf);
+            }
+            leaves
+        };
+        for n in 0..200 {
+            let mut leaves = leaves(n);
+            later.push(leaves.pop().unwrap());
+            // What is new comes after the flood, else it is open while it comes.
+            match is_open_before {
+                true => leaves.iter().for_each(|leaf| trial.see(leaf)),
+                false => later.splice(later.len() - 1..later.len() - 1, leaves).for_each(drop),
             }
         }
-        line(&trial, Guard::Failures).canary.tasks - before
+        flood(flooded, &mut trial);
+        let before = line(&trial, Guard::Failures).canary.tasks;
+        later.iter().for_each(|leaf| trial.see(leaf));
+        (line(&trial, Guard::Failures).canary.tasks - before, trial.forgotten())
     };
-    assert!(seen("acme") > 150);
-    assert_eq!(seen("globex"), 0, "negative control: its own flood");
+    assert_eq!(seen("acme", false), (200, 10_000));
+    assert_eq!(seen("acme", true), (200, 10_000));
+    assert_eq!(seen("globex", false), (200, 10_200), "also after its own flood");
+    assert_eq!(seen("globex", true), (0, 10_200), "negative control: what was open and is forgotten");
+}
+
+#[test]
+fn a_message_that_comes_again_after_its_result_is_not_followed_for_ever() {
+    let mut trial = trial(&[]);
+    let leaf = |kind, n| {
+        let mut leaf = leaf(kind, n, &json!({}));
+        leaf.tenant = Some(Name::new("acme").unwrap());
+        leaf
+    };
+    for n in 0..15_000 {
+        for kind in ["task", "result", "task"] {
+            trial.see(&leaf(kind, n));
+        }
+    }
+    let open = |trial: &mut Trial| (50_000..60_000).for_each(|n| trial.see(&leaf("task", n)));
+    open(&mut trial);
+    assert_eq!(trial.forgotten(), 0);
+    // Negative control: as many that have not ended.
+    (20_000..35_000).for_each(|n| trial.see(&leaf("task", n)));
+    assert_eq!(trial.forgotten(), 5_000);
+}
+
+#[test]
+fn a_verdict_counts_with_what_follows_it_and_one_that_led_nowhere_says_nothing() {
+    let overturned = |verdicts: &[(u64, &str)], follows: u64, state: &str| {
+        let mut trial = trial(&[]);
+        trial.see(&leaf("review", 1, &json!({ "decision": decision("hold", canary()) })));
+        for (sequence, action) in verdicts {
+            trial.see(&leaf(
+                "verdict",
+                1,
+                &json!({ "source": { "stream": "EVENTS", "sequence": sequence },
+                "detail": { "verdict": { "queue": "default", "reviewer": "ann", "action": action,
+                    "review": "EVENTS:1", "content": canary() } } }),
+            ));
+        }
+        let cause = format!("EVENTS:{follows}");
+        let mut ended = result(state, 1, 0);
+        if state == "completed" {
+            trial.see(&leaf("work", 1, &json!({ "cause": cause, "decision": decision("local", canary()) })));
+        } else {
+            ended["cause"] = json!(cause);
+        }
+        trial.see(&leaf("result", 1, &ended));
+        let arm = line(&trial, Guard::Overturns).canary;
+        (arm.tasks, arm.sum)
+    };
+    let late = [(2, "approve"), (3, "reject"), (4, "edit")];
+    assert_eq!(overturned(&late, 2, "completed"), (1, 0), "the others came too late");
+    assert_eq!(overturned(&late, 3, "rejected"), (1, 1));
+    assert_eq!(overturned(&late, 4, "completed"), (1, 1));
+    assert_eq!(overturned(&late, 9, "failed"), (0, 0), "nobody decided in time");
 }
 
 #[test]

@@ -11,19 +11,23 @@ use tidegate_bus::topology::RECORDER;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::Outcome;
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::ids::{Name, TaskId};
+use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::release::{Canary, Candidates, Guard, Guards, ShareBy};
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Kind;
 
 use super::arms::{Arm, Stratum, Watch};
+use super::newest::Newest;
 use super::wealth::FALSE_ALARM;
 use super::{ArmLine, GuardLine, GuardState};
 
-/// Open tasks of a tenant that are followed, and workflows of its that are remembered, count; what is more is not looked at. One
-/// tenant's flood so takes nothing of what the others' tasks say.
-const TENANT_TASKS_MAX: usize = 20_000;
+/// Of a tenant: open tasks that are followed, tasks that ended lately and workflows that are remembered, count of each. For one more the
+/// oldest is forgotten, so what is new is always looked at, and one tenant's flood takes nothing of what the others' tasks say.
+pub(super) const TENANT_TASKS_MAX: usize = 20_000;
+
+/// Verdicts of one task that are remembered until something follows them, count.
+const VERDICTS_MAX: usize = 64;
 
 /// How long routers may take to take a canary back before it is told again.
 const DONE_WITHIN: Duration = Duration::from_secs(5);
@@ -39,6 +43,8 @@ pub(super) struct Trial {
     /// Guards that one tenant alone would have take the canary back, and which.
     alone: HashMap<Guard, Name>,
     is_told: bool,
+    /// Open tasks that were forgotten: what became of them is not looked at.
+    forgotten: u64,
     /// Times that it was told by this process, and when last.
     attempts: u32,
     told_at: Option<Instant>,
@@ -48,9 +54,11 @@ pub(super) struct Trial {
 #[derive(Debug, Default)]
 struct Known {
     /// Its open tasks, by agent and id.
-    tasks: HashMap<(Name, TaskId), Seen>,
-    /// Guards that a workflow has counted for, by the workflow as leaves call it.
-    workflows: HashMap<String, Guards>,
+    tasks: Newest<(Name, TaskId), Seen>,
+    /// Those that ended: a message that comes again under such an id has no other result, and would be followed for ever.
+    ended: Newest<(Name, TaskId), ()>,
+    /// Guards that a workflow has counted for, by the workflow as leaves call it. One that is forgotten counts anew.
+    workflows: Newest<String, Guards>,
 }
 
 /// What is known of an open task.
@@ -62,6 +70,8 @@ struct Seen {
     is_mixed: bool,
     failed_to_judge: bool,
     went_to_cloud: bool,
+    /// Verdicts that nothing has followed yet, and whether each is against what was decided.
+    verdicts: Vec<(Position, bool)>,
     /// Whether a reviewer decided, and against it.
     overturned: Option<bool>,
 }
@@ -81,6 +91,7 @@ impl Trial {
             alarm: None,
             alone: HashMap::new(),
             is_told: false,
+            forgotten: 0,
             attempts: 0,
             told_at: None,
         })
@@ -153,28 +164,29 @@ impl Trial {
         let key = (agent.clone(), task);
         let known = self.tenants.entry(tenant.clone()).or_default();
         if leaf.kind == RecordKind::Result {
-            let seen = known.tasks.remove(&key).unwrap_or_default();
+            let seen = known.tasks.take(&key).unwrap_or_default();
+            known.ended.put(key, ());
             return self.ended(leaf, seen, tenant);
         }
-        // A task that has ended leaves nothing behind: what comes late begins nothing.
-        let begins = matches!(leaf.kind, RecordKind::Task | RecordKind::Work | RecordKind::Review);
-        if begins && known.tasks.len() < TENANT_TASKS_MAX {
-            known.tasks.entry(key.clone()).or_default();
+        // A task that has ended leaves nothing behind: what comes late, or again under its id, begins nothing.
+        let begins = matches!(leaf.kind, RecordKind::Task | RecordKind::Work | RecordKind::Review)
+            && known.ended.get(&key).is_none();
+        if begins && known.tasks.get(&key).is_none() {
+            self.forgotten += u64::from(known.tasks.put(key.clone(), Seen::default()));
         }
         let (canary, active) = (self.canary.hash, self.active);
         let Some(seen) = known.tasks.get_mut(&key) else { return };
+        seen.followed(leaf);
         match (leaf.kind, &leaf.detail) {
             (RecordKind::Task, _) => seen.kind = leaf.task_kind(),
             (RecordKind::Work | RecordKind::Review, _) => seen.decided(leaf, canary, active),
-            (_, Some(Detail::Verdict { action, .. })) => {
-                let against = *action != VerdictWord::Approve;
-                seen.overturned = Some(seen.overturned.unwrap_or(false) || against);
-            }
+            (_, Some(Detail::Verdict { action, .. })) => seen.verdict(leaf, *action),
             _ => {}
         }
     }
 
     fn ended(&mut self, leaf: &Leaf, mut seen: Seen, tenant: &Name) {
+        seen.followed(leaf);
         let own_decision = leaf.decision.as_ref().filter(|decision| decision.outcome == Outcome::Reject);
         if own_decision.is_some() {
             seen.decided(leaf, self.canary.hash, self.active);
@@ -203,13 +215,8 @@ impl Trial {
         };
         let workflows = &mut self.tenants.entry(tenant.clone()).or_default().workflows;
         let counted = leaf.workflow.as_ref().map(|workflow| workflows.get(workflow).copied());
-        let full = workflows.len() >= TENANT_TASKS_MAX;
-        let before = match counted {
-            // Its tasks end alike: more of them would be no more evidence.
-            Some(Some(before)) => before,
-            Some(None) if full => return,
-            Some(None) | None => Guards::default(),
-        };
+        // Its tasks end alike: more of them would be no more evidence.
+        let before = counted.flatten().unwrap_or_default();
         let mut said = Vec::new();
         for (guard, watch) in self.guards.iter_mut().filter(|(guard, _)| !before.contains(*guard)) {
             if let Some(value) = values(*guard) {
@@ -219,7 +226,7 @@ impl Trial {
         }
         if let Some(workflow) = &leaf.workflow {
             let all = Vec::from(before).into_iter().chain(said).collect();
-            workflows.insert(workflow.clone(), all);
+            workflows.put(workflow.clone(), all);
         }
         let found = self.guards.iter().find(|(_, watch)| watch.wealth.evidence(level()) >= 1.0);
         self.alarm = self.alarm.or(found.map(|(guard, _)| *guard));
@@ -237,6 +244,11 @@ impl Trial {
             active.sum,
             active.tasks
         )
+    }
+
+    /// Open tasks that were forgotten, count.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Where each guard stands.
@@ -263,6 +275,23 @@ fn level() -> f64 {
 // === impl Seen ===
 
 impl Seen {
+    /// A verdict that came to nothing, because it was late, refused or one of several, says nothing: it counts with what follows it.
+    fn verdict(&mut self, leaf: &Leaf, action: VerdictWord) {
+        if self.verdicts.len() < VERDICTS_MAX {
+            self.verdicts.push((leaf.position(), action != VerdictWord::Approve));
+        }
+    }
+
+    /// Work or a result may be what a verdict led to.
+    fn followed(&mut self, leaf: &Leaf) {
+        let follows = matches!(leaf.kind, RecordKind::Work | RecordKind::Result);
+        let Some(cause) = leaf.cause.as_ref().filter(|_| follows) else { return };
+        let against = self.verdicts.iter().find(|(at, _)| at == cause).map(|(_, against)| *against);
+        if let Some(against) = against {
+            self.overturned = Some(self.overturned.unwrap_or(false) || against);
+        }
+    }
+
     fn decided(&mut self, leaf: &Leaf, canary: Digest, active: Digest) {
         let Some(decision) = &leaf.decision else { return };
         let arm = match decision.bundle {

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
-use tidegate_audit::{Filter, ReadError, Reader, Record};
+use tidegate_audit::{Filter, Gone, ReadError, Reader, Record};
 use tidegate_policies::{Bundle, DestinationSpec, Judge, Tokens};
 use tidegate_schemas::decision::Decision;
 use tidegate_schemas::digest::Digest;
@@ -83,6 +84,9 @@ pub struct Backtest {
     pub deltas: Deltas,
     /// Not judged, by reason.
     pub unjudged: BTreeMap<Unjudged, u64>,
+    /// Up to here whole records of the time that was asked for were pruned: how many decisions were among them nobody knows any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_until: Option<Timestamp>,
     /// Bundles that had judged and are nowhere, and how many decisions each.
     pub unknown_bundles: Capped<Digest, u64>,
     /// Directories that had been asked and are nowhere.
@@ -106,6 +110,7 @@ pub fn run(
 ) -> Result<Backtest, RejudgeError> {
     let mut shelf = Shelf::new(reader, fetch)?;
     let mut found = Backtest::new(other.hash(), labels);
+    found.pruned_until = asked_of(&reader.status()?.pruned, filter.from);
     let judge = Judge::new(other)?;
     each(reader, filter, progress, &mut |record: &Record| {
         if is_decided(record) {
@@ -117,6 +122,11 @@ pub fn run(
         Ok(())
     })?;
     Ok(found)
+}
+
+/// Until when records of the time from `from` on are gone; none where none of them is.
+fn asked_of(gone: &Gone, from: Option<Timestamp>) -> Option<Timestamp> {
+    gone.records_until.filter(|until| from.is_none_or(|from| from <= *until))
 }
 
 /// One decision, as it was and as it would be.
@@ -204,6 +214,7 @@ impl Backtest {
             classes: BTreeMap::new(),
             deltas: Deltas::default(),
             unjudged: BTreeMap::new(),
+            pruned_until: None,
             unknown_bundles: Capped::default(),
             unknown_directories: Capped::default(),
             digest: Chain::default(),
@@ -323,6 +334,19 @@ fn terms(decision: &Decision, bundle: &Bundle) -> Option<DestinationSpec> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+
+    #[test]
+    fn records_that_were_pruned_are_told_where_they_were_asked_for() {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let until = at("2026-10-31T06:00:00Z");
+        let gone = super::Gone { records: 9, records_until: Some(until), ..super::Gone::default() };
+        for (from, told) in
+            [(None, true), (Some("2026-10-30T00:00:00Z"), true), (Some("2026-11-01T00:00:00Z"), false)]
+        {
+            assert_eq!(super::asked_of(&gone, from.map(at)), told.then_some(until), "{from:?}");
+        }
+        assert_eq!(super::asked_of(&super::Gone::default(), None), None, "negative control");
+    }
 
     use serde_json::{Value, json};
     use tidegate_audit::Record;

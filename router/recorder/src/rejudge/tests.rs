@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ const TASKS: u64 = 60;
 struct World {
     judge: Judge,
     directory: Directory,
+    /// Feature flags that are on for every task.
+    flags: BTreeSet<Name>,
     dir: TempDir,
     reader: Option<Reader>,
 }
@@ -39,10 +42,15 @@ struct World {
 impl World {
     /// Of so many tasks; every third may cost nothing, so it stays.
     fn of(tasks: u64) -> Self {
+        Self::flagged(tasks, [].into())
+    }
+
+    /// The same, with flags that are on.
+    fn flagged(tasks: u64, flags: BTreeSet<Name>) -> Self {
         let judge = Judge::new(Arc::new(Bundle::from_kept(FORMER).unwrap())).unwrap();
         let directory = judge.bundle().cases().directory.clone();
         let dir = tempfile::tempdir().unwrap();
-        let mut world = Self { judge, directory, dir, reader: None };
+        let mut world = Self { judge, directory, flags, dir, reader: None };
         let signer = Signer::from_bytes(&[2; 32], "tidegate/test");
         let keys = Keys { master: MasterKey::from_bytes([1; 32]), signer };
         let mut store = Store::open(world.dir.path(), keys, &Options::default()).unwrap();
@@ -109,7 +117,7 @@ impl World {
             lane_max: None,
             tried: Default::default(),
             off: Vec::new(),
-            flags: Default::default(),
+            flags: self.flags.clone(),
             flags_revision: 0,
             release_revision: 0,
             inherited: None,
@@ -175,6 +183,29 @@ fn a_bundle_is_tried_on_what_one_of_the_form_before_decided() {
     assert_eq!((narrow.judged, narrow.flipped()), (TASKS, TASKS * 2 / 3), "{:?}", narrow.flips);
     assert!(narrow.breaches(&"cloud->local>0".parse().unwrap()));
     assert!(!narrow.breaches(&"local->cloud>0".parse().unwrap()));
+}
+
+/// The bundle that decided declares no flag, so what was on changed nothing then; the one that is tried keeps such work local.
+#[test]
+fn a_backtest_goes_by_the_flags_that_were_on_then() {
+    let flipped = |flags: &[&str]| {
+        let flags = flags.iter().map(|flag| Name::new(*flag).unwrap()).collect();
+        let world = World::flagged(TASKS, flags);
+        let (mut kept, filter) = (world.kept(), Filter::default());
+        let run = |labels, kept: &mut dyn FnMut(Version, Digest) -> Option<Vec<u8>>| {
+            let mut fetch = |version, hash| kept(version, hash);
+            backtest::run(world.reader(), &filter, present(), labels, &mut fetch, &mut |_, _| {}).unwrap()
+        };
+        let both = [Labels::Recorded, Labels::Rescan].map(|labels| {
+            let found = run(labels, &mut kept);
+            (found.judged, found.counted(&"cloud->local>0".parse().unwrap()))
+        });
+        assert_eq!(both[0], both[1]);
+        both[0]
+    };
+    assert_eq!(flipped(&["stay-local"]), (TASKS, TASKS * 2 / 3));
+    assert_eq!(flipped(&[]), (TASKS, 0), "negative control: nothing was on");
+    assert_eq!(flipped(&["another"]), (TASKS, 0), "negative control: what the bundle does not declare");
 }
 
 #[test]

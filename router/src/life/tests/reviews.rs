@@ -191,3 +191,62 @@ fn policies_say_who_may_let_work_go_on_and_anybody_may_reject() {
     world.directory.reviewers.get_mut(&name("alice")).unwrap().queues = [name("privacy")].into();
     assert!(is_dead(&given(&world, &task, &review, verdict, &mut Vec::new())));
 }
+
+#[test]
+fn who_agreed_before_is_asked_about_what_would_run_now() {
+    let outcome = |forbidden: &str| {
+        let mut archive: Value = serde_json::from_str(asks_for("2").bundle().archive()).unwrap();
+        archive["policies"]["not-alice"] = json!({
+            "effect": "forbid",
+            "principal": { "op": "==", "entity": { "type": "Reviewer", "id": "alice" } },
+            "action": { "op": "==", "entity": { "type": "Action", "id": "ApproveReview" } },
+            "resource": { "op": "All" },
+            "conditions": [{ "kind": "when", "body": { "==": {
+                "left": { ".": { "left": { "Var": "context" }, "attr": "lane" } },
+                "right": { "Value": { "__entity": { "type": "Lane", "id": forbidden } } } } } }],
+            "annotations": { "id": "not-alice", "owner": "o@example.com", "title": "t" },
+        });
+        let judge = || Judge::new(Arc::new(Bundle::from_archive(&archive.to_string()).unwrap())).unwrap();
+        let (mut open, mut closed) = (world(), world());
+        (open.judge, closed.judge) = (judge(), judge());
+        let (task, review, verdict) = held(&open, &json!({ "action": "approve" }));
+        let mut places = Vec::new();
+        let alone = given(&open, &task, &review, verdict.clone(), &mut places);
+        assert!(forbidden == "cloud" || is_acked(&alone), "alice is one of two: {alone:?}");
+        // What was to leave stays meanwhile.
+        closed.egress_open = false;
+        given(&closed, &task, &review, by(&verdict, "bob", 11), &mut places)
+    };
+    assert_eq!(decision(sent(&outcome("local"))).outcome, Outcome::Hold, "for bob and another one");
+    assert!(is_acked(&outcome("cloud")), "alice took no place: bob is one of two");
+    // Negative control: a rule that is about nothing of this.
+    let step = outcome_of_both();
+    assert_eq!(decision(sent(&step)).facts.approval.unwrap().others, [name("alice")]);
+}
+
+/// The same where nothing forbids alice anything.
+fn outcome_of_both() -> Step {
+    let (mut open, mut closed) = (world(), world());
+    (open.judge, closed.judge) = (asks_for("2"), asks_for("2"));
+    let (task, review, verdict) = held(&open, &json!({ "action": "approve" }));
+    let mut places = Vec::new();
+    given(&open, &task, &review, verdict.clone(), &mut places);
+    closed.egress_open = false;
+    given(&closed, &task, &review, by(&verdict, "bob", 11), &mut places)
+}
+
+#[test]
+fn held_work_waits_as_long_as_the_bundle_says() {
+    let waits = |hours: Option<u32>| {
+        let mut world = world();
+        let mut archive: Value = serde_json::from_str(world.judge.bundle().archive()).unwrap();
+        if let Some(hours) = hours {
+            archive["manifest"]["review_hours"] = json!(hours);
+        }
+        world.judge = Judge::new(Arc::new(Bundle::from_archive(&archive.to_string()).unwrap())).unwrap();
+        let (_, review, _) = held(&world, &json!({ "action": "approve" }));
+        let review: Review = serde_json::from_slice(&review.payload).unwrap();
+        review.review_by.duration_since(world.now).as_hours()
+    };
+    assert_eq!((waits(None), waits(Some(24)), waits(Some(72))), (24, 24, 72));
+}
