@@ -44,8 +44,11 @@ async fn story_scan_lets_internal_text_leave_only_where_a_model_found_nothing() 
     let foreign = agent.ask("chat", internal(FOREIGN)).await?;
     assert_eq!((foreign.state, lane(&foreign)), (State::Completed, Some(Lane::Local)), "{foreign:?}");
     let steps = steps(&cell).await?;
-    let [StepReason::Scanned { findings: none, .. }, StepReason::Scanned { findings, .. }, StepReason::ScanFailed { .. }] =
-        steps.as_slice()
+    let [
+        StepReason::Scanned { findings: none, .. },
+        StepReason::Scanned { findings, .. },
+        StepReason::ScanFailed { .. },
+    ] = steps.as_slice()
     else {
         panic!("{steps:?}")
     };

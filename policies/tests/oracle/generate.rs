@@ -81,7 +81,8 @@ const STAKES: [&str; 6] = ["low", "medium", "high", "high", "cosmic", "LOW"];
 /// Flags that operators set: of this bundle, and of others.
 const FLAGS: [&str; 4] = ["stay-local", "stay-local", "stay_local", "go-anywhere"];
 /// What a model finds; the last is no entity of the bundle's.
-const ENTITIES: [&str; 7] = ["person", "address", "place", "url", "passport", "routing_number", "blood_group"];
+const ENTITIES: [&str; 7] =
+    ["person", "address", "place", "url", "passport", "routing_number", "blood_group"];
 /// Names that are none: other case, blanks, letters of other scripts, full-width and invisible ones.
 const NO_NAMES: [&str; 10] =
     ["EU", "e u", " eu", "\u{435}u", "\u{ff45}\u{ff55}", "eu\u{200b}", "", "-eu", "h\u{435}alth", "GDPR"];

@@ -33,19 +33,30 @@ fn scan_comes_first_where_one_that_finds_nothing_could_let_the_task_leave() {
     assert_eq!(told.destination.unwrap().region.as_str(), "eu", "where the local lane is");
     let rows = [
         ("public text leaves without", public(), "work.cloud."),
-        ("confidential text of an agent that is not cleared", body(&json!({ "sensitivity": "confidential" }), TEXT), "work.local.default."),
+        (
+            "confidential text of an agent that is not cleared",
+            body(&json!({ "sensitivity": "confidential" }), TEXT),
+            "work.local.default.",
+        ),
         ("restricted text", body(&json!({ "sensitivity": "restricted" }), TEXT), "work.local.default."),
         ("text in which something is found", internal("write to anna@example.org"), "work.local.default."),
         ("text that is longer than is scanned", internal(&"word ".repeat(14_000)), "result."),
     ];
     for (what, task, subject) in rows {
-        assert!(first(&world, &task).subject.starts_with(subject), "{what}: {}", first(&world, &task).subject);
+        assert!(
+            first(&world, &task).subject.starts_with(subject),
+            "{what}: {}",
+            first(&world, &task).subject
+        );
     }
     world.egress_open = false;
     assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "nothing may leave");
     world.egress_open = true;
     world.wait_ms = [(name("scan"), 60_000)].into();
-    assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "its queue is too long");
+    assert!(
+        first(&world, &internal(TEXT)).subject.starts_with("work.local.default."),
+        "its queue is too long"
+    );
     world.wait_ms.clear();
     world.off = vec![Switch { target: Some(name("scan")), ..Switch::default() }];
     assert!(first(&world, &internal(TEXT)).subject.starts_with("work.local.default."), "it is switched off");
@@ -124,7 +135,8 @@ fn scan_is_believed_only_of_the_bundles_model_from_the_local_lane_about_the_text
 #[test]
 fn scan_stays_true_when_what_left_comes_back_and_is_decided_for_another_place() {
     let world = World::new();
-    let clean = decided_again(&world, &internal(TEXT), &scanned(&world, &json!({})));
+    let task = internal(TEXT);
+    let clean = decided_again(&world, &task, &scanned(&world, &json!({})));
     let work = kept(&clean, Position::new("WORK_CLOUD", 4));
     let headers = Headers::new().with(header::CAUSE, work.position.to_string());
     let place = decision(&clean).destination.unwrap().name;
@@ -132,7 +144,7 @@ fn scan_stays_true_when_what_left_comes_back_and_is_decided_for_another_place() 
         "reason": { "reason": "fallback", "code": "provider_unavailable" } });
     let (mut life, _) = world.begin(stored(&Position::new("STEPS", 2), "step.cloud.acme", headers, &payload));
     world.next(&mut life, Event::Loaded(vec![Some(work)]));
-    let again = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &internal(TEXT)))]));
+    let again = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &task))]));
     let told = decision(sent(&again));
     assert!(matches!(told.facts.model_scan, ModelScan::Done { .. }));
     assert_ne!(told.destination.map(|destination| destination.name), Some(place));

@@ -75,11 +75,7 @@ pub(crate) fn weights(
     Ok((bytes, sha256))
 }
 
-fn convert(
-    directory: &Path,
-    expected: Option<&str>,
-    max_bytes: u64,
-) -> Result<(Vec<u8>, String), LoadError> {
+fn convert(directory: &Path, expected: Option<&str>, max_bytes: u64) -> Result<(Vec<u8>, String), LoadError> {
     let path = directory.join(SOURCE);
     let mut file = verify::open(&path, max_bytes)?;
     let onnx = verify::read_again(&mut file, &path)?;
@@ -87,8 +83,7 @@ fn convert(
     let tensors = tensors(&onnx::read(&onnx).map_err(damaged)?).map_err(|reason| failed(&path, reason))?;
     let mut named: Vec<_> = tensors.iter().collect();
     named.sort_by_key(|(name, _)| name.as_str());
-    let bytes =
-        safetensors::serialize(named, None).map_err(|error| failed(&path, format!("{error}")))?;
+    let bytes = safetensors::serialize(named, None).map_err(|error| failed(&path, format!("{error}")))?;
     let found = verify::digest(&bytes);
     match expected {
         Some(expected) if !expected.eq_ignore_ascii_case(&found) => Err(RefusedModel::WrongHash {

@@ -21,7 +21,11 @@ fn directory() -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.models");
     let models = std::env::var_os("TIDEGATE_MODELS").map_or_else(|| PathBuf::from(beside), PathBuf::from);
     let path = models.join("rampart");
-    assert!(path.exists(), "`{}` is missing: run deploy/fetch models, or set TIDEGATE_MODELS", path.display());
+    assert!(
+        path.exists(),
+        "`{}` is missing: run deploy/fetch models, or set TIDEGATE_MODELS",
+        path.display()
+    );
     path
 }
 
@@ -80,7 +84,8 @@ fn names_and_addresses_are_one_span_of_their_parts() {
     let jurgen = found(&model, "Mein Name ist Jürgen Müller und ich wohne in München.");
     assert!(is(&jurgen, "person", "Jürgen Müller"), "byte offsets of what is not ASCII: {jurgen:?}");
     // Negative control.
-    for plain in ["Summarise the release notes in three bullets.", "", "  ", "What is the capital of France?"] {
+    for plain in ["Summarise the release notes in three bullets.", "", "  ", "What is the capital of France?"]
+    {
         let found = found(&model, plain);
         assert!(found.iter().all(|(entity, _)| entity == "place"), "{plain}: {found:?}");
     }
