@@ -169,7 +169,7 @@ mod tests {
     fn a_tenant_that_nobody_knows_is_told() {
         let mut directory = Directory::empty();
         let acme = Name::new("acme").unwrap();
-        directory.tenants.insert(acme.clone(), Tenant::default());
+        directory.tenants.insert(acme, Tenant::default());
         let of = |tenant: &str| Switch { tenant: Some(Name::new(tenant).unwrap()), ..Switch::default() };
         assert!(super::known_tenant(&of("acme"), Some(&directory)).is_ok(), "negative control");
         assert!(super::known_tenant(&of("acmee"), Some(&directory)).is_err());

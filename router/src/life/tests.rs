@@ -384,7 +384,7 @@ fn bad_tasks_are_answered_with_their_code() {
 
 #[test]
 fn who_is_overloaded_says_when_to_come_again() {
-    let internal = body(&json!({ "sensitivity": "internal" }), "x");
+    let internal = body(&json!({ "sensitivity": "confidential" }), "x");
     let answer = |world: &World| {
         let (_, step) = world.begin(task_at(1, &internal));
         result(sent(&step)).error.map(|error| (error.code, error.retry_after_ms))

@@ -146,7 +146,7 @@ fn an_approval_is_for_the_version_of_the_prompt_that_was_seen() {
 #[test]
 fn a_worker_with_another_model_sends_the_work_back_and_the_task_fails_of_that() {
     let world = World::new();
-    let internal = by_prompt(&json!({ "sensitivity": "internal" }), &json!({ "question": "Why?" }));
+    let internal = by_prompt(&json!({ "sensitivity": "confidential" }), &json!({ "question": "Why?" }));
     let pinned = decision(sent(&world.begin(task_at(1, &internal)).1)).destination.unwrap().model_sha256;
     assert!(pinned.is_some(), "the work says which weights");
     let answer =

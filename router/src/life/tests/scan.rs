@@ -135,7 +135,8 @@ fn scan_is_believed_only_of_the_bundles_model_from_the_local_lane_about_the_text
 #[test]
 fn scan_stays_true_when_what_left_comes_back_and_is_decided_for_another_place() {
     let world = World::new();
-    let clean = decided_again(&world, &internal(TEXT), &scanned(&world, &json!({})));
+    let task = internal(TEXT);
+    let clean = decided_again(&world, &task, &scanned(&world, &json!({})));
     let work = kept(&clean, Position::new("WORK_CLOUD", 4));
     let headers = Headers::new().with(header::CAUSE, work.position.to_string());
     let place = decision(&clean).destination.unwrap().name;
@@ -143,7 +144,7 @@ fn scan_stays_true_when_what_left_comes_back_and_is_decided_for_another_place() 
         "reason": { "reason": "fallback", "code": "provider_unavailable" } });
     let (mut life, _) = world.begin(stored(&Position::new("STEPS", 2), "step.cloud.acme", headers, &payload));
     world.next(&mut life, Event::Loaded(vec![Some(work)]));
-    let again = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &internal(TEXT)))]));
+    let again = world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &task))]));
     let told = decision(sent(&again));
     assert!(matches!(told.facts.model_scan, ModelScan::Done { .. }));
     assert_ne!(told.destination.map(|destination| destination.name), Some(place));

@@ -71,7 +71,7 @@ impl Cell {
         let folder = tempfile::tempdir().unwrap();
         let directory = directory();
         let shape = CellShape {
-            pools: vec![name("default"), name("embed")],
+            pools: vec![name("default"), name("embed"), name("scan")],
             providers: vec![name("double")],
             stream_bytes_max: 64 * 1024 * 1024,
         };
