@@ -162,7 +162,6 @@ async fn story_redact_without_a_vault_nothing_leaves() -> Result<()> {
     ready(&cell, "vault").await?;
     assert_eq!(ask("back").await?, (State::Completed, Some(Lane::Cloud), 3), "negative control");
 
-    // What a provider has answered waits for the vault, and is restored once it is back.
     assert!(!capture.bodies().concat().contains("jane"));
     Ok(())
 }
