@@ -123,10 +123,7 @@ async fn pump(
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let read = tokio::select! {
-            changed = state.wait_for(|state| state.line == Line::Cut) => {
-                drop(changed);
-                return;
-            }
+            () = until_cut(&mut state) => return,
             read = from.read(&mut chunk) => read,
         };
         let count = match read {
@@ -144,6 +141,11 @@ async fn pump(
             return;
         }
     }
+}
+
+/// Returns when connections are cut, or nobody is there any more who could.
+async fn until_cut(state: &mut watch::Receiver<State>) {
+    let _ = state.wait_for(|state| state.line == Line::Cut).await;
 }
 
 #[cfg(test)]
