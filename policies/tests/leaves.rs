@@ -112,8 +112,10 @@ fn canary_in_every_string_of_every_kind_is_found() {
             for canary in CANARIES {
                 let mut with = input.clone();
                 *with.pointer_mut(&place).unwrap() = json!(canary);
-                // What is no free text, as a role or a prompt's name, takes no canary.
-                let Some(task) = read(kind, &with) else { continue };
+                // What is no free text, as a role, takes no canary. A prompt's name may look like one form of it, and is not sent.
+                let Some(task) = read(kind, &with).filter(|_| !place.ends_with("/prompt/name")) else {
+                    continue;
+                };
                 planted += 1;
                 assert!(found(&task), "{kind}{place} as {canary}");
             }

@@ -171,6 +171,13 @@ async fn the_permit_is_wider(cell: &TestCell, dir: &Path, stays: &str) -> Result
     let (code, none) =
         backtest(cell, &wide, &["--until", "2020-01-01T00:00:00Z", "--since", "2019-01-01T00:00:00Z"])
             .await?;
+    assert_eq!(
+        (code, &none["nothing_judged"]),
+        (Some(2), &json!(true)),
+        "a gate that looks at nothing: {none}"
+    );
+    let long_ago = ["--until", "2020-01-01T00:00:00Z", "--since", "2019-01-01T00:00:00Z", "--allow-empty"];
+    let (code, none) = backtest(cell, &wide, &long_ago).await?;
     assert_eq!((code, &none["backtest"]["decisions"]), (Some(0), &json!(0)), "{none}");
     let said = cell.output(&["policy", "backtest", "--bundle", &wide, "--fail-on", "local->cloud>0"]).await?;
     let text = String::from_utf8_lossy(&said.stdout).into_owned();

@@ -226,6 +226,12 @@ fn story(dice: &mut Dice, scene: &mut Scene) {
             declared.categories = dice.some(&CATEGORIES, 1);
             declared.purpose = dice.pick(&[None, Some("support"), Some("unknown")]);
         }
+        // Who may send what is confidential, once it was scanned.
+        9 | 10 => {
+            (scene.tenant, scene.agent) = ("demo", "counsel");
+            declared.sensitivity = "confidential";
+            declared.consent = ["cloud_processing"].into();
+        }
         _ => {}
     }
 }

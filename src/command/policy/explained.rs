@@ -165,7 +165,7 @@ mod tests {
             InForce { bundle, canary: Some((released, canary)), flags: Flags::default(), revision: 0 }
         };
         let (tenant, agent) = (Name::new("acme").unwrap(), Name::new("helpdesk").unwrap());
-        let payload = br#"{ "input": { "messages": [{ "role": "user", "content": "What is a tide?" }] } }"#;
+        let payload = br#"{ "labels": { "sensitivity": "public" }, "input": { "messages": [{ "role": "user", "content": "What is a tide?" }] } }"#;
         let message = Message {
             tenant: &tenant,
             agent: &agent,

@@ -96,9 +96,9 @@ impl Life {
                 let look = Step::new(Action::Look(work.result_subject()));
                 (life(Some(Box::new(work)), Stage::Looking), look)
             }
-            Err(Fault::Expired(envelope)) => {
+            Err(Fault::Expired(envelope, word)) => {
                 let step = outgoing::step(&envelope, StepReason::Expired, 0);
-                let refusal = Some("expired");
+                let refusal = Some(word);
                 (Self { refusal, ..life(None, Stage::Closing) }, Step::new(Action::Send(step)))
             }
             Err(Fault::Ticket(refused, word)) => {

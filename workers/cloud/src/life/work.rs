@@ -47,8 +47,8 @@ pub(super) struct Work {
 /// Why a message is no work.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Its time is over: the router decides anew.
-    Expired(Box<Envelope>),
+    /// Its time is over, or that of the key that signed it: the router decides anew; with a word for counting.
+    Expired(Box<Envelope>, &'static str),
     /// Its ticket permits nothing here; with a word for counting.
     Ticket(Refused, &'static str),
     /// It cannot be read.
@@ -111,7 +111,9 @@ impl Work {
             Ok(cleared) if envelope.is_confirmed_by(cleared.claims()) => Ok(Self { envelope, cleared }),
             Ok(_) => Err(refused("the ticket is for another task or destination", "elsewhere")),
             // The signature is checked before the times: only a ticket of ours can have expired.
-            Err(TicketError::Expired) => Err(Fault::Expired(Box::new(envelope))),
+            Err(error @ (TicketError::Expired | TicketError::Retired)) => {
+                Err(Fault::Expired(Box::new(envelope), word(error)))
+            }
             Err(error) => Err(refused(&error.to_string(), word(error))),
         }
     }
