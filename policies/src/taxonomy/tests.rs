@@ -110,7 +110,7 @@ fn finds() {
 }
 
 #[test]
-fn leaves_alone() {
+fn what_is_no_finding_is_left_alone() {
     let table = [
         ("What is the capital of France?", ""),
         ("4111 1111 1111 1112", "card: wrong check digit"),
