@@ -397,7 +397,7 @@ async fn slow_loris_providers_are_cut_off_by_the_time_of_the_whole() {
     let events = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec();
     let drips = || Act::Drip(vec![b' '; 100_000], pause);
     let table = [
-        ("head", REQUEST, vec![Act::Drip(head.collect(), pause)], Wait::Header, 500),
+        ("head", STREAMED, vec![Act::Drip(head.collect(), pause)], Wait::Header, 500),
         ("body", REQUEST, vec![Act::Send(open), drips()], Wait::Total, 10_000),
         ("stream", STREAMED, vec![Act::Send(events), drips()], Wait::Total, 10_000),
     ];
