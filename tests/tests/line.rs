@@ -69,7 +69,7 @@ async fn ended(operator: &Operator, count: usize) -> Result<()> {
 }
 
 #[tokio::test]
-async fn crash_story_lines_that_are_cut_slow_or_forgotten_lose_and_double_nothing() -> Result<()> {
+async fn long_crash_story_lines_that_are_cut_slow_or_forgotten_lose_and_double_nothing() -> Result<()> {
     let (mut cell, agent, operator, proxy) = behind_a_proxy().await?;
     publish(&agent).await?;
     ended(&operator, TASKS_EACH).await.context("all is well")?;

@@ -9,7 +9,7 @@ use tidegate_fuzz::{TARGETS, Target, mutate, seeds, seeds_dir};
 /// Longest that a target may take for one input, and for all of a test's: what takes longer does not grow with its input.
 const ONE_MAX: Duration = Duration::from_secs(5);
 /// Longest that one test goes on, so that a slow machine runs fewer inputs and not longer.
-const ALL_MAX: Duration = Duration::from_secs(8);
+const ALL_MAX: Duration = Duration::from_secs(4);
 
 /// Feeds a target its seeds as they are, then changed ones. A panic names the input's number, which gives it again.
 fn fuzz(name: &str) {
