@@ -28,6 +28,8 @@ pub const ANOMALIES: &str = "tidegate_anomalies_total";
 pub const TOKENS: &str = "tidegate_tokens_total";
 /// Tokens that left in the place of values; label `outcome`: `restored`, `foreign`, `dropped` or `mangled`.
 pub const REDACTION_TOKENS: &str = "tidegate_redaction_tokens_total";
+/// Questions to the vault; labels `question`: `issue` or `resolve`, `outcome`: `answered` or `refused`.
+pub const VAULT_QUESTIONS: &str = "tidegate_vault_questions_total";
 /// Messages published and acknowledged; label `how`: `single` or `batch`.
 pub const BUS_PUBLISHED: &str = "tidegate_bus_published_total";
 /// Publishes that failed; label `error`.

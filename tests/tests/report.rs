@@ -40,7 +40,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     let (code, told) = until("all three on record", SOON, || async {
         let (code, told) = report("confidential=eu").await?;
         // Signed a second after the last record; until then no claim is shown.
-        let shown = told["residency"][1]["verdict"] != "not_shown";
+        let shown = told["residency"][2]["verdict"] != "not_shown";
         Ok((told["tasks"]["ended"] == 3 && shown).then_some((code, told)))
     })
     .await?;
@@ -49,7 +49,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
     assert!(told["left"]["bytes"].as_u64() > Some(0), "{told}");
     assert_eq!(told["rejections"][0]["code"], "policy_denied");
     assert_eq!(
-        (&told["residency"][1]["verdict"], &told["residency"][0]["verdict"]),
+        (&told["residency"][2]["verdict"], &told["residency"][0]["verdict"]),
         (&json!("holds"), &json!("told"))
     );
 
@@ -75,7 +75,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
         let told = cell.output(&[&arguments[..], &["--json"]].concat()).await?;
         let json: Value = serde_json::from_slice(&told.stdout)?;
         assert_eq!(
-            (told.status.code(), &json["residency"][1]["verdict"]),
+            (told.status.code(), &json["residency"][2]["verdict"]),
             (Some(code), &json!(verdict)),
             "{json}"
         );
@@ -142,7 +142,7 @@ async fn backed(cell: &TestCell, month: &str) -> Result<()> {
     let root = signed["root"].as_str().unwrap_or_default();
     assert!(root.len() == 64 && page.contains(root) && page.contains("records.jsonl"), "{signed}");
     assert_eq!(
-        (&signed["proven"], &told["residency"][1]["verdict"]),
+        (&signed["proven"], &told["residency"][2]["verdict"]),
         (&json!(true), &json!("holds")),
         "{told}"
     );

@@ -11,7 +11,7 @@ use tidegate_tests::cell::root;
 use tidegate_tests::{Agent, Operator, TestCell};
 
 const PLAIN: &str = "Summarise the release notes in three bullets.";
-const NAMED: &str = "Please ask Maria Fernandez, 12 Harbour Street, Dublin, about the parcel.";
+const NAMED: &str = "Please ask Maria Fernandez whether the parcel from Dublin has come.";
 const FOREIGN: &str = "Меня зовут Анна Иванова";
 
 fn internal(text: &str) -> Value {

@@ -112,7 +112,7 @@ async fn the_guided_demo_passes_and_leaves_its_cell_running() -> Result<()> {
         found.with_context(|| format!("no line `{what}`: {said}"))
     };
     let doors: Vec<&str> = told.lines().filter_map(|line| line.strip_suffix("/readyz")).collect();
-    ensure!(doors.len() == 4, "recorder, local, cloud and router: {said}");
+    ensure!(doors.len() == 5, "recorder, local, cloud, router and vault: {said}");
     for door in doors {
         ready(door.split_whitespace().last().context("an address")?).await?;
     }

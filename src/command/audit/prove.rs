@@ -47,8 +47,23 @@ pub(super) async fn run(global: &Global, args: &AuditArgs, what: &ProveCommand) 
             }
         }
     };
-    proven.or_else(|error| unreadable(global, &named(global, args), &error))
+    proven.or_else(|error| match error.is::<NotThere>() {
+        true => Err(error),
+        false => unreadable(global, &named(global, args), &error),
+    })
 }
+
+/// What is asked for has no proof, however whole the record is.
+#[derive(Debug)]
+struct NotThere(String);
+
+impl std::fmt::Display for NotThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotThere {}
 
 /// Makes one proof, on a thread of its own.
 async fn one(
@@ -128,11 +143,14 @@ fn index(reader: &Reader, record: &str) -> Result<u64> {
     if let Ok(index) = record.parse() {
         return Ok(index);
     }
-    let position: Position = record.parse().context("a record is an index, or STREAM:SEQUENCE")?;
+    let position: Position =
+        record.parse().map_err(|_| NotThere("a record is an index, or STREAM:SEQUENCE".to_owned()))?;
     if reader.was_pruned(&position)? {
-        anyhow::bail!("{position} was pruned by retention; name its index to prove a line that you kept");
+        let pruned =
+            format!("{position} was pruned by retention; name its index to prove a line that you kept");
+        return Err(NotThere(pruned).into());
     }
-    let found = reader.at(&position)?.with_context(|| format!("{position} is not recorded"))?;
+    let found = reader.at(&position)?.ok_or_else(|| NotThere(format!("{position} is not recorded")))?;
     Ok(found.leaf.index)
 }
 

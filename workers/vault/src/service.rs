@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_bus::{ApiError, CancellationToken, Discovery, Endpoint, Health, Query};
+use tidegate_schemas::metric;
 use tidegate_schemas::vault::{ISSUE, REQUEST_BYTES_MAX, RESOLVE};
 use tokio::task::JoinSet;
 
@@ -30,9 +31,16 @@ pub(crate) async fn serve(
     let mut tasks = JoinSet::new();
     for (name, subject) in [("vault-issue", ISSUE), ("vault-resolve", RESOLVE)] {
         let endpoint = discovery.endpoint(name, subject).await?;
+        // So that it stands there from the start.
+        count(subject, "answered", 0);
         tasks.spawn(listen(endpoint, Arc::clone(store), health.clone(), shutdown.clone()));
     }
     Ok(tasks)
+}
+
+fn count(subject: &str, outcome: &'static str, more: u64) {
+    let question = if subject == ISSUE { "issue" } else { "resolve" };
+    metrics::counter!(metric::VAULT_QUESTIONS, "question" => question, "outcome" => outcome).increment(more);
 }
 
 async fn listen(mut endpoint: Endpoint, store: Shared, health: Health, shutdown: CancellationToken) {
@@ -43,6 +51,7 @@ async fn listen(mut endpoint: Endpoint, store: Shared, health: Health, shutdown:
         };
         let Some(query) = query else { return };
         let answered = answer(&query, &store).await;
+        count(query.subject(), if answered.is_ok() { "answered" } else { "refused" }, 1);
         match answered {
             Ok(payload) => query.respond(payload.into()).await,
             Err(Refusal(code, sentence)) => {

@@ -163,3 +163,33 @@ fn redact_sends_the_answer_home_and_takes_nothing_else_from_the_worker() {
     failed["result"]["state"] = json!("failed");
     assert!(is_dead(&after(&world, &task, &cloud, step_of("cloud", &cloud, &failed))), "nothing to restore");
 }
+
+/// What a reviewer agreed to, before anything was replaced, goes on for that place alone.
+#[test]
+fn redact_keeps_an_agreement_only_for_the_place_that_it_was_given_for() {
+    let after_agreed = |then: &World, now: &World| {
+        let labels = json!({ "sensitivity": "public", "purpose": "support", "stakes": "high" });
+        let task = task_at(1, &body(&labels, "Write to jane.doe@example.org please"));
+        let review = kept(sent(&then.begin(task.clone()).1), Position::new("EVENTS", 8));
+        assert_eq!(review.subject, "review.default.acme");
+        let seen: Review = serde_json::from_slice(&review.payload).unwrap();
+        let verdict = json!({ "schema_version": 1, "review": "EVENTS:8", "content": seen.content,
+                              "action": { "action": "approve" }, "reason": "looked at it" });
+        let verdict =
+            stored(&Position::new("EVENTS", 9), "verdict.default.acme.alice", Headers::new(), &verdict);
+        let message = sent(&judged(then, task.clone(), review, verdict, "EVENTS:9")).clone();
+        assert_eq!(decision(&message).outcome, Outcome::Redact, "{}", decision(&message).sentence);
+        let work = kept(&message, Position::new("WORK_LOCAL", 3));
+        let step = after(now, &task, &work, step_of("local", &work, &redacted(&message)));
+        (decision(&message).destination, decision(sent(&step)))
+    };
+    let (place, decided) = after_agreed(&world(), &world());
+    assert_eq!(decided.outcome, Outcome::Cloud, "{}", decided.sentence);
+    assert_eq!(decided.destination, place);
+    // Another place would be taken now: nobody agreed to that one.
+    let place = place.unwrap();
+    let mut closed = world();
+    closed.off = vec![Switch { target: Some(place.target.clone()), ..Switch::default() }];
+    let (_, decided) = after_agreed(&world(), &closed);
+    assert!(decided.outcome != Outcome::Cloud, "{}", decided.sentence);
+}
