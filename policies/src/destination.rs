@@ -7,8 +7,10 @@ use tidegate_schemas::decision::Destination;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::render::{Dialect, Protocol};
+use tidegate_schemas::scan::SCAN_POOL;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Input, Kind};
+use tidegate_schemas::vault::{REDACT_POOL, RESTORE_POOL};
 
 /// Highest price that a destination may state, millionths of a US dollar per million tokens. Keeps sums far inside 64 bits.
 pub const PRICE_MAX: u64 = 1_000_000_000;
@@ -20,6 +22,9 @@ pub const COST_USD_MICROS_MAX: u64 = 1_000_000_000_000;
 pub const LATENCY_MS_MAX: u64 = 3_600_000;
 /// Bytes of text that make about one token.
 const BYTES_PER_TOKEN: u64 = 4;
+
+/// Pools for the cell's own work.
+const OWN_POOLS: [&str; 3] = [SCAN_POOL, REDACT_POOL, RESTORE_POOL];
 
 /// A place where work may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,8 +214,8 @@ impl DestinationSpec {
             ),
             (cloud != self.base_url.is_some(), "needs `base_url` exactly when it is on the cloud lane"),
             (
-                tidegate_schemas::scan::is_scan(self.lane, &self.target),
-                "is in the pool `scan`, which is the cell's own; name another",
+                self.lane == Lane::Local && OWN_POOLS.contains(&self.target.as_str()),
+                "is in a pool of the cell's own (`scan`, `redact`, `restore`); name another",
             ),
             (cloud && self.kinds.contains(&Kind::Embed), "cannot embed: embeddings are made locally only"),
             (self.price_in.max(self.price_out) > PRICE_MAX, "states a price above the limit"),

@@ -126,7 +126,7 @@ async fn rotate(global: &Global, cell: &Cell, reason: &str, at_once: bool) -> Re
     let ends = ends.map(|until| format!(" until {until:.0}")).unwrap_or_default();
     match at_once {
         true => output::line(format!(
-            "`{before}` counts no longer; what it signed and did not leave ends as a dead letter"
+            "`{before}` counts no longer; what it signed and did not leave goes back and is decided anew"
         )),
         false => output::line(format!(
             "`{before}` counts{ends}; workers on other hosts need the new `{TICKET_PUBLIC}` now"

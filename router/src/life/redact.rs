@@ -8,6 +8,7 @@ use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Redaction};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
+use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 use tidegate_schemas::redact::{Token, is_redaction_of, tokens_in};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::subject::Subject;
@@ -18,6 +19,9 @@ use tidegate_schemas::work::{Hop, RedactWork, RestoreWork};
 use super::context::Context;
 use super::dispatch::{Caused, step_of};
 use super::{Message, outgoing};
+
+/// Room that is left for headers beside a payload, bytes.
+const HEADERS_ROOM_BYTES: usize = 128 * 1024;
 
 /// Work of the pool that redacts: the input, and what the recognisers found in it.
 pub(super) fn work(
@@ -86,7 +90,7 @@ pub(super) fn look(input: &Input, task: &Task, before: &Decision, judge: &Judge)
     if judge.bundle().hash() != before.bundle || prompt != before.prompt.as_ref() {
         return Looked::Outdated;
     }
-    if !is_redaction_of(input, &rendered.input) {
+    if !is_redaction_of(input, &rendered.input, &judge.spans(&rendered.input.texts())) {
         return Looked::Foreign;
     }
     let found = judge.found_in(input);
@@ -121,13 +125,17 @@ pub(super) fn restoring(
     }
     .decided(decision);
     let work = RestoreWork { schema_version: 1, scope: Scope::of(task), tokens, result };
+    let payload = outgoing::json(&work);
+    if payload.len() > MESSAGE_BYTES_MAX - HEADERS_ROOM_BYTES {
+        return Err(Refused::new(Code::TooLarge, "the answer and its tokens do not fit into a message"));
+    }
     let headers = hop.headers(cause).with(header::DECISION, outgoing::compact(decision));
     let tenant = task.tenant.clone();
     Ok(Caused::work(Message {
         msg_id: hop.msg_id(&tenant, &format!("restore-{}", step_of(hop)), 0),
         subject: Subject::WorkLocal { pool: pool(RESTORE_POOL), class: task.class, tenant }.to_string(),
         headers,
-        payload: outgoing::json(&work),
+        payload,
         outcome: None,
         ticket: None,
     }))

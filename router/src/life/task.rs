@@ -176,7 +176,9 @@ fn decide(
     session: Option<Labels>,
     context: &Context<'_>,
 ) -> Caused {
-    let earlier = Earlier { inherited, session, model_scan: ModelScan::Open, ..Earlier::default() };
+    // What a scan found would have to raise the session before anything of it went on, and is known one step too late for that.
+    let model_scan = if task.session.is_some() { ModelScan::Closed } else { ModelScan::Open };
+    let earlier = Earlier { inherited, session, model_scan, ..Earlier::default() };
     let coming = Coming { earlier, ..Coming::default() };
     dispatch::decide(task, &message.payload, &message.position, coming, context)
 }

@@ -38,9 +38,9 @@ fn replace(
     token: &mut impl FnMut(&Span, &str) -> Option<Token>,
 ) -> Option<String> {
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
-    let is_json = text.trim_start().starts_with(['{', '[']);
+    let is_json = is_json(text);
     for span in spans {
-        let start = if is_json { behind_escape(text, span.start) } else { span.start };
+        let start = begin(text, span, is_json);
         if start < done || start >= span.end {
             return None;
         }
@@ -55,6 +55,16 @@ fn replace(
     Some(out)
 }
 
+/// Whether a text is JSON as a whole: what only looks like it has no escapes.
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Where what is replaced begins.
+fn begin(text: &str, span: &Span, is_json: bool) -> usize {
+    if is_json { behind_escape(text, span.start) } else { span.start }
+}
+
 /// Within JSON, a value that was found right behind a backslash begins behind what that escapes.
 fn behind_escape(text: &str, start: usize) -> usize {
     let before = text.as_bytes().get(..start).unwrap_or_default();
@@ -66,9 +76,9 @@ fn behind_escape(text: &str, start: usize) -> usize {
     }
 }
 
-/// Whether an input can have come from another by replacing parts of its texts by tokens, and in no other way.
+/// Whether an input came from another by replacing these spans of its texts, each by a token of its kind, and in no other way.
 #[must_use]
-pub fn is_redaction_of(redacted: &Input, original: &Input) -> bool {
+pub fn is_redaction_of(redacted: &Input, original: &Input, spans: &[Vec<Span>]) -> bool {
     let (now, before) = (redacted.texts(), original.texts());
     // The same but for its texts, of which there are as many. Numbered, so that no two keys of an object become one.
     let blank = |input: &Input| {
@@ -79,44 +89,25 @@ pub fn is_redaction_of(redacted: &Input, original: &Input) -> bool {
         })
     };
     now.len() == before.len()
+        && spans.len() == before.len()
         && blank(redacted) == blank(original)
-        && now.iter().zip(before).all(|(now, before)| keeps(now, before))
+        && now.iter().zip(before).zip(spans).all(|((now, before), spans)| keeps(now, before, spans))
 }
 
-/// Whether the pieces between a text's tokens stand in the other text, in order, the first at its beginning and the last at
-/// its end.
-fn keeps(redacted: &str, original: &str) -> bool {
-    if redacted == original {
-        return true;
-    }
-    let pieces = pieces(redacted);
-    let [first, middle @ .., last] = pieces.as_slice() else { return false };
-    let Some(mut rest) = original.strip_prefix(first).and_then(|rest| rest.strip_suffix(last)) else {
-        return false;
-    };
-    for piece in middle.iter().filter(|piece| !piece.is_empty()) {
-        match rest.find(piece) {
-            Some(at) => rest = rest.get(at + piece.len()..).unwrap_or_default(),
-            None => return false,
+/// Whether a text is the other with a token of its kind in the place of each span.
+fn keeps(redacted: &str, original: &str, spans: &[Span]) -> bool {
+    let (is_json, mut rest, mut done) = (is_json(original), redacted, 0);
+    for span in spans {
+        let start = begin(original, span, is_json);
+        let Some(after) = original.get(done..start).and_then(|between| rest.strip_prefix(between)) else {
+            return false;
+        };
+        let Read::Token(token, length, _) = read(after.as_bytes()) else { return false };
+        if !token.is_of(&span.entity) {
+            return false;
         }
+        rest = after.get(length..).unwrap_or_default();
+        done = span.end;
     }
-    true
-}
-
-/// What stands before, between and behind the tokens of a text.
-fn pieces(text: &str) -> Vec<&str> {
-    let (mut pieces, mut begun, mut at) = (Vec::new(), 0, 0);
-    while let Some(next) = text.get(at..).and_then(|rest| rest.find('<')) {
-        let start = at + next;
-        match read(text.as_bytes().get(start..).unwrap_or_default()) {
-            Read::Token(_, length, _) => {
-                pieces.push(text.get(begun..start).unwrap_or_default());
-                begun = start + length;
-                at = begun;
-            }
-            Read::Not(_) | Read::Open => at = start + 1,
-        }
-    }
-    pieces.push(text.get(begun..).unwrap_or_default());
-    pieces
+    original.get(done..) == Some(rest)
 }

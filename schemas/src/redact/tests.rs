@@ -178,7 +178,11 @@ fn redact_replaces_spans_and_nothing_else() {
     assert_eq!(values, ["jane@example.org"; 2]);
     let text = serde_json::to_string(&redacted).unwrap();
     assert!(!text.contains("jane") && text.matches(EMAIL).count() == 2, "{text}");
-    assert!(is_redaction_of(&redacted, &input));
+    assert!(is_redaction_of(&redacted, &input, &spans));
+    assert!(
+        !is_redaction_of(&redacted, &input, &vec![Vec::new(); spans.len()]),
+        "nothing was to be replaced"
+    );
     assert!(redact(&input, &spans[1..], |_, _| EMAIL.parse().ok()).is_err(), "spans of another input");
 }
 
@@ -194,6 +198,18 @@ fn redact_never_cuts_an_escape_of_json() {
     assert_eq!(left["x"], json!(format!("hi\n{EMAIL}")));
 }
 
+/// What only begins like JSON has no escapes: all of the value goes.
+#[test]
+fn redact_takes_a_value_behind_a_backslash_whole_where_the_text_is_no_json() {
+    for text in ["[x] CORP\\uwe@firma.de", "{x CORP\\ursula@firma.de", "[x] \\jane@firma.de"] {
+        let input = json!({ "messages": [{ "role": "user", "content": text }] });
+        let input = Input::read(Kind::Chat, &input.to_string()).unwrap();
+        let value = text.rsplit('\\').next().unwrap();
+        let redacted = redact(&input, &[vec![span(text, value)]], |_, _| EMAIL.parse().ok()).unwrap();
+        assert_eq!(redacted.texts()[0], text.replace(value, EMAIL));
+    }
+}
+
 #[test]
 fn redact_is_told_from_any_other_change() {
     let of = |text: &str, n: u32| {
@@ -201,11 +217,20 @@ fn redact_is_told_from_any_other_change() {
                             "tools": [{ "name": "f", "n": n }] });
         Input::read(Kind::Chat, &input.to_string()).unwrap()
     };
-    let original = of("Ask jane@example.org and John, please.", 1);
+    let text = "Ask jane@example.org and John, please.";
+    let original = of(text, 1);
+    let spans: Vec<Vec<Span>> = original
+        .texts()
+        .iter()
+        .map(|text| if text.contains("jane") { vec![span(text, "jane@example.org")] } else { Vec::new() })
+        .collect();
     let rows = [
         (of("Ask <EMAIL_k7f3q2xa> and John, please.", 1), true),
-        (of("Ask <EMAIL_k7f3q2xa> and <PERSON_abcdefgh>, please.", 1), true),
-        (of("Ask jane@example.org and John, please.", 1), true),
+        // Nothing but what was to be replaced is, all of it, and by a token of its kind.
+        (of("Ask <EMAIL_k7f3q2xa> and <PERSON_abcdefgh>, please.", 1), false),
+        (of("Ask <X_4111111111111111_abcdefgh> and John, please.", 1), false),
+        (of("Ask <EMAIL_k7f3q2xa><EMAIL_k7f3q2xa> and John, please.", 1), false),
+        (of(text, 1), false),
         (of("Ask <EMAIL_k7f3q2xa> and Jane, please.", 1), false),
         (of("Please ask <EMAIL_k7f3q2xa> and John, please.", 1), false),
         (of("Ask <EMAIL_k7f3q2xa> and John, please. Bye", 1), false),
@@ -213,7 +238,7 @@ fn redact_is_told_from_any_other_change() {
         (of("something else", 1), false),
     ];
     for (redacted, expected) in rows {
-        assert_eq!(is_redaction_of(&redacted, &original), expected, "{:?}", redacted.texts());
+        assert_eq!(is_redaction_of(&redacted, &original, &spans), expected, "{:?}", redacted.texts());
     }
 }
 
@@ -269,9 +294,10 @@ proptest! {
             .match_indices("jane@example.org")
             .map(|(start, value)| Span { start, end: start + value.len(), entity: name("email"), category: name("personal") })
             .collect();
-        let redacted = redact(&input, &[spans], |_, _| EMAIL.parse().ok()).unwrap();
+        let spans = [spans];
+        let redacted = redact(&input, &spans, |_, _| EMAIL.parse().ok()).unwrap();
         prop_assert!(!redacted.texts()[0].contains("jane@"));
-        prop_assert!(is_redaction_of(&redacted, &input));
+        prop_assert!(is_redaction_of(&redacted, &input, &spans));
         // A backslash before the token is one of the text: it is no JSON.
         prop_assert_eq!(whole(redacted.texts()[0]), input.texts()[0]);
     }

@@ -27,16 +27,7 @@ impl Token {
     /// A token for a value of this kind, from 40 random bits.
     #[must_use]
     pub fn new(entity: &Name, random: u64) -> Self {
-        let kind: String = entity
-            .as_str()
-            .bytes()
-            .map(
-                |byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_uppercase()) } else { '_' },
-            )
-            .skip_while(|first| !first.is_ascii_uppercase())
-            .take(KIND_BYTES_MAX)
-            .collect();
-        let kind = if kind.is_empty() { "VALUE".to_owned() } else { kind };
+        let kind = kind_of(entity);
         let id: String = (0..ID_BYTES)
             .map(|at| {
                 let index = usize::try_from(random >> (5 * at) & 31).unwrap_or(0);
@@ -44,6 +35,13 @@ impl Token {
             })
             .collect();
         Self(format!("<{kind}_{id}>"))
+    }
+
+    /// Whether it is one for a value of this kind.
+    #[must_use]
+    pub fn is_of(&self, entity: &Name) -> bool {
+        let rest = self.0.strip_prefix('<').and_then(|rest| rest.strip_prefix(&kind_of(entity)));
+        rest.is_some_and(|rest| rest.starts_with('_') && rest.len() == ID_BYTES + 2)
     }
 
     /// The token whose inner part this is, if it is one.
@@ -70,6 +68,18 @@ impl Token {
             .get(self.0.len().saturating_sub(ID_BYTES + 1)..self.0.len().saturating_sub(1))
             .unwrap_or_default()
     }
+}
+
+/// The type in a token for a value of this kind.
+fn kind_of(entity: &Name) -> String {
+    let kind: String = entity
+        .as_str()
+        .bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_uppercase()) } else { '_' })
+        .skip_while(|first| !first.is_ascii_uppercase())
+        .take(KIND_BYTES_MAX)
+        .collect();
+    if kind.is_empty() { "VALUE".to_owned() } else { kind }
 }
 
 impl fmt::Display for Token {

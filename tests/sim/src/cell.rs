@@ -77,6 +77,10 @@ impl Cell {
                 false => models.chat_sha256 = place.model_sha256,
             }
         }
+        if let Some(spec) = &judge.bundle().taxonomy().model_scan {
+            targets.push((Lane::Local, tidegate_schemas::scan::pool()));
+            (models.scan, models.scan_sha256) = (true, spec.sha256);
+        }
         let directory_hash = directory.hash();
         let signer = Signer::new("k", key);
         Ok(Self { judge, directory, directory_hash, signer, verifier, models, targets })

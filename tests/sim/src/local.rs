@@ -10,6 +10,7 @@ use tidegate_engine::{
 use tidegate_local::life::{
     Action, Arrived, Context, Disposition, Event as Told, Life, Message, Models, Ran, Run, Sent, Step,
 };
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::subject;
 
 use crate::broker::{Ack, Parcel, Said, at, result_subject};
@@ -115,7 +116,7 @@ impl World<'_> {
             ];
             Ran::Failed(errors[self.dice.below(errors.len())].clone(), None)
         } else {
-            Ran::Finished(Box::new(output(&run.input)))
+            Ran::Finished(Box::new(output(&run.input, self.cell.models.scan_sha256)))
         };
         self.local_next(process, number, job, Told::Ran(ran));
     }
@@ -148,7 +149,7 @@ fn parcel(message: Message) -> Parcel {
     Parcel { subject, msg_id, headers, payload }
 }
 
-fn output(input: &JobInput) -> Output {
+fn output(input: &JobInput, scan: Option<Digest>) -> Output {
     let content = match input {
         JobInput::Embed { texts } => OutputContent::Embeddings(texts.iter().map(|_| vec![1.0]).collect()),
         JobInput::Chat(request) if request.schema.is_some() => {
@@ -164,7 +165,10 @@ fn output(input: &JobInput) -> Output {
         name: "m".to_owned(),
         architecture: "llama".to_owned(),
         quantisation: "Q8_0".to_owned(),
-        sha256: "ab".repeat(32),
+        sha256: match (input, scan) {
+            (JobInput::Scan { .. }, Some(weights)) => weights.to_string(),
+            _ => "ab".repeat(32),
+        },
         context_tokens: 2_048,
         threads: 1,
         kernels: "avx2".to_owned(),

@@ -189,7 +189,7 @@ fn redact_keeps_an_agreement_only_for_the_place_that_it_was_given_for() {
     // Another place would be taken now: nobody agreed to that one.
     let place = place.unwrap();
     let mut closed = world();
-    closed.off = vec![Switch { target: Some(place.target.clone()), ..Switch::default() }];
+    closed.off = vec![Switch { target: Some(place.target), ..Switch::default() }];
     let (_, decided) = after_agreed(&world(), &closed);
     assert!(decided.outcome != Outcome::Cloud, "{}", decided.sentence);
 }

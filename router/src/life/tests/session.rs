@@ -42,6 +42,24 @@ fn session_that_held_more_keeps_later_tasks_inside() {
     assert!(matches!(step.action, Action::Send(_)), "negative control: without a session nobody is asked");
 }
 
+/// What a model would find is known too late to be held against the session, so none looks.
+#[test]
+fn session_tasks_are_not_scanned_and_nothing_internal_of_one_leaves() {
+    let world = World::new();
+    let internal = |session: bool| {
+        let mut task = body(&json!({ "sensitivity": "internal" }), "Summarise the release notes.");
+        if session {
+            task["session"] = json!("s1");
+        }
+        task
+    };
+    let (mut life, _) = world.begin(task_at(1, &internal(true)));
+    let step = recalled(&world, &mut life, Some((held(Sensitivity::Internal), 3)));
+    assert!(sent(&step).subject.starts_with("work.local.default."), "{}", sent(&step).subject);
+    let (_, step) = world.begin(task_at(1, &internal(false)));
+    assert!(sent(&step).subject.starts_with("work.local.scan."), "negative control");
+}
+
 #[test]
 fn session_is_raised_before_anything_is_sent_and_by_who_came_late_anew() {
     let world = World::new();

@@ -74,7 +74,8 @@ fn run(data: &[u8]) {
     let spans = spans(&text, usize::from(from), usize::from(length));
     let mut issued = BTreeMap::new();
     let mut replaced = 0;
-    let redacted = redact(&input, &[spans], |span, value| {
+    let spans = [spans];
+    let redacted = redact(&input, &spans, |span, value| {
         replaced += 1;
         // As many bits as there are, so that no text has it by chance.
         let token = Token::new(&span.entity, 0x5d_a3c1_9b77 ^ replaced);
@@ -87,7 +88,7 @@ fn run(data: &[u8]) {
     if issued.keys().any(|token| text.contains(token.id())) {
         return;
     }
-    assert!(is_redaction_of(&redacted, &input), "what was redacted is no redaction: {text:?}");
+    assert!(is_redaction_of(&redacted, &input, &spans), "what was redacted is no redaction: {text:?}");
     let whole = restored(redacted.texts()[0], &issued, usize::MAX);
     assert_eq!(
         whole,
