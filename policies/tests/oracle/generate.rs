@@ -231,6 +231,11 @@ fn story(dice: &mut Dice, scene: &mut Scene) {
             (scene.tenant, scene.agent) = ("demo", "counsel");
             declared.sensitivity = "confidential";
             declared.consent = ["cloud_processing"].into();
+            if dice.once_in(2) {
+                declared.categories = ["personal"].into();
+                declared.purpose = Some("support");
+                declared.stakes = Some("medium");
+            }
         }
         _ => {}
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_engine::{
-    EngineError, FinishReason, JobInput, ModelInfo, Output, OutputContent, SubmitError, TextScan, Timings,
-    Usage,
+    EngineError, EntitySpan, FinishReason, JobInput, ModelInfo, Output, OutputContent, SubmitError, TextScan,
+    Timings, Usage,
 };
 use tidegate_local::life::{
     Action, Arrived, Context, Disposition, Event as Told, Life, Message, Models, Ran, Run, Sent, Step,
@@ -157,7 +157,9 @@ fn output(input: &JobInput, scan: Option<Digest>) -> Output {
         }
         JobInput::Chat(_) => OutputContent::Text("a tide".to_owned()),
         JobInput::Scan { texts } => {
-            OutputContent::Scanned(texts.iter().map(|_| TextScan::Read(Vec::new())).collect())
+            // Somebody is named everywhere: no scan opens what is closed, so what may leave is known beforehand.
+            let named = || EntitySpan { start: 0, end: 1, entity: "person".to_owned(), score: 0.9 };
+            OutputContent::Scanned(texts.iter().map(|_| TextScan::Read(vec![named()])).collect())
         }
     };
     let model = ModelInfo {
