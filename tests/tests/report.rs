@@ -126,7 +126,7 @@ async fn report_story_a_month_is_told_and_a_claim_that_does_not_hold_is_named() 
 async fn backed(cell: &TestCell, month: &str) -> Result<()> {
     let path = |name: &str| cell.path().join(name).display().to_string();
     let (proof, file, key) = (path("proof"), path("backed.html"), path("keys/checkpoint.pub"));
-    let report = ["audit", "report", "--tenant", "all", "--month", month, "--within", "internal=eu"];
+    let report = ["audit", "report", "--tenant", "all", "--month", month, "--within", "confidential=eu"];
     let with_proof = [&report[..], &["--out", &file, "--proof", &proof]].concat();
     // Signed a second after the last record.
     until("the record to be signed", SOON, || async {
