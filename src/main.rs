@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return output::failed("the TLS provider was installed twice; this is a defect");
     }
     let arguments = cli::Cli::parse();
-    match command::run(arguments) {
+    match launch::without_core_files().and_then(|()| command::run(arguments)) {
         Ok(code) => code,
         Err(error) => output::ended(&error),
     }

@@ -30,7 +30,7 @@ pub(crate) fn sentence(error: &serde_json::Error) -> String {
     let place = format!("line {} column {}", error.line(), error.column());
     let whole = error.to_string();
     let said = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(said, _)| said);
-    let expected = || said.rsplit_once(", expected ").map(|(_, expected)| expected);
+    let expected = || said.rsplit_once(", expected ").map(|(_, expected)| plainly(expected));
     if let Some((name, _)) = said.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
         return format!("the field `{name}` is missing in what ends at {place}");
     }
@@ -42,6 +42,20 @@ pub(crate) fn sentence(error: &serde_json::Error) -> String {
     match expected().filter(|_| QUOTING.iter().any(|start| said.starts_with(start))) {
         Some(expected) => format!("a field is malformed at {place}: expected {expected}"),
         None => format!("a field is missing or malformed at {place}"),
+    }
+}
+
+/// What serde expected, in JSON's words where it names a type of Rust's.
+fn plainly(expected: &str) -> &str {
+    let first = expected.split(' ').next().unwrap_or_default();
+    match first {
+        "struct" | "map" => "an object",
+        "sequence" | "tuple" | "array" => "an array",
+        "enum" | "str" => "a string",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        _ => expected,
     }
 }
 
@@ -220,7 +234,7 @@ mod tests {
                 "not known stands at line 1 column 22; expected one of `regions`",
             ),
             (r#"{"regions":[],"missing field `canary`":1}"#, "expected one of `regions`, `role`, `count`"),
-            (r#"{"regions":[],"count":300}"#, "expected u8"),
+            (r#"{"regions":[],"count":300}"#, "expected a whole number that is not negative"),
         ];
         for (document, told) in rows {
             let refused = read::<Known>(document.as_bytes(), 100).map(drop);

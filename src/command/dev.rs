@@ -19,7 +19,7 @@ use tidegate_schemas::ids::Name;
 
 use super::supervise::{self, Role};
 use super::{accounts, create, policy, provision, roles};
-use crate::cell::{Cell, Running, RunningRole, replace};
+use crate::cell::{Cell, LocalSection, Running, RunningRole, replace};
 use crate::cli::{DevArgs, Global, StopArgs};
 use crate::{models, output};
 
@@ -27,6 +27,10 @@ use crate::{models, output};
 const SERVER_EVERY: Duration = Duration::from_secs(1);
 /// How long a cell may take to stop: its roles drain one after the other.
 const STOPPED: Duration = Duration::from_secs(90);
+/// How long the roles may take until all can do their work. Models load meanwhile: a slow disk, or a machine with other work.
+const READY: Duration = Duration::from_secs(300);
+/// How often it is told what is waited for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at the children.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,7 +40,10 @@ pub(super) async fn run(global: &Global, args: &DevArgs) -> Result<ExitCode> {
     if args.attached {
         stop_with_input(shutdown.clone());
     }
-    let mut dev = Dev::start(global, args).await?;
+    let Some(mut dev) = Dev::start(global, args, &shutdown).await? else {
+        output::note("stopped before it ran");
+        return Ok(ExitCode::SUCCESS);
+    };
     let told = dev.tell(global);
     if told.is_ok() {
         dev.watch(&shutdown).await;
@@ -95,8 +102,12 @@ pub(super) struct Dev {
 }
 
 impl Dev {
-    /// Creates the cell if need be, and starts everything in order.
-    pub(super) async fn start(global: &Global, args: &DevArgs) -> Result<Self> {
+    /// Creates the cell if need be, and starts everything in order; nothing where it is told to stop meanwhile.
+    pub(super) async fn start(
+        global: &Global,
+        args: &DevArgs,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Self>> {
         let is_cell = global.cell.join("cell.toml").exists();
         let goes_on = is_cell && !args.fresh;
         if is_cell {
@@ -107,6 +118,9 @@ impl Dev {
         }
         // Before anything is removed or made.
         let server = server::find()?;
+        if !goes_on {
+            models::engine(&LocalSection::default())?;
+        }
         let named = args.bundle.as_deref().map(policy::bundle_in).transpose()?;
         if is_cell && args.fresh {
             refuse_taken(args.port.unwrap_or(create::PORT))?;
@@ -151,11 +165,22 @@ impl Dev {
         cell.config.url = nats.url().to_owned();
         cell.save()?;
         let mut dev = Self { cell, nats, roles: Vec::new(), addresses: BTreeMap::new(), stopping: false };
-        if let Err(error) = dev.start_roles(global, args, (bundle, directory), stand_in).await {
-            dev.stop().await;
-            return Err(error);
+        let started = tokio::select! {
+            started = dev.start_roles(global, args, (bundle, directory), stand_in) => Some(started),
+            () = shutdown.cancelled() => None,
+        };
+        match started {
+            Some(Ok(())) => Ok(Some(dev)),
+            Some(Err(error)) => {
+                dev.stop().await;
+                Err(error)
+            }
+            None => {
+                output::note("stopping: what was started drains first");
+                dev.stop().await;
+                Ok(None)
+            }
         }
-        Ok(dev)
     }
 
     async fn start_roles(
@@ -173,27 +198,22 @@ impl Dev {
         };
         let (bundle, directory) = (&bundle, &directory);
         self.settle(bundle, canary.as_ref(), directory, stand_in).await?;
+        // A bundle that names no destination at the stand-in has no use for it. Its model loads while the streams are made.
+        let stand_in = stand_in && !self.cell.config.cloud.providers.is_empty();
+        if stand_in {
+            self.start_stand_in(global)?;
+        }
         output::note("creating streams, consumers and buckets");
         provision::streams(&bus, &self.cell, bundle, directory).await?;
-        // A bundle that names no destination at the stand-in has no use for it.
-        if stand_in && !self.cell.config.cloud.providers.is_empty() {
-            self.start_stand_in(global).await?;
+        output::note("starting the roles (the models load meanwhile)");
+        self.start_each(["recorder", "vault", "local"].map(str::to_owned))?;
+        if stand_in {
+            self.find_stand_in().await?;
         }
         provision::first_versions(&bus, &self.cell, bundle, directory).await?;
-        let mut names = vec!["recorder".to_owned(), "vault".to_owned(), "local".to_owned()];
-        if !self.cell.config.cloud.providers.is_empty() {
-            names.push("cloud".to_owned());
-        }
-        names.push("router".to_owned());
-        names.extend((2..=args.routers).map(|n| format!("router-{n}")));
-        for name in names {
-            let role = self.role(&name)?;
-            self.roles.push(role);
-        }
-        output::note("starting the roles (the models load meanwhile)");
-        for role in self.roles.iter_mut().filter(|role| role.pid().is_none()) {
-            role.start()?;
-        }
+        let cloud = (!self.cell.config.cloud.providers.is_empty()).then(|| "cloud".to_owned());
+        let routers = (2..=args.routers).map(|n| format!("router-{n}"));
+        self.start_each(cloud.into_iter().chain(["router".to_owned()]).chain(routers))?;
         self.look().await?;
         self.ready().await?;
         // Whoever waits for the file may use the cell from here on.
@@ -223,7 +243,7 @@ impl Dev {
     /// Waits until every role says that it can do its work. A recorder that refuses its record needs an operator, who needs
     /// the cell: without it local work goes on, and nothing leaves.
     async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let (deadline, mut tell) = (Instant::now() + READY, Instant::now() + TELL_EVERY);
         let mut refused = false;
         for role in ["recorder", "vault", "local", "cloud", "router"] {
             let runs = self.addresses.keys().any(|name| name.split('-').next() == Some(role));
@@ -232,7 +252,16 @@ impl Dev {
             }
             while !super::status::is_ready(&self.addresses, role).await {
                 if Instant::now() > deadline {
-                    bail!("{role} is not ready after 60 s; see `{}`", self.cell.log(role).display());
+                    bail!(
+                        "{role} is not ready after {} s; see `{}`",
+                        READY.as_secs(),
+                        self.cell.log(role).display()
+                    );
+                }
+                if Instant::now() > tell {
+                    let why = super::status::why_not_ready(&self.addresses, role).await;
+                    output::note(format!("waiting for {role}: {}", why.unwrap_or_default()));
+                    tell += TELL_EVERY;
                 }
                 let recorder = self.roles.iter_mut().find(|role| role.name == "recorder");
                 if role == "recorder"
@@ -269,8 +298,17 @@ impl Dev {
         self.cell.dir.join("run").join(format!("{name}.address"))
     }
 
+    fn start_each(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
+        for name in names {
+            let mut role = self.role(&name)?;
+            role.start()?;
+            self.roles.push(role);
+        }
+        Ok(())
+    }
+
     /// A local model that stands in for a provider, behind the OpenAI protocol.
-    async fn start_stand_in(&mut self, global: &Global) -> Result<()> {
+    fn start_stand_in(&mut self, global: &Global) -> Result<()> {
         output::note("no API key in the environment: a second local model stands in for the cloud provider");
         let address_file = self.ops_file("model");
         let arguments = ["--cell", &global.cell.display().to_string(), "model", "serve", "--address-file"]
@@ -280,10 +318,15 @@ impl Dev {
         let mut role = Role::new("model", arguments.collect(), self.cell.log("model"), address_file)?
             .with_environment(engine_environment(1));
         role.start()?;
-        let address = role.address().await?;
-        create::point_stand_in(&mut self.cell, &address)?;
         self.roles.push(role);
         Ok(())
+    }
+
+    /// Writes where it listens into the cell's configuration, once its model has loaded.
+    async fn find_stand_in(&mut self) -> Result<()> {
+        let role = self.roles.iter_mut().find(|role| role.name == "model").context("no stand-in runs")?;
+        let address = role.address().await?;
+        create::point_stand_in(&mut self.cell, &address)
     }
 
     /// Notes who runs where.

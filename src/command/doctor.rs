@@ -190,7 +190,7 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
         });
     }
     if !runs {
-        findings.push(Finding::ok("roles", "the cell is not running; start it with `tidegate dev`"));
+        findings.push(Finding::look("roles", "the cell is not running", "start it with `tidegate dev`"));
     }
     if cell.record().exists() {
         findings.extend(record(cell));

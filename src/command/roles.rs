@@ -12,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cell::{Cell, replace};
 use crate::cli::{Global, RoleArgs};
-use crate::output;
 use crate::telemetry;
+use crate::{launch, output};
 
 mod cloud;
 mod local;
@@ -74,6 +74,7 @@ async fn serve<F>(cell: &Cell, role: Role, args: &RoleArgs, work: F) -> Result<E
 where
     F: AsyncFnOnce(Bus, &Discovery, CancellationToken, Health) -> Result<()>,
 {
+    launch::undumpable()?;
     let metrics = telemetry::metrics()?;
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;

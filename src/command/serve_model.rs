@@ -30,6 +30,7 @@ const NAMES: [&str; 2] = ["SmolLM2-135M-Instruct", "stand-in"];
 pub(super) async fn run(args: &ServeArgs) -> Result<ExitCode> {
     let mut config = EngineConfig::default();
     launch::with_threads(config.threads);
+    launch::undumpable()?;
     let shutdown = CancellationToken::new();
     roles::stop_on_signal(shutdown.clone())?;
     match &args.gguf {

@@ -148,6 +148,18 @@ pub(super) async fn is_ready(addresses: &BTreeMap<String, String>, role: &str) -
     true
 }
 
+/// What a role says that it lacks.
+pub(super) async fn why_not_ready(addresses: &BTreeMap<String, String>, role: &str) -> Option<String> {
+    for (_, address) in addresses.iter().filter(|(name, _)| name.split('-').next() == Some(role)) {
+        match door(address).await {
+            Ok((true, _)) => {}
+            Ok((false, why)) => return Some(why),
+            Err(error) => return Some(format!("it does not answer: {error}")),
+        }
+    }
+    None
+}
+
 /// The processes that run on this machine, each as it says itself.
 pub(super) async fn roles(cell: &Cell) -> Vec<RoleLine> {
     let mut lines = Vec::new();

@@ -26,7 +26,7 @@ mod envelope;
 
 /// How long after the deadline a result is waited for.
 const GRACE: Duration = Duration::from_secs(15);
-/// Between two looks for the result of a task that somebody else waits for.
+/// Between two looks for the result in its stream.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the router's word of its decision may come after the worker's of the result.
 const WORD: Duration = Duration::from_millis(300);
@@ -60,9 +60,7 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
     let streams = args.stream && !global.json;
     let told = !global.json;
     let result = format!("result.{agent}.{id}");
-    let again = accepted.duplicate;
-    let mut ear =
-        Ear { bus, result, replies, states, deltas, streams, told, again, decided: None, streamed: false };
+    let mut ear = Ear { bus, result, replies, states, deltas, streams, told, decided: None, streamed: false };
     let ended = match tokio::time::timeout(wait, ear.follow()).await {
         Ok(result) => Some(result?),
         // A reply is told once; the result itself may be there all the same.
@@ -115,8 +113,6 @@ struct Ear {
     streams: bool,
     /// Whether transitions are.
     told: bool,
-    /// The task was sent before: its result goes where the first one waits.
-    again: bool,
     decided: Option<Decided>,
     /// Whether pieces were printed.
     streamed: bool,
@@ -140,7 +136,8 @@ impl Ear {
                     self.hear_out(&result).await;
                     return Ok(result);
                 }
-                _ = look.tick(), if self.again => if let Some(result) = self.stored().await? {
+                // A reply is told once, and the task may have been sent before; where the server is away the next look asks again.
+                _ = look.tick() => if let Ok(Some(result)) = self.stored().await {
                     return Ok(result);
                 },
             }

@@ -99,11 +99,6 @@ impl Role {
         Ok(())
     }
 
-    /// Process id, where it runs.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().and_then(Child::id)
-    }
-
     /// Process id that it had last: while it is down its place is still known.
     pub(super) fn pid_last(&self) -> Option<u32> {
         self.pid

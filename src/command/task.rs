@@ -42,8 +42,14 @@ pub(super) async fn run(global: &Global, command: TaskCommand) -> Result<ExitCod
             let message = Outbound::new(format!("cancel.{}.{id}", who.agent), Vec::new())
                 .with_id(format!("cancel/{}/{id}", who.agent));
             bus.publish(message).await.context("withdrawing the task")?;
+            // Where the record cannot be asked it is not known to be unknown.
+            let known = standing(&cell, &who, id).await.map_or(None, |standing| Some(standing.is_some()));
             if global.json {
-                output::json(&json!({ "task": id, "canceled": "asked" }))?;
+                output::json(&json!({ "task": id, "canceled": "asked", "known": known }))?;
+            } else if known == Some(false) {
+                output::line(format!(
+                    "asked to cancel {id}, of which nothing is on record yet: was it another agent's, or mistyped?"
+                ));
             } else {
                 output::line(format!("asked to cancel {id}; a task that has ended stays as it ended"));
             }

@@ -1,5 +1,6 @@
 //! A provider on loopback that keeps every byte that it is sent, and answers by repeating the last message.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -14,8 +15,16 @@ const PIECE_BYTES: usize = 5;
 /// The provider. It ends when dropped.
 pub struct Capture {
     address: String,
-    bodies: Arc<Mutex<Vec<String>>>,
+    kept: Arc<Kept>,
     serving: AbortHandle,
+}
+
+#[derive(Default)]
+struct Kept {
+    heads: Mutex<Vec<String>>,
+    bodies: Mutex<Vec<String>>,
+    /// Requests that are still to be answered by an error, count.
+    refusals: AtomicUsize,
 }
 
 impl Capture {
@@ -26,14 +35,14 @@ impl Capture {
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listening")?;
         let address = listener.local_addr().context("asking for the address")?.to_string();
-        let bodies = Arc::<Mutex<Vec<String>>>::default();
-        let kept = Arc::clone(&bodies);
+        let kept = Arc::<Kept>::default();
+        let to = Arc::clone(&kept);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&kept)));
+                tokio::spawn(answer(stream, Arc::clone(&to)));
             }
         });
-        Ok(Self { address, bodies, serving: serving.abort_handle() })
+        Ok(Self { address, kept, serving: serving.abort_handle() })
     }
 
     /// Its base URL.
@@ -45,7 +54,18 @@ impl Capture {
     /// The bodies that it was sent, in order.
     #[must_use]
     pub fn bodies(&self) -> Vec<String> {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What stood before them: request lines and headers.
+    #[must_use]
+    pub fn heads(&self) -> Vec<String> {
+        self.kept.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers so many requests from now on by an error of its own, 503.
+    pub fn refuse(&self, requests: usize) {
+        self.kept.refusals.store(requests, Ordering::SeqCst);
     }
 }
 
@@ -55,9 +75,16 @@ impl Drop for Capture {
     }
 }
 
-async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<String>>>) -> Option<()> {
-    let body = read(&mut stream).await?;
-    kept.lock().unwrap_or_else(PoisonError::into_inner).push(body.clone());
+async fn answer(mut stream: TcpStream, kept: Arc<Kept>) -> Option<()> {
+    let (head, body) = read(&mut stream).await?;
+    kept.heads.lock().unwrap_or_else(PoisonError::into_inner).push(head);
+    kept.bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body.clone());
+    let fewer = |left: usize| left.checked_sub(1);
+    if kept.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
+        let refusal = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(refusal.as_bytes()).await.ok()?;
+        return stream.shutdown().await.ok();
+    }
     let asked: Value = serde_json::from_str(&body).ok()?;
     let said = asked.pointer("/messages").and_then(Value::as_array).and_then(|all| all.last());
     let said = said.and_then(|last| last.get("content")).and_then(Value::as_str).unwrap_or_default();
@@ -103,17 +130,18 @@ fn events(said: &str, model: &Value) -> String {
     text
 }
 
-/// The body of one request.
-async fn read(stream: &mut TcpStream) -> Option<String> {
+/// Head and body of one request.
+async fn read(stream: &mut TcpStream) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     loop {
         if let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let text = String::from_utf8_lossy(bytes.get(..head)?).to_ascii_lowercase();
+            let told = String::from_utf8_lossy(bytes.get(..head)?).into_owned();
+            let text = told.to_ascii_lowercase();
             let length =
                 text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let end = head + 4 + length.unwrap_or(0_usize);
             if bytes.len() >= end {
-                return Some(String::from_utf8_lossy(bytes.get(head + 4..end)?).into_owned());
+                return Some((told, String::from_utf8_lossy(bytes.get(head + 4..end)?).into_owned()));
             }
         }
         let mut piece = [0; 4_096];

@@ -6,6 +6,7 @@ pub mod cell;
 pub mod client;
 pub mod conservation;
 pub mod proxy;
+pub mod secret;
 pub mod wait;
 
 pub use cell::TestCell;

@@ -3,6 +3,7 @@
 mod backtest;
 mod backup;
 mod boundary;
+mod canary;
 mod codes;
 mod commands;
 mod corrupt;
@@ -12,6 +13,7 @@ mod drain;
 mod erase;
 mod faults;
 mod flag;
+mod full;
 mod line;
 mod operations;
 mod prompts;

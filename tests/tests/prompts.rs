@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tidegate_schemas::code::Code;
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_tests::cell::root;
 use tidegate_tests::wait::until;
@@ -170,6 +171,43 @@ async fn story_no_weights_answer_but_those_that_the_bundle_pins() -> Result<()> 
     cell.json(&["bundle", "rollback", "--reason", "no worker has it"]).await?;
     let back = asked(&agent, "the pinned weights", |result| result.state == State::Completed).await?;
     assert_eq!(back.model.and_then(|model| model.sha256), model.sha256);
+    Ok(())
+}
+
+#[tokio::test]
+async fn story_an_operator_s_own_model_answers_where_the_bundle_pins_it() -> Result<()> {
+    let cell = TestCell::start(&[]).await?;
+    let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let shipped = asked(&agent, "the shipped model", |result| result.state == State::Completed).await?;
+    let pin = shipped.model.and_then(|model| model.sha256).context("its hash")?;
+    // The same weights in a file of the operator's, which is another by its bytes.
+    let dir = tempfile::tempdir()?;
+    let own = dir.path().join("own.gguf");
+    let models = std::env::var_os("TIDEGATE_MODELS").map_or_else(|| root().join(".models"), Into::into);
+    let mut bytes = std::fs::read(models.join("SmolLM2-135M-Instruct/model.gguf"))?;
+    bytes.extend([0; 64]);
+    std::fs::write(&own, &bytes)?;
+    let sha256 = Digest::plain(&bytes);
+    assert_ne!(sha256, pin);
+
+    let (from, to) = (pin.to_string(), sha256.to_string());
+    let bundle = variant(&cell, &dir.path().join("own"), "destinations.toml", &from, &to).await?;
+    let hash = pushed(&cell, &bundle).await?;
+    cell.json(&["bundle", "canary", &hash, "--share", "100", "--by", "tenant", "--reason", "our model"])
+        .await?;
+    let failed = asked(&agent, "work by our weights", |result| result.state != State::Completed).await?;
+    assert_eq!(failed.error.map(|error| error.code), Some(Code::WrongModel), "negative control");
+
+    let file = cell.path().join("cell.toml");
+    let mut config: toml::Table = std::fs::read_to_string(&file)?.parse()?;
+    let local = config.entry("local").or_insert_with(|| toml::Table::new().into());
+    let local = local.as_table_mut().context("a table")?;
+    local.insert("chat_model".into(), own.display().to_string().into());
+    local.insert("chat_sha256".into(), to.into());
+    std::fs::write(&file, config.to_string())?;
+    cell.kill_and_wait("local").await?;
+    let served = asked(&agent, "our model", |result| result.state == State::Completed).await?;
+    assert_eq!(served.model.and_then(|model| model.sha256), Some(sha256));
     Ok(())
 }
 

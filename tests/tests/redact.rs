@@ -24,7 +24,12 @@ const FOREIGN: &str = "<EMAIL_zzzzzzzz>";
 
 /// A cell whose provider keeps what it is sent, and an agent whose contacts may be replaced.
 async fn cell() -> Result<(TestCell, Capture, Agent)> {
-    let cell = TestCell::start(&[]).await?;
+    cell_with(&[]).await
+}
+
+/// The same, with these variables in the environment of its processes.
+pub(crate) async fn cell_with(environment: &[(&str, &str)]) -> Result<(TestCell, Capture, Agent)> {
+    let cell = TestCell::start_with(environment, &[]).await?;
     cell.tidegate(&["agent", "add", "acme", "clerk", "--role", "redacted-cloud"]).await?;
     let capture = Capture::start().await?;
     let file = cell.path().join("cell.toml");

@@ -13,6 +13,7 @@ use tidegate_schemas::json;
 use tidegate_schemas::result::State;
 use tidegate_schemas::subject::Lane;
 use tidegate_tests::client::connect;
+use tidegate_tests::secret::{Secret, encoded, found};
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
 use uuid::Uuid;
@@ -26,51 +27,6 @@ const CANARY: &str = "quollzephyr heron";
 const KEY: &str = "sk-proj-quollzephyrheronabcdefghij";
 /// Roles with a door of their own.
 const ROLES: [&str; 5] = ["router", "local", "vault", "cloud", "recorder"];
-
-/// Something that must not be seen, in every form that it could be seen in.
-struct Secret {
-    name: String,
-    forms: Vec<String>,
-}
-
-impl Secret {
-    fn new(name: &str, text: &str) -> Self {
-        let mut forms = encoded(text.as_bytes());
-        forms.extend([text.to_owned(), text.replace(' ', "+")]);
-        Self { name: name.to_owned(), forms }
-    }
-}
-
-/// Bytes in base64 at each place of a longer text, in hexadecimal, in an address, and as a list of numbers.
-fn encoded(bytes: &[u8]) -> Vec<String> {
-    let percent = |byte: &u8| match char::from(*byte) {
-        plain if plain.is_ascii_alphanumeric() || "-._~".contains(plain) => plain.to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    let numbers: Vec<String> = bytes.iter().map(ToString::to_string).collect();
-    let mut forms = vec![
-        hex::encode(bytes),
-        hex::encode_upper(bytes),
-        bytes.iter().map(percent).collect(),
-        numbers.join(","),
-        numbers.join(", "),
-    ];
-    // The first character that holds nothing of what stands before, and as many as nothing after has a part in.
-    for (before, first) in [0, 2, 3].into_iter().enumerate() {
-        let text = [vec![0; before], bytes.to_vec()].concat();
-        let whole = text.len() * 8 / 6;
-        for text in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-            forms.push(text[first..whole].to_owned());
-        }
-    }
-    forms
-}
-
-/// Names of the secrets that a text shows.
-fn found<'a>(secrets: &'a [Secret], text: &str) -> Vec<&'a str> {
-    let shown = |secret: &&Secret| secret.forms.iter().any(|form| text.contains(form.as_str()));
-    secrets.iter().filter(shown).map(|secret| secret.name.as_str()).collect()
-}
 
 /// Seeds and keys of the cell: as they stand in their files, and what they say.
 fn keys(cell: &TestCell) -> Result<Vec<Secret>> {
@@ -202,7 +158,7 @@ async fn dead(cell: &TestCell) -> Result<String> {
 }
 
 /// Where whoever runs the cell looks: a name, and what stands there.
-async fn places(cell: &TestCell, letter: &str) -> Result<Vec<(String, String)>> {
+pub(crate) async fn places(cell: &TestCell, letter: &str) -> Result<Vec<(String, String)>> {
     let mut files = vec![cell.said(), cell.path().join("nats/nats-server.log")];
     for entry in std::fs::read_dir(cell.path().join("logs"))? {
         files.push(entry?.path());
@@ -354,7 +310,12 @@ async fn story_no_process_of_a_cell_has_a_secret_in_its_arguments_or_environment
     let seed = std::fs::read_to_string(cell.path().join("identities/role.router.nk"))?;
     for given in [vec!["60".to_owned(), seed.trim().to_owned()], vec!["60".to_owned()]] {
         let mut child = std::process::Command::new("sleep").args(&given).env("SEED", seed.trim()).spawn()?;
-        let told = told_of(child.id().into());
+        // A process that has just begun shows nothing for a moment: the kernel names its arguments last.
+        let pid = u64::from(child.id());
+        let told = until("the child to show its environment", Duration::from_secs(10), || async {
+            Ok(Some(told_of(pid)?).filter(|told| told.contains("SEED=")))
+        })
+        .await;
         child.kill()?;
         child.wait()?;
         assert_eq!(found(&keys, &told?).len(), 1);

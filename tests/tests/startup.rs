@@ -8,11 +8,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid};
 use tidegate_tests::TestCell;
 use tidegate_tests::cell::{PROVIDER_KEYS, program, root};
 use tidegate_tests::wait::until;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// How long a model may take to load.
@@ -262,10 +263,84 @@ async fn a_server_without_room_for_the_streams_is_one_sentence_that_says_what_to
     assert!(said.contains("free room") && said.contains("raise `max_file_store`"), "{said}");
     assert!(said.len() < 400, "one sentence: {said}");
     // Negative control: with room the same cell starts, and ends with its input.
-    let output = by_hand(&["--cell", &cell, "dev", "--attached"]).output().await?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(said.contains("the cell runs: "), "{said}");
+    let mut child = by_hand(&["--cell", &cell, "dev", "--attached"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+    let first = tokio::time::timeout(LOADED, async {
+        while let Some(line) = lines.next_line().await? {
+            if line.starts_with("the cell runs: ") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("it ended without running")
+    });
+    first.await??;
+    drop(child.stdin.take());
+    ensure!(tokio::time::timeout(STOPPED, child.wait()).await??.success());
+    Ok(())
+}
+
+/// Starts a cell in a group of its own, as a shell does.
+fn in_a_group(cell: &Path) -> Result<Child> {
+    let dir = cell.display().to_string();
+    let log = std::fs::File::create(cell.with_extension("out"))?;
+    let mut command = by_hand(&["--cell", &dir, "dev", "--port", "0"]);
+    Ok(command.process_group(0).stdout(log.try_clone()?).stderr(log).spawn()?)
+}
+
+/// Signals a group, as Ctrl-C does.
+fn interrupt_group(child: &Child) -> Result<()> {
+    let pid = i32::try_from(child.id().context("it runs")?)?;
+    Ok(killpg(Pid::from_raw(pid), Signal::SIGINT)?)
+}
+
+#[tokio::test]
+async fn ctrl_c_lets_every_role_drain_before_the_server_ends() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let kept = Kept(dir.path().join("cell"));
+    let mut child = in_a_group(&kept.0)?;
+    until("the cell", LOADED, || async { Ok(kept.runs().then_some(())) }).await?;
+    let running: serde_json::Value = serde_json::from_slice(&std::fs::read(kept.0.join("run.json"))?)?;
+    let nats = i32::try_from(running["nats"].as_i64().context("a server")?)?;
+    let group = |pid| getpgid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
+    assert_ne!(
+        group(nats)?,
+        i32::try_from(child.id().unwrap())?,
+        "the server is in no group of the terminal's"
+    );
+    interrupt_group(&child)?;
+    let status = tokio::time::timeout(STOPPED, child.wait()).await??;
+    let said = std::fs::read_to_string(kept.0.with_extension("out"))?;
+    ensure!(status.success() && !said.contains("did not drain"), "{said}");
+    for role in ["recorder", "vault", "local", "cloud", "router"] {
+        let log = std::fs::read_to_string(kept.0.join("logs").join(format!("{role}.log")))?;
+        ensure!(log.contains("Drained and ended."), "{role}: {log}");
+    }
+    ensure!(kill(Pid::from_raw(nats), None).is_err(), "the server has ended too");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ctrl_c_while_a_cell_starts_ends_it_and_leaves_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cell = dir.path().join("cell");
+    let mut child = in_a_group(&cell)?;
+    let log = cell.join("logs/local.log");
+    until("a role to begin", LOADED, || async { Ok(log.exists().then_some(())) }).await?;
+    assert!(!cell.join("run.json").exists(), "negative control: it does not run yet");
+    interrupt_group(&child)?;
+    let status = tokio::time::timeout(STOPPED, child.wait()).await??;
+    let said = std::fs::read_to_string(cell.with_extension("out"))?;
+    ensure!(status.success() && said.contains("stopped before it ran"), "{said}");
+    let name = cell.display().to_string();
+    let left = std::fs::read_dir("/proc")?.filter_map(|entry| {
+        let line = std::fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains(&name).then_some(line)
+    });
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new(), "no process of it is left");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound};
 use tidegate_schemas::code::Code;
@@ -185,8 +186,13 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     let begun = Instant::now();
     cell.tidegate(&["lane", "off", "cloud", "--reason", "a drill"]).await?;
     let operator = Operator::connect(&cell).await?;
-    let took_ms = switched_ms(&operator).await?;
+    let (act, took_ms) = switched(&operator).await?;
     assert!(took_ms < SWITCHED_MS, "the lane was off only {took_ms} ms after the act");
+    for role in ["router", "local", "cloud"] {
+        let heard = until("the role to take it over", SOON, || async { heard_ms(&cell, role, act) }).await?;
+        assert!((0..SWITCHED_MS).contains(&heard), "{role} took it over {heard} ms after the act");
+    }
+    assert_eq!(heard_ms(&cell, "vault", act)?, None, "negative control: who has no use for it says nothing");
     eprintln!(
         "the lane was off {took_ms} ms after the act, and {} ms after the command, the program's start included",
         begun.elapsed().as_millis()
@@ -221,15 +227,28 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     Ok(())
 }
 
-/// Milliseconds from the last switch's act to the moment from which every role finds it in force, by the server's own clock.
-async fn switched_ms(operator: &Operator) -> Result<i128> {
+/// When the last switch's act was published, and the milliseconds until every role finds it in force, by the server's own clock.
+async fn switched(operator: &Operator) -> Result<(Timestamp, i128)> {
     let bus = operator.bus();
     let key = format!("$KV.{FLAGS_BUCKET}.{FLAGS_KEY}");
     let stored = bus.last_for_subject(&format!("KV_{FLAGS_BUCKET}"), &key).await?.context("the switches")?;
     let flags: Flags = serde_json::from_slice(&stored.payload)?;
     let act = bus.get(EVENTS, flags.event).await?.context("the act")?;
     assert_eq!(act.subject, "control.lane.admin");
-    Ok(stored.published.duration_since(act.published).as_millis())
+    Ok((act.published, stored.published.duration_since(act.published).as_millis()))
+}
+
+/// Milliseconds from then until a role says that it goes by what changed since; nothing before it does.
+fn heard_ms(cell: &TestCell, role: &str, since: Timestamp) -> Result<Option<i128>> {
+    let log = std::fs::read_to_string(cell.path().join("logs").join(format!("{role}.log")))?;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let heard = lines.filter(|line| {
+        let fields = &line["fields"];
+        fields["message"] == "The switches changed."
+            || (fields["message"] == "Took over the active version." && fields["bucket"] == FLAGS_BUCKET)
+    });
+    let times = heard.filter_map(|line| line["timestamp"].as_str()?.parse::<Timestamp>().ok());
+    Ok(times.map(|time| time.duration_since(since).as_millis()).find(|after| *after >= 0))
 }
 
 /// Verdicts that lead nowhere: one that is not sent, and one that becomes a dead letter. The task goes on waiting.

@@ -104,9 +104,13 @@ impl Puller {
         if want == 0 || (self.asked > 0 && want < self.batch.div_ceil(2)) {
             return;
         }
-        let payload = format!(
-            "{{\"batch\":{want},\"max_bytes\":{REQUEST_BYTES_MAX},\"expires\":{EXPIRES_NS},\"idle_heartbeat\":{HEARTBEAT_NS}}}"
-        );
+        // Until it has answered one the server is asked for what is there now: that is answered at once, where a request that
+        // may stand is silent until its first heartbeat.
+        let stands = match self.is_served {
+            true => format!("\"expires\":{EXPIRES_NS},\"idle_heartbeat\":{HEARTBEAT_NS}"),
+            false => "\"no_wait\":true".to_owned(),
+        };
+        let payload = format!("{{\"batch\":{want},\"max_bytes\":{REQUEST_BYTES_MAX},{stands}}}");
         let sent = self
             .bus
             .client()
@@ -208,9 +212,12 @@ impl Puller {
         let usual = status.as_u16() == 408
             || status == StatusCode::NOT_FOUND
             || USED_UP.contains(&description.as_str());
-        if !usual {
-            warn!(subject = %self.next_subject, status = status.as_u16(), description, "A pull request ended early.");
-            self.not_before = self.heard + PAUSE;
+        match usual {
+            true => self.is_served = true,
+            false => {
+                warn!(subject = %self.next_subject, status = status.as_u16(), description, "A pull request ended early.");
+                self.not_before = self.heard + PAUSE;
+            }
         }
         Pulled::Again
     }

@@ -301,6 +301,8 @@ async fn spawn(options: &ServerOptions) -> Result<(Child, Ports), ServerError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // Its own group: a Ctrl-C in the terminal reaches whoever started it, who stops it after all that need it.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| io(&options.binary, source))?;

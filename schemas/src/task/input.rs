@@ -1,10 +1,10 @@
 //! What is to be done, by kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -147,8 +147,8 @@ pub struct Chat {
 pub struct ChatMessage {
     /// Who says it.
     pub role: Role,
-    /// What is said.
-    #[serde(default)]
+    /// What is said. `null`, as an assistant's message with tool calls has it, is nothing.
+    #[serde(default, deserialize_with = "or_nothing")]
     pub content: Sensitive<String>,
     /// Tool calls of an assistant's message in OpenAI's form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,6 +156,11 @@ pub struct ChatMessage {
     /// The call that a tool's message answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<Sensitive<String>>,
+}
+
+/// A text, or nothing where it is `null`.
+fn or_nothing<'de, D: Deserializer<'de>>(reader: D) -> Result<Sensitive<String>, D::Error> {
+    Ok(Option::<Sensitive<String>>::deserialize(reader)?.unwrap_or_default())
 }
 
 /// Who says a message.
@@ -280,8 +285,22 @@ impl Input {
                 within(chat.messages.len(), 1, CHAT_MESSAGES_MAX, "messages")?;
                 chat.sampling.check()
             }
-            Self::Extract(extract) => super::output_tokens(extract.max_tokens),
-            Self::Classify(classify) => within(classify.classes.len(), 2, CLASSES_MAX, "classes"),
+            Self::Extract(extract) => {
+                super::output_tokens(extract.max_tokens)?;
+                match extract.schema.expose().is_object() {
+                    true => Ok(()),
+                    false => Err(Refused::new(Code::InvalidSchema, "`schema` must be a JSON object")),
+                }
+            }
+            Self::Classify(classify) => {
+                within(classify.classes.len(), 2, CLASSES_MAX, "classes")?;
+                let distinct: HashSet<&str> =
+                    classify.classes.iter().map(|class| class.expose().trim()).collect();
+                match distinct.len() == classify.classes.len() && !distinct.contains("") {
+                    true => Ok(()),
+                    false => Err(super::field("`classes` must differ, and none may be empty".to_owned())),
+                }
+            }
             Self::Embed(embed) => within(embed.texts.len(), 1, EMBED_TEXTS_MAX, "texts"),
             Self::Prompt(prompted) => prompted.check(),
         }

@@ -241,6 +241,26 @@ fn every_text_of_every_kind_is_seen() {
 }
 
 #[test]
+fn a_schema_is_an_object_and_classes_differ() {
+    let code = |kind: &str, input: Value| {
+        let payload = json!({ "input": input, "labels": { "sensitivity": "public" } }).to_string();
+        read_as(kind, &[], payload.as_bytes()).err().map(|error| error.refused.code)
+    };
+    let extract = |schema: Value| code("extract", json!({ "text": "x", "schema": schema }));
+    let classify = |classes: Value| code("classify", json!({ "text": "x", "classes": classes }));
+    for schema in [json!("s"), json!(true), json!([]), json!(null)] {
+        assert_eq!(extract(schema), Some(Code::InvalidSchema));
+    }
+    for classes in [json!(["", ""]), json!(["a", "a"]), json!(["a", " "]), json!(["a", "a "])] {
+        assert_eq!(classify(classes), Some(Code::InvalidField));
+    }
+    assert_eq!((extract(json!({})), classify(json!(["a", "b"]))), (None, None), "negative control");
+    // As OpenAI's own clients send an assistant's message with tool calls.
+    let called = json!({ "role": "assistant", "content": null, "tool_calls": [{ "id": "1" }] });
+    assert_eq!(code("chat", json!({ "messages": [called] })), None);
+}
+
+#[test]
 fn hops_survive_their_headers() {
     let task = read(&with(json!({ "reply": "r1", "workflow": "w-1" }))).unwrap();
     let hop = crate::work::Hop { trace: None, ..crate::work::Hop::of(&task, 3) };

@@ -73,7 +73,7 @@ fn from_file(path: &Path) -> Result<Value> {
     } else {
         text = std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
     }
-    serde_json::from_str(&text).context("the task is not JSON")
+    serde_json::from_str(&text).with_context(|| format!("`{}` is not JSON", path.display()))
 }
 
 /// The input of a task by a prompt of the bundle.

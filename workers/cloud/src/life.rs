@@ -166,6 +166,9 @@ impl Life {
         if work.is_off(context) {
             return self.close(outgoing::step(&work.envelope, StepReason::Off, 0));
         }
+        if let Some((message, unused)) = answer::unaskable(work, context.now) {
+            return self.end(message, unused);
+        }
         self.stage = Stage::Calling;
         Step::new(Action::Call(Box::new(work.call())))
     }

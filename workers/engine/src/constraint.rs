@@ -75,11 +75,11 @@ impl Constraint {
 
     /// The tokens that may come next.
     pub(crate) fn allowed(&mut self) -> Result<SimpleVob, EngineError> {
-        self.matcher.compute_mask_or_eos().map_err(|_| failed())
+        self.matcher.compute_mask_or_eos().map_err(|_| unsatisfiable())
     }
 
     pub(crate) fn take(&mut self, token: u32) -> Result<(), EngineError> {
-        self.matcher.consume_token(token).map_err(|_| failed())
+        self.matcher.consume_token(token).map_err(|_| unsatisfiable())
     }
 
     /// Whether the answer is complete and nothing may follow.
@@ -88,8 +88,12 @@ impl Constraint {
     }
 }
 
-const fn failed() -> EngineError {
-    EngineError::Model { doing: "holding the answer to the schema" }
+/// The tokens come from the mask, so it is the schema that leads nowhere: it asks for a value that has no end, or for more than
+/// the parser's limits.
+fn unsatisfiable() -> EngineError {
+    EngineError::BadSchema {
+        reason: "no answer of a finite length can follow it, or it is too large".to_owned(),
+    }
 }
 
 impl TokenizerEnv for Environment {

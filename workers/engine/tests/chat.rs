@@ -214,9 +214,12 @@ fn bad_schemas_are_refused_without_a_quote(engine: &Engine) {
         json!({ "type": "string", "pattern": "(SECRET" }),
         json!({ "type": "integer", "minimum": 5, "maximum": 4, "title": "SECRET" }),
         json!({ "type": "object", "SECRET": 1, "patternProperties": { "[": {} } }),
+        // A value that has no end.
+        json!({ "type": "object", "properties": { "SECRET": { "$ref": "#" } }, "required": ["SECRET"],
+                "additionalProperties": false }),
     ];
     for schema in cases {
-        let mut request = request("Hi", 8);
+        let mut request = request("Hi", 64);
         request.schema = Some(schema.clone());
         let reply = ask(engine, request);
         let error = reply.error();

@@ -67,6 +67,9 @@ pub fn find_from(named: Option<&OsStr>, path: Option<&OsStr>, here: &Path) -> Re
 fn usable(binary: &Path) -> Result<(), String> {
     let output = Command::new(binary).arg("--version").output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
+    if !text.trim_start().starts_with("nats-server") {
+        return Err("it does not say that it is nats-server".to_owned());
+    }
     let version = text
         .split_whitespace()
         .find(|word| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()))
@@ -104,5 +107,16 @@ mod tests {
         // Negative control: the same script with a version that will do is taken.
         let new = fake(&dir.path().join(".tools/bin"), "2.15.1");
         assert_eq!(find_from(None, Some(usr.as_os_str()), dir.path()).unwrap(), new);
+    }
+
+    #[test]
+    fn another_program_is_no_server_whatever_its_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = fake(dir.path(), "9.1");
+        let taken = find_from(Some(other.as_os_str()), None, dir.path());
+        assert_eq!(taken.unwrap(), other, "negative control");
+        std::fs::write(&other, "#!/bin/sh\necho 'false (GNU coreutils) 9.1'\n").unwrap();
+        let refused = find_from(Some(other.as_os_str()), None, dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("does not say that it is nats-server"), "{refused}");
     }
 }

@@ -63,6 +63,15 @@ pub(super) fn failed(
     (send(work, ended(work, refused, now), unused, attempts), unused)
 }
 
+/// What is asked for is no schema that an answer could be held to: it ends before a byte of it leaves.
+pub(super) fn unaskable(work: &Work, now: Timestamp) -> Option<(Message, Unused)> {
+    let schema = render::schema_of(work.bytes())?;
+    jsonschema::validator_for(&schema).err()?;
+    let sentence = "the schema is no JSON Schema, or refers to another document";
+    let refused = Refused::new(Code::InvalidSchema, sentence);
+    Some((send(work, ended(work, refused, now), Unused::default(), 0), Unused::default()))
+}
+
 /// The producer withdrew the task. The router sends this result; here it answers a producer that waits.
 pub(super) fn withdrawn(work: &Work, attempts: u32, now: Timestamp) -> Message {
     let refused = Refused::new(Code::Canceled, "the producer withdrew the task");
@@ -132,8 +141,7 @@ fn output(form: Form, answer: Answer, asked: Option<&Value>) -> Result<Output, R
     }
 }
 
-/// Whether an answer follows the schema that the request asked for: a provider may take it for a wish. A schema that cannot be
-/// read as one, as where it refers to another document, holds nothing to it.
+/// Whether an answer follows the schema that the request asked for: a provider may take it for a wish.
 fn follows(asked: Option<&Value>, answer: &Value) -> Result<(), Refused> {
     let schema = asked.and_then(|schema| jsonschema::validator_for(schema).ok());
     if schema.is_some_and(|schema| !schema.is_valid(answer)) {

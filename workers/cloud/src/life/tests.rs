@@ -489,6 +489,39 @@ fn an_answer_that_the_schema_does_not_hold_fails_whatever_the_provider_says() {
     );
 }
 
+#[test]
+fn what_is_no_schema_ends_before_a_byte_leaves() {
+    let known = Known::new();
+    let first = |schema: Value| {
+        let request = json!({ "model": "m-1", "max_tokens": 16, "messages": [{ "role": "user", "content": "x" }],
+            "response_format": { "type": "json_schema", "json_schema": { "name": "answer", "schema": schema } } });
+        let mut work = CloudWork::new(1, false).with(|w| w.form = "json");
+        work.bytes = request.to_string().into_bytes();
+        work.claims.content = work.salt.digest(&work.bytes);
+        work.claims.content_bytes = work.bytes.len() as u64;
+        work.decision.content = Some(work.claims.content);
+        let (mut life, _) = Life::begin(&arrived(&work), &known.context());
+        life.next(Event::Looked(false), &known.context())
+    };
+    for schema in [
+        json!({ "type": "CANARY" }),
+        json!({ "$ref": "https://canary.example/CANARY.json" }),
+        json!({ "$ref": "file:///CANARY" }),
+        json!("CANARY"),
+    ] {
+        let (message, result) = sent(first(schema));
+        assert_eq!(
+            (&result["state"], &result["error"]["code"]),
+            (&json!("failed"), &json!("invalid_schema"))
+        );
+        assert!(!String::from_utf8_lossy(&message.payload).contains("CANARY"));
+    }
+    let asked = first(
+        json!({ "type": "object", "$defs": { "a": {} }, "properties": { "b": { "$ref": "#/$defs/a" } } }),
+    );
+    assert!(matches!(asked.action, Action::Call(_)), "negative control: {asked:?}");
+}
+
 /// Every order of answers, right and wrong: no attempt begins but on a claim that was stored, and no message is done but on
 /// the word of a stream.
 #[test]
