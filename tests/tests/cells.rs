@@ -14,6 +14,7 @@ mod erase;
 mod faults;
 mod flag;
 mod full;
+mod leak;
 mod line;
 mod operations;
 mod prompts;

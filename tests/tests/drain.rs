@@ -71,7 +71,7 @@ async fn runs_again(cell: &TestCell, role: &str, before: u32) -> Result<()> {
 }
 
 #[tokio::test]
-async fn long_story_roles_that_are_told_to_end_under_load_drain_and_lose_nothing() -> Result<()> {
+async fn story_roles_that_are_told_to_end_under_load_drain_and_lose_nothing() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let operator = Operator::connect(&cell).await?;

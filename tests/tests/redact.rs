@@ -32,18 +32,23 @@ pub(crate) async fn cell_with(environment: &[(&str, &str)]) -> Result<(TestCell,
     let cell = TestCell::start_with(environment, &[]).await?;
     cell.tidegate(&["agent", "add", "acme", "clerk", "--role", "redacted-cloud"]).await?;
     let capture = Capture::start().await?;
+    provider_at(&cell, &capture.url()).await?;
+    let agent = Agent::connect(&cell, "acme", "clerk").await?;
+    Ok((cell, capture, agent))
+}
+
+/// Has the cell's stand-in be somebody else.
+pub(crate) async fn provider_at(cell: &TestCell, url: &str) -> Result<()> {
     let file = cell.path().join("cell.toml");
     let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
     let provider =
         config["cloud"]["providers"]["standin"]["endpoints"].as_table_mut().context("endpoints")?;
     for (_, endpoint) in provider.iter_mut() {
-        endpoint.as_table_mut().context("an endpoint")?.insert("url".into(), capture.url().into());
+        endpoint.as_table_mut().context("an endpoint")?.insert("url".into(), url.into());
     }
     fs::write(&file, config.to_string())?;
     cell.kill_and_wait("cloud").await?;
-    ready(&cell, "cloud").await?;
-    let agent = Agent::connect(&cell, "acme", "clerk").await?;
-    Ok((cell, capture, agent))
+    ready(cell, "cloud").await
 }
 
 async fn ready(cell: &TestCell, role: &str) -> Result<()> {

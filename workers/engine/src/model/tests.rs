@@ -31,14 +31,14 @@ fn log_probability(logits: &[f32], token: u32) -> f64 {
     f64::from(logits[token as usize] - highest) - sum.ln()
 }
 
-/// Feeds the reference's tokens one by one. Returns the share of positions where ours is the same choice, the leads
+/// Feeds the reference's tokens one by one, after what is made of its prompts. Returns the share of positions where ours is the same choice, the leads
 /// (natural log) of the tokens that ours did not choose, the largest first, and the mean log probability of the reference's
 /// tokens.
-fn follow(model: &ChatModel) -> (f64, Vec<f32>, f64) {
+fn follow(model: &ChatModel, prompt: impl Fn(&[u32]) -> Vec<u32>) -> (f64, Vec<f32>, f64) {
     let (mut same, mut all, mut leads, mut sum) = (0, 0, Vec::new(), 0f64);
     for row in fixture::<Row>("greedy.json") {
         let mut cache = model.decoder.cache(256);
-        let mut feed = row.prompt.clone();
+        let mut feed = prompt(&row.prompt);
         for (token, lead) in row.tokens.iter().zip(&row.lead).take(24) {
             let logits =
                 step(model, &mut [Rows { cache: &mut cache, tokens: &feed, logits: true }]).remove(0);
@@ -62,12 +62,18 @@ fn follow(model: &ChatModel) -> (f64, Vec<f32>, f64) {
 /// small model feels: the same tokens are 3 % less likely, and about 1 choice in 10 differs.
 #[test]
 fn choices_are_those_of_llama_cpp() {
-    let (same, leads, likelihood) = follow(&chat(Some(Repack::Q8_0 { padded: false })));
+    let asked = |prompt: &[u32]| prompt.to_vec();
+    let (same, leads, likelihood) = follow(&chat(Some(Repack::Q8_0 { padded: false })), asked);
     let clear = leads.iter().filter(|lead| **lead >= 0.25).count();
     assert!(same > 0.9 && clear <= 1 && leads.iter().all(|lead| *lead < 1.0), "{same} {leads:?}");
 
-    let (same, _, repacked) = follow(&chat(None));
-    assert!(same > 0.8 && repacked > likelihood - 0.06, "{same} {likelihood} {repacked}");
+    let model = chat(None);
+    let (same, _, repacked) = follow(&model, asked);
+    assert!(same > 0.85 && repacked > likelihood - 0.06, "{same} {likelihood} {repacked}");
+
+    // Negative control: with the words of its prompts in other places it chooses otherwise.
+    let (same, _, odd) = follow(&model, |prompt| prompt.iter().rev().copied().collect());
+    assert!(same < 0.85 && odd < likelihood - 0.06, "{same} {odd}");
 }
 
 #[test]
