@@ -110,10 +110,7 @@ async fn door(agent: Agent, name: &'static str) -> Result<(String, DropGuard)> {
         tokio::spawn(async move {
             let end = match answered(&agent, name, asked, &sender).await {
                 Ok(()) => ChatEvent::End { finish: Finish::Stop, usage: Usage::default() },
-                Err(error) => {
-                    eprintln!("a task did not end well: {error:#}");
-                    ChatEvent::Failed(ChatError::Failed)
-                }
+                Err(_) => ChatEvent::Failed(ChatError::Failed),
             };
             let _ = sender.send(end);
         });
