@@ -94,7 +94,7 @@ pub(super) fn decide(
                 Err(refused) => Err(refused),
             }
         }
-        (Outcome::Redact, Some(_)) => Ok(redact::work(task, &hop, cause, &mut decision, judge, context)),
+        (Outcome::Redact, Some(_)) => redact::work(task, &hop, cause, &mut decision, judge, context),
         (Outcome::Hold, _) => Ok(hold(task, payload, &hop, cause, &mut decision, context)),
         (Outcome::Reject, _) => {
             let (state, error) = rejection(&decision, coming.failed_of, judge);
@@ -152,7 +152,7 @@ pub(super) fn step_of(hop: &Hop) -> String {
 }
 
 /// A terminal result of the router's own.
-fn ended(
+pub(super) fn ended(
     task: &Task,
     hop: &Hop,
     cause: &Position,

@@ -31,7 +31,7 @@ pub(super) fn work(
     decision: &mut Decision,
     judge: &Judge,
     context: &Context<'_>,
-) -> Caused {
+) -> Result<Caused, Refused> {
     let work = RedactWork {
         schema_version: 1,
         scope: Scope::of(task),
@@ -39,6 +39,10 @@ pub(super) fn work(
         spans: judge.spans(&task.input.texts()),
     };
     let payload = outgoing::json(&work);
+    if payload.len() > MESSAGE_BYTES_MAX - HEADERS_ROOM_BYTES {
+        let sentence = "with the places of what was found in it the task does not fit into a message; send less of it at once";
+        return Err(Refused::new(Code::TooLarge, sentence));
+    }
     let salt = context.salt();
     decision.content = Some(salt.digest(&payload));
     let headers = hop
@@ -46,14 +50,14 @@ pub(super) fn work(
         .with(header::DECISION, outgoing::compact(decision))
         .with(header::SALT, String::from(salt));
     let tenant = task.tenant.clone();
-    Caused::work(Message {
+    Ok(Caused::work(Message {
         msg_id: hop.msg_id(&tenant, &step_of(hop), 0),
         subject: Subject::WorkLocal { pool: pool(REDACT_POOL), class: task.class, tenant }.to_string(),
         headers,
         payload,
         outcome: Some(decision.outcome),
         ticket: None,
-    })
+    }))
 }
 
 /// The task as it leaves: with its redacted input, where it has one.

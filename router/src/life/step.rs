@@ -9,7 +9,7 @@ use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::{HOPS_MAX, MESSAGE_BYTES_MAX};
 use tidegate_schemas::redact::Token;
-use tidegate_schemas::result::TaskResult;
+use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::step::{Step as StepWire, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::task::Task;
@@ -207,6 +207,13 @@ fn restore(
     let (of, tokens) = ((&hop, &returned.decision), returned.tokens.clone());
     match redact::restoring(result.clone(), task, of, tokens, &message.position) {
         Ok(caused) => (Stage::Sent(caused.tell), Step::new(Action::Send(caused.message))),
+        // It is paid for, and cannot be told: the task ends now and not at its deadline.
+        Err(refused) if refused.code == Code::TooLarge => {
+            let (cause, error) = (&message.position, outgoing::error(&refused));
+            let caused =
+                dispatch::ended(task, &hop, cause, Some(&returned.decision), State::Failed, error, context);
+            (Stage::Sent(caused.tell), Step::new(Action::Send(caused.message)))
+        }
         Err(refused) => (Stage::Over, Step::new(Action::Done(Disposition::Dead(refused)))),
     }
 }

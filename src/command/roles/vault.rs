@@ -19,13 +19,15 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
         ttl_ms: VaultConfig::TTL_MS,
     };
     if args.check_config {
+        let of_cell = config.master_key_file.starts_with(&cell.dir);
+        let from = if of_cell { "the cell's directory" } else { "the credentials directory" };
         return shown(
             global,
             &[
                 ("cell", json!(cell.config.name), "cell.toml"),
                 ("url", json!(cell.config.url), "cell.toml"),
                 ("directory", json!(config.directory), "the cell's directory"),
-                ("master_key_file", json!(config.master_key_file), "the cell's directory"),
+                ("master_key_file", json!(config.master_key_file), from),
                 ("ttl_ms", json!(config.ttl_ms), "default"),
             ],
         );

@@ -54,6 +54,20 @@ fn to_redact(world: &World) -> (Stored, Stored, Message) {
 }
 
 #[test]
+fn redact_work_that_fits_no_message_ends_at_once() {
+    let world = world();
+    let labels = json!({ "sensitivity": "public", "purpose": "support" });
+    let state = |contacts: usize| {
+        let task = task_at(1, &body(&labels, &"a@b.co ".repeat(contacts)));
+        let message = sent(&world.begin(task).1).clone();
+        let payload: Value = serde_json::from_slice(&message.payload).unwrap();
+        (message.subject.split('.').next().unwrap().to_owned(), payload["error"]["code"].clone())
+    };
+    assert_eq!(state(70_000), ("result".to_owned(), json!("too_large")));
+    assert_eq!(state(10), ("work".to_owned(), Value::Null), "negative control");
+}
+
+#[test]
 fn redact_goes_first_and_what_would_leave_is_judged_again() {
     let world = world();
     let (task, work, message) = to_redact(&world);

@@ -8,7 +8,7 @@ use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 use tidegate_schemas::redact::{Restored, restore_output};
-use tidegate_schemas::result::TaskResult;
+use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::vault::{RESTORE_POOL, Resolve, Resolved, VALUES_MAX};
 use tidegate_schemas::work::{Hop, RestoreWork};
@@ -85,6 +85,17 @@ impl Home {
             headers: typed(headers),
             payload: json_of(result),
         }
+    }
+
+    /// The result where the one with values fits no message: what was answered is paid for, and cannot be told.
+    pub(crate) fn oversized(&self, now: Timestamp) -> Message {
+        let message = "with its values the answer is larger than a message may be; ask for less at once";
+        let error = ResultError { code: Code::TooLarge, message: message.to_owned(), retry_after_ms: None };
+        let result =
+            TaskResult { state: State::Failed, output: None, error: Some(error), ..self.work.result.clone() };
+        let message = self.message(&result.timed(self.hop.submitted, now));
+        // Under the id of the result that did not fit nothing was stored, but a second id cannot be mistaken.
+        Message { msg_id: format!("{}/oversized", message.msg_id), ..message }
     }
 
     /// The record that the answer is not used: another result was first.

@@ -12,6 +12,7 @@ use super::ask::ask;
 use super::follow::Followers;
 use super::job::Job;
 use crate::desk::Desk;
+use crate::life::Sent;
 use crate::send::send;
 use crate::worker::{BUS_FAILED_MS, SEATED_MS, arrived, retry};
 
@@ -44,7 +45,12 @@ impl Handler for Redactor {
                 job.given_up(Code::Internal)
             }
         };
-        match send(&self.bus, &step).await {
+        let sent = match send(&self.bus, &step).await {
+            // With tokens in it the input is longer than a message: it stays inside as it is.
+            Ok(Sent::TooLarge) => send(&self.bus, &job.given_up(Code::TooLarge)).await,
+            sent => sent,
+        };
+        match sent {
             Ok(_) => Verdict::Done,
             Err(error) => {
                 error!(position = %job.position, %error, "A step was put off.");

@@ -1,6 +1,7 @@
 //! The handler of the pool `restore`: performs what [`super::home`] says. The answer may be paid for, so a vault that does not
 //! answer is asked again until the task's deadline.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,11 +57,20 @@ impl Handler for Restoring {
 
 impl Restoring {
     async fn end(&self, home: &Home, result: &Message, counts: Restored) -> Verdict {
-        match send(&self.bus, result).await {
+        let (result, counts, sent) = match send(&self.bus, result).await {
+            // The values are longer than their tokens, and the result with them longer than a message.
+            Ok(Sent::TooLarge) => {
+                let small = home.oversized(Timestamp::now());
+                let sent = send(&self.bus, &small).await;
+                (Cow::Owned(small), Restored::default(), sent)
+            }
+            sent => (Cow::Borrowed(result), counts, sent),
+        };
+        match sent {
             Ok(sent @ (Sent::Stored | Sent::Duplicate)) => {
-                count(result, sent);
+                count(&result, sent);
                 tell_counts(counts);
-                for telling in told(&home.tenant, &home.hop, Some(&home.decision), result) {
+                for telling in told(&home.tenant, &home.hop, Some(&home.decision), &result) {
                     let told =
                         self.bus.publish_core(&telling.subject, &telling.headers, telling.payload).await;
                     if let Err(error) = told {
