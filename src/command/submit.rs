@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde_json::json;
-use tidegate_bus::{Bus, CoreMessage, CoreStream, Identity, Outbound};
+use tidegate_bus::{Bus, CoreMessage, CoreStream, Identity, Outbound, Stored};
 use tidegate_schemas::decision::{Decision, Outcome};
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::TaskId;
@@ -60,7 +60,10 @@ pub(crate) async fn run(global: &Global, args: SubmitArgs) -> Result<ExitCode> {
     let streams = args.stream && !global.json;
     let told = !global.json;
     let result = format!("result.{agent}.{id}");
-    let mut ear = Ear { bus, result, replies, states, deltas, streams, told, decided: None, streamed: false };
+    // Another task's result may stand there, whose id this one has: that is no answer to this one.
+    let of = (!accepted.duplicate).then(|| accepted.position().to_string());
+    let mut ear =
+        Ear { bus, result, of, replies, states, deltas, streams, told, decided: None, streamed: false };
     let ended = match tokio::time::timeout(wait, ear.follow()).await {
         Ok(result) => Some(result?),
         // A reply is told once; the result itself may be there all the same.
@@ -106,6 +109,8 @@ struct Ear {
     bus: Bus,
     /// Subject of the result.
     result: String,
+    /// Position of the task, where it was not sent before.
+    of: Option<String>,
     replies: CoreStream,
     states: CoreStream,
     deltas: CoreStream,
@@ -148,7 +153,9 @@ impl Ear {
     async fn stored(&mut self) -> Result<Option<TaskResult>> {
         let stored =
             self.bus.last_for_subject(RESULTS, &self.result).await.context("asking for the result")?;
-        let Some(stored) = stored else { return Ok(None) };
+        let ours =
+            |stored: &Stored| self.of.as_deref().is_none_or(|of| stored.header(header::TASK) == Some(of));
+        let Some(stored) = stored.filter(ours) else { return Ok(None) };
         self.decision(stored.header(header::DECISION));
         Ok(Some(serde_json::from_slice(&stored.payload).context("reading the result")?))
     }

@@ -195,7 +195,8 @@ pub(crate) fn input(scene: &Scene) -> (Value, usize) {
             (json!({ "text": text, "schema": schema, "max_tokens": work.tokens_max }), bytes)
         }
         Kind::Classify => {
-            let classes = json!(["good", hidden.unwrap_or_else(|| "bad".to_owned())]);
+            let classes =
+                json!(["good", hidden.filter(|text| !text.is_empty()).unwrap_or_else(|| "bad".to_owned())]);
             let bytes = text.len() + written(&classes);
             (json!({ "text": text, "classes": classes }), bytes)
         }

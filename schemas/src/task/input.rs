@@ -149,6 +149,7 @@ pub struct ChatMessage {
     pub role: Role,
     /// What is said. `null`, as an assistant's message with tool calls has it, is nothing.
     #[serde(default, deserialize_with = "or_nothing")]
+    #[schemars(with = "Option<Sensitive<String>>")]
     pub content: Sensitive<String>,
     /// Tool calls of an assistant's message in OpenAI's form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

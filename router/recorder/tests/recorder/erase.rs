@@ -148,6 +148,7 @@ async fn erase_leaves_nothing_to_find_in_the_files_of_record_and_broker() {
         assert!(!found(&nats, text.as_bytes()).is_empty(), "negative control: the scan finds what is there");
         assert!(found(&record, text.as_bytes()).is_empty(), "what the record holds is sealed");
     }
+    cell.until_records(14).await;
     let (readable, erased, lost) = states(&cell.reader());
     assert!(readable >= 14 && (erased, lost) == (0, 0), "negative control: all can be read");
     let rows_before = std::fs::read(record.join("keys.bin")).unwrap();
