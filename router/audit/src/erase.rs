@@ -15,6 +15,7 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::subject::EVENTS;
 
 use crate::error::{Failure, ReadError};
+use crate::keys::MasterKey;
 use crate::keys::file::KeyFile;
 use crate::keys::task::{Wrapped, subject_ref};
 use crate::leaf::{ActWord, Detail, Leaf, leaf_hash};
@@ -24,6 +25,8 @@ use crate::store;
 use crate::store::tree::Stored;
 use crate::table;
 use crate::task::Row;
+
+pub(crate) mod names;
 
 /// Names of one data subject that an act may hold: its own, and that of a task whose own subject it is.
 pub const SUBJECTS_MAX: usize = 16;
@@ -56,6 +59,8 @@ pub struct Holding {
     pub records: u64,
     /// Index of the first record that was not looked at.
     pub next: u64,
+    /// The names of pruned leaves that were looked at; none before the first look.
+    names: Option<u64>,
 }
 
 /// One erasure.
@@ -137,9 +142,7 @@ impl Reader {
         rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| row.value()));
         // The own subject of a task stands in no look-up but that of the task's key.
         if let Some(task) = subject.as_str().strip_prefix(OWN).and_then(|id| id.parse::<TaskId>().ok()) {
-            let set = master.set_lookup(tenant.as_str(), &[subject.as_str().to_owned()]);
-            let place = [*task.0.as_bytes(), set].concat();
-            let place: [u8; 32] = place.try_into().unwrap_or_default();
+            let place = own_place(master, tenant.as_str(), task);
             let key_of = txn.open_table(table::KEY_OF).map_err(Failure::from)?;
             let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
             if let Some(id) = key_of.get(&place).map_err(Failure::from)?
@@ -188,6 +191,8 @@ impl Reader {
     ) -> Result<(), ReadError> {
         loop {
             let records = self.tail(held.next, LOOK)?;
+            // After the page: a leaf that was pruned before it was read has left its names by now.
+            self.named(held, tenant, references)?;
             let Some(last) = records.last() else { return Ok(()) };
             held.next = last.leaf.index + 1;
             for record in records.iter().filter(|record| record.leaf.tenant.as_ref() == Some(tenant)) {
@@ -196,6 +201,25 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Takes in what pruned leaves said: whose keys there are of which no leaf says it any more.
+    fn named(&self, held: &mut Holding, tenant: &Name, references: &[String]) -> Result<(), ReadError> {
+        let txn = self.begin()?;
+        let version = names::version(&txn)?;
+        if held.names == Some(version) {
+            return Ok(());
+        }
+        held.names = Some(version);
+        let rows = names::rows(&txn, tenant.as_str(), references)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (keys, tasks) = names::keys(&txn, &rows)?;
+        held.rows.extend(rows);
+        held.keys.extend(keys);
+        held.tasks.extend(tasks);
+        Ok(())
     }
 
     /// Whether a record is the data subject's. The first one under a key always names its data subjects; later ones may not.
@@ -298,6 +322,14 @@ impl Reader {
     pub fn erasures(&self) -> Result<Vec<Erasure>, ReadError> {
         Ok(all(&self.begin()?)?)
     }
+}
+
+/// Where the key of a task is looked up whose only data subject is its own.
+fn own_place(master: &MasterKey, tenant: &str, task: TaskId) -> [u8; 32] {
+    let mut place = [0; 32];
+    place[..16].copy_from_slice(task.0.as_bytes());
+    place[16..].copy_from_slice(&master.set_lookup(tenant, &[format!("{OWN}{task}")]));
+    place
 }
 
 /// The act that destroyed a row of the key file: only one that is on record, and that names who the record is of.

@@ -27,15 +27,15 @@ fn acme() -> Name {
     Name::new("acme").unwrap()
 }
 
-fn names(reader: &Reader, text: &str) -> Option<Vec<String>> {
+pub(super) fn names(reader: &Reader, text: &str) -> Option<Vec<String>> {
     reader.data_subject(&acme(), &subject(text)).unwrap().map(|found| found.references)
 }
 
-fn holding(reader: &Reader, names: &[String]) -> Holding {
+pub(super) fn holding(reader: &Reader, names: &[String]) -> Holding {
     reader.holding(&acme(), names, &mut |_| Ok(())).unwrap()
 }
 
-fn erasure(event: u64, subjects: &[String]) -> Erasure {
+pub(super) fn erasure(event: u64, subjects: &[String]) -> Erasure {
     Erasure {
         event,
         operator: Name::new("olga").unwrap(),
@@ -61,7 +61,7 @@ fn erase_first(store: &mut Store) -> Holding {
     held
 }
 
-fn opened(reader: &Reader, index: u64) -> Opened {
+pub(super) fn opened(reader: &Reader, index: u64) -> Opened {
     reader.body(&reader.get(index).unwrap().unwrap()).unwrap()
 }
 
