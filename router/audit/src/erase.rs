@@ -15,6 +15,7 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::subject::EVENTS;
 
 use crate::error::{Failure, ReadError};
+use crate::hold::reference;
 use crate::keys::MasterKey;
 use crate::keys::file::KeyFile;
 use crate::keys::task::{Wrapped, subject_ref};
@@ -44,6 +45,9 @@ pub struct DataSubject {
     pub tenant: Name,
     /// Its names in leaves.
     pub references: Vec<String>,
+    /// Their rows of the key file, in this order, and whether each is a task's own.
+    #[serde(skip)]
+    rows: Vec<(u64, bool)>,
 }
 
 /// What a record holds of a data subject.
@@ -122,6 +126,23 @@ impl ErasureState {
     }
 }
 
+// === impl DataSubject ===
+
+impl DataSubject {
+    /// Whether what the record holds of it does not lead to all its keys: before names were kept, they went with their leaves.
+    #[must_use]
+    pub fn is_unnamed(&self, held: &Holding) -> bool {
+        self.rows.iter().any(|(row, _)| !held.rows.contains(row))
+    }
+
+    /// Its names by row of the key file; `tenant` is the tenant's number.
+    pub(crate) fn names(&self, tenant: u32) -> names::Names {
+        let both = self.rows.iter().zip(&self.references);
+        let kept = |(row, own): (u64, bool), name| Some((row, names::Kept { tenant, name, own }));
+        both.filter_map(|(row, name)| kept(*row, reference(name)?)).collect()
+    }
+}
+
 // === impl Reader ===
 
 impl Reader {
@@ -136,10 +157,10 @@ impl Reader {
     ) -> Result<Option<DataSubject>, ReadError> {
         let master = self.master().ok_or(ReadError::KeyNeeded)?;
         let txn = self.begin()?;
-        let mut rows = BTreeSet::new();
+        let mut rows = BTreeMap::new();
         let subjects = txn.open_table(table::SUBJECTS).map_err(Failure::from)?;
         let lookup = master.subject_lookup(tenant.as_str(), subject.as_str());
-        rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| row.value()));
+        rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| (row.value(), false)));
         // The own subject of a task stands in no look-up but that of the task's key.
         if let Some(task) = subject.as_str().strip_prefix(OWN).and_then(|id| id.parse::<TaskId>().ok()) {
             let place = own_place(master, tenant.as_str(), task);
@@ -148,17 +169,20 @@ impl Reader {
             if let Some(id) = key_of.get(&place).map_err(Failure::from)?
                 && let Some(wrapped) = keys.get(id.value()).map_err(Failure::from)?
             {
-                rows.extend(Wrapped::decode(wrapped.value()).map(|wrapped| wrapped.rows).unwrap_or_default());
+                let wrapped =
+                    Wrapped::decode(wrapped.value()).map(|wrapped| wrapped.rows).unwrap_or_default();
+                rows.extend(wrapped.into_iter().map(|row| (row, true)));
             }
         }
         let broken = |error: std::io::Error| ReadError::Broken { what: error.to_string() };
         let file = KeyFile::read_only(&store::key_file(self.dir()), master.wrapping(), 0).map_err(broken)?;
-        let mut references = Vec::new();
-        for row in rows {
-            let key = file.key(row).map_err(broken)?.ok();
-            references.extend(key.map(|key| subject_ref(&key, subject.as_str())));
+        let mut found = DataSubject { tenant: tenant.clone(), references: Vec::new(), rows: Vec::new() };
+        for (row, own) in rows {
+            if let Ok(key) = file.key(row).map_err(broken)? {
+                found.references.push(subject_ref(&key, subject.as_str()));
+                found.rows.push((row, own));
+            }
         }
-        let found = DataSubject { tenant: tenant.clone(), references };
         Ok(Some(found).filter(|found| !found.references.is_empty()))
     }
 

@@ -19,11 +19,11 @@ use crate::store::write;
 use crate::table;
 use crate::verify::Trust;
 
-fn subject(text: &str) -> Identifier {
+pub(super) fn subject(text: &str) -> Identifier {
     Identifier::new(text).unwrap()
 }
 
-fn acme() -> Name {
+pub(super) fn acme() -> Name {
     Name::new("acme").unwrap()
 }
 
