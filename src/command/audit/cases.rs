@@ -13,7 +13,7 @@ use tidegate_policies::{CedarTest, Judge};
 use tidegate_recorder::rejudge as recorded;
 use tidegate_schemas::digest::Digest;
 
-use super::{filter, prove, rejudge};
+use super::{filter, judged, prove, rejudge};
 use crate::cli::{AuditArgs, ExportArgs, Global};
 use crate::output;
 
