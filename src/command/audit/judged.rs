@@ -53,15 +53,17 @@ async fn bundles(record: &Record, mut filter: Filter) -> Result<BTreeSet<Digest>
 /// The bundle that judged, and those that an act is about.
 fn of(leaf: &Leaf) -> [Option<Digest>; 2] {
     let about = match &leaf.detail {
-        Some(Detail::Control { act, hash, .. }) => match act {
-            ActWord::BundleActivate
-            | ActWord::BundlePush
-            | ActWord::BundleShadow
-            | ActWord::BundleCanary
-            | ActWord::BundlePromote
-            | ActWord::BundleRollback => *hash,
-            _ => None,
-        },
+        Some(Detail::Control {
+            act:
+                ActWord::BundleActivate
+                | ActWord::BundlePush
+                | ActWord::BundleShadow
+                | ActWord::BundleCanary
+                | ActWord::BundlePromote
+                | ActWord::BundleRollback,
+            hash,
+            ..
+        }) => *hash,
         _ => None,
     };
     [leaf.decision.as_ref().map(|decision| decision.bundle), about]
