@@ -67,10 +67,13 @@ mod tests {
         NamedErasure { from: ranges[0].0, messages, record: event, event }
     }
 
+    /// An act, its ranges, and whether it says them.
+    type Act<'a> = (u64, &'a [(u64, u64)], bool);
+
     /// Takes in what acts say, with or without their sequences. Returns what is counted.
-    fn counted(acts: &[(u64, &[(u64, u64)], bool)]) -> Vec<u64> {
+    fn counted(acts: &[Act<'_>]) -> Vec<u64> {
         let mut gone = Gone::default();
-        let take = |(event, ranges, exact): &(u64, &[(u64, u64)], bool)| {
+        let take = |(event, ranges, exact): &Act<'_>| {
             gone.take(named(*event, ranges), if *exact { ranges } else { &[] })
         };
         acts.iter().map(take).collect()

@@ -63,7 +63,7 @@ fn bound_of_the_checkpoint_file_still_shows_an_older_record_and_takes_what_was_k
     let reader = store.reader();
     for note in of(dir, "kept") {
         let head = key.open(&note).unwrap();
-        if head.size % 97 == 0 || head.size > 1_490 {
+        if head.size.is_multiple_of(97) || head.size > 1_490 {
             let trust = Trust { key: Some(key.clone()), pinned: vec![head] };
             let report = reader.verify_against(Level::Quick, &trust, &mut |_, _| {}).unwrap();
             assert!(report.is_ok(), "{:?}", report.problems);
