@@ -3,6 +3,8 @@
 use clap::Args;
 use tidegate_schemas::ids::{Name, TaskId};
 
+use super::Hash;
+
 /// Which records, page by page.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct QueryArgs {
@@ -49,9 +51,9 @@ pub(crate) struct FilterArgs {
     /// Policy that determined a decision.
     #[arg(long)]
     pub(crate) policy: Option<String>,
-    /// Bundle that judged, its SHA-256.
+    /// Bundle that judged: its SHA-256, or as many of its first digits as tell it from the others on record.
     #[arg(long, value_name = "SHA256")]
-    pub(crate) judged_by: Option<String>,
+    pub(crate) judged_by: Option<Hash>,
     /// Sensitivity: public, internal, confidential, restricted; as decided, of a task as declared.
     #[arg(long, visible_alias = "label")]
     pub(crate) sensitivity: Option<String>,

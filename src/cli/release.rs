@@ -104,8 +104,7 @@ impl Hash {
 
     /// The one of these that it stands for.
     pub(crate) fn among(&self, known: impl IntoIterator<Item = Digest>) -> Result<Digest, String> {
-        let mut fits: Vec<Digest> =
-            known.into_iter().filter(|hash| hash.to_string().starts_with(&self.0)).collect();
+        let mut fits: Vec<Digest> = known.into_iter().filter(|hash| self.begins(hash)).collect();
         fits.sort();
         fits.dedup();
         match fits.as_slice() {
@@ -118,9 +117,26 @@ impl Hash {
         }
     }
 
+    /// Whether a hash has these first digits.
+    pub(crate) fn begins(&self, hash: &Digest) -> bool {
+        hash.to_string().starts_with(&self.0)
+    }
+
     /// Where it is whole, what it is, whether the cell keeps such a bundle or not.
     pub(crate) fn whole(&self) -> Option<Digest> {
         self.0.parse().ok()
+    }
+}
+
+impl From<Digest> for Hash {
+    fn from(hash: Digest) -> Self {
+        Self(hash.to_string())
+    }
+}
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

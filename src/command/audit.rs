@@ -21,6 +21,7 @@ mod copy;
 mod egress;
 mod erase;
 pub(super) mod filter;
+pub(super) mod judged;
 mod known;
 mod prove;
 pub(super) mod rejudge;
@@ -65,7 +66,7 @@ pub(super) async fn run(global: &Global, args: AuditArgs) -> Result<ExitCode> {
     }
     // What is wrong by itself needs no record to be told.
     match &args.command {
-        AuditCommand::Query(asked) | AuditCommand::Egress(asked) => drop(filter::page(asked.clone())?),
+        AuditCommand::Query(asked) | AuditCommand::Egress(asked) => filter::check(asked.clone())?,
         AuditCommand::Task { id, tenant, agent } => drop(named(id, tenant.as_ref(), agent.as_ref())?),
         _ => {}
     }
@@ -147,7 +148,8 @@ fn show(global: &Global, record: &tidegate_audit::Record, erased: Option<&u64>) 
 
 /// Records of a filter as they are found, up to the limit. One that no index serves looks at every record: it says how far it
 /// is. Returns how many there are.
-async fn query(global: &Global, record: &Record, args: QueryArgs) -> Result<usize> {
+async fn query(global: &Global, record: &Record, mut args: QueryArgs) -> Result<usize> {
+    args.filter = judged::whole(record, args.filter).await?;
     let limit = args.limit.max(1);
     let mut filter = filter::page(args)?;
     let (mut found, mut erased) = (0, Erased::new());

@@ -17,8 +17,8 @@ use tidegate_schemas::control::Act;
 use tidegate_schemas::replay::{Pace, ReplayTo, SPEED_PERCENT_MAX, prefix};
 use uuid::Uuid;
 
-use super::audit::filter;
 use super::audit::words::word;
+use super::audit::{filter, judged};
 use super::record::{self, Record};
 use super::{act, roles};
 use crate::cell::Cell;
@@ -37,7 +37,9 @@ pub(super) async fn run(global: &Global, command: ReplayCommand) -> Result<ExitC
     let bus = async || -> Result<Bus> { cell.connect(Identity::Operator(act::operator()?)).await };
     match command {
         ReplayCommand::Plan { filter, out } => {
-            plan(global, &Record::open(&cell).await?, filter::of(*filter)?, &out).await
+            let record = Record::open(&cell).await?;
+            let filter = filter::of(judged::whole(&record, *filter).await?)?;
+            plan(global, &record, filter, &out).await
         }
         ReplayCommand::Run(args) => publish(global, &cell, &bus().await?, &args).await,
         ReplayCommand::Status { replay } => status(global, &bus().await?, replay).await,

@@ -188,13 +188,14 @@ fn exit_codes_tell_whole_tampered_and_unreadable_apart() -> Result<()> {
 #[test]
 fn exit_codes_of_wrong_usage_are_those_of_the_parser() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let rows: [(&[&str], &str); 9] = [
+    let rows: [(&[&str], &str); 10] = [
         (&["submit", "chat"], "give the text"),
         (&["submit", "extract", "x"], "--schema"),
         (&["submit", "classify", "x"], "--class"),
         (&["audit", "query", "--outcome", "clod"], "--outcome"),
         (&["audit", "query", "--state", "fail"], "--state"),
         (&["audit", "query", "--kind", "foo"], "--kind"),
+        (&["audit", "query", "--judged-by", "latest"], "--judged-by"),
         (&["audit", "query", "--from", "yesterday"], "--from"),
         (&["audit", "task", "nonsense"], "is no UUID"),
         (&["bundle", "promote", "4f1c…", "--reason", "x"], "hexadecimal"),

@@ -186,6 +186,7 @@ async fn query_story_by_what_a_record_has_from_recorder_and_file_and_as_cedar_te
         (["--destination", &place], 3),
         (["--policy", &policy], 3),
         (["--judged-by", &bundle], 3),
+        (["--judged-by", &bundle[..8]], 3),
         (["--label", "internal"], 6),
         (["--stakes", "low"], 6),
         (["--subject", "customer-1"], 6),
@@ -204,6 +205,11 @@ async fn query_story_by_what_a_record_has_from_recorder_and_file_and_as_cedar_te
     ] {
         assert_eq!(count(&cell.json(&[&["audit", "query"], &none[..]].concat()).await?), 0, "{none:?}");
     }
+    // First digits that no bundle on record has are a mistake, and no empty answer.
+    let unknown = if bundle.starts_with("000000") { "ffffff" } else { "000000" };
+    let refused = cell.output(&["audit", "query", "--judged-by", unknown]).await?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("no bundle on record begins with"), "{said}");
     let timeline = cell.json(&["audit", "task", &id]).await?;
     let steps = timeline[0]["steps"].as_array().cloned().unwrap_or_default();
     assert!(

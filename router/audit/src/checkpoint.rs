@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::keys::{KeyError, secret};
 use crate::merkle::Hash;
 
+pub(crate) mod bound;
 pub(crate) mod held;
 pub(crate) mod notes;
 pub(crate) mod sink;

@@ -8,6 +8,9 @@ use tidegate_schemas::directory::RECORDER;
 
 use crate::entry::GapReason;
 use crate::leaf::{ActWord, Detail, Leaf, RecordKind};
+use gone::Gone;
+
+mod gone;
 
 /// Gaps of a stream that are listed; more are counted.
 const GAPS_MAX: usize = 1_000;
@@ -55,7 +58,7 @@ pub struct NamedGap {
 pub struct NamedErasure {
     /// The first of them.
     pub from: u64,
-    /// How many.
+    /// How many the record names; a message that an earlier one names too is counted there.
     pub messages: u64,
     /// Index of the record that says so.
     pub record: u64,
@@ -67,6 +70,8 @@ pub struct NamedErasure {
 #[derive(Debug, Default)]
 pub struct Accounts {
     streams: BTreeMap<String, Account>,
+    /// What erasures deleted, by stream.
+    gone: BTreeMap<String, Gone>,
     /// Records before the first one are not known: what they account for is not judged.
     middle: bool,
 }
@@ -139,30 +144,24 @@ impl Accounts {
         self.streams.entry(stream.to_owned()).or_insert_with(begun)
     }
 
-    /// Takes in what the recorder says that it deletes. After a crash it may say so twice, and for a second act about the same
-    /// person once more: a message goes once.
+    /// Takes in what the recorder says that it deletes. It may say so more than once, and two persons may share a message: a
+    /// message goes once.
     fn erased(&mut self, leaf: &Leaf) {
-        let Some(Detail::Control { act: ActWord::EraseMessages, operator, letter, records, .. }) =
+        let Some(Detail::Control { act: ActWord::EraseMessages, operator, letter, records, ranges, .. }) =
             &leaf.detail
         else {
             return;
         };
         let (Some(first), Some(messages), Some(act)) = (letter, records, &leaf.cause) else { return };
         let Some(account) = self.streams.get_mut(&first.stream) else { return };
-        let named = NamedErasure {
-            from: first.sequence,
-            messages: *messages,
-            record: leaf.index,
-            event: act.sequence,
-        };
-        let said = |known: &NamedErasure| {
-            known.from == named.from && (known.event == named.event || known.messages == named.messages)
-        };
-        if operator.as_str() != RECORDER || account.erasures.iter().any(said) {
+        if operator.as_str() != RECORDER {
             return;
         }
-        account.erased = account.erased.saturating_add(named.messages);
-        if account.erasures.len() < GAPS_MAX {
+        let (from, record, event) = (first.sequence, leaf.index, act.sequence);
+        let named = NamedErasure { from, messages: *messages, record, event };
+        let fresh = self.gone.entry(first.stream.clone()).or_default().take(named, ranges);
+        account.erased = account.erased.saturating_add(fresh);
+        if fresh > 0 && account.erasures.len() < GAPS_MAX {
             account.erasures.push(named);
         }
     }
@@ -222,8 +221,9 @@ impl Account {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use crate::entry::{Gap, Item};
-    use crate::fixture::{at, store};
+    use crate::fixture::{act as act_of, at, items, road, store};
     use crate::leaf::Leaf;
+    use tidegate_schemas::control::Act;
 
     use super::*;
 
@@ -263,6 +263,39 @@ mod tests {
             assert!(accounts.iter().all(Account::is_complete), "{reason:?}");
             assert_eq!(accounts.iter().all(Account::is_explained), explained, "{reason:?}");
         }
+    }
+
+    #[test]
+    fn complete_counts_a_message_of_two_erased_persons_once_and_each_other_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(dir.path());
+        let said = |sequence, event, ranges: &[(u64, u64)]| {
+            let act = Act::EraseMessages { event, stream: "TASKS_acme".to_owned(), ranges: ranges.to_vec() };
+            let mut said = act_of(RECORDER, sequence, &act);
+            said.headers.push(("tidegate-cause".to_owned(), format!("EVENTS:{event}")));
+            said
+        };
+        store.append(&road(9)).unwrap();
+        // Both have the fifth task, each has another one: the first is the same, and how many.
+        let (one, other) = (said(1, 1, &[(5, 5), (7, 7)]), said(2, 2, &[(5, 5), (9, 9)]));
+        store.append(&items([one, other, said(3, 2, &[(5, 5), (9, 9)])])).unwrap();
+        let leaves: Vec<Leaf> =
+            store.reader().tail(0, 500).unwrap().into_iter().map(|one| one.leaf).collect();
+        let erased = |leaves: &[Leaf]| {
+            let mut accounts = Accounts::default();
+            assert!(leaves.iter().all(|leaf| accounts.take(leaf)));
+            let account = accounts.into_vec().into_iter().find(|one| one.stream == "TASKS_acme").unwrap();
+            (account.erased, account.erasures.len())
+        };
+        assert_eq!(erased(&leaves), (3, 2));
+        // As releases wrote it that said the first one and how many.
+        let before = leaves.into_iter().map(|mut leaf| {
+            if let Some(Detail::Control { ranges, .. }) = &mut leaf.detail {
+                ranges.clear();
+            }
+            serde_json::from_str(&serde_json::to_string(&leaf).unwrap()).unwrap()
+        });
+        assert_eq!(erased(&before.collect::<Vec<_>>()), (2, 1), "negative control");
     }
 
     #[test]

@@ -15,6 +15,8 @@ use tidegate_schemas::ids::{Identifier, Name, Position, TaskId};
 use tidegate_schemas::subject::EVENTS;
 
 use crate::error::{Failure, ReadError};
+use crate::hold::reference;
+use crate::keys::MasterKey;
 use crate::keys::file::KeyFile;
 use crate::keys::task::{Wrapped, subject_ref};
 use crate::leaf::{ActWord, Detail, Leaf, leaf_hash};
@@ -24,6 +26,8 @@ use crate::store;
 use crate::store::tree::Stored;
 use crate::table;
 use crate::task::Row;
+
+pub(crate) mod names;
 
 /// Names of one data subject that an act may hold: its own, and that of a task whose own subject it is.
 pub const SUBJECTS_MAX: usize = 16;
@@ -41,6 +45,9 @@ pub struct DataSubject {
     pub tenant: Name,
     /// Its names in leaves.
     pub references: Vec<String>,
+    /// Their rows of the key file, in this order, and whether each is a task's own.
+    #[serde(skip)]
+    rows: Vec<(u64, bool)>,
 }
 
 /// What a record holds of a data subject.
@@ -56,6 +63,8 @@ pub struct Holding {
     pub records: u64,
     /// Index of the first record that was not looked at.
     pub next: u64,
+    /// The names of pruned leaves that were looked at; none before the first look.
+    names: Option<u64>,
 }
 
 /// One erasure.
@@ -117,6 +126,23 @@ impl ErasureState {
     }
 }
 
+// === impl DataSubject ===
+
+impl DataSubject {
+    /// Whether what the record holds of it does not lead to all its keys: before names were kept, they went with their leaves.
+    #[must_use]
+    pub fn is_unnamed(&self, held: &Holding) -> bool {
+        self.rows.iter().any(|(row, _)| !held.rows.contains(row))
+    }
+
+    /// Its names by row of the key file; `tenant` is the tenant's number.
+    pub(crate) fn names(&self, tenant: u32) -> names::Names {
+        let both = self.rows.iter().zip(&self.references);
+        let kept = |(row, own): (u64, bool), name| Some((row, names::Kept { tenant, name, own }));
+        both.filter_map(|(row, name)| kept(*row, reference(name)?)).collect()
+    }
+}
+
 // === impl Reader ===
 
 impl Reader {
@@ -131,31 +157,32 @@ impl Reader {
     ) -> Result<Option<DataSubject>, ReadError> {
         let master = self.master().ok_or(ReadError::KeyNeeded)?;
         let txn = self.begin()?;
-        let mut rows = BTreeSet::new();
+        let mut rows = BTreeMap::new();
         let subjects = txn.open_table(table::SUBJECTS).map_err(Failure::from)?;
         let lookup = master.subject_lookup(tenant.as_str(), subject.as_str());
-        rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| row.value()));
+        rows.extend(subjects.get(&lookup).map_err(Failure::from)?.map(|row| (row.value(), false)));
         // The own subject of a task stands in no look-up but that of the task's key.
         if let Some(task) = subject.as_str().strip_prefix(OWN).and_then(|id| id.parse::<TaskId>().ok()) {
-            let set = master.set_lookup(tenant.as_str(), &[subject.as_str().to_owned()]);
-            let place = [*task.0.as_bytes(), set].concat();
-            let place: [u8; 32] = place.try_into().unwrap_or_default();
+            let place = own_place(master, tenant.as_str(), task);
             let key_of = txn.open_table(table::KEY_OF).map_err(Failure::from)?;
             let keys = txn.open_table(table::KEYS).map_err(Failure::from)?;
             if let Some(id) = key_of.get(&place).map_err(Failure::from)?
                 && let Some(wrapped) = keys.get(id.value()).map_err(Failure::from)?
             {
-                rows.extend(Wrapped::decode(wrapped.value()).map(|wrapped| wrapped.rows).unwrap_or_default());
+                let wrapped =
+                    Wrapped::decode(wrapped.value()).map(|wrapped| wrapped.rows).unwrap_or_default();
+                rows.extend(wrapped.into_iter().map(|row| (row, true)));
             }
         }
         let broken = |error: std::io::Error| ReadError::Broken { what: error.to_string() };
         let file = KeyFile::read_only(&store::key_file(self.dir()), master.wrapping(), 0).map_err(broken)?;
-        let mut references = Vec::new();
-        for row in rows {
-            let key = file.key(row).map_err(broken)?.ok();
-            references.extend(key.map(|key| subject_ref(&key, subject.as_str())));
+        let mut found = DataSubject { tenant: tenant.clone(), references: Vec::new(), rows: Vec::new() };
+        for (row, own) in rows {
+            if let Ok(key) = file.key(row).map_err(broken)? {
+                found.references.push(subject_ref(&key, subject.as_str()));
+                found.rows.push((row, own));
+            }
         }
-        let found = DataSubject { tenant: tenant.clone(), references };
         Ok(Some(found).filter(|found| !found.references.is_empty()))
     }
 
@@ -188,6 +215,8 @@ impl Reader {
     ) -> Result<(), ReadError> {
         loop {
             let records = self.tail(held.next, LOOK)?;
+            // After the page: a leaf that was pruned before it was read has left its names by now.
+            self.named(held, tenant, references)?;
             let Some(last) = records.last() else { return Ok(()) };
             held.next = last.leaf.index + 1;
             for record in records.iter().filter(|record| record.leaf.tenant.as_ref() == Some(tenant)) {
@@ -196,6 +225,25 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Takes in what pruned leaves said: whose keys there are of which no leaf says it any more.
+    fn named(&self, held: &mut Holding, tenant: &Name, references: &[String]) -> Result<(), ReadError> {
+        let txn = self.begin()?;
+        let version = names::version(&txn)?;
+        if held.names == Some(version) {
+            return Ok(());
+        }
+        held.names = Some(version);
+        let rows = names::rows(&txn, tenant.as_str(), references)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let (keys, tasks) = names::keys(&txn, &rows)?;
+        held.rows.extend(rows);
+        held.keys.extend(keys);
+        held.tasks.extend(tasks);
+        Ok(())
     }
 
     /// Whether a record is the data subject's. The first one under a key always names its data subjects; later ones may not.
@@ -298,6 +346,14 @@ impl Reader {
     pub fn erasures(&self) -> Result<Vec<Erasure>, ReadError> {
         Ok(all(&self.begin()?)?)
     }
+}
+
+/// Where the key of a task is looked up whose only data subject is its own.
+fn own_place(master: &MasterKey, tenant: &str, task: TaskId) -> [u8; 32] {
+    let mut place = [0; 32];
+    place[..16].copy_from_slice(task.0.as_bytes());
+    place[16..].copy_from_slice(&master.set_lookup(tenant, &[format!("{OWN}{task}")]));
+    place
 }
 
 /// The act that destroyed a row of the key file: only one that is on record, and that names who the record is of.

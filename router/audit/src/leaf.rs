@@ -16,7 +16,7 @@ use tidegate_schemas::result::State;
 use tidegate_schemas::task::Kind;
 use uuid::Uuid;
 
-pub use detail::{ActWord, Detail, PhaseWord, StepWord, VerdictWord};
+pub use detail::{ActWord, Detail, PhaseWord, RANGES_MAX, StepWord, VerdictWord};
 
 mod detail;
 

@@ -45,6 +45,9 @@ pub(crate) const CHECKPOINTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefi
 pub(crate) const BREAKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("breaks");
 /// First index → a segment, as JSON ([`crate::segment::Segment`]).
 pub(crate) const SEGMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("segments");
+/// Row of the key file → what leaves that were pruned called its data subject ([`crate::erase::names::Name`]). Made with the
+/// first one.
+pub(crate) const NAMES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("names");
 /// [`source`] of the first sequence of a stream in a pruned segment → (the last one, the segment).
 pub(crate) const PRUNED: TableDefinition<'_, &[u8; 12], (u64, u64)> = TableDefinition::new("pruned");
 /// Id → a hold, as JSON ([`crate::hold::Hold`]).
@@ -86,6 +89,8 @@ pub(crate) const META_LIVE_BYTES: &str = "live_bytes";
 pub(crate) const META_PRUNED_ACCEPTED: &str = "pruned_accepted";
 /// Ended ones of them.
 pub(crate) const META_PRUNED_ENDED: &str = "pruned_ended";
+/// How often names came into [`NAMES`].
+pub(crate) const META_NAMED: &str = "named";
 
 /// stream number ‖ sequence.
 pub(crate) fn source(stream: u32, sequence: u64) -> [u8; 12] {

@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidegate_audit::{Erasure, Hold};
+use tidegate_audit::{DataSubject, Erasure, Hold};
 use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Query};
 use tidegate_schemas::ids::{Identifier, Name};
 use tokio::task::JoinSet;
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     tasks: &mut JoinSet<()>,
 ) -> Result<(), ApiError> {
     let endpoint = discovery.endpoint("erase", ERASURES).await?;
-    tasks.spawn(listen(endpoint, shared.clone(), shutdown.clone()));
+    tasks.spawn(listen(endpoint, shared.clone(), keeper.clone(), shutdown.clone()));
     let desk = desk::Desk::new(bus.clone(), shared.clone(), keeper);
     let shutdown = shutdown.clone();
     // It may be left at any point, as by a crash.
@@ -99,32 +99,45 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn listen(mut endpoint: Endpoint, shared: Shared, shutdown: CancellationToken) {
+async fn listen(mut endpoint: Endpoint, shared: Shared, keeper: Keeper, shutdown: CancellationToken) {
     loop {
         let query = tokio::select! {
             () = shutdown.cancelled() => return,
             query = endpoint.next() => query,
         };
         let Some(query) = query else { return };
-        match answer(&query, &shared).await {
+        match answer(&query, &shared, &keeper).await {
             Ok(payload) => query.respond(payload.into()).await,
             Err(Refusal(code, sentence)) => query.refuse(code, &sentence).await,
         }
     }
 }
 
-async fn answer(query: &Query, shared: &Shared) -> Result<Vec<u8>, Refusal> {
+async fn answer(query: &Query, shared: &Shared, keeper: &Keeper) -> Result<Vec<u8>, Refusal> {
     let answer = match question(query)? {
         EraseQuestion::Find { tenant, subject } => {
             let found = read(shared, move |reader| {
                 let Some(known) = reader.data_subject(&tenant, &subject)? else { return Ok(None) };
                 let held = reader.holding(&tenant, &known.references, &mut |_| Ok(()))?;
+                Ok(Some((known, held)))
+            });
+            let Some((known, mut held)) = found.await? else { return encode(&EraseAnswer::default()) };
+            if known.is_unnamed(&held) {
+                // The act has its names alone, and must lead to its keys.
+                let unnamed = known.clone();
+                let kept = keeper.change(move |store| store.name_subject(&unnamed)).await;
+                kept.map_err(|error| Refusal(503, error))?;
+                let (tenant, names) = (known.tenant.clone(), known.references.clone());
+                held = read(shared, move |reader| reader.holding(&tenant, &names, &mut |_| Ok(()))).await?;
+            }
+            let found = read(shared, move |reader| {
+                let DataSubject { tenant, references: subjects, .. } = known;
                 let (records, tasks) = (held.records, held.tasks.len() as u64);
                 let open = reader.open_with(&held.keys)?;
                 let holds = reader.forbidding(&tenant, &held, Timestamp::now())?;
-                Ok(Some(Found { subjects: known.references, records, tasks, open, holds }))
+                Ok(Found { subjects, records, tasks, open, holds })
             });
-            EraseAnswer { found: found.await?, ..EraseAnswer::default() }
+            EraseAnswer { found: Some(found.await?), ..EraseAnswer::default() }
         }
         EraseQuestion::Status { event } => {
             let mut erasures = read(shared, tidegate_audit::Reader::erasures).await?;

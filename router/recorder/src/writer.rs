@@ -277,6 +277,11 @@ impl Opener {
         }
         match open.checkpoint() {
             Ok(note) => {
+                match open.thin() {
+                    Ok(0) => {}
+                    Ok(notes) => info!(notes, "The checkpoint file is shorter."),
+                    Err(error) => warn!(%error, "The checkpoint file grows: it could not be written anew."),
+                }
                 *store = Some(open);
                 Done::Signed(Some(Signed { records, note }))
             }

@@ -13,7 +13,7 @@ use tidegate_policies::{CedarTest, Judge};
 use tidegate_recorder::rejudge as recorded;
 use tidegate_schemas::digest::Digest;
 
-use super::{filter, prove, rejudge};
+use super::{filter, judged, prove, rejudge};
 use crate::cli::{AuditArgs, ExportArgs, Global};
 use crate::output;
 
@@ -32,8 +32,8 @@ struct Out {
 
 pub(super) async fn run(global: &Global, args: &AuditArgs, asked: &ExportArgs) -> Result<ExitCode> {
     let (record, bus) = rejudge::opened(global, args).await?;
-    let reader = Arc::clone(record.file()?);
-    let (filter, limit) = (filter::of(asked.filter.clone())?, asked.limit);
+    let filter = filter::of(judged::whole(&record, asked.filter.clone()).await?)?;
+    let (reader, limit) = (Arc::clone(record.file()?), asked.limit);
     let dir = asked.dir.clone();
     fs::create_dir(&dir)
         .with_context(|| format!("making `{}`; name a directory that is not there yet", dir.display()))?;

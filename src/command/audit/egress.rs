@@ -13,7 +13,7 @@ use tidegate_schemas::ids::{Name, TaskId};
 use tidegate_schemas::subject::Lane;
 use uuid::Uuid;
 
-use super::{filter, prove, words};
+use super::{filter, judged, prove, words};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, Global, QueryArgs};
 use crate::command::record::Record;
@@ -70,13 +70,14 @@ struct Ledger {
     tasks: BTreeMap<(Option<Name>, TaskId), Vec<Found>>,
 }
 
-pub(super) async fn run(global: &Global, args: &AuditArgs, asked: QueryArgs) -> Result<ExitCode> {
+pub(super) async fn run(global: &Global, args: &AuditArgs, mut asked: QueryArgs) -> Result<ExitCode> {
     let limit = asked.limit.max(1);
-    let mut filter = Filter { kind: Some(RecordKind::Attempt), ..filter::page(asked)? };
     let record = match &args.record {
         Some(dir) => Record::in_directory(dir, args.key.as_deref(), args.crashed)?,
         None => Record::open(&Cell::open(&global.cell)?).await?,
     };
+    asked.filter = judged::whole(&record, asked.filter).await?;
+    let mut filter = Filter { kind: Some(RecordKind::Attempt), ..filter::page(asked)? };
     let signed = prove::open(global, args);
     if let Err(error) = &signed {
         output::note(format!("without proofs: {error:#}"));

@@ -22,7 +22,13 @@ pub(in crate::command) fn page(args: QueryArgs) -> Result<Filter> {
     })
 }
 
-/// Reads a filter from the command line.
+/// Whether one page of it can be asked for: what is wrong by itself needs no record to be told.
+pub(super) fn check(mut args: QueryArgs) -> Result<()> {
+    args.filter.judged_by = None;
+    page(args).map(drop)
+}
+
+/// Reads a filter from the command line; first digits of a bundle's hash are looked up before ([`super::judged`]).
 pub(in crate::command) fn of(args: FilterArgs) -> Result<Filter> {
     read(args).map_err(|error| output::usage(output::sentence(&error)))
 }
@@ -39,7 +45,10 @@ fn read(args: FilterArgs) -> Result<Filter> {
         outcome: word("--outcome", args.outcome)?,
         destination: args.destination.map(Name::new).transpose().context("--destination")?,
         policy: args.policy,
-        bundle: args.judged_by.map(|text| text.parse()).transpose().context("--judged-by")?,
+        bundle: args
+            .judged_by
+            .map(|hash| hash.whole().with_context(|| format!("--judged-by: {hash} is no whole hash")))
+            .transpose()?,
         sensitivity: args
             .sensitivity
             .map(|text| label("--sensitivity", text, Sensitivity::as_str))
@@ -112,7 +121,7 @@ mod tests {
             (FilterArgs { outcome: Some("edge".into()), ..FilterArgs::default() }, "41", "`cloud`"),
             (FilterArgs { from: Some("yesterday".into()), ..FilterArgs::default() }, "41", "--from"),
             (FilterArgs { sensitivity: Some("secret".into()), ..FilterArgs::default() }, "41", "`secret`"),
-            (FilterArgs { judged_by: Some("latest".into()), ..FilterArgs::default() }, "41", "--judged-by"),
+            (FilterArgs { judged_by: "4f1c00".parse().ok(), ..FilterArgs::default() }, "41", "--judged-by"),
             (FilterArgs::default(), "next", "--after"),
         ];
         for (filter, after, names) in bad {

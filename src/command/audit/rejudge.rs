@@ -14,7 +14,7 @@ use tidegate_schemas::control::{BUNDLES_BUCKET, DIRECTORY_BUCKET};
 use tidegate_schemas::digest::Digest;
 
 use super::words::word;
-use super::{filter, prove};
+use super::{filter, judged, prove};
 use crate::cell::Cell;
 use crate::cli::{AuditArgs, Global, RejudgeArgs};
 use crate::command::record::Record;
@@ -74,7 +74,7 @@ async fn judge(
     asked: RejudgeArgs,
     other: Option<Arc<Bundle>>,
 ) -> Result<Rejudged> {
-    let filter = filter::of(asked.filter)?;
+    let filter = filter::of(judged::whole(record, asked.filter).await?)?;
     judging(global, record, bus, move |reader, fetch, progress| {
         rejudge::run(reader, &filter, other, fetch, progress)
     })

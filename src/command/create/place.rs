@@ -66,6 +66,7 @@ const OWN: [(&str, &[&str]); 12] = [
             "run.json",
             "run.partial",
             "checkpoints",
+            "checkpoints.new",
             "accounts.lock",
             "cell.partial",
         ],

@@ -1,19 +1,28 @@
-//! The checkpoint file: each signed note appended, outside the store, so that an older or emptied store is noticed.
+//! The checkpoint file: each signed note appended, outside the store, so that an older or emptied store is noticed. What it holds
+//! more than it needs goes ([`super::bound`]).
 //!
 //! A note ends with a blank line. What is cut short at the end is a crash's, and is cut off.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::NOTE_BYTES_MAX;
+use super::bound::{self, Given, Thinned};
 use super::notes::{BLANK, DASH, notes};
+use super::{NOTE_BYTES_MAX, PublicKey};
+
+/// Up to this length a file is left as it is, bytes.
+const LENGTH_MIN: u64 = 1024 * 1024;
 
 /// The file, opened to append.
 pub(crate) struct Sink {
+    path: PathBuf,
     file: File,
     newest: Option<String>,
+    length: u64,
+    /// Length from which on it is to be thinned.
+    limit: u64,
 }
 
 // === impl Sink ===
@@ -22,6 +31,8 @@ impl Sink {
     /// Opens the file of a log of this name, or makes it, and reads its newest note.
     pub(crate) fn open(path: &Path, name: &str) -> std::io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o644).open(path)?;
+        // A link leads to the file that is meant.
+        let path = path.canonicalize()?;
         let length = file.metadata()?.len();
         let (tail, within) = tail(&file, length)?;
         let whole = whole(&tail);
@@ -31,12 +42,13 @@ impl Sink {
         // Behind a whole note everything that has no end is a crash's; else only what begins as a note of this log.
         let unfinished = whole > 0 && !rest.ends_with(BLANK);
         let begun = begins(rest, name) && torn <= NOTE_BYTES_MAX;
+        let length = length - torn as u64;
         if torn > 0 && (unfinished || begun) {
-            file.set_len(length - torn as u64)?;
+            file.set_len(length)?;
         } else if torn > 0 {
             return Err(foreign());
         }
-        Ok(Self { file, newest })
+        Ok(Self { path, file, newest, length, limit: LENGTH_MIN })
     }
 
     /// The newest note.
@@ -46,10 +58,40 @@ impl Sink {
 
     /// Appends a note, durably.
     pub(crate) fn append(&mut self, note: &str) -> std::io::Result<()> {
-        self.file.write_all(entry(note).as_bytes())?;
+        let entry = entry(note);
+        self.file.write_all(entry.as_bytes())?;
         self.file.sync_data()?;
+        self.length += entry.len() as u64;
         self.newest = Some(note.to_owned());
         Ok(())
+    }
+}
+
+impl Sink {
+    /// Whether there is so much in the file that some of it may go.
+    pub(crate) fn is_long(&self) -> bool {
+        self.length > self.limit
+    }
+
+    /// Lets notes go that the record gives. On failure the file is as it was, and is tried again when it has doubled.
+    pub(crate) fn thin(&mut self, key: &PublicKey, given: &mut Given<'_>) -> std::io::Result<Thinned> {
+        let thinned = bound::thin(&self.path, key, given).and_then(|(thinned, file)| {
+            if let Some(file) = file {
+                self.file = file;
+                self.length = self.file.metadata()?.len();
+                File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+            }
+            Ok(thinned)
+        });
+        let goes_on = thinned.as_ref().is_ok_and(|thinned| !thinned.done && thinned.gone > 0);
+        self.limit = if goes_on { LENGTH_MIN } else { LENGTH_MIN.max(2 * self.length) };
+        thinned
+    }
+
+    /// The file is thinned whatever its length.
+    #[cfg(test)]
+    pub(crate) fn shorten(&mut self) {
+        self.limit = 0;
     }
 }
 
@@ -96,7 +138,7 @@ fn begins(text: &str, name: &str) -> bool {
     }
 }
 
-fn foreign() -> std::io::Error {
+pub(super) fn foreign() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds something else than checkpoints")
 }
 

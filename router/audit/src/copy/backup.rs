@@ -108,7 +108,7 @@ impl Reader {
         let noted = put_notes(&txn, &manifest, &mut notes)?;
         drop(txn);
         // After the transaction: the rows that it counts were durable before it could see them.
-        manifest.key_file = self.key_file(dir, number)?;
+        manifest.key_file = self.key_file(dir, number, counts.rows)?;
         // After the key file: which of its rows go was durable before they went.
         state.erasures(&self.begin()?)?;
         manifest.state = state.write(dir, &format!("state-{number:06}.json"))?;
@@ -129,15 +129,17 @@ impl Reader {
         Ok(Backup { manifest, added: of, signed })
     }
 
-    /// Copies the key file as it is: its keys are wrapped. Never a link, which what is destroyed would be overwritten in, or
+    /// Copies so many rows of the key file as they are: their keys are wrapped. What was made ahead is of nobody yet, and would be
+    /// of somebody who comes later. Never a link, which what is destroyed would be overwritten in, or
     /// live on in. One that was written anew meanwhile, without keys that were destroyed, is read anew: what it replaced may be
     /// overwritten while it is read.
-    fn key_file(&self, dir: &Path, number: u64) -> Result<FileSum, CopyError> {
+    fn key_file(&self, dir: &Path, number: u64, rows: u64) -> Result<FileSum, CopyError> {
         let path = store::key_file(self.dir());
         let name = format!("keys-{number:06}.bin");
         for _ in 0..KEY_FILE_TRIES {
-            let mut file = File::open(&path).map_err(at(&path))?;
+            let file = File::open(&path).map_err(at(&path))?;
             let opened = file.metadata().map_err(at(&path))?.ino();
+            let mut file = file.take(crate::keys::file::bytes(rows));
             let (mut out, mut buffer) = (Out::create(dir, &name)?, vec![0; 1 << 16]);
             loop {
                 let read = file.read(&mut buffer).map_err(at(&path))?;

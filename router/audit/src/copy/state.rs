@@ -10,7 +10,7 @@ use tidegate_schemas::ids::TaskId;
 
 use super::CopyError;
 use super::files::{FileSum, In, Out, at};
-use crate::erase::Erasure;
+use crate::erase::{Erasure, names};
 use crate::error::Failure;
 use crate::hold::{self, Hold};
 use crate::read::view::View;
@@ -55,6 +55,9 @@ pub(crate) struct Pruned {
     pub(crate) spans: BTreeMap<u64, Vec<Sequences>>,
     /// Key of a task's row, in hexadecimal digits → the row; of tasks that may have had records there.
     pub(crate) tasks: BTreeMap<String, Row>,
+    /// Row of the key file → what pruned leaves called its data subject, as its row in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) names: BTreeMap<u64, String>,
     pub(crate) accepted: u64,
     pub(crate) ended: u64,
     pub(crate) anomalies: u64,
@@ -189,8 +192,10 @@ impl Pruned {
             }
         }
         let forgotten = (meta(view, table::META_PRUNED_ACCEPTED)?, meta(view, table::META_PRUNED_ENDED)?);
+        let names =
+            names::all(view)?.into_iter().map(|(row, kept)| (row, hex::encode(kept.encode()))).collect();
         let Heads { accepted, ended, anomalies, .. } = *heads;
-        Ok(Self { spans, tasks, accepted, ended, anomalies, forgotten })
+        Ok(Self { spans, tasks, names, accepted, ended, anomalies, forgotten })
     }
 }
 

@@ -44,7 +44,10 @@ fn rows<K: Key + 'static, V: Value + 'static>(
 fn tables(dir: &Path) -> Vec<(&'static str, Rows)> {
     let reader = Reader::open(dir, None).unwrap();
     let txn = reader.begin().unwrap();
+    let names = crate::erase::names::all(&txn).unwrap().into_iter();
+    let names = names.map(|(row, kept)| (row.to_be_bytes().to_vec(), kept.encode().to_vec())).collect();
     vec![
+        ("names", names),
         ("rec", rows(&txn, table::REC)),
         ("body", rows(&txn, table::BODY)),
         ("src", rows(&txn, table::SRC)),

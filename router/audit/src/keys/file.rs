@@ -2,10 +2,11 @@
 //!
 //! A key deleted from a copy-on-write store lives on in freed pages; here a row is destroyed by writing the file anew with
 //! zeros in its place, beside the old file, and putting it in that one's place: at each point of a crash one of the two is
-//! whole. Then the old file's bytes are overwritten as well, where the file system writes in place. Rows are appended and synced before the record that names them is committed, so rows past the record's
-//! count are left-overs of a crash and are written over.
+//! whole. Then the old file's bytes are overwritten as well, where the file system writes in place. Rows are appended and
+//! synced before the record that names them is committed, many at once and ahead of their use: an append then seldom waits
+//! for a second file. Rows past the record's count are nobody's and are written over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -22,6 +23,8 @@ const ROW_BYTES: usize = 32 + OVERHEAD_BYTES;
 pub(crate) const FIRST_ROWS: u64 = 2;
 /// Rows read at once when the file is written anew.
 const CHUNK_ROWS: u64 = 8_192;
+/// Most rows that are made ahead; as many as there are, while these are fewer.
+const AHEAD_MAX: u64 = 1_024;
 /// What stands in the place of a row that was destroyed.
 const DESTROYED: [u8; ROW_BYTES] = [0; ROW_BYTES];
 
@@ -32,8 +35,12 @@ pub(crate) struct KeyFile {
     wrapping: Key,
     /// Rows on disk that the record counts.
     rows: u64,
-    /// Rows of the batch that is being made.
-    pending: Vec<u8>,
+    /// The rows after these, made ahead: each key, and sealed.
+    ahead: VecDeque<(Key, Vec<u8>)>,
+    /// Of these, those that the batch took.
+    taken: usize,
+    /// Of these, those that are durable.
+    written: usize,
 }
 
 impl KeyFile {
@@ -72,66 +79,104 @@ impl KeyFile {
         if magic != *MAGIC || file.metadata()?.len() < offset(rows) {
             return Err(std::io::Error::other("it is not this record's key file, or rows are missing"));
         }
-        Ok(Self { file, path: path.to_owned(), wrapping, rows, pending: Vec::new() })
+        let (ahead, taken, written) = (VecDeque::new(), 0, 0);
+        Ok(Self { file, path: path.to_owned(), wrapping, rows, ahead, taken, written })
     }
 
-    /// Adds a key to the batch. Returns its row.
-    pub(crate) fn push(&mut self, key: &Key, entropy: &mut Entropy) -> u64 {
-        let row = self.rows + (self.pending.len() / ROW_BYTES) as u64;
-        self.pending.extend_from_slice(&seal(&self.wrapping, &place(row), key.as_ref(), entropy));
+    /// Adds a new key to the batch. Returns its row, too.
+    pub(crate) fn push(&mut self, entropy: &mut Entropy) -> (u64, Key) {
+        let row = self.rows();
+        let key = match self.ahead.get(self.taken) {
+            Some((key, _)) => key.clone(),
+            None => self.make(entropy),
+        };
+        self.taken += 1;
+        (row, key)
+    }
+
+    /// Adds a key that there is. Returns its row.
+    pub(crate) fn push_known(&mut self, key: Key, entropy: &mut Entropy) -> u64 {
+        let row = self.rows();
+        self.ahead.truncate(self.taken);
+        self.written = self.written.min(self.taken);
+        let sealed = seal(&self.wrapping, &place(row), key.as_ref(), entropy);
+        self.ahead.push_back((key, sealed));
+        self.taken += 1;
         row
     }
 
-    /// Whether the batch has rows.
-    pub(crate) fn is_changed(&self) -> bool {
-        !self.pending.is_empty()
+    /// Makes rows ahead. Returns the key of the first one.
+    fn make(&mut self, entropy: &mut Entropy) -> Key {
+        let first = self.rows + self.ahead.len() as u64;
+        let mut made = Key::default();
+        for row in first..first + first.clamp(1, AHEAD_MAX) {
+            let key = entropy.key();
+            let sealed = seal(&self.wrapping, &place(row), key.as_ref(), entropy);
+            if row == first {
+                made.clone_from(&key);
+            }
+            self.ahead.push_back((key, sealed));
+        }
+        made
     }
 
-    /// Writes and syncs the batch's rows. They count only after [`Self::committed`].
+    /// Whether the batch has rows that are not durable.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.taken > self.written
+    }
+
+    /// Writes and syncs the rows that the batch takes, and those ahead of them. They count only after [`Self::committed`].
     pub(crate) fn sync(&self) -> std::io::Result<()> {
-        if self.pending.is_empty() {
+        if !self.is_changed() {
             return Ok(());
         }
-        self.file.write_all_at(&self.pending, offset(self.rows))?;
+        let new: Vec<u8> =
+            self.ahead.iter().skip(self.written).flat_map(|(_, sealed)| sealed.clone()).collect();
+        self.file.write_all_at(&new, offset(self.rows + self.written as u64))?;
         self.file.sync_data()
     }
 
     /// Rows that there are with the batch's.
     pub(crate) fn rows(&self) -> u64 {
-        self.rows + (self.pending.len() / ROW_BYTES) as u64
+        self.rows + self.taken as u64
     }
 
-    /// The record counts the batch's rows now.
+    /// The record counts the batch's rows now; they were synced before.
     pub(crate) fn committed(&mut self) {
+        if self.is_changed() {
+            self.written = self.ahead.len();
+        }
         self.rows = self.rows();
-        self.pending.clear();
+        self.ahead.drain(..self.taken);
+        self.written -= self.taken;
+        self.taken = 0;
     }
 
-    /// The batch was given up.
+    /// The batch was given up: the next one takes its rows.
     pub(crate) fn discard(&mut self) {
-        self.pending.clear();
+        self.taken = 0;
     }
 
     /// The key of a row, of the batch or on disk; [`Unopened`] when it was destroyed or is not ours.
     pub(crate) fn key(&self, row: u64) -> std::io::Result<Result<Key, Unopened>> {
-        let mut sealed = [0; ROW_BYTES];
-        match row.checked_sub(self.rows) {
-            Some(ahead) if !self.pending.is_empty() => {
-                let from = usize::try_from(ahead).unwrap_or(usize::MAX).saturating_mul(ROW_BYTES);
-                match self.pending.get(from..from.saturating_add(ROW_BYTES)) {
-                    Some(bytes) => sealed.copy_from_slice(bytes),
-                    None => return Ok(Err(Unopened)),
-                }
-            }
-            // A reader's count may be older than the file.
-            _ => self.file.read_exact_at(&mut sealed, offset(row))?,
+        let ahead = row.checked_sub(self.rows).and_then(|at| usize::try_from(at).ok());
+        if let Some((key, _)) = ahead.filter(|at| *at < self.taken).and_then(|at| self.ahead.get(at)) {
+            return Ok(Ok(key.clone()));
         }
+        let mut sealed = [0; ROW_BYTES];
+        // A reader's count may be older than the file.
+        self.file.read_exact_at(&mut sealed, offset(row))?;
         Ok(open(&self.wrapping, &place(row), &sealed).and_then(|plain| {
             let plain = Zeroizing::new(plain);
             let bytes: [u8; 32] = plain.as_slice().try_into().map_err(|_| Unopened)?;
             Ok(Zeroizing::new(bytes))
         }))
     }
+}
+
+/// Bytes of a file of so many rows.
+pub(crate) fn bytes(rows: u64) -> u64 {
+    offset(rows)
 }
 
 // === impl KeyFile: written anew ===
@@ -182,8 +227,8 @@ impl KeyFile {
         old.sync_data()
     }
 
-    /// Writes the counted rows into a new file, each as `change` leaves it, and puts it in the old one's place. Returns the
-    /// old file, which has no name any more.
+    /// Writes the counted rows into a new file, each as `change` leaves it, and puts it in the old one's place; what was made
+    /// ahead is given up. Returns the old file, which has no name any more.
     fn rewrite(&mut self, mut change: impl FnMut(u64, &mut [u8])) -> std::io::Result<File> {
         let draft = draft(&self.path);
         let mut options = OpenOptions::new();
@@ -206,6 +251,8 @@ impl KeyFile {
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
         }
+        self.ahead.clear();
+        (self.taken, self.written) = (0, 0);
         Ok(std::mem::replace(&mut self.file, new))
     }
 }
@@ -224,3 +271,6 @@ fn place(row: u64) -> [u8; 32] {
     place[24..].copy_from_slice(&row.to_be_bytes());
     place
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::entry::GapReason;
 
+/// Most ranges of sequences in a leaf: with the longest numbers two thirds of what a leaf may be long.
+pub const RANGES_MAX: usize = 1_000;
+
 /// What only one kind of record has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,6 +174,9 @@ pub enum Detail {
         /// messages that are deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         records: Option<u64>,
+        /// First and last sequences of the messages that are deleted, where they are at most [`RANGES_MAX`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ranges: Vec<(u64, u64)>,
         /// Index of the first record that is pruned.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first: Option<u64>,

@@ -22,7 +22,7 @@ use super::word::{WORDS_MAX, labels, word};
 use super::{Effect, Projection};
 use crate::erase::{SUBJECTS_MAX, is_reference};
 use crate::hold::HoldChange;
-use crate::leaf::{ActWord, DecisionLeaf, Detail, PhaseWord, StepWord, VerdictWord};
+use crate::leaf::{ActWord, DecisionLeaf, Detail, PhaseWord, RANGES_MAX, StepWord, VerdictWord};
 
 #[derive(Deserialize)]
 struct DecisionHead {
@@ -334,7 +334,7 @@ impl Projection {
     }
 
     pub(super) fn control(&mut self, operator: Name, payload: &[u8]) {
-        let Some(ControlHead { act }) = self.read::<ControlHead>(payload) else { return };
+        let Some(ControlHead { mut act }) = self.read::<ControlHead>(payload) else { return };
         if matches!(act.act, ActWord::HoldAdd | ActWord::HoldRemove) {
             self.hold = self.read::<HoldHead>(payload).map(|head| match head.act {
                 HoldAct::HoldAdd { hold, target, until } => HoldChange::Add { hold, target, until },
@@ -345,6 +345,9 @@ impl Projection {
         let first = act.ranges.first().and_then(|(first, _)| format!("{}:{first}", act.stream?).parse().ok());
         let deleted = |(from, to): &(u64, u64)| to.saturating_sub(*from).saturating_add(1);
         let deleted = first.is_some().then(|| act.ranges.iter().map(deleted).fold(0, u64::saturating_add));
+        if act.act != ActWord::EraseMessages || act.ranges.len() > RANGES_MAX {
+            act.ranges.clear();
+        }
         self.code = act.code.or(self.code);
         self.detail = Some(Detail::Control {
             operator,
@@ -356,6 +359,7 @@ impl Projection {
             target: switch.target,
             subjects: act.subjects.into_iter().filter(|name| is_reference(name)).take(SUBJECTS_MAX).collect(),
             records: act.records.or(act.published).or(deleted),
+            ranges: act.ranges,
             first: act.first,
             hold: act.hold,
             flag: act.flag,

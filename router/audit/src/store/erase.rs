@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTable as _, TableError};
 use tidegate_schemas::ids::TaskId;
 
 use super::{Store, write};
-use crate::erase::{Erasure, ErasureState};
+use crate::erase::{DataSubject, Erasure, ErasureState, names};
 use crate::error::{AppendError, Failure};
 use crate::keys::MasterKey;
 use crate::table;
@@ -22,6 +22,20 @@ impl Store {
     pub fn keep_erasure(&mut self, erasure: &Erasure) -> Result<(), AppendError> {
         let txn = write(&self.db)?;
         put(&txn, erasure)?;
+        Ok(txn.commit().map_err(Failure::from)?)
+    }
+
+    /// Keeps what leaves called a data subject with its keys, as pruning does: for those whose leaves were pruned before that.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing was kept then, and the store must be opened anew.
+    pub fn name_subject(&mut self, known: &DataSubject) -> Result<(), AppendError> {
+        let Some(tenant) = self.heads.tenants.get(known.tenant.as_str()) else { return Ok(()) };
+        let txn = write(&self.db)?;
+        {
+            let mut meta = txn.open_table(table::META).map_err(Failure::from)?;
+            names::keep(&txn, &known.names(*tenant), &mut meta)?;
+        }
         Ok(txn.commit().map_err(Failure::from)?)
     }
 

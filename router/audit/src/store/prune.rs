@@ -8,15 +8,20 @@ use tidegate_schemas::ids::TaskId;
 
 use super::sweep::STEP;
 use super::{Store, write};
+use crate::erase::names::{self, Names};
 use crate::erase::with_acts;
 use crate::error::{Failure, SegmentError};
 use crate::find::{BLOCK, block_of};
+use crate::keys::task::Wrapped;
 use crate::leaf::{Detail, Leaf, RecordKind};
 use crate::read::tasks::records_of;
 use crate::read::view::{Place, View};
 use crate::segment::{Part, Pruning, Segment, make};
 use crate::table;
 use crate::task::Row;
+
+/// Stream's number → first and last sequence.
+type Spans = BTreeMap<u32, (u64, u64)>;
 
 impl Store {
     /// Prunes a part of the segment that begins with a record. `act` is the record that says so: the recorder's own act about
@@ -42,9 +47,12 @@ impl Store {
         if let Some(block) = crate::retain::block(&view, &segment, now)? {
             return Err(SegmentError::Blocked(block));
         }
-        let (spans, erasures) = match part {
-            Part::Records => (spans(&view, &segment)?, with_acts(&view, segment.first..segment.end)?),
-            Part::Bodies => (BTreeMap::new(), Vec::new()),
+        let (spans, called, erasures) = match part {
+            Part::Records => {
+                let (spans, called) = self.said(&view, &segment)?;
+                (spans, called, with_acts(&view, segment.first..segment.end)?)
+            }
+            Part::Bodies => (BTreeMap::new(), Names::new(), Vec::new()),
         };
         drop(view);
         let pruning = Pruning { act, leaf: told.line, swept: 0 };
@@ -58,6 +66,8 @@ impl Store {
             super::erase::put(&txn, erasure)?;
         }
         {
+            let mut meta = txn.open_table(table::META).map_err(Failure::from)?;
+            names::keep(&txn, &called, &mut meta)?;
             let mut pruned = txn.open_table(table::PRUNED).map_err(Failure::from)?;
             for (stream, (from, to)) in spans {
                 pruned.insert(&table::source(stream, from), (to, first)).map_err(Failure::from)?;
@@ -65,6 +75,28 @@ impl Store {
         }
         txn.commit().map_err(Failure::from)?;
         self.remove(Part::Bodies, first)
+    }
+
+    /// What is kept of what the leaves of a segment say: the sequences of each stream, by its number, without a break in each;
+    /// and what they call the data subjects of their keys, which other records may be sealed with.
+    fn said(&self, view: &View, segment: &Segment) -> Result<(Spans, Names), Failure> {
+        let heads = super::Heads::read(view)?;
+        let (mut spans, mut called) = (Spans::new(), Names::new());
+        view.rows(segment.first..segment.end, |_, row| -> Result<(), Failure> {
+            let Ok(leaf) = serde_json::from_slice::<Leaf>(row.get(32..).unwrap_or_default()) else {
+                return Ok(());
+            };
+            called.extend(names::of(view, &heads.tenants, &self.master, &leaf)?);
+            let Some((number, _)) = heads.streams.get(&leaf.source.stream) else { return Ok(()) };
+            let to = match leaf.detail {
+                Some(Detail::Gap { to, .. }) => to,
+                _ => leaf.source.sequence,
+            };
+            let span = spans.entry(*number).or_insert((leaf.source.sequence, to));
+            span.1 = span.1.max(to);
+            Ok(())
+        })?;
+        Ok((spans, called))
     }
 
     /// Takes the next records of a pruned segment out of the indices; after the last the file goes.
@@ -189,7 +221,7 @@ impl Store {
     }
 }
 
-/// Removes a task's keys: nothing is left that they could open.
+/// Removes a task's keys, and what its own data subject was called: nothing is left that they could open.
 pub(crate) fn forget_keys(txn: &WriteTransaction, task: TaskId) -> Result<(), Failure> {
     let (mut start, mut end) = ([0; 32], [u8::MAX; 32]);
     start[..16].copy_from_slice(task.0.as_bytes());
@@ -200,29 +232,11 @@ pub(crate) fn forget_keys(txn: &WriteTransaction, task: TaskId) -> Result<(), Fa
         let (place, key) = row?;
         found.push((*place.value(), key.value()));
     }
+    let mut rows = BTreeSet::new();
     for (place, key) in found {
         key_of.remove(&place)?;
-        keys.remove(key)?;
+        let wrapped = keys.remove(key)?.and_then(|row| Wrapped::decode(row.value()));
+        rows.extend(wrapped.map(|wrapped| wrapped.rows).unwrap_or_default());
     }
-    Ok(())
-}
-
-/// The sequences of each stream, by its number, that a segment holds: without a break in each.
-fn spans(view: &View, segment: &Segment) -> Result<BTreeMap<u32, (u64, u64)>, Failure> {
-    let heads = super::Heads::read(view)?;
-    let mut spans: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    view.rows(segment.first..segment.end, |_, row| -> Result<(), Failure> {
-        let Ok(leaf) = serde_json::from_slice::<Leaf>(row.get(32..).unwrap_or_default()) else {
-            return Ok(());
-        };
-        let Some((number, _)) = heads.streams.get(&leaf.source.stream) else { return Ok(()) };
-        let to = match leaf.detail {
-            Some(Detail::Gap { to, .. }) => to,
-            _ => leaf.source.sequence,
-        };
-        let span = spans.entry(*number).or_insert((leaf.source.sequence, to));
-        span.1 = span.1.max(to);
-        Ok(())
-    })?;
-    Ok(spans)
+    names::forget(txn, &rows)
 }

@@ -73,9 +73,9 @@ impl Ring {
 
     /// Makes the cell's own key and the key of references in a new record.
     pub(super) fn begin(&mut self, txn: &WriteTransaction, entropy: &mut Entropy) -> Result<(), Failure> {
-        let key = entropy.key();
-        let row = self.file.push(&key, entropy);
-        self.add_references(txn, entropy.key(), entropy)?;
+        let (row, _) = self.file.push(entropy);
+        let (references, key) = self.file.push(entropy);
+        self.name_references(txn, references, key)?;
         txn.open_table(table::SUBJECTS)?.insert(&self.master.subject_lookup("", CELL), row)?;
         Ok(())
     }
@@ -87,7 +87,12 @@ impl Ring {
         key: Key,
         entropy: &mut Entropy,
     ) -> Result<(), Failure> {
-        let row = self.file.push(&key, entropy);
+        let row = self.file.push_known(key.clone(), entropy);
+        self.name_references(txn, row, key)
+    }
+
+    /// Says which row of the key file is the key of references.
+    fn name_references(&mut self, txn: &WriteTransaction, row: u64, key: Key) -> Result<(), Failure> {
         self.master = self.master.clone().with_references(key);
         let mut meta = txn.open_table(table::META)?;
         meta.insert(table::META_REFERENCES, row)?;
@@ -228,8 +233,7 @@ impl Ring {
                 return Ok((row, key));
             }
         }
-        let key = entropy.key();
-        let row = self.file.push(&key, entropy);
+        let (row, key) = self.file.push(entropy);
         if !whose.own {
             tables.subjects.insert(&lookup(), row)?;
         }

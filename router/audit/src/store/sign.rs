@@ -1,7 +1,12 @@
 //! Signing: the tree's head as a checkpoint, in the store and in the checkpoint file.
 
+use redb::ReadableDatabase as _;
+
+use super::tree::Stored;
 use super::{Store, write};
+use crate::checkpoint::Checkpoint;
 use crate::error::{AppendError, Failure};
+use crate::merkle::proof;
 use crate::table;
 
 impl Store {
@@ -25,6 +30,24 @@ impl Store {
         self.sink.append(&note)?;
         self.signed = Some(size);
         Ok(note)
+    }
+
+    /// Keeps the checkpoint file short, where it has grown long: notes go that say nothing which the record does not give, but
+    /// for the first of each history and the newest ones. Returns how many went.
+    ///
+    /// # Errors
+    /// When the file cannot be written anew: it is as it was, and grows on.
+    pub fn thin(&mut self) -> std::io::Result<u64> {
+        if !self.sink.is_long() {
+            return Ok(0);
+        }
+        let broken = |Failure(error): Failure| std::io::Error::other(error.to_string());
+        let txn = self.db.begin_read().map_err(|error| broken(error.into()))?;
+        let (stored, records) = (Stored::open(&txn).map_err(broken)?, self.heads.records);
+        let mut given = |head: &Checkpoint| {
+            Ok(head.size <= records && proof::root(&stored, head.size).map_err(broken)? == head.root)
+        };
+        self.sink.thin(&self.signer.public(), &mut given).map(|thinned| thinned.gone)
     }
 
     /// Records of the newest checkpoint; none where nothing was signed.

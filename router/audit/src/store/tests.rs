@@ -16,9 +16,11 @@ use crate::read::{Filter, Opened, Reader};
 use crate::store::{Keys, Options, Store};
 use crate::verify::Level;
 
+mod bounded;
 mod disk;
 mod erase;
 mod full;
+mod named;
 mod power;
 mod rotate;
 mod schema;

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use tidegate_audit::Erasure;
 use tidegate_audit::erase::Holding;
+use tidegate_audit::leaf::RANGES_MAX;
 use tidegate_bus::{ApiError, Bus};
 use tidegate_schemas::control::Act;
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::subject::{REPLAY, RESULTS};
@@ -15,8 +17,6 @@ use super::desk::{EraseError, say};
 use super::gaps::join;
 use crate::shared::Shared;
 
-/// Ranges of one message about what is deleted.
-const RANGES_MAX: usize = 10_000;
 /// Messages that are deleted at once.
 const AT_ONCE: usize = 16;
 /// Said of each.
@@ -68,9 +68,11 @@ pub(super) async fn count(bus: &Bus, copies: &Copies) -> Result<u64, EraseError>
 pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Result<(), EraseError> {
     let event = erasure.event;
     for (stream, sequences) in copies {
-        for (part, ranges) in join(sequences).chunks(RANGES_MAX).enumerate() {
+        for ranges in join(sequences).chunks(RANGES_MAX) {
+            // The same ones are said once; where more was found since, that is said too.
+            let id = format!("erase-messages:{event}:{stream}:{}", digest(ranges));
             let act = Act::EraseMessages { event, stream: stream.clone(), ranges: ranges.to_vec() };
-            say(bus, event, act, REASON, format!("erase-messages:{event}:{stream}:{part}")).await?;
+            say(bus, event, act, REASON, id).await?;
         }
     }
     // A result keeps a second one of its task out, so it goes last.
@@ -79,6 +81,11 @@ pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Res
         all_of(bus, stream, sequences).await?;
     }
     Ok(all_of(bus, REPLAY, &replayed(bus, copies).await?).await?)
+}
+
+fn digest(ranges: &[(u64, u64)]) -> Digest {
+    let numbers = ranges.iter().flat_map(|(from, to)| [from.to_be_bytes(), to.to_be_bytes()]);
+    Digest::plain(&numbers.flatten().collect::<Vec<u8>>())
 }
 
 /// Deletes messages of one stream.

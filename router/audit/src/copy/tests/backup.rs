@@ -9,7 +9,7 @@ use super::{backup, goes_on, lines, public, restore, same, signed, whole};
 use crate::checkpoint::Signer;
 use crate::copy::{self, CopyError, EpochNote, Manifest, merge};
 use crate::error::OpenError;
-use crate::fixture::{at, items, keys, road, small, store, task};
+use crate::fixture::{at, items, keys, road, small, store, task, task_of};
 use crate::read::Reader;
 use crate::store::{Options, Store};
 use crate::verify::{Level, Trust};
@@ -297,4 +297,22 @@ fn backup_whose_manifest_could_not_be_read_again_is_refused_and_stays() {
     assert_eq!(fs::read(to.join("manifest.json")).unwrap(), before);
     good.write(&to).unwrap();
     assert_eq!(fs::read(to.join("manifest.json")).unwrap(), before, "negative control");
+}
+
+#[test]
+fn backup_holds_no_key_that_was_made_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, to) = (dir.path().join("record"), dir.path().join("backup"));
+    let mut store = store(&record);
+    // Each task has a key of its own.
+    store.append(&items((1..=5).map(|n| task_of(n, n, &[])))).unwrap();
+    store.checkpoint().unwrap();
+    backup(&store.reader(), &to);
+    let length = |path: &Path| fs::metadata(path).unwrap().len();
+    let counted = crate::keys::file::bytes(2 + 5);
+    assert_eq!(length(&to.join("keys-000001.bin")), counted);
+    assert!(length(&record.join("keys.bin")) > counted, "negative control: the record's own file has some");
+    drop(store);
+    restore(&to, &dir.path().join("restored")).unwrap();
+    goes_on(&dir.path().join("restored"), &items((6..=9).map(|n| task_of(n, n, &[]))));
 }

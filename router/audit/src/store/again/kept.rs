@@ -6,6 +6,7 @@ use redb::{Table, WriteTransaction};
 use tidegate_schemas::ids::TaskId;
 
 use crate::copy::state::{Pruned, Sequences, State};
+use crate::erase::names::{self, Kept};
 use crate::error::Failure;
 use crate::store::Heads;
 use crate::store::prune::forget_keys;
@@ -55,6 +56,9 @@ fn write_pruned(
             rows.insert(&table::source(head.0, *from), (*to, *segment))?;
         }
     }
+    let called = pruned.names.iter();
+    let called = called.filter_map(|(row, kept)| Some((*row, Kept::decode(&hex::decode(kept).ok()?)?)));
+    names::keep(txn, &called.collect(), meta)?;
     // All of it, with what is counted of records that are gone.
     (heads.accepted, heads.ended, heads.anomalies) = (pruned.accepted, pruned.ended, pruned.anomalies);
     let mut forgotten = pruned.forgotten;

@@ -29,11 +29,11 @@ fn signed(dir: &Path) -> Vec<String> {
     vec![first, second]
 }
 
-fn options(dir: &Path) -> Options {
+pub(super) fn options(dir: &Path) -> Options {
     Options { checkpoint_file: Some(dir.join("checkpoints")), ..small() }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
