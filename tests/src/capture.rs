@@ -1,5 +1,6 @@
 //! A provider on loopback that keeps every byte that it is sent, and answers by repeating the last message.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -15,6 +16,7 @@ const PIECE_BYTES: usize = 5;
 pub struct Capture {
     address: String,
     bodies: Arc<Mutex<Vec<String>>>,
+    fails: Arc<AtomicBool>,
     serving: AbortHandle,
 }
 
@@ -27,19 +29,25 @@ impl Capture {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listening")?;
         let address = listener.local_addr().context("asking for the address")?.to_string();
         let bodies = Arc::<Mutex<Vec<String>>>::default();
-        let kept = Arc::clone(&bodies);
+        let (kept, fails) = (Arc::clone(&bodies), Arc::<AtomicBool>::default());
+        let broken = Arc::clone(&fails);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&kept)));
+                tokio::spawn(answer(stream, Arc::clone(&kept), Arc::clone(&broken)));
             }
         });
-        Ok(Self { address, bodies, serving: serving.abort_handle() })
+        Ok(Self { address, bodies, fails, serving: serving.abort_handle() })
     }
 
     /// Its base URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// From now on it answers with status 500, or as it did before.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
     }
 
     /// The bodies that it was sent, in order.
@@ -55,9 +63,13 @@ impl Drop for Capture {
     }
 }
 
-async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<String>>>) -> Option<()> {
+async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<String>>>, fails: Arc<AtomicBool>) -> Option<()> {
     let body = read(&mut stream).await?;
     kept.lock().unwrap_or_else(PoisonError::into_inner).push(body.clone());
+    if fails.load(Ordering::SeqCst) {
+        let head = "HTTP/1.1 500 Down\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        return stream.write_all(head.as_bytes()).await.ok();
+    }
     let asked: Value = serde_json::from_str(&body).ok()?;
     let said = asked.pointer("/messages").and_then(Value::as_array).and_then(|all| all.last());
     let said = said.and_then(|last| last.get("content")).and_then(Value::as_str).unwrap_or_default();

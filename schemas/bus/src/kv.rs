@@ -118,6 +118,21 @@ impl Bus {
         self.kv_write(bucket, key, value.into(), Some(revision)).await
     }
 
+    /// Writes a key only if it still stands as it was read: at this revision, or not at all. The bucket's listeners are not told,
+    /// so zones that may tell no notices can write by it; nor is a deleted key taken for one that never was.
+    ///
+    /// # Errors
+    /// [`KvError::Conflict`] when somebody else was first.
+    pub async fn kv_swap(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: impl Into<Bytes>,
+        revision: Option<u64>,
+    ) -> Result<u64, KvError> {
+        self.kv_set(bucket, key, value.into(), Some(revision.unwrap_or(0))).await
+    }
+
     /// Deletes a key.
     ///
     /// # Errors
@@ -144,16 +159,26 @@ impl Bus {
         value: Bytes,
         expected: Option<u64>,
     ) -> Result<u64, KvError> {
+        let revision = self.kv_set(bucket, key, value, expected).await?;
+        self.notify(bucket).await?;
+        Ok(revision)
+    }
+
+    async fn kv_set(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+    ) -> Result<u64, KvError> {
         let mut message = Outbound::new(subject_of(bucket, key)?, value);
         message.expected_subject_sequence = expected;
-        let written = match self.publish(message).await {
+        match self.publish(message).await {
             Err(PublishError::Conflict { .. }) => {
-                return Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() });
+                Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() })
             }
-            other => other?,
-        };
-        self.notify(bucket).await?;
-        Ok(written.sequence)
+            other => Ok(other?.sequence),
+        }
     }
 
     async fn notify(&self, bucket: &str) -> Result<(), KvError> {
