@@ -8,6 +8,7 @@ pub(crate) use audit::{
     AuditArgs, AuditCommand, ExportArgs, ExportForm, ProveCommand, RejudgeArgs, VerifyArgs,
 };
 pub(crate) use backtest::BacktestArgs;
+pub(crate) use budget::{BudgetArgs, BudgetCommand};
 pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use flag::{FlagArgs, FlagCommand};
 pub(crate) use operate::{
@@ -26,6 +27,7 @@ pub(crate) use ticket::TicketCommand;
 
 mod audit;
 mod backtest;
+mod budget;
 mod erase;
 mod flag;
 mod operate;
@@ -130,6 +132,12 @@ pub(crate) enum Command {
         after_help = "Examples:\n  tidegate lane off cloud --reason 'incident 4711'\n  tidegate lane status"
     )]
     Lane(LaneCommand),
+    /// Budgets: what tenants, agents and providers may use in a window of time.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  tidegate budget show\n  tidegate budget set --tenant acme --window day --requests 10000 --reason 'by contract'"
+    )]
+    Budget(BudgetCommand),
     /// Feature flags: what policies may know beside a task.
     #[command(
         subcommand,

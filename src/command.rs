@@ -25,6 +25,7 @@ mod task;
 mod accounts;
 mod act;
 mod backtest;
+mod budget;
 mod bundle;
 mod directory;
 mod flag;
@@ -78,6 +79,7 @@ async fn dispatch(arguments: Cli) -> Result<ExitCode> {
         Command::Tool(command) => directory::tool(&global, command).await,
         Command::Status => status::run(&global).await,
         Command::Dead(command) => dead::run(&global, command).await,
+        Command::Budget(command) => budget::run(&global, command).await,
         Command::Flag(command) => flag::run(&global, command).await,
         Command::Lane(command) => lane::run(&global, command).await,
         Command::Bundle(command) => bundle::run(&global, command).await,

@@ -411,6 +411,8 @@ impl CaseFacts {
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,
             session: self.session.clone(),
+            spent: Vec::new(),
+            broken: Vec::new(),
             redaction: self.redaction.clone(),
         })
     }

@@ -150,6 +150,8 @@ fn one(considered: &Considered) -> String {
         Considering::Wider => "wider than an earlier decision allows",
         Considering::Tried => "tried before",
         Considering::Overloaded => "its queue is too long",
+        Considering::Spent => "a budget leaves no room",
+        Considering::Broken => "it keeps failing and is not tried for a while",
     };
     match considered.policies.as_slice() {
         [] => format!("{}: {verdict}", considered.destination),

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::egress::{Egress, Why};
+use crate::gates::Gates;
 use crate::release::Release;
 
 /// Why the router cannot know what it must.
@@ -58,6 +59,8 @@ pub(crate) struct Knowledge {
     pub(crate) flags: Arc<Flags>,
     pub(crate) wait_ms: Arc<BTreeMap<Name, u64>>,
     pub(crate) in_flight: Arc<BTreeMap<Name, u64>>,
+    /// What keeps work from providers for a while.
+    pub(crate) gates: Arc<Gates>,
     /// Whether work may leave, by the time since `started`.
     pub(crate) egress: Egress,
     pub(crate) started: Instant,
@@ -76,6 +79,7 @@ impl Knowledge {
             flags: Arc::new(switches(bus, &Flags::default()).await?),
             wait_ms: Arc::default(),
             in_flight: Arc::default(),
+            gates: Arc::default(),
             egress: Egress::Closed(Why::Silent),
             started: Instant::now(),
             closed: None,

@@ -4,6 +4,7 @@
 //! number of routers work side by side. It does not run work and does not keep the record.
 
 pub use allowance::Allowance;
+pub use gates::Gates;
 pub use run::{RouterConfig, RouterError, run};
 
 pub mod life;
@@ -13,6 +14,7 @@ mod alarm;
 mod allowance;
 mod control;
 mod egress;
+mod gates;
 mod judges;
 mod keys;
 mod knowledge;

@@ -22,7 +22,7 @@ use crate::knowledge::{self, Knowledge, KnowledgeError};
 use crate::quota::Asking;
 use crate::shell::{ControlShell, Shell};
 use crate::signing::Signing;
-use crate::{room, wait};
+use crate::{gates, room, wait};
 
 /// How often it is looked whether another version is active that no notice told of.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -119,6 +119,7 @@ pub async fn run(
     loops.spawn(serve(bus.clone(), control, acts, shutdown.clone(), health.clone()));
     let mut background = JoinSet::new();
     background.spawn(wait::watch(bus.clone(), known.clone(), shutdown.clone()));
+    background.spawn(gates::watch(bus.clone(), known.clone(), shutdown.clone()));
     background.spawn(asking.run(shutdown.clone()));
     background.spawn(keys::watch(config.ticket_key_file.clone(), key, signing, shutdown.clone()));
     background.spawn(room::watch(bus.clone(), known.clone(), health.clone(), shutdown.clone()));

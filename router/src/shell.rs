@@ -204,6 +204,7 @@ impl Shell {
             release_revision: known.release.revision(),
             wait_ms: &known.wait_ms,
             in_flight: &known.in_flight,
+            gates: &known.gates,
             recent: &self.recent,
             egress_open: known.egress.is_open(known.started.elapsed()),
         }

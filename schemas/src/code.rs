@@ -43,6 +43,8 @@ pub enum Code {
     JudgeFailed,
     /// The wait would be longer than the task's deadline.
     Overloaded,
+    /// A budget that it would count in leaves no room until its window ends.
+    BudgetSpent,
     /// The lane, provider or model that the task needs is switched off.
     LaneOff,
     /// A reviewer rejected the task.
@@ -105,6 +107,7 @@ impl Code {
             Self::PolicyDenied => "policy_denied",
             Self::JudgeFailed => "judge_failed",
             Self::Overloaded => "overloaded",
+            Self::BudgetSpent => "budget_spent",
             Self::LaneOff => "lane_off",
             Self::ReviewRejected => "review_rejected",
             Self::ReviewExpired => "review_expired",

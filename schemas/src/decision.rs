@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::breaker::Broken;
+use crate::budget::Spent;
 use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
@@ -194,6 +196,10 @@ pub enum Considering {
     Tried,
     /// Its queue is longer than the task's deadline.
     Overloaded,
+    /// A budget that the work would count in leaves no room.
+    Spent,
+    /// It kept failing, and is not tried again yet.
+    Broken,
 }
 
 /// What looked for personal data in a text.
@@ -277,6 +283,12 @@ pub struct Facts {
     /// Expected waiting time by queue (pool or provider), milliseconds; absent means unknown, taken as none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wait_ms: BTreeMap<Name, u64>,
+    /// Budgets of the tenant, the agent and of providers that leave no room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<Spent>,
+    /// Places that kept failing, and are not tried again yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Broken>,
     /// Tasks of the tenant that wait or run.
     #[serde(default)]
     pub tenant_in_flight: u64,

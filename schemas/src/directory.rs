@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Budget, Caps, Scope};
 use crate::digest::Digest;
 use crate::ids::Name;
 
@@ -28,6 +29,9 @@ pub struct Directory {
     /// Operators by name.
     #[serde(default)]
     pub operators: BTreeSet<Name>,
+    /// What may be used of each provider, over all tenants.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provider_budgets: BTreeMap<Name, Caps>,
 }
 
 /// Who owns tasks.
@@ -66,6 +70,9 @@ pub struct Agent {
     /// Its public nkey.
     #[serde(default)]
     pub nkey: String,
+    /// What it may use of providers.
+    #[serde(default, skip_serializing_if = "Caps::is_empty")]
+    pub budgets: Caps,
 }
 
 /// Who reads results.
@@ -99,11 +106,14 @@ pub struct Quota {
     pub in_flight_max: u64,
     /// Size of its tasks stream, bytes.
     pub stream_bytes_max: u64,
+    /// What its agents together may use of providers.
+    #[serde(default, skip_serializing_if = "Caps::is_empty")]
+    pub budgets: Caps,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { in_flight_max: 100_000, stream_bytes_max: 4 * 1024 * 1024 * 1024 }
+        Self { in_flight_max: 100_000, stream_bytes_max: 4 * 1024 * 1024 * 1024, budgets: Caps::new() }
     }
 }
 
@@ -130,6 +140,41 @@ impl Directory {
     #[must_use]
     pub fn named_as_a_role(&self) -> Option<&Name> {
         self.operators.iter().find(|name| ROLES.contains(&name.as_str()))
+    }
+
+    /// Every budget that there is.
+    #[must_use]
+    pub fn budgets(&self) -> Vec<Budget> {
+        let tenants = self.tenants.iter().flat_map(|(tenant, settings)| {
+            let agents = settings.agents.iter().map(|(agent, settings)| Budget {
+                of: Scope::Agent { tenant: tenant.clone(), agent: agent.clone() },
+                caps: settings.budgets.clone(),
+            });
+            let of = Scope::Tenant { tenant: tenant.clone() };
+            std::iter::once(Budget { of, caps: settings.quota.budgets.clone() }).chain(agents)
+        });
+        let providers = self.provider_budgets.iter().map(|(provider, caps)| Budget {
+            of: Scope::Provider { provider: provider.clone() },
+            caps: caps.clone(),
+        });
+        tenants.chain(providers).filter(|budget| !budget.caps.is_empty()).collect()
+    }
+
+    /// The budgets that work of this agent counts in at this provider.
+    #[must_use]
+    pub fn budgets_at(&self, tenant: &Name, agent: &Name, provider: &Name) -> Vec<Budget> {
+        let known = self.agent(tenant, agent);
+        let all = [
+            (Scope::Tenant { tenant: tenant.clone() }, known.map(|(settings, _)| &settings.quota.budgets)),
+            (
+                Scope::Agent { tenant: tenant.clone(), agent: agent.clone() },
+                known.map(|(_, settings)| &settings.budgets),
+            ),
+            (Scope::Provider { provider: provider.clone() }, self.provider_budgets.get(provider)),
+        ];
+        let given =
+            all.into_iter().filter_map(|(of, caps)| Some((of, caps.filter(|caps| !caps.is_empty())?)));
+        given.map(|(of, caps)| Budget { of, caps: caps.clone() }).collect()
     }
 
     /// The agent and its tenant.

@@ -19,6 +19,8 @@ pub const AGENT: &str = "tidegate-agent";
 pub const DECISION: &str = "tidegate-decision";
 /// The signed ticket of cloud work.
 pub const TICKET: &str = "tidegate-ticket";
+/// The budgets that cloud work counts in, as compact JSON; absent: none.
+pub const BUDGETS: &str = "tidegate-budgets";
 /// Form of a cloud answer: `text`, `json` (by a schema) or `class` (one of given labels).
 pub const OUTPUT: &str = "tidegate-output";
 /// Salt of the payload's digest, hexadecimal.

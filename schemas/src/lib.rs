@@ -6,6 +6,8 @@
 pub mod task;
 
 pub mod attempt;
+pub mod breaker;
+pub mod budget;
 pub mod checkpoint;
 pub mod control;
 pub mod dead;

@@ -14,6 +14,12 @@ pub const ATTEMPTS: &str = "tidegate_attempts_total";
 pub const EGRESS_BYTES: &str = "tidegate_egress_bytes_total";
 /// Tickets refused; label `reason`.
 pub const TICKETS_REFUSED: &str = "tidegate_tickets_refused_total";
+/// Attempts that a budget left no room for; labels `scope`: `tenant`, `agent` or `provider`, `window`, `unit`.
+pub const BUDGET_REFUSALS: &str = "tidegate_budget_refusals_total";
+/// Attempts that an open breaker kept back; label `provider`.
+pub const BREAKER_REFUSALS: &str = "tidegate_breaker_refusals_total";
+/// Breakers that opened; label `provider`.
+pub const BREAKERS_OPENED: &str = "tidegate_breakers_opened_total";
 /// Dead letters; labels `role`, `code`.
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters_total";
 /// Messages handled; labels `role`, `verdict`.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Spent;
 use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
@@ -39,6 +40,11 @@ pub enum StepReason {
     Fallback {
         /// What went wrong last.
         code: Code,
+    },
+    /// A budget leaves no room for what it may use. From the cloud lane only.
+    Spent {
+        /// Which.
+        budget: Spent,
     },
     /// A model has scanned it; of work of the pool `scan` only.
     Scanned {

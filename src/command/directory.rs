@@ -76,6 +76,7 @@ pub(super) async fn tenant(global: &Global, command: TenantCommand) -> Result<Ex
                 if let Some(there) = directory.tenants.get(&name) {
                     tenant.agents.clone_from(&there.agents);
                     tenant.tools.clone_from(&there.tools);
+                    tenant.quota.budgets.clone_from(&there.quota.budgets);
                 }
                 enter(&mut directory.tenants, &name, &tenant, "tenant")
             })
@@ -117,10 +118,11 @@ async fn list(global: &Global, cell: &Cell) -> Result<ExitCode> {
 pub(super) async fn agent(global: &Global, command: AgentCommand) -> Result<ExitCode> {
     let AgentCommand::Add { tenant, name, roles, team, reason } = command;
     let cell = Cell::open(&global.cell)?;
-    let entry = Agent { team, roles: roles.into_iter().collect(), nkey: String::new() };
+    let entry = Agent { team, roles: roles.into_iter().collect(), ..Agent::default() };
     change(&cell, &reason, |directory| {
         let known = directory.tenants.get_mut(&tenant).with_context(|| unknown(&tenant))?;
-        enter(&mut known.agents, &name, &entry, "agent")
+        let budgets = known.agents.get(&name).map(|there| there.budgets.clone()).unwrap_or_default();
+        enter(&mut known.agents, &name, &Agent { budgets, ..entry.clone() }, "agent")
     })
     .await?;
     let identity = Identity::Agent { tenant, agent: name };
@@ -167,7 +169,7 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
     }
 }
 
-fn unknown(tenant: &Name) -> String {
+pub(super) fn unknown(tenant: &Name) -> String {
     format!("no tenant `{tenant}`: add it with `tidegate tenant add {tenant} --owner …`")
 }
 
@@ -208,7 +210,11 @@ fn credentials(global: &Global, seed: &Path, line: &str) -> Result<ExitCode> {
 
 /// The next version of the directory: on record, in force at the routers, then in the server's accounts. Where the change is
 /// there already, what an earlier run left undone is done. Says whether there was something to change.
-async fn change(cell: &Cell, reason: &str, change: impl Fn(&mut Directory) -> Result<()>) -> Result<bool> {
+pub(super) async fn change(
+    cell: &Cell,
+    reason: &str,
+    change: impl Fn(&mut Directory) -> Result<()>,
+) -> Result<bool> {
     // Streams are created by nobody else; all that is asked is asked as the operator.
     let (bus, operator) = (cell.connect(Role::Provisioner).await?, act::connect(cell).await?);
     for _ in 0..TRIES_MAX {

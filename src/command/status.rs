@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
-use super::{act, bundle as released, dead, directory, flag, lane, policy, provision, supervise};
+use super::{act, budget, bundle as released, dead, directory, flag, lane, policy, provision, supervise};
 use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
@@ -40,6 +40,8 @@ struct Screen {
     queues: Vec<Queue>,
     off: Vec<Switch>,
     flags: Vec<flag::FlagLine>,
+    /// What keeps work from providers now.
+    kept: budget::Kept,
     bundle: Option<BundleLine>,
     /// Queues of its reviews that nobody has.
     unreviewed: Vec<Name>,
@@ -118,6 +120,7 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         roles: roles(&cell).await,
         queues: queues(&cell, &bus).await?,
         flags: flag::lines(&bus, &flags).await?,
+        kept: budget::kept(&bus).await?,
         off: flags.switches,
         bundle: bundle(&bus).await?,
         unreviewed: unreviewed(&bus).await?,
@@ -310,6 +313,12 @@ fn show(screen: &Screen) {
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
     output::line(format!("flags    {}", flag::on(&screen.flags)));
+    for spent in &screen.kept.spent {
+        output::line(format!("budget   no room: {spent}; see: tidegate budget show"));
+    }
+    for broken in &screen.kept.broken {
+        output::line(format!("breaker  {}", budget::place(broken)));
+    }
     match &screen.bundle {
         Some(b) => {
             let since =

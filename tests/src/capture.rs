@@ -67,6 +67,11 @@ impl Capture {
     pub fn refuse(&self, requests: usize) {
         self.kept.refusals.store(requests, Ordering::SeqCst);
     }
+
+    /// Whether it answers every request by such an error from now on.
+    pub fn fail(&self, fails: bool) {
+        self.refuse(if fails { usize::MAX } else { 0 });
+    }
 }
 
 impl Drop for Capture {

@@ -3,6 +3,7 @@
 mod backtest;
 mod backup;
 mod boundary;
+mod budgets;
 mod canary;
 mod codes;
 mod commands;

@@ -141,7 +141,7 @@ fn who(found: &Found, context: &Value) -> Result<(Name, Name, Directory), String
         owner: format!("{tenant}@example.com"),
         residency: words(context, "tenant_residency")?,
         providers,
-        agents: [(agent.clone(), Agent { team, roles, nkey: String::new() })].into(),
+        agents: [(agent.clone(), Agent { team, roles, ..Agent::default() })].into(),
         ..Tenant::default()
     };
     let mut directory = Directory::empty();

@@ -1,5 +1,7 @@
 //! Looking at every destination, and choosing.
 
+use tidegate_schemas::breaker::Broken;
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Considered, Considering, Facts};
 use tidegate_schemas::labels::Sensitivity;
@@ -139,8 +141,8 @@ impl Round<'_> {
         if self.circumstances.settled.off.contains(&spec.name) {
             return (Considering::Off, Vec::new());
         }
-        if self.overloaded(spec) {
-            return (Considering::Overloaded, Vec::new());
+        if let Some(kept) = self.kept_back(spec) {
+            return (kept, Vec::new());
         }
         (Considering::Permitted, answer.policies)
     }
@@ -178,6 +180,25 @@ impl Round<'_> {
         rules.into_iter().find_map(|(broken, rule)| broken.then_some(rule))
     }
 
+    /// What keeps a task from a place that policies permit, and will not for ever.
+    pub(super) fn kept_back(&self, spec: &DestinationSpec) -> Option<Considering> {
+        let (task, facts) = (self.task, self.facts);
+        let is_cloud = spec.lane == Lane::Cloud;
+        let counts = |spent: &Spent| spent.of.covers(&task.tenant, &task.agent, &spec.target);
+        let is_there = |broken: &Broken| {
+            let place = &broken.place;
+            place.provider == spec.target
+                && Some(&place.endpoint) == spec.base_url.as_ref()
+                && place.model == spec.model
+        };
+        let rules = [
+            (is_cloud && facts.spent.iter().any(counts), Considering::Spent),
+            (is_cloud && facts.broken.iter().any(is_there), Considering::Broken),
+            (self.overloaded(spec), Considering::Overloaded),
+        ];
+        rules.into_iter().find_map(|(holds, verdict)| holds.then_some(verdict))
+    }
+
     fn wait_ms(&self, spec: &DestinationSpec) -> u64 {
         self.facts.wait_ms.get(&spec.target).copied().unwrap_or(0)
     }
@@ -187,7 +208,7 @@ impl Round<'_> {
     }
 
     /// Whether its queue is longer than the task can wait. That it is too slow even where nobody waits is no queue's fault.
-    pub(super) fn overloaded(&self, spec: &DestinationSpec) -> bool {
+    fn overloaded(&self, spec: &DestinationSpec) -> bool {
         let left = self.task.limits.deadline.duration_since(self.facts.now).as_millis();
         let wait = self.wait_ms(spec);
         let late = wait > 0 && i128::from(wait) > left;

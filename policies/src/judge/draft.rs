@@ -74,7 +74,10 @@ impl Draft<'_> {
             (None, Some((index, policies))) => self.hold(index, policies, result.all),
             (None, None) => {
                 let code = code(&result.all);
-                let sentence = sentence::rejected(code, &result.all, &self.judge.notes);
+                let sentence = match code {
+                    Code::BudgetSpent => sentence::spent(&self.facts.spent),
+                    _ => sentence::rejected(code, &result.all, &self.judge.notes),
+                };
                 self.reject(code, sentence, result.all)
             }
         }
@@ -129,6 +132,8 @@ fn code(all: &[Considered]) -> Code {
     let has = |verdict: Considering| all.iter().any(|considered| considered.verdict == verdict);
     let order = [
         (Considering::Overloaded, Code::Overloaded),
+        (Considering::Spent, Code::BudgetSpent),
+        (Considering::Broken, Code::ProviderUnavailable),
         (Considering::Off, Code::LaneOff),
         (Considering::Errored, Code::JudgeFailed),
         (Considering::Tried, Code::ProviderUnavailable),

@@ -150,8 +150,8 @@ impl Round<'_> {
         if released.left.settled.off.contains(&spec.name) {
             return Err((Considering::Off, Vec::new()));
         }
-        if self.overloaded(spec) {
-            return Err((Considering::Overloaded, Vec::new()));
+        if let Some(kept) = self.kept_back(spec) {
+            return Err((kept, Vec::new()));
         }
         let mut policies = [asked.policies, route.policies].concat();
         policies.sort_unstable();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{Considered, Considering, Destination};
 
@@ -43,6 +44,11 @@ pub(super) fn held(policies: &[String], notes: &Notes) -> String {
     }
 }
 
+pub(super) fn spent(budgets: &[Spent]) -> String {
+    let named = list(budgets.iter().map(ToString::to_string).collect());
+    format!("a budget leaves no room for it: {named}; submit it under a new id later")
+}
+
 pub(super) fn rejected(code: Code, all: &[Considered], notes: &Notes) -> String {
     let because = blamed(code, all, notes);
     match code {
@@ -52,6 +58,10 @@ pub(super) fn rejected(code: Code, all: &[Considered], notes: &Notes) -> String 
         },
         Code::LaneOff => format!("every destination that may run it is switched off{because}"),
         Code::JudgeFailed => format!("a policy could not be evaluated, so nothing is permitted{because}"),
+        Code::ProviderUnavailable if all.iter().any(|c| c.verdict == Considering::Broken) => {
+            "every destination that may run it keeps failing and is not tried for a while; submit it under a new id later"
+                .to_owned()
+        }
         Code::ProviderUnavailable => "every destination that may run it was tried and failed".to_owned(),
         Code::PolicyDenied if because.is_empty() => {
             let wider = all.iter().any(|c| c.verdict == Considering::Wider);

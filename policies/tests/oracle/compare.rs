@@ -113,8 +113,10 @@ fn verdict(said: Considering) -> Option<Verdict> {
         Considering::Wider => Verdict::Wider,
         Considering::Tried => Verdict::Tried,
         Considering::Overloaded => Verdict::Overloaded,
-        // Nobody here has the role.
-        Considering::NeedsRedaction | Considering::Errored => return None,
+        // Nobody here has the role, no budget and no breaker.
+        Considering::NeedsRedaction | Considering::Errored | Considering::Spent | Considering::Broken => {
+            return None;
+        }
     })
 }
 

@@ -142,6 +142,8 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
         tenant_in_flight: known.in_flight,
         egress_ready: !known.unwell,
         session: None,
+        spent: Vec::new(),
+        broken: Vec::new(),
         redaction: None,
     }
 }

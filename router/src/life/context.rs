@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tidegate_policies::{Judge, flag, release};
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::decision::{Approval, Facts, Redaction, Switch};
 use tidegate_schemas::digest::{Digest, Salt};
 use tidegate_schemas::directory::Directory;
@@ -17,6 +18,7 @@ use tidegate_schemas::task::Task;
 use uuid::Uuid;
 
 use crate::allowance::Allowance;
+use crate::gates::Gates;
 use crate::recent::Recent;
 
 /// What is known while one message is worked on.
@@ -47,6 +49,8 @@ pub struct Context<'a> {
     pub wait_ms: &'a BTreeMap<Name, u64>,
     /// Tasks of each tenant that wait or run.
     pub in_flight: &'a BTreeMap<Name, u64>,
+    /// What keeps work from providers for a while.
+    pub gates: &'a Gates,
     /// Ids that were seen lately.
     pub recent: &'a Recent,
     /// Whether record and clock are well; if not, nothing goes to the cloud.
@@ -94,6 +98,8 @@ pub(super) struct Earlier {
     pub(super) model_scan: ModelScan,
     /// What the task's session held before.
     pub(super) session: Option<Labels>,
+    /// Budgets that left no room for it.
+    pub(super) spent: Vec<Spent>,
     /// What would leave, as it was looked at again.
     pub(super) redaction: Option<Redaction>,
 }
@@ -146,6 +152,8 @@ impl Context<'_> {
             wait_ms: self.wait_ms.clone(),
             tenant_in_flight: self.in_flight.get(&task.tenant).copied().unwrap_or(0),
             session: earlier.session,
+            spent: self.gates.spent_of((&task.tenant, &task.agent), earlier.spent, self.now),
+            broken: self.gates.broken(self.now),
             redaction: earlier.redaction,
             egress_ready: self.signs && self.egress_open,
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tidegate_policies::{DestinationSpec, Judge, Tokens};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome, Shadow};
@@ -134,7 +134,14 @@ pub(super) fn trace(task: &Task, context: &Context<'_>) -> TraceParent {
 /// A rejection; a task that fell back and found nothing else has failed of what went wrong first.
 fn rejection(decision: &Decision, failed_of: Option<Code>, judge: &Judge) -> (State, ResultError) {
     let code = decision.code.unwrap_or(Code::PolicyDenied);
-    let retry_after_ms = (code == Code::Overloaded).then(|| retry_after_ms(decision, judge));
+    let retry_after_ms = match code {
+        Code::Overloaded => Some(retry_after_ms(decision, judge)),
+        Code::BudgetSpent => ends_ms(decision, decision.facts.spent.iter().map(|spent| spent.until)),
+        Code::ProviderUnavailable => {
+            ends_ms(decision, decision.facts.broken.iter().map(|broken| broken.until))
+        }
+        _ => None,
+    };
     let (state, code) = failed_of.map_or((State::Rejected, code), |code| (State::Failed, code));
     (state, ResultError { code, message: decision.sentence.clone(), retry_after_ms })
 }
@@ -145,6 +152,12 @@ fn retry_after_ms(decision: &Decision, judge: &Judge) -> u64 {
     let specs = full.filter_map(|other| judge.bundle().destination(&other.destination));
     let waits = specs.filter_map(|spec| decision.facts.wait_ms.get(&spec.target)).copied();
     waits.filter(|ms| *ms > 0).min().unwrap_or(RETRY_AFTER_MS)
+}
+
+/// The time until the first of these, milliseconds.
+fn ends_ms(decision: &Decision, ends: impl Iterator<Item = Timestamp>) -> Option<u64> {
+    let left = elapsed(decision.facts.now, ends.min()?).as_millis();
+    u64::try_from(left).ok()
 }
 
 pub(super) fn step_of(hop: &Hop) -> String {
@@ -228,6 +241,11 @@ fn cloud(
         .with(header::DECISION, outgoing::compact(decision))
         .with(header::OUTPUT, output_form(task.kind()))
         .with(header::SALT, String::from(salt));
+    let budgets = context.directory.budgets_at(&task.tenant, &task.agent, &destination.target);
+    let headers = match budgets.as_slice() {
+        [] => headers,
+        some => headers.with(header::BUDGETS, serde_json::to_string(some).unwrap_or_default()),
+    };
     let (provider, tenant) = (destination.target.clone(), task.tenant.clone());
     let message = Message {
         msg_id: hop.msg_id(&tenant, &step_of(hop), 0),

@@ -21,7 +21,7 @@ use super::context::{Context, Earlier};
 use super::dispatch::{self, Coming};
 use super::scan;
 use super::verdict::reread;
-use super::{Action, Disposition, Event, Place, Sent, Step, Stored, Telling, redact};
+use super::{Action, Disposition, Event, Place, Sent, Step, Stored, Telling, outgoing, redact};
 
 #[derive(Debug)]
 pub(super) enum Stage {
@@ -97,6 +97,8 @@ fn returned(step: StepWire, work: &Stored, lane: Lane, tenant: &Name) -> Option<
     let salt = work.headers.get(header::SALT).and_then(|text| Salt::try_from(text.to_owned()).ok());
     let mut tokens = Vec::new();
     match &step.reason {
+        // Only what leaves is counted.
+        StepReason::Spent { .. } if lane != Lane::Cloud => return None,
         // Only what was sent to be redacted comes back so.
         StepReason::Redacted { .. } if decision.outcome != Outcome::Redact => return None,
         StepReason::Restore { .. } if lane != Lane::Cloud || decision.facts.redaction.is_none() => {
@@ -131,6 +133,7 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
         }
         StepReason::Expired
         | StepReason::Off
+        | StepReason::Spent { .. }
         | StepReason::Scanned { .. }
         | StepReason::ScanFailed { .. }
         | StepReason::Redacted { .. }
@@ -157,8 +160,12 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
             context,
         ),
         session: before.session.clone(),
+        spent: before.spent.clone(),
         redaction: None,
     };
+    if let StepReason::Spent { budget } = &returned.step.reason {
+        earlier.spent.push(budget.clone());
+    }
     let mut redacted = None;
     let mut approval = may_stand(returned);
     if let StepReason::Redacted { input, .. } = &returned.step.reason {

@@ -26,6 +26,7 @@ use crate::recent::Recent;
 
 mod agreement;
 mod flags;
+mod gates;
 mod prompts;
 mod redact;
 mod release;
@@ -50,6 +51,7 @@ struct World {
     now: Timestamp,
     wait_ms: BTreeMap<Name, u64>,
     in_flight: BTreeMap<Name, u64>,
+    gates: crate::Gates,
     span: u64,
     recent: Recent,
 }
@@ -86,6 +88,7 @@ impl World {
             now: NOW.parse().unwrap(),
             wait_ms: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            gates: crate::Gates::OPEN,
             span: 6,
             recent: Recent::default(),
         }
@@ -118,6 +121,7 @@ impl World {
             release_revision: 4,
             wait_ms: &self.wait_ms,
             in_flight: &self.in_flight,
+            gates: &self.gates,
             recent: &self.recent,
             egress_open: self.egress_open,
         })

@@ -281,6 +281,7 @@ fn decide(
                 false => scan::kept(&review.decision, &task, context),
             },
             session: before.session.clone(),
+            spent: before.spent.clone(),
             redaction: None,
         };
         let coming = Coming { earlier, ..Coming::default() };

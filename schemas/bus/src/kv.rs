@@ -87,21 +87,9 @@ impl Bus {
     /// # Errors
     /// [`KvError::Conflict`] when it exists.
     pub async fn kv_create(&self, bucket: &str, key: &str, value: impl Into<Bytes>) -> Result<u64, KvError> {
-        let value = value.into();
-        match self.kv_write(bucket, key, value.clone(), Some(0)).await {
-            Err(KvError::Conflict { .. }) => {
-                // A deleted key leaves a marker with a revision of its own.
-                let subject = subject_of(bucket, key)?;
-                let last = self.last_for_subject(&bucket_stream(bucket), &subject).await?;
-                match last {
-                    Some(marker) if is_deleted(&marker) => {
-                        self.kv_write(bucket, key, value, Some(marker.sequence)).await
-                    }
-                    _ => Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() }),
-                }
-            }
-            other => other,
-        }
+        let revision = self.kv_first(bucket, key, value.into()).await?;
+        self.notify(bucket).await?;
+        Ok(revision)
     }
 
     /// Writes a key only if its revision is still this one.
@@ -116,6 +104,24 @@ impl Bus {
         revision: u64,
     ) -> Result<u64, KvError> {
         self.kv_write(bucket, key, value.into(), Some(revision)).await
+    }
+
+    /// Writes a key only if it still stands as it was read: at this revision, or not at all. The bucket's listeners are not told,
+    /// so zones that may tell no notices can write by it.
+    ///
+    /// # Errors
+    /// [`KvError::Conflict`] when somebody else was first.
+    pub async fn kv_swap(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: impl Into<Bytes>,
+        revision: Option<u64>,
+    ) -> Result<u64, KvError> {
+        match revision {
+            Some(_) => self.kv_set(bucket, key, value.into(), revision).await,
+            None => self.kv_first(bucket, key, value.into()).await,
+        }
     }
 
     /// Deletes a key.
@@ -144,16 +150,43 @@ impl Bus {
         value: Bytes,
         expected: Option<u64>,
     ) -> Result<u64, KvError> {
+        let revision = self.kv_set(bucket, key, value, expected).await?;
+        self.notify(bucket).await?;
+        Ok(revision)
+    }
+
+    /// Writes a key that does not exist. A deleted one leaves a marker with a revision of its own.
+    async fn kv_first(&self, bucket: &str, key: &str, value: Bytes) -> Result<u64, KvError> {
+        match self.kv_set(bucket, key, value.clone(), Some(0)).await {
+            Err(KvError::Conflict { .. }) => {
+                let subject = subject_of(bucket, key)?;
+                let last = self.last_for_subject(&bucket_stream(bucket), &subject).await?;
+                match last {
+                    Some(marker) if is_deleted(&marker) => {
+                        self.kv_set(bucket, key, value, Some(marker.sequence)).await
+                    }
+                    _ => Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() }),
+                }
+            }
+            other => other,
+        }
+    }
+
+    async fn kv_set(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: Bytes,
+        expected: Option<u64>,
+    ) -> Result<u64, KvError> {
         let mut message = Outbound::new(subject_of(bucket, key)?, value);
         message.expected_subject_sequence = expected;
-        let written = match self.publish(message).await {
+        match self.publish(message).await {
             Err(PublishError::Conflict { .. }) => {
-                return Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() });
+                Err(KvError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() })
             }
-            other => other?,
-        };
-        self.notify(bucket).await?;
-        Ok(written.sequence)
+            other => Ok(other?.sequence),
+        }
     }
 
     async fn notify(&self, bucket: &str) -> Result<(), KvError> {

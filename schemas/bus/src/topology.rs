@@ -22,7 +22,7 @@ pub const VAULT: &str = "vault";
 pub const RECORDER: &str = "recorder";
 /// Buckets of immutable versions and an `active` pointer; read-only for roles.
 pub const VERSIONED_BUCKETS: [&str; 6] = ["directory", "bundles", "prompts", "models", "flags", "release"];
-/// Buckets of shared state, written by the router.
+/// Buckets of shared state, written by the router; budgets and breakers by cloud workers.
 pub const STATE_BUCKETS: [&str; 4] = ["sessions", "budgets", "breakers", "reviews"];
 
 /// How long replayed records stay, nanoseconds: one day.

@@ -86,6 +86,8 @@ pub(super) async fn run(global: &Global, asked: &Asked<'_>, who: &Who) -> Result
         tenant_in_flight: 0,
         egress_ready: true,
         session: None,
+        spent: Vec::new(),
+        broken: Vec::new(),
         redaction: None,
     };
     let decision = judge.decide(&task, &directory, &facts);

@@ -108,6 +108,8 @@ impl Sample {
             tenant_in_flight: 0,
             egress_ready: true,
             session: None,
+            spent: Vec::new(),
+            broken: Vec::new(),
             redaction: None,
         };
         let decision = judge.decide(&task, &directory, &facts);

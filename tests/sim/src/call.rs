@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tidegate_cloud::life::{Action, Call as Asked, Event as Told, Step};
+use tidegate_cloud::life::{Action, Admitted, Call as Asked, Event as Told, Step};
 use tidegate_providers::error::Wait;
 use tidegate_providers::{Failure, ProviderError};
 use tidegate_schemas::ids::{Name, Position};
@@ -91,6 +91,8 @@ impl World<'_> {
             self.tell(&telling.subject);
         }
         match step.action {
+            // No budget limits anything here, and no breaker opens.
+            Action::Admit(_) => self.admitted(process, number, job),
             Action::Claim(message) if self.is(Mutant::AttemptAfterSend) => {
                 let request = Request::Publish(parcel(message), None);
                 self.after(3_000, Event::Land(Box::new(Flight { request, to: None })));
@@ -103,6 +105,16 @@ impl World<'_> {
             Action::Open => self.leave(process, number, job),
             _ => self.ended(process, number, job, Failure::Halted),
         }
+    }
+
+    fn admitted(&mut self, process: usize, number: u64, mut job: Job) {
+        let Living::Cloud(mut life, call) = std::mem::replace(&mut job.living, Living::None) else {
+            return self.put_off(process, number, job, 0);
+        };
+        let through = Told::Admitted(Admitted::Through);
+        let step = self.with_cloud(process, &job, |known| life.next(through, known));
+        job.living = Living::Cloud(life, call);
+        self.claims(process, number, job, step);
     }
 
     /// The bytes leave, if there is still time.

@@ -116,7 +116,7 @@ impl World<'_> {
                 self.ends_here(&job, &publish.parcel);
                 self.publish(process, number, job, publish);
             }
-            Action::Claim(_) | Action::Open | Action::Shut | Action::Note(_) => {
+            Action::Admit(_) | Action::Claim(_) | Action::Open | Action::Shut | Action::Note(_) => {
                 self.put_off(process, number, job, 0);
             }
         }

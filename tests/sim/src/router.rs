@@ -55,6 +55,7 @@ impl World<'_> {
             release_revision: 0,
             wait_ms: &known.waits,
             in_flight: &known.waits,
+            gates: &tidegate_router::Gates::OPEN,
             recent: &recent,
             egress_open: self.processes[process].egress_open || self.is(Mutant::GateOpen),
         })

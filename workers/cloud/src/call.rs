@@ -1,18 +1,22 @@
 //! A call under way: asks [`crate::life`] before each attempt, and passes text on while it comes.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_bus::Bus;
-use tidegate_providers::{Attempting, Failure, Halt, Witness};
+use tidegate_providers::{Answer, Attempting, Failure, Halt, ProviderError, Witness};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::live::Delta;
 use tidegate_schemas::metric;
 use tracing::{debug, warn};
 
 use crate::desk::Whose;
-use crate::life::{Action, Event, Life, Step};
+use crate::gate::Pass;
+use crate::gate::outcome::Outcome;
+use crate::life::{Action, Asked, Event, Life, Sent, Step};
 use crate::send::send;
+use crate::swap::SwapError;
 use crate::worker::Worker;
 
 /// Watches one call on behalf of its life.
@@ -22,9 +26,13 @@ pub(crate) struct Attendant<'a> {
     pub(crate) whose: &'a Whose,
     pub(crate) provider: &'a str,
     pub(crate) bytes: u64,
+    /// The most that one attempt costs, where its price is known, millionths of a US dollar.
+    pub(crate) cost_usd_micros_max: Option<u64>,
     pub(crate) deltas: String,
     /// Pieces passed on.
     pub(crate) index: u32,
+    /// What the attempt under way was let through with.
+    pub(crate) pass: Option<Pass>,
     /// Why the bus would not do what an attempt needs.
     pub(crate) broken: Option<String>,
 }
@@ -50,6 +58,36 @@ impl Attendant<'_> {
         self.index = self.index.saturating_add(1);
     }
 
+    async fn admit(&mut self, mut asked: Asked) -> Result<Event, SwapError> {
+        // What the price list says is the most of one attempt; without a price it is what the ticket permits.
+        asked.most.usd_micros = self.cost_usd_micros_max.unwrap_or(asked.most.usd_micros);
+        let (admitted, pass) = self.worker.gate.admit(&asked).await?;
+        self.pass = pass;
+        Ok(Event::Admitted(admitted))
+    }
+
+    async fn give_back(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            self.worker.gate.give_back(pass).await;
+        }
+    }
+
+    async fn stop(&mut self, error: impl Display) -> Result<(), Halt> {
+        self.give_back().await;
+        self.broken = Some(error.to_string());
+        Err(Halt)
+    }
+
+    /// The call has ended.
+    pub(crate) async fn settle(&mut self, outcome: &Result<Answer, ProviderError>) {
+        let Some(pass) = self.pass.take() else { return };
+        let ended = match outcome {
+            Ok(answer) => Outcome::of_answer(answer, pass.most),
+            Err(error) => Outcome::of_error(error, pass.most),
+        };
+        self.worker.gate.settle(pass, ended).await;
+    }
+
     /// Marks the end of the pieces, where there were any.
     pub(crate) async fn finish(&mut self) {
         if self.index > 0 {
@@ -64,13 +102,19 @@ impl Witness for Attendant<'_> {
         loop {
             let Step { tell, action } = self.next(event);
             match action {
+                Action::Admit(asked) => match self.admit(*asked).await {
+                    Ok(admitted) => event = admitted,
+                    Err(error) => return self.stop(error).await,
+                },
                 Action::Claim(message) => {
                     match send(self.bus(), &message, Some(self.worker.patience)).await {
-                        Ok(sent) => event = Event::Claimed(sent),
-                        Err(error) => {
-                            self.broken = Some(error.to_string());
-                            return Err(Halt);
+                        Ok(sent) => {
+                            if sent != Sent::Stored {
+                                self.give_back().await;
+                            }
+                            event = Event::Claimed(sent);
                         }
+                        Err(error) => return self.stop(error).await,
                     }
                 }
                 Action::Open => {
@@ -80,7 +124,10 @@ impl Witness for Attendant<'_> {
                     self.worker.tell(tell).await;
                     return Ok(());
                 }
-                _ => return Err(Halt),
+                _ => {
+                    self.give_back().await;
+                    return Err(Halt);
+                }
             }
         }
     }
@@ -92,6 +139,9 @@ impl Witness for Attendant<'_> {
     async fn retries(&mut self, failure: Failure, pause: Duration) {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         warn!(provider = self.provider, code = %failure.code(), status = failure.status(), pause_ms, "An attempt failed; another follows.");
+        if let Some(pass) = self.pass.take() {
+            self.worker.gate.settle(pass, Outcome::of_failure(failure)).await;
+        }
         if let Action::Note(message) = self.next(Event::Retrying(failure)).action
             && let Err(error) = send(self.bus(), &message, Some(self.worker.patience)).await
         {

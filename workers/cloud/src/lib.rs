@@ -13,9 +13,11 @@ pub mod life;
 mod call;
 mod config;
 mod desk;
+mod gate;
 mod keys;
 mod run;
 mod send;
+mod swap;
 mod watch;
 mod worker;
 

@@ -2,12 +2,14 @@
 //! performs it and brings its answer as the next event. Time and everything known come in as values.
 //!
 //! ```text
-//! begin(message) ─▶ Look ─▶ Call ─┬─▶ (each attempt) Claim ─▶ Open or Shut ─▶ …
+//! begin(message) ─▶ Look ─▶ Call ─┬─▶ (each attempt) Admit ─▶ Claim ─▶ Open or Shut ─▶ …
 //!      │              │           └─▶ Called ─▶ Send(result) ─▶ (taken? Send late) ─▶ Done
 //!      │              └─ off ─▶ Send(step) ─▶ Done
 //!      ├─ ticket expired ─▶ Send(step) ─▶ Done
 //!      └─ ticket forged or for something else ─▶ Done(dead letter)
 //! ```
+//!
+//! INVARIANT: `Claim` comes only after breaker and budgets let this attempt through: what it can use is reserved then.
 //!
 //! INVARIANT: `Open` comes only after a claim of this attempt's number was stored, and stored as new, by the stream of
 //! events: no byte leaves without a record before it, and no number is used twice.
@@ -16,6 +18,7 @@
 //! after a result of this task was seen there.
 
 use tidegate_providers::{Answer, ProviderError};
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::Owners;
 use tidegate_schemas::step::StepReason;
@@ -25,7 +28,9 @@ use outgoing::Unused;
 use work::{Fault, Work};
 
 pub(crate) use outgoing::is_answer;
-pub use words::{Action, Arrived, Call, Context, Disposition, Event, Message, Sent, Step, Telling};
+pub use words::{
+    Action, Admitted, Arrived, Asked, Call, Context, Disposition, Event, Message, Sent, Step, Telling,
+};
 
 mod answer;
 mod fate;
@@ -50,10 +55,14 @@ pub struct Life {
 }
 
 /// Why an attempt was not let begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Shut {
     /// The lane, provider or model was switched off.
     Off,
+    /// A budget leaves no room.
+    Spent(Spent),
+    /// The destination keeps failing.
+    Broken,
     /// Every attempt that the ticket permits is claimed.
     Exhausted,
 }
@@ -64,6 +73,8 @@ enum Stage {
     Looking,
     /// The provider is being called.
     Calling,
+    /// Within the call breaker and budgets are asked.
+    Admitting,
     /// Within the call a claim is on its way.
     Claiming,
     /// A result is on its way; what it would leave if another is there.
@@ -147,6 +158,7 @@ impl Life {
             (Stage::Looking, Event::Looked(true)) => Step::ack(),
             (Stage::Looking, Event::Looked(false)) => self.admit(work, context),
             (Stage::Calling, event) => self.calling(work, event, context),
+            (Stage::Admitting, Event::Admitted(admitted)) => self.admitted(work, admitted, context),
             (Stage::Claiming, Event::Claimed(sent)) => self.claimed(work, sent, context),
             (Stage::Ending(message, unused), Event::Sent(sent)) => {
                 self.ended(work, &message, unused, sent, context)
@@ -179,10 +191,9 @@ impl Life {
             Event::Attempting(host) => {
                 self.host = host;
                 if work.is_off(context) {
-                    self.shut = Some(Shut::Off);
-                    return Step::new(Action::Shut);
+                    return self.shut(Shut::Off);
                 }
-                self.claim(work, context)
+                self.ask(work)
             }
             Event::Retrying(failure) => Step::new(Action::Note(outgoing::retried(
                 work,
@@ -192,7 +203,7 @@ impl Life {
                 context.now,
             ))),
             Event::Called(outcome) => self.called(work, outcome, context),
-            Event::Claimed(_) | Event::Looked(_) | Event::Sent(_) => {
+            Event::Admitted(_) | Event::Claimed(_) | Event::Looked(_) | Event::Sent(_) => {
                 self.stage = Stage::Over;
                 Step::confused()
             }
@@ -203,29 +214,44 @@ impl Life {
         self.stage = Stage::Calling;
         match sent {
             // The claim took its time; what was switched off meanwhile is sent nothing.
-            Sent::Stored if work.is_off(context) => {
-                self.shut = Some(Shut::Off);
-                Step::new(Action::Shut)
-            }
+            Sent::Stored if work.is_off(context) => self.shut(Shut::Off),
             Sent::Stored => {
                 self.opened += 1;
                 let tell = if self.opened == 1 { vec![outgoing::working(work)] } else { Vec::new() };
                 Step { tell, ..Step::new(Action::Open) }
             }
             // An earlier delivery of this message claimed it, and may have sent the bytes.
-            Sent::Duplicate => self.claim(work, context),
+            Sent::Duplicate => self.ask(work),
             Sent::Taken | Sent::TooLarge => Step::new(Action::Shut),
         }
     }
 
-    fn claim(&mut self, work: &Work, context: &Context<'_>) -> Step {
+    /// The next attempt, as long as the ticket permits one.
+    fn ask(&mut self, work: &Work) -> Step {
         if self.attempt >= work.claims().attempts_max {
-            self.shut = Some(Shut::Exhausted);
-            return Step::new(Action::Shut);
+            return self.shut(Shut::Exhausted);
         }
-        self.attempt += 1;
-        self.stage = Stage::Claiming;
-        Step::new(Action::Claim(outgoing::started(work, self.attempt, &self.host, context.now)))
+        self.stage = Stage::Admitting;
+        Step::new(Action::Admit(Box::new(work.asked(self.attempt + 1))))
+    }
+
+    fn admitted(&mut self, work: &Work, admitted: Admitted, context: &Context<'_>) -> Step {
+        self.stage = Stage::Calling;
+        match admitted {
+            Admitted::Spent(spent) => self.shut(Shut::Spent(spent)),
+            Admitted::Broken => self.shut(Shut::Broken),
+            Admitted::Through => {
+                self.attempt += 1;
+                self.stage = Stage::Claiming;
+                let started = outgoing::started(work, self.attempt, &self.host, context.now);
+                Step::new(Action::Claim(started))
+            }
+        }
+    }
+
+    fn shut(&mut self, why: Shut) -> Step {
+        self.shut = Some(why);
+        Step::new(Action::Shut)
     }
 
     fn called(
@@ -241,7 +267,7 @@ impl Life {
             }
             Err(error) => error,
         };
-        match fate::of(&error, self.shut) {
+        match fate::of(&error, self.shut.as_ref()) {
             Fate::Failed(refused) => {
                 let (message, unused) = answer::failed(work, refused, &error, self.attempt, context.now);
                 self.end(message, unused)
@@ -260,7 +286,8 @@ impl Life {
                 if self.opened == 0 {
                     return self.close(step);
                 }
-                let returned = outgoing::returned(work, self.attempt, error.failure, &self.host, context.now);
+                let why = (fate::code(&error, self.shut.as_ref()), error.failure.status());
+                let returned = outgoing::returned(work, self.attempt, why, &self.host, context.now);
                 self.stage = Stage::Returning(step);
                 Step::new(Action::Send(returned))
             }

@@ -14,6 +14,7 @@ use tracing::{Instrument, info, info_span};
 
 use crate::config::{CloudConfig, consumer};
 use crate::desk::Desk;
+use crate::gate::{self, Gate};
 use crate::keys;
 use crate::watch;
 use crate::worker::Worker;
@@ -80,9 +81,12 @@ pub async fn run(
     if let Some(file) = config.ticket_keys_file.clone() {
         watching.spawn(keys::watch(file, config.verifier.clone(), watchers.clone()));
     }
+    let gate = Arc::new(Gate::new(bus.clone()));
+    gate.look().await;
+    watching.spawn(gate::watch(gate.clone(), watchers.clone()));
     let verifier = Arc::new(config.verifier.clone());
     let patience = Duration::from_millis(config.patience_ms);
-    let worker = Worker { bus, client: Arc::new(client), verifier, desk, health, patience };
+    let worker = Worker { bus, client: Arc::new(client), verifier, desk, gate, health, patience };
     let mut queues = JoinSet::new();
     for name in &names {
         let span = info_span!("provider", provider = %name);

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::call::Attendant;
 use crate::desk::{Desk, Whose};
+use crate::gate::Gate;
 use crate::life::{
     Action, Arrived, Call, Context, Disposition, Event, Life, Message, Sent, Step, Telling, is_answer,
 };
@@ -34,6 +35,7 @@ pub(crate) struct Worker {
     pub(crate) client: Arc<Client>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) health: Health,
     /// How long a message that is no result is tried again.
     pub(crate) patience: Duration,
@@ -104,7 +106,7 @@ impl Worker {
                     Event::Sent(sent)
                 }
                 // Asked only inside a call, where the attendant answers.
-                Action::Claim(_) | Action::Open | Action::Shut | Action::Note(_) => {
+                Action::Admit(_) | Action::Claim(_) | Action::Open | Action::Shut | Action::Note(_) => {
                     return Ok(Disposition::Retry { after_ms: SEATED_MS });
                 }
             };
@@ -137,12 +139,15 @@ impl Worker {
             whose,
             provider: claims.provider.as_str(),
             bytes: claims.content_bytes,
+            cost_usd_micros_max: self.client.cost_usd_micros_max(claims),
             deltas,
             index: 0,
+            pass: None,
             broken: None,
         };
         let outcome = self.client.send(&cleared, &control, &mut attendant).await;
         attendant.finish().await;
+        attendant.settle(&outcome).await;
         if let Some(error) = attendant.broken {
             return Err(error);
         }

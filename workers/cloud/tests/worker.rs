@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod cell;
+mod gates;
 
 use std::time::Instant;
 

@@ -125,6 +125,17 @@ impl Client {
         Err(call.error(failure))
     }
 
+    /// The most that one attempt can cost, millionths of a US dollar; none where the price is not known. A token is a byte at least,
+    /// so a request has no more tokens than bytes.
+    #[must_use]
+    pub fn cost_usd_micros_max(&self, claims: &Claims) -> Option<u64> {
+        let provider = self.providers.get(&claims.provider)?;
+        let place = provider.places.get(&claims.base_url)?;
+        let output = u64::from(claims.output_tokens_max);
+        let most = Counted { input: claims.content_bytes, output, ..Counted::default() };
+        cost((provider, place), &claims.model, &claims.model, most)
+    }
+
     /// Compares claims, bytes and configuration.
     fn permit<'a>(&'a self, cleared: &'a Cleared, publish: bool) -> Result<Outgoing<'a>, Failure> {
         let claims = cleared.claims();
@@ -219,7 +230,9 @@ impl Call {
         run_ms: u64,
     ) -> Result<Answer, ProviderError> {
         let model = parsed.model.unwrap_or_else(|| claims.model.clone());
-        let cost = parsed.counted.and_then(|counted| cost(outgoing, &model, &claims.model, counted));
+        let cost = parsed
+            .counted
+            .and_then(|counted| cost((outgoing.provider, outgoing.place), &model, &claims.model, counted));
         let usage = parsed.counted.map(Into::into);
         match parsed.finish {
             Some(Finish::ContentFilter) | None => {
@@ -254,10 +267,15 @@ impl Call {
 }
 
 /// The price of the model that answered, else of the one that was asked for (an answer may name a dated variant).
-fn cost(outgoing: Outgoing<'_>, answered: &str, asked: &str, counted: Counted) -> Option<u64> {
-    let seller = match &outgoing.provider.config.price_as {
+fn cost(
+    (provider, place): (&Provider, &Place),
+    answered: &str,
+    asked: &str,
+    counted: Counted,
+) -> Option<u64> {
+    let seller = match &provider.config.price_as {
         Some(id) => Seller::Id(id),
-        None => Seller::Url(outgoing.place.url.as_str()),
+        None => Seller::Url(place.url.as_str()),
     };
     let now = Timestamp::now();
     [answered, asked].into_iter().find_map(|model| price::usd_micros(seller, model, counted, now))

@@ -215,6 +215,8 @@ pub enum StepWord {
     Off,
     /// The destination did not answer.
     Fallback,
+    /// A budget left no room.
+    Spent,
     /// A model has scanned it.
     Scanned,
     /// No model could scan it.

@@ -260,6 +260,10 @@ impl Projection {
                 self.code = Some(code);
                 StepWord::Fallback
             }
+            StepReason::Spent { .. } => {
+                self.code = Some(Code::BudgetSpent);
+                StepWord::Spent
+            }
             StepReason::Scanned { .. } => StepWord::Scanned,
             StepReason::ScanFailed { code } => {
                 self.code = Some(code);

@@ -127,6 +127,8 @@ impl World {
             tenant_in_flight: 0,
             egress_ready: true,
             session: None,
+            spent: Vec::new(),
+            broken: Vec::new(),
             redaction: None,
         }
     }

@@ -30,6 +30,8 @@ const STREAM_INFO_RESULTS: &str = "$JS.API.STREAM.INFO.RESULTS";
 /// Buckets that workers and doors read.
 const LOCAL_BUCKETS: [&str; 5] = ["bundles", "prompts", "models", "flags", "release"];
 const CLOUD_BUCKETS: [&str; 3] = ["models", "flags", "release"];
+/// Buckets in which cloud workers count what leaves and what fails.
+const COUNTED_BUCKETS: [&str; 2] = ["budgets", "breakers"];
 const GATEWAY_BUCKETS: [&str; 3] = ["directory", "flags", "models"];
 
 /// Router, recorder and provisioner: here users' allow-lists are all that divides them.
@@ -79,7 +81,6 @@ pub(super) fn app(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
         "state.>",
         "reply.>",
         NOTICES,
-        "$KV.budgets.>",
         // Replays: into their own stream, how they ended, and tasks submitted again.
         "replay.>",
         "control.replay.recorder",
@@ -129,13 +130,19 @@ fn vault(mesh: &mut Mesh, key: Key<'_>) -> Result<(), KeyError> {
     add(mesh, LOCAL, &Role::Vault.into(), key, publish, subscribe)
 }
 
-/// Cloud workers: they cannot read local work, and see no result, only whether there is one.
+/// Cloud workers: they cannot read local work, and see no result, only whether there is one. What leaves they count themselves.
 pub(super) fn cloud(mesh: &mut Mesh, shape: &CellShape, key: Key<'_>) -> Result<(), KeyError> {
     let mut publish = worker(mesh, CLOUD, "cloud", &CLOUD_BUCKETS);
     for provider in &shape.providers {
         publish.extend(durable(mesh, CLOUD, WORK_CLOUD, provider.as_str()));
     }
     publish.extend(strings(["delta.>", "draft.>"]));
+    publish.extend(buckets(mesh, CLOUD, &COUNTED_BUCKETS));
+    for bucket in COUNTED_BUCKETS {
+        let keys = format!("$KV.{bucket}.>");
+        mesh.link(Kind::Service, APP, CLOUD, keys.clone());
+        publish.push(keys);
+    }
     add(mesh, CLOUD, &Role::Cloud.into(), key, publish, strings([NOTICES, SERVICES, "health.*"]))
 }
 

@@ -162,7 +162,7 @@ fn role_may(may: May, role: Role) -> May {
                 "dead.recorder.*",
                 "state.>",
             ])
-            .publish(&["reply.>", "notice.>", "$KV.budgets.>", "replay.>", "control.replay.recorder"])
+            .publish(&["reply.>", "notice.>", "replay.>", "control.replay.recorder"])
             .publish(&["control.record.recorder", "control.bundle.recorder", "control.erase.recorder"])
             .publish(&[
                 "task.*.*.*",
@@ -189,8 +189,8 @@ fn role_may(may: May, role: Role) -> May {
             .subscribe(&hears)
             .subscribe(&["vault.issue", "vault.resolve"]),
         Role::Cloud => worker(may, "cloud")
-            .publish(&["draft.>"])
-            .read_buckets(&["models", "flags", "release"])
+            .publish(&["draft.>", "$KV.budgets.>", "$KV.breakers.>"])
+            .read_buckets(&["models", "flags", "release", "budgets", "breakers"])
             .pull("WORK_CLOUD", "openai")
             .subscribe(&hears),
         Role::Gateway => may

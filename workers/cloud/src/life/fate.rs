@@ -19,7 +19,7 @@ pub(super) enum Fate {
     Again,
 }
 
-pub(super) fn of(error: &ProviderError, shut: Option<Shut>) -> Fate {
+pub(super) fn of(error: &ProviderError, shut: Option<&Shut>) -> Fate {
     let code = error.failure.code();
     let back = |code| Fate::Back(StepReason::Fallback { code });
     let failed = |sentence: String| Fate::Failed(Refused::new(code, sentence));
@@ -27,7 +27,8 @@ pub(super) fn of(error: &ProviderError, shut: Option<Shut>) -> Fate {
         Failure::Canceled => Fate::Withdrawn,
         Failure::Halted => match shut {
             Some(Shut::Off) => Fate::Back(StepReason::Off),
-            Some(Shut::Exhausted) => back(Code::ProviderUnavailable),
+            Some(Shut::Spent(budget)) => Fate::Back(StepReason::Spent { budget: budget.clone() }),
+            Some(Shut::Exhausted | Shut::Broken) => back(Code::ProviderUnavailable),
             None => Fate::Again,
         },
         Failure::Expired => Fate::Back(StepReason::Expired),
@@ -40,5 +41,15 @@ pub(super) fn of(error: &ProviderError, shut: Option<Shut>) -> Fate {
         Failure::Address | Failure::Quota => back(code),
         failure if failure.is_transient() => back(code),
         failure => failed(failure.to_string()),
+    }
+}
+
+/// Why the last attempt's work goes back, as its record says it.
+pub(super) fn code(error: &ProviderError, shut: Option<&Shut>) -> Code {
+    match (error.failure, shut) {
+        (Failure::Halted, Some(Shut::Spent(_))) => Code::BudgetSpent,
+        (Failure::Halted, Some(Shut::Exhausted | Shut::Broken)) => Code::ProviderUnavailable,
+        (Failure::Halted, Some(Shut::Off)) => Code::LaneOff,
+        (failure, _) => failure.code(),
     }
 }

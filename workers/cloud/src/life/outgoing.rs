@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tidegate_providers::Failure;
 use tidegate_schemas::attempt::{Attempt, Phase};
+use tidegate_schemas::code::Code;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::live::Transition;
@@ -65,8 +66,14 @@ pub(super) fn retried(work: &Work, number: u32, failure: Failure, host: &str, no
 }
 
 /// The record that the last attempt failed and the work goes back.
-pub(super) fn returned(work: &Work, number: u32, failure: Failure, host: &str, now: Timestamp) -> Message {
-    let phase = Phase::Returned { code: failure.code(), status: failure.status() };
+pub(super) fn returned(
+    work: &Work,
+    number: u32,
+    (code, status): (Code, Option<u16>),
+    host: &str,
+    now: Timestamp,
+) -> Message {
+    let phase = Phase::Returned { code, status };
     attempt(work, "returned", number, phase, host, now)
 }
 

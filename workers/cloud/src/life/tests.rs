@@ -18,6 +18,7 @@ use cloud_work::{CloudWork, name, verifier};
 
 #[path = "../../tests/cell/work.rs"]
 mod cloud_work;
+mod gates;
 mod mixed;
 
 fn arrived(work: &CloudWork) -> Arrived {
@@ -58,7 +59,7 @@ fn calling(work: &CloudWork, known: &Known) -> Life {
 /// A life whose first attempt was let begin.
 fn opened(work: &CloudWork, known: &Known) -> Life {
     let mut life = calling(work, known);
-    claim(life.next(attempting(), &known.context()));
+    claim(attempt(&mut life, known));
     let step = life.next(Event::Claimed(Sent::Stored), &known.context());
     assert!(matches!(step.action, Action::Open), "{step:?}");
     life
@@ -66,6 +67,17 @@ fn opened(work: &CloudWork, known: &Known) -> Life {
 
 fn attempting() -> Event {
     Event::Attempting("api.example.com".into())
+}
+
+fn admitted() -> Event {
+    Event::Admitted(Admitted::Through)
+}
+
+/// An attempt that breaker and budgets let through.
+fn attempt(life: &mut Life, known: &Known) -> Step {
+    let step = life.next(attempting(), &known.context());
+    assert!(matches!(step.action, Action::Admit(_)), "{step:?}");
+    life.next(admitted(), &known.context())
 }
 
 fn claim(step: Step) -> Message {
@@ -132,7 +144,7 @@ fn work_is_claimed_then_called_then_answered() {
     let Action::Call(call) = step.action else { panic!("{step:?}") };
     assert_eq!(call.cleared.bytes().as_ref(), work.bytes);
     assert_eq!(call.deltas, format!("delta.acme.helpdesk.{}", work.hop.id));
-    let (message, record) = sent(life.next(attempting(), &known.context()));
+    let (message, record) = sent(attempt(&mut life, &known));
     assert_eq!(message.subject, "attempt.cloud.acme");
     assert_eq!(message.msg_id, format!("acme/helpdesk/{}/attempt-{}/1", work.hop.id, work.claims.id));
     assert_eq!(message.headers.get(header::CAUSE), Some("WORK_CLOUD:7"));
@@ -169,7 +181,7 @@ fn what_a_worker_sends_has_a_span_of_its_own_in_the_task_s_traceparent() {
     let traced = TraceParent::root(7, 9);
     let (work, known) = (CloudWork::new(1, false).with(|work| work.hop.trace = Some(traced)), Known::new());
     let mut life = calling(&work, &known);
-    let claim = claim(life.next(attempting(), &known.context()));
+    let claim = claim(attempt(&mut life, &known));
     life.next(Event::Claimed(Sent::Stored), &known.context());
     let (result, _) = sent(life.next(called(Ok(answer("hello"))), &known.context()));
     let expired = work.clone().expired();
@@ -300,7 +312,7 @@ fn what_is_switched_off_while_its_attempt_is_claimed_is_not_sent() {
     let (work, known) = (CloudWork::new(1, false), Known::new());
     let off = Known { off: vec![Switch { lane: Some(Lane::Cloud), ..Switch::default() }], ..Known::new() };
     let mut life = calling(&work, &known);
-    claim(life.next(attempting(), &known.context()));
+    claim(attempt(&mut life, &known));
     assert!(matches!(life.next(Event::Claimed(Sent::Stored), &off.context()).action, Action::Shut));
     let (_, step) = sent(life.next(called(Err(error(Failure::Halted))), &off.context()));
     assert_eq!((&step["reason"], &step["attempts"]), (&json!({ "reason": "off" }), &json!(1)));
@@ -312,12 +324,13 @@ fn what_is_switched_off_while_its_attempt_is_claimed_is_not_sent() {
 fn claimed_attempts_are_passed_over_until_none_is_left() {
     let (work, known) = (CloudWork::new(1, false), Known::new());
     let mut life = calling(&work, &known);
-    let mut message = claim(life.next(attempting(), &known.context()));
+    let mut message = claim(attempt(&mut life, &known));
     for number in 1..=3 {
         assert!(message.msg_id.ends_with(&format!("/{number}")), "{}", message.msg_id);
         let step = life.next(Event::Claimed(Sent::Duplicate), &known.context());
         if number < 3 {
-            message = claim(step);
+            assert!(matches!(step.action, Action::Admit(_)), "each is counted: {step:?}");
+            message = claim(life.next(admitted(), &known.context()));
         } else {
             assert!(matches!(step.action, Action::Shut), "{step:?}");
         }
@@ -377,7 +390,7 @@ fn a_failed_call_ends_its_attempt_before_it_goes_back() {
     let (message, record) = sent(life.next(Event::Retrying(Failure::Status(503)), &known.context()));
     assert_eq!(record["phase"], json!({ "phase": "retried", "code": "provider_unavailable", "status": 503 }));
     assert!(message.msg_id.ends_with("/1"));
-    claim(life.next(attempting(), &known.context()));
+    claim(attempt(&mut life, &known));
     life.next(Event::Claimed(Sent::Stored), &known.context());
     let (message, record) = sent(life.next(called(Err(error(Failure::Connect))), &known.context()));
     assert_eq!(record["phase"], json!({ "phase": "returned", "code": "provider_unavailable" }));
@@ -528,10 +541,12 @@ fn what_is_no_schema_ends_before_a_byte_leaves() {
 fn no_order_of_events_opens_without_a_claim() {
     let (work, known) = (arrived(&CloudWork::new(1, false)), Known::new());
     let context = known.context();
-    let events: [fn() -> Event; 10] = [
+    let events: [fn() -> Event; 12] = [
         || Event::Looked(false),
         || Event::Looked(true),
         attempting,
+        admitted,
+        || Event::Admitted(Admitted::Broken),
         || Event::Claimed(Sent::Stored),
         || Event::Claimed(Sent::Duplicate),
         || Event::Retrying(Failure::Connect),
@@ -542,7 +557,7 @@ fn no_order_of_events_opens_without_a_claim() {
     ];
     let (mut opens, mut acks) = (0, 0);
     let mut alive = vec![Vec::new()];
-    for _ in 0..8 {
+    for _ in 0..9 {
         let mut longer = Vec::new();
         for order in &alive {
             for (index, event) in events.iter().enumerate() {
@@ -554,6 +569,9 @@ fn no_order_of_events_opens_without_a_claim() {
                     Action::Open => {
                         assert!(said == "Claimed(Stored)" && asked.starts_with("Claim("), "{asked} {said}");
                         opens += 1;
+                    }
+                    Action::Claim(_) => {
+                        assert!(said == "Admitted(Through)" && asked.starts_with("Admit("), "{asked} {said}");
                     }
                     Action::Done(Disposition::Ack) => {
                         let stored = said.starts_with("Sent(") && asked.starts_with("Send(");

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use tidegate_providers::{Answer, Failure, ProviderError};
+use tidegate_schemas::breaker::Place;
+use tidegate_schemas::budget::{Amounts, Budget, Spent};
 use tidegate_schemas::code::Refused;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::header::Headers;
@@ -47,6 +49,8 @@ pub enum Action {
     Look(String),
     /// Call the provider; answered by [`Event::Called`], and by [`Event::Attempting`] before each attempt.
     Call(Box<Call>),
+    /// Ask breaker and budgets about an attempt, and reserve what it can use; answered by [`Event::Admitted`].
+    Admit(Box<Asked>),
     /// Publish a claim of an attempt and wait for the acknowledgement; answered by [`Event::Claimed`].
     Claim(Message),
     /// Let the attempt begin.
@@ -59,6 +63,32 @@ pub enum Action {
     Send(Message),
     /// The message is finished.
     Done(Disposition),
+}
+
+/// An attempt that is to be counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Id of what is reserved for it: the same whichever delivery of the work makes it.
+    pub reservation: String,
+    /// This delivery.
+    pub by: u64,
+    /// The budgets that it counts in.
+    pub budgets: Vec<Budget>,
+    /// Where it goes.
+    pub place: Place,
+    /// The most that it can use; of cost the most that its ticket permits.
+    pub most: Amounts,
+}
+
+/// What breaker and budgets say to an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// It may be made: what it can use is reserved.
+    Through,
+    /// A budget leaves no room.
+    Spent(Spent),
+    /// Its destination keeps failing.
+    Broken,
 }
 
 /// A call to make.
@@ -117,6 +147,8 @@ pub enum Event {
     Looked(bool),
     /// The call is about to send bytes to this host.
     Attempting(String),
+    /// What breaker and budgets said.
+    Admitted(Admitted),
     /// What the stream said to a claim.
     Claimed(Sent),
     /// An attempt failed and another follows.

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use tidegate_schemas::breaker::Place;
+use tidegate_schemas::budget::{Amounts, Budget};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Destination};
 use tidegate_schemas::digest::Salt;
@@ -12,7 +14,7 @@ use tidegate_schemas::subject::{self, Lane, Subject};
 use tidegate_schemas::ticket::{Claims, Cleared, TicketError};
 use tidegate_schemas::work::Hop;
 
-use super::{Arrived, Call, Context};
+use super::{Arrived, Asked, Call, Context};
 
 /// The form in which an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub(super) struct Envelope {
     pub(super) destination: Destination,
     pub(super) salt: Salt,
     pub(super) form: Form,
+    /// The budgets that it counts in.
+    budgets: Vec<Budget>,
+    /// This delivery.
+    by: u64,
 }
 
 /// Work whose ticket verified and confirms its envelope.
@@ -84,7 +90,13 @@ impl Envelope {
         let destination = destination.ok_or_else(|| {
             Refused::new(Code::Unattributable, "the decision names another destination than this provider")
         })?;
-        Ok(Self { position: message.position.clone(), tenant, hop, decision, destination, salt, form })
+        // Limits that cannot be read are none that could be held.
+        let budgets = match message.headers.get(header::BUDGETS) {
+            Some(text) => serde_json::from_str(text).map_err(|_| missing(header::BUDGETS))?,
+            None => Vec::new(),
+        };
+        let (position, by) = (message.position.clone(), message.span);
+        Ok(Self { position, tenant, hop, decision, destination, salt, form, budgets, by })
     }
 
     /// Whether the ticket was signed for what the envelope says.
@@ -144,6 +156,27 @@ impl Work {
     pub(super) fn result_subject(&self) -> String {
         let Envelope { tenant, hop, .. } = &self.envelope;
         Subject::Result { tenant: tenant.clone(), agent: hop.agent.clone(), task: hop.id }.to_string()
+    }
+
+    /// What is asked of breaker and budgets before an attempt. A token is a byte at least, so a request has no more tokens than
+    /// bytes.
+    pub(super) fn asked(&self, number: u32) -> Asked {
+        let claims = self.claims();
+        Asked {
+            reservation: format!("{}/{number}", claims.id),
+            by: self.envelope.by,
+            budgets: self.envelope.budgets.clone(),
+            place: Place {
+                provider: claims.provider.clone(),
+                endpoint: claims.base_url.clone(),
+                model: claims.model.clone(),
+            },
+            most: Amounts {
+                requests: 1,
+                tokens: claims.content_bytes.saturating_add(u64::from(claims.output_tokens_max)),
+                usd_micros: claims.cost_usd_micros_max.unwrap_or(u64::MAX),
+            },
+        }
     }
 
     pub(super) fn call(&self) -> Call {

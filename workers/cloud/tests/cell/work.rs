@@ -32,6 +32,8 @@ pub(crate) struct CloudWork {
     pub(crate) claims: Claims,
     pub(crate) decision: Decision,
     pub(crate) form: &'static str,
+    /// The budgets that it counts in, as the router's header names them.
+    pub(crate) budgets: serde_json::Value,
     pub(crate) signed_by: u8,
     pub(crate) subject: String,
 }
@@ -98,6 +100,7 @@ impl CloudWork {
             claims,
             decision,
             form: "text",
+            budgets: serde_json::Value::Null,
             signed_by: ROUTER_KEY,
             subject: "work.cloud.double.interactive.acme".into(),
         }
@@ -118,8 +121,12 @@ impl CloudWork {
 
     pub(crate) fn headers(&self) -> Headers {
         let signer = Signer::new("k1", SigningKey::from_bytes(&[self.signed_by; 32]));
-        self.hop
-            .headers(&self.hop.task)
+        let headers = self.hop.headers(&self.hop.task);
+        let headers = match &self.budgets {
+            serde_json::Value::Null => headers,
+            some => headers.with(header::BUDGETS, some.to_string()),
+        };
+        headers
             .with(header::DECISION, serde_json::to_string(&self.decision).unwrap())
             .with(header::TICKET, signer.sign(&self.claims))
             .with(header::OUTPUT, self.form)

@@ -169,6 +169,8 @@ fn facts(now: Timestamp) -> Facts {
         tenant_in_flight: 0,
         egress_ready: false,
         session: None,
+        spent: Vec::new(),
+        broken: Vec::new(),
         redaction: None,
     }
 }

@@ -22,6 +22,7 @@ fn opened_by(message: &Arrived, known: &Known, claims: &mut Claims, has_result: 
         step = match step.action {
             Action::Look(_) => life.next(Event::Looked(has_result), &known.context()),
             Action::Call(_) => life.next(attempting(), &known.context()),
+            Action::Admit(_) => life.next(admitted(), &known.context()),
             Action::Claim(claim) => {
                 let sent = claims.store(&claim);
                 life.next(Event::Claimed(sent), &known.context())
