@@ -62,7 +62,7 @@ fn breaker_of_a_place_keeps_work_from_it_and_from_no_other() {
     let made = decision(&message);
     let seen = |name: &Name| made.considered.iter().find(|seen| seen.destination == *name).unwrap().verdict;
     assert_eq!(seen(&spec.name), Considering::Broken);
-    assert_eq!(made.facts.broken, [broken.clone()], "a fact of the decision");
+    assert_eq!(made.facts.broken, std::slice::from_ref(&broken), "a fact of the decision");
     let others = made.considered.iter().filter(|seen| seen.verdict == Considering::Broken).count();
     let same = |other: &&tidegate_policies::DestinationSpec| {
         (&other.target, &other.base_url, &other.model) == (&spec.target, &spec.base_url, &spec.model)
