@@ -286,6 +286,24 @@ impl Bundle {
         named.chain([self.parts.manifest.review_queue.clone()]).collect()
     }
 
+    /// The same queues, and how many reviewers each needs at least: as many as the strictest policy that names it asks for.
+    #[must_use]
+    pub fn reviewers_needed(&self) -> BTreeMap<Name, u8> {
+        let mut needed: BTreeMap<Name, u8> =
+            self.review_queues().into_iter().map(|queue| (queue, 1)).collect();
+        for id in self.policy_ids() {
+            let asked = self.annotation(id, "quorum").and_then(|text| text.parse::<u8>().ok());
+            let queue = match self.annotation(id, "queue") {
+                Some(named) => Name::new(named).ok(),
+                None => Some(self.parts.manifest.review_queue.clone()),
+            };
+            if let Some((asked, needed)) = asked.zip(queue.and_then(|queue| needed.get_mut(&queue))) {
+                *needed = asked.max(*needed);
+            }
+        }
+        needed
+    }
+
     /// The same without a policy or link, to try what its loss would change.
     ///
     /// # Errors

@@ -392,6 +392,7 @@ impl CaseFacts {
             edited: false,
             others: Vec::new(),
             queue: None,
+            terms: None,
         };
         Ok(Facts {
             decision_id: uuid::Uuid::nil(),

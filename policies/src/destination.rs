@@ -12,6 +12,8 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::{Input, Kind};
 use tidegate_schemas::vault::{REDACT_POOL, RESTORE_POOL};
 
+use crate::bundle::canonical_text;
+
 /// Highest price that a destination may state, millionths of a US dollar per million tokens. Keeps sums far inside 64 bits.
 pub const PRICE_MAX: u64 = 1_000_000_000;
 /// Largest context that a destination may state, tokens.
@@ -165,6 +167,14 @@ impl DestinationSpec {
             rank: 0,
             ..self.clone()
         }
+    }
+
+    /// SHA-256 of [`Self::terms`] as JSON in one form. An agreement names it, so that it is for no other place of the same name.
+    #[must_use]
+    pub fn terms_hash(&self) -> Digest {
+        // Names, numbers and words: always JSON.
+        let terms = serde_json::to_value(self.terms()).unwrap_or_default();
+        Digest::plain(canonical_text(&terms).as_bytes())
     }
 
     /// Whether it can do this work at all.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, PromptUsed, Scan};
+use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, PromptUsed, Scan, Terms};
+use tidegate_schemas::subject::Lane;
 
 use crate::bundle::Bundle;
 
@@ -46,11 +47,16 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
     }
     for obligation in &decision.obligations {
         match obligation {
-            Obligation::Review { queue, quorum: 1 } => {
-                writeln!(out, "  must         be decided in review queue `{queue}`")?;
-            }
-            Obligation::Review { queue, quorum } => {
-                writeln!(out, "  must         be approved by {quorum} reviewers of queue `{queue}`")?;
+            Obligation::Review { queue, quorum, terms } => {
+                match quorum {
+                    1 => writeln!(out, "  must         be decided in review queue `{queue}`")?,
+                    _ => {
+                        writeln!(out, "  must         be approved by {quorum} reviewers of queue `{queue}`")?
+                    }
+                }
+                if let Some(terms) = terms.filter(|_| leaves(decision)) {
+                    writeln!(out, "  would leave  {}", form(terms))?;
+                }
             }
             Obligation::CostCap { usd_micros_max } => {
                 writeln!(out, "  must         cost at most {usd_micros_max} millionths of a US dollar")?;
@@ -64,6 +70,18 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
         writeln!(out, "  considered   {}", one(considered))?;
     }
     writeln!(out, "  bundle       {} (owner {})", decision.bundle, decision.owner)
+}
+
+fn leaves(decision: &Decision) -> bool {
+    decision.destination.as_ref().is_some_and(|place| place.lane == Lane::Cloud)
+}
+
+fn form(terms: Terms) -> &'static str {
+    if terms.redacted {
+        "with tokens in place of what was found in it"
+    } else {
+        "as it stands, nothing replaced"
+    }
 }
 
 /// Near misses in words, a line a condition. Empty where there is none.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cedar_policy::{Context, PolicySet};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Decision, Destination, Facts, Scan};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::{Labels, Raise, Stakes};
@@ -46,6 +47,8 @@ pub struct Judge {
     notes: Notes,
     prompts: Arc<Prompts>,
     chosen: Vec<Destination>,
+    /// What an agreement to each destination is bound to.
+    terms: Vec<Digest>,
     /// A memory only: a seat is used when it was built for exactly this principal.
     seats: Mutex<HashMap<(Name, Name), Arc<Seat>>>,
 }
@@ -62,6 +65,7 @@ impl Judge {
             notes: Notes::of(&bundle)?,
             prompts: Arc::new(Prompts::new(bundle.prompts()).map_err(unusable)?),
             chosen: bundle.destinations().iter().map(|spec| spec.chosen()).collect(),
+            terms: bundle.destinations().iter().map(|spec| spec.terms_hash()).collect(),
             seats: Mutex::new(HashMap::new()),
             bundle,
         })
@@ -217,6 +221,7 @@ impl Judge {
             notes: self.notes.clone(),
             prompts: Arc::clone(&self.prompts),
             chosen: self.chosen.clone(),
+            terms: self.terms.clone(),
             seats: Mutex::new(HashMap::new()),
             bundle: Arc::clone(&self.bundle),
         }

@@ -18,7 +18,10 @@ use crate::labels::{KnownLabels, Labels, Sensitivity, Stakes};
 use crate::scan::ModelScan;
 use crate::subject::Lane;
 
+pub use terms::Terms;
+
 mod grouped;
+mod terms;
 
 /// What was concluded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -314,6 +317,9 @@ pub struct Approval {
     /// Queue of the review. An agreement that does not say it is for the one message that it let go, and for no later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<Name>,
+    /// What was agreed to beside the text. As with the queue, one that does not say it is for no later message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
 }
 
 /// Something that is switched off; each field that is absent matches everything.
@@ -356,6 +362,9 @@ pub enum Obligation {
         /// How many of them must approve, each for themselves; absent: one.
         #[serde(default = "one", skip_serializing_if = "is_one")]
         quorum: u8,
+        /// How it would go on once they agree. Absent: an earlier router did not say, and an agreement to it covers nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Terms>,
     },
     /// The provider call may cost at most this, millionths of a US dollar.
     CostCap {

@@ -276,13 +276,13 @@ pub(crate) enum ToolCommand {
         #[arg(long, default_value = "added by the operator")]
         reason: String,
     },
-    /// Add a reviewer.
+    /// Add a reviewer, or give one more queues.
     #[command(after_help = "Example:\n  tidegate tool reviewer bob --queue default,legal")]
     Reviewer {
         /// The reviewer's name.
         name: Name,
-        /// Queues that the reviewer decides.
-        #[arg(long = "queue", value_delimiter = ',', default_value = "default")]
+        /// Queues that the reviewer decides, beside those that there are. A new one has `default` where none is named.
+        #[arg(long = "queue", value_delimiter = ',')]
         queues: Vec<Name>,
         /// Why.
         #[arg(long, default_value = "added by the operator")]

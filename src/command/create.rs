@@ -105,6 +105,13 @@ fn first_directory() -> Result<Directory> {
     Ok(directory)
 }
 
+/// The first reviewer of a new cell decides in every queue that its first bundle can send to: nobody else is there to.
+pub(super) fn first_queues(directory: &mut Directory, bundle: &Bundle) {
+    for reviewer in directory.reviewers.values_mut() {
+        reviewer.queues = bundle.review_queues();
+    }
+}
+
 /// Port of a new cell's server where none is named: what NATS clients try first.
 pub(super) const PORT: u16 = 4222;
 
@@ -182,4 +189,21 @@ pub(super) fn point_stand_in(cell: &mut Cell, address: &str) -> Result<()> {
         endpoint.url = format!("{address}/v1");
     }
     cell.save()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::policy;
+
+    #[test]
+    fn a_new_cell_has_somebody_for_each_queue_that_its_bundle_can_send_to() {
+        for bundle in [policy::default_bundle, policy::demo_bundle] {
+            let (bundle, mut directory) = (bundle().unwrap(), super::first_directory().unwrap());
+            assert_ne!(policy::without_reviewers(&bundle, &directory), [], "negative control");
+            super::first_queues(&mut directory, &bundle);
+            assert_eq!(policy::without_reviewers(&bundle, &directory), []);
+        }
+    }
 }

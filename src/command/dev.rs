@@ -131,7 +131,7 @@ impl Dev {
                 output::note(format!("not the cell's, so it stays: {}", left.join(", ")));
             }
         }
-        let (mut cell, directory) = match goes_on {
+        let (mut cell, mut directory) = match goes_on {
             true => create::open(&global.cell)?,
             false => create::cell(&global.cell, args)?,
         };
@@ -142,6 +142,9 @@ impl Dev {
             None if stand_in => policy::demo_bundle()?,
             None => policy::default_bundle()?,
         };
+        if !goes_on {
+            create::first_queues(&mut directory, &bundle);
+        }
         let rendered = accounts::render(&cell, &[&bundle], &directory)?;
         output::note("starting nats-server");
         let mut options = ServerOptions::new(server, cell.nats());

@@ -26,6 +26,8 @@ use crate::output;
 
 /// How long the routers may take to take a version over.
 const APPLY: Duration = Duration::from_secs(10);
+/// Queue of a new reviewer for whom none is named.
+const QUEUE_DEFAULT: &str = "default";
 /// Times that a change is made again, when somebody else changed the directory meanwhile.
 const TRIES_MAX: u32 = 16;
 
@@ -148,9 +150,11 @@ pub(super) async fn tool(global: &Global, command: ToolCommand) -> Result<ExitCo
             credentials(global, &cell.seed(&identity), &line)
         }
         ToolCommand::Reviewer { name, queues, reason } => {
-            let entry = Reviewer { queues: queues.into_iter().collect(), nkey: String::new() };
-            change(&cell, &reason, |directory| enter(&mut directory.reviewers, &name, &entry, "reviewer"))
-                .await?;
+            change(&cell, &reason, |directory| {
+                give_queues(&mut directory.reviewers, &name, &queues);
+                Ok(())
+            })
+            .await?;
             let seed = cell.seed(&Identity::Reviewer(name.clone()));
             credentials(global, &seed, &format!("tidegate review list --reviewer {name}"))
         }
@@ -187,6 +191,13 @@ fn enter<T: Clone + PartialEq>(
         None => drop(all.insert(name.clone(), entry.clone())),
     }
     Ok(())
+}
+
+/// Takes a reviewer up, or gives more queues to one who is there. Where none is named, a new one has `default`.
+fn give_queues(reviewers: &mut BTreeMap<Name, Reviewer>, name: &Name, queues: &[Name]) {
+    let is_new = !reviewers.contains_key(name);
+    let default = Name::new(QUEUE_DEFAULT).into_iter().filter(|_| is_new && queues.is_empty());
+    reviewers.entry(name.clone()).or_default().queues.extend(queues.iter().cloned().chain(default));
 }
 
 fn told(global: &Global, sentence: &str) -> Result<ExitCode> {
@@ -330,5 +341,30 @@ mod tests {
         let refused = enter(&mut all, &name, &other, "agent").unwrap_err().to_string();
         assert!(refused.contains("with other settings"), "{refused}");
         assert_eq!(all.get(&name), Some(&plain), "and nothing is changed");
+    }
+
+    #[test]
+    fn a_reviewer_who_is_there_is_given_more_queues_and_keeps_those_that_there_are() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let (mut all, rita) = (BTreeMap::new(), name("rita"));
+        let mut give = |queues: &[&str]| {
+            let queues: Vec<Name> = queues.iter().map(|queue| name(queue)).collect();
+            give_queues(&mut all, &rita, &queues);
+            let has: Vec<String> = all[&rita].queues.iter().map(ToString::to_string).collect();
+            all.get_mut(&rita).unwrap().nkey = "key".to_owned();
+            has
+        };
+        assert_eq!(give(&[]), ["default"]);
+        assert_eq!(give(&["privacy"]), ["default", "privacy"]);
+        assert_eq!(give(&[]), ["default", "privacy"]);
+        assert_eq!(all[&rita].nkey, "key");
+        let sam = name("sam");
+        give_queues(&mut all, &sam, &[name("privacy")]);
+        give_queues(&mut all, &sam, &[]);
+        assert_eq!(
+            all[&sam].queues,
+            [name("privacy")].into(),
+            "negative control: nothing that was not named"
+        );
     }
 }

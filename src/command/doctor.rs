@@ -238,13 +238,13 @@ fn others(bundle: &Bundle, loads: &[Option<String>]) -> Vec<String> {
 
 fn reviewers(bundle: &Bundle, directory: &Directory) -> Finding {
     let missing: Vec<String> =
-        policy::without_reviewers(bundle, directory).iter().map(|queue| format!("`{queue}`")).collect();
+        policy::without_reviewers(bundle, directory).iter().map(ToString::to_string).collect();
     if missing.is_empty() {
-        return Finding::ok("reviews", "each queue of the active bundle has a reviewer");
+        return Finding::ok("reviews", "each queue of the active bundle has its reviewers");
     }
     Finding::look(
         "reviews",
-        format!("nobody has queue {}: what is held there ends rejected", missing.join(", ")),
+        format!("{}: what is held there ends rejected", missing.join("; ")),
         "give it to somebody: `tidegate tool reviewer NAME --queue QUEUE`",
     )
 }

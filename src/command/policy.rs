@@ -24,7 +24,7 @@ use crate::cell::Cell;
 use crate::cli::{Global, PolicyCommand};
 use crate::output;
 
-pub(super) use apply::{served, tested, unreviewed, unserved, without_reviewers};
+pub(super) use apply::{Unreviewed, served, tested, unreviewed, unserved, without_reviewers};
 
 /// The bundle cannot be used.
 const REFUSED: u8 = 3;
@@ -156,16 +156,11 @@ async fn new(global: &Global, dir: &Path) -> Result<ExitCode> {
             "the cell's active bundle `{own}` is another: go on from the directory it was applied from"
         ));
     }
-    if from.file_name() != default_dir()?.file_name() {
-        output::note(
-            "its policies have their cases in the default bundle, which are for other destinations: `policy test` names those for which you write none",
-        );
-    }
     if global.json {
         output::json(&json!({ "bundle": dir, "copy_of": name }))?;
     } else {
         output::line(format!(
-            "`{0}` is a copy of the {name} bundle; then: tidegate policy check {0}",
+            "`{0}` is a copy of the {name} bundle; then: tidegate policy test {0}",
             dir.display()
         ));
     }
@@ -275,6 +270,10 @@ fn tell_failures(failed: &[&Ran]) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Arc;
+
+    use tidegate_policies::{Judge, trial};
+
     #[test]
     fn a_copy_of_a_bundle_that_ships_decides_as_it_does() {
         let dir = tempfile::tempdir().unwrap();
@@ -286,6 +285,33 @@ mod tests {
             std::fs::rename(&to, alone.path().join("mine")).unwrap();
             let copy = super::bundle_in(&alone.path().join("mine")).unwrap();
             assert_eq!(copy.hash(), super::bundle_in(&from).unwrap().hash(), "{name}");
+        }
+    }
+
+    /// The first two commands of who writes policies: `policy new` and `policy test`.
+    #[test]
+    fn a_new_bundle_stands_alone_and_its_own_cases_cover_all_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["default", "demo"] {
+            let to = dir.path().join(name).join("mine");
+            super::whole(&super::shipped(name).unwrap(), &to).unwrap();
+            let tried = || {
+                let judge = Judge::new(Arc::new(super::bundle_in(&to).unwrap())).unwrap();
+                trial::run(&judge, &[], &mut |_, _| {})
+            };
+            let trial = tried();
+            assert_eq!((&trial.silent, &trial.survivors), (&vec![], &vec![]), "{name}");
+            assert!(trial.passed() && trial.taken == 0, "{name}: {:?}", trial.failed());
+            // Negative control: without its cases about other places it would not be covered.
+            if name == "demo" {
+                std::fs::remove_file(to.join("cases/elsewhere.json")).unwrap();
+                let trial = tried();
+                assert!(
+                    !trial.passed() && trial.silent.contains(&"gdpr-region".to_owned()),
+                    "{:?}",
+                    trial.silent
+                );
+            }
         }
     }
 }

@@ -14,7 +14,6 @@ use tidegate_bus::{Bus, ConsumerSpec, topology};
 use tidegate_recorder::guard::{GuardState, Guarded};
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
-use tidegate_schemas::ids::Name;
 use tidegate_schemas::release::{Canary, TakenBack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,8 +42,8 @@ struct Screen {
     /// What keeps work from providers now.
     kept: budget::Kept,
     bundle: Option<BundleLine>,
-    /// Queues of its reviews that nobody has.
-    unreviewed: Vec<Name>,
+    /// Queues of its reviews that too few have.
+    unreviewed: Vec<policy::Unreviewed>,
     record: Option<RecordLine>,
     /// Why the record cannot be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +135,7 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn unreviewed(bus: &Bus) -> Result<Vec<Name>> {
+async fn unreviewed(bus: &Bus) -> Result<Vec<policy::Unreviewed>> {
     let both = policy::active_if_any(bus).await?.zip(directory::active(bus).await?);
     Ok(both.map(|(bundle, directory)| policy::without_reviewers(&bundle, &directory)).unwrap_or_default())
 }
@@ -328,9 +327,10 @@ fn show(screen: &Screen) {
         }
         None => output::line("bundle   none: nothing can be decided; start the cell with `tidegate dev`"),
     }
-    for queue in &screen.unreviewed {
+    for short in &screen.unreviewed {
         output::line(format!(
-            "review   nobody has queue {queue}: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {queue}`"
+            "review   {short}: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {}`",
+            short.queue
         ));
     }
     match &screen.record {

@@ -36,12 +36,21 @@ pub(super) struct Considerations {
     pub(super) all: Vec<Considered>,
     /// The one that was taken, and the policies that permit it.
     pub(super) chosen: Option<(usize, Vec<String>)>,
-    /// The first that a person could agree to, and the policies that ask for it.
-    pub(super) held: Option<(usize, Vec<String>)>,
+    /// The first that a person could agree to.
+    pub(super) held: Option<Held>,
     /// Whether the one that was taken is permitted only once what was found is replaced.
     pub(super) redact: bool,
     /// The most that the task itself lets it cost.
     pub(super) cost_max: Option<u64>,
+}
+
+/// A destination that a person could agree to.
+pub(super) struct Held {
+    pub(super) index: usize,
+    /// The policies that ask for it.
+    pub(super) policies: Vec<String>,
+    /// Whether what was found is replaced before it leaves for there.
+    pub(super) redacted: bool,
 }
 
 impl Round<'_> {
@@ -81,8 +90,9 @@ impl Round<'_> {
         let Some(entry) = result.all.get_mut(index) else { return false };
         let redact = entry.verdict == Considering::NeedsRedaction;
         // Whether a person must look is asked about what would leave.
+        let redacted = redact || self.is_redacted(index);
         let answers = match &self.released {
-            Some(released) if redact || self.is_redacted(index) => &released.answers,
+            Some(released) if redacted => &released.answers,
             _ => &self.answers,
         };
         if self.circumstances.settled.approved {
@@ -104,7 +114,7 @@ impl Round<'_> {
         entry.verdict = if answer.errored { Considering::Errored } else { Considering::NeedsReview };
         entry.policies.clone_from(&answer.policies);
         if !answer.errored && result.held.is_none() {
-            result.held = Some((index, answer.policies));
+            result.held = Some(Held { index, policies: answer.policies, redacted });
         }
         false
     }

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_schemas::code::Code;
-use tidegate_schemas::decision::{Considered, Considering, Decision, Facts, Obligation, Outcome, Scan};
+use tidegate_schemas::decision::{
+    Considered, Considering, Decision, Facts, Obligation, Outcome, Scan, Terms,
+};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::labels::Labels;
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::ByPrompt;
 
-use super::consider::Considerations;
+use super::consider::{Considerations, Held};
 use super::{Judge, sentence};
 
 /// A decision of which the outcome is still open.
@@ -71,7 +73,7 @@ impl Draft<'_> {
     pub(super) fn conclude(self, result: Considerations) -> Decision {
         match (result.chosen, result.held) {
             (Some(chosen), _) => self.dispatch(chosen, result.redact, result.all, result.cost_max),
-            (None, Some((index, policies))) => self.hold(index, policies, result.all),
+            (None, Some(held)) => self.hold(held, result.all),
             (None, None) => {
                 let code = code(&result.all);
                 let sentence = match code {
@@ -109,7 +111,9 @@ impl Draft<'_> {
         Decision { destination, determining: policies, policy_owners, obligations, ..decision }
     }
 
-    fn hold(self, index: usize, policies: Vec<String>, all: Vec<Considered>) -> Decision {
+    fn hold(self, held: Held, all: Vec<Considered>) -> Decision {
+        let Held { index, policies, redacted } = held;
+        let terms = self.judge.terms.get(index).map(|place| Terms { place: *place, redacted });
         let destination = self.judge.chosen.get(index).cloned();
         let named = policies.iter().find_map(|id| self.judge.notes.get(id)?.queue.clone());
         let queue = named.unwrap_or_else(|| self.judge.bundle.manifest().review_queue.clone());
@@ -121,7 +125,7 @@ impl Draft<'_> {
             destination,
             determining: policies,
             policy_owners,
-            obligations: vec![Obligation::Review { queue, quorum }],
+            obligations: vec![Obligation::Review { queue, quorum, terms }],
             ..decision
         }
     }

@@ -313,8 +313,42 @@ fn without_a_permit_a_person_decides() {
     let decision = decide(&strict, "public question leaves");
     assert_eq!((decision.outcome, decision.determining.len()), (Outcome::Hold, 0));
     let queue = "default".parse().unwrap();
-    assert_eq!(decision.obligations, [Obligation::Review { queue, quorum: 1 }]);
+    assert_eq!(decision.obligations, [Obligation::Review { queue, quorum: 1, terms: decision.terms() }]);
     assert_eq!(decide(&strict, "high stakes, approved: runs").outcome, Outcome::Cloud);
+}
+
+#[test]
+fn what_is_held_says_for_which_place_and_in_what_form_it_would_leave() {
+    let held = |judge: &Judge, name: &str| {
+        let (mut case, directory) = case(name);
+        case.labels =
+            serde_json::from_value(serde_json::json!({ "sensitivity": "public", "stakes": "high" })).unwrap();
+        let (task, facts) = case.request(&directory).unwrap();
+        let decision = judge.decide(&task, &directory, &facts);
+        assert_eq!(decision.outcome, Outcome::Hold, "{}", decision.sentence);
+        (decision.terms().unwrap(), decision)
+    };
+    let (plain, decision) = held(&JUDGE, "public question leaves");
+    assert!(!plain.redacted && decision.destination.is_some());
+    assert!(crate::explain::text(&decision, None).contains("would leave  as it stands"));
+    let (tokens, decision) = held(&JUDGE, "an e-mail address of a public text is replaced first");
+    assert!(tokens.redacted && tokens.place != plain.place, "another place");
+    assert!(crate::explain::text(&decision, None).contains("would leave  with tokens in place"));
+    // What comes back with tokens in it leaves so, and nothing else of it.
+    let (back, _) = held(&JUDGE, "once nothing is found any more it leaves");
+    assert_eq!(back, tokens);
+    let (stays, decision) = held(&JUDGE, "public question with a card number stays local");
+    assert!(!stays.redacted && !crate::explain::text(&decision, None).contains("would leave"));
+    let moved =
+        judge(&Variant::new().replace("destinations.toml", "base_url = \"openai\"", "base_url = \"other\""));
+    assert_ne!(held(&moved, "public question leaves").0.place, plain.place);
+    let dearer =
+        judge(&Variant::new().replace("destinations.toml", "price_in = 150_000", "price_in = 151_000"));
+    assert_eq!(
+        held(&dearer, "public question leaves").0,
+        plain,
+        "negative control: what it costs is no part of it"
+    );
 }
 
 #[test]
@@ -518,7 +552,7 @@ fn where_two_policies_ask_two_queues_the_first_by_name_is_asked_for_the_larger_n
     let asked = |judge: &Judge| {
         let decision = decide(judge, "high stakes wait for a person");
         match decision.obligations.as_slice() {
-            [Obligation::Review { queue, quorum }] => (queue.to_string(), *quorum),
+            [Obligation::Review { queue, quorum, .. }] => (queue.to_string(), *quorum),
             other => panic!("{other:?}"),
         }
     };

@@ -36,11 +36,16 @@ fn what_a_bundle_takes_from_its_sibling_is_tried_there() {
     let failed: Vec<String> =
         trial.failed().iter().map(|ran| format!("{}: {}", ran.name, ran.differences.join("; "))).collect();
     assert_eq!((failed, &trial.silent, &trial.survivors), (vec![], &vec![], &vec![]));
-    assert_eq!(trial.mutants, 1, "its own link");
+    assert_eq!(trial.mutants, 4, "its own links");
     assert!(trial.passed() && trial.taken > 40, "{} taken", trial.taken);
-    // Negative control: alone it would have to show all of it.
+    // Negative control: alone it has to show all of it, and would not with fewer cases.
     let alone = super::run(&judge(Bundle::from_archive(&archive).unwrap()), &[], &mut |_, _| {});
-    assert!(!alone.passed() && alone.taken == 0 && alone.mutants > 35, "{:?}", alone.survivors);
+    assert!(alone.passed() && alone.taken == 0 && alone.mutants > 35, "{:?}", alone.survivors);
+    let mut fewer: serde_json::Value = serde_json::from_str(&archive).unwrap();
+    fewer["cases"]["cedar"] = serde_json::json!([]);
+    let fewer = Bundle::from_archive(&fewer.to_string()).unwrap();
+    let alone = super::run(&judge(fewer), &[], &mut |_, _| {});
+    assert!(!alone.passed() && alone.taken == 0, "{:?}", alone.survivors);
 }
 
 #[test]

@@ -119,6 +119,7 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
         edited: false,
         others: Vec::new(),
         queue: None,
+        terms: None,
     };
     let inherited = scene.inherited.as_ref();
     Facts {

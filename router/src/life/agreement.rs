@@ -61,8 +61,8 @@ impl Asked<'_> {
 }
 
 /// Whether an approval of work that went to a place stands for sending it again: by itself the task would be held for that place
-/// and none other, in the queue that agreed, for no more reviewers than did; each of these may agree to it now; and with the
-/// approval it goes there.
+/// and none other, as it was described and in the form that was agreed to, in the queue that agreed, for no more reviewers than did;
+/// each of these may agree to it now; and with the approval it goes there.
 pub(super) fn stands(
     approval: &Approval,
     sent: &Decision,
@@ -82,6 +82,7 @@ pub(super) fn stands(
         && there(would)
         && there(will)
         && would.prompt == sent.prompt
+        && would.terms().is_some_and(|terms| approval.terms == Some(terms))
         && usize::from(quorum(would)) <= all().count()
         && all().all(|reviewer| asked.permits(reviewer, would, context).is_ok())
 }

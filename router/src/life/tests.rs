@@ -33,6 +33,7 @@ mod release;
 mod reviews;
 mod scan;
 mod session;
+mod terms;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 

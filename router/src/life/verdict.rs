@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{agreement_key, review_key};
-use tidegate_schemas::decision::{Approval, Decision, Outcome};
+use tidegate_schemas::decision::{Approval, Decision, Outcome, Terms};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::json;
@@ -238,8 +238,8 @@ fn held(given: &Given, stored: &Stored) -> Result<Review, &'static str> {
     Ok(review)
 }
 
-/// What follows. An agreement is for the place, the queue, the number of reviewers and the version of the prompt of the review:
-/// where the task would now be held for another it is held again, and where nothing holds it any more nobody needs to agree.
+/// What follows. An agreement is for the place as it was described, the form in which the task would leave, the queue, the number
+/// of reviewers and the version of the prompt of the review: where the task would now be held for another it is held again, and where nothing holds it any more nobody needs to agree.
 fn decide(
     given: &Given,
     review: &Review,
@@ -302,6 +302,7 @@ fn decide(
         edited,
         others,
         queue: Some(given.queue.clone()),
+        terms: would.terms(),
     }));
     let goes_there = decision_of(&agreed.message).is_some_and(|will| will.destination == would.destination);
     match goes_there && covers(given, review, count, &would, edited) {
@@ -318,16 +319,16 @@ fn told(caused: dispatch::Caused) -> (Message, Vec<Telling>) {
 
 /// Whether what this many reviewers of the queue agreed to is what the task would be held for.
 fn covers(given: &Given, review: &Review, count: usize, would: &Decision, edited: bool) -> bool {
-    let place = |decision: &Decision| decision.destination.clone().map(|place| (place.lane, place.name));
-    let (before, now) = (place(&review.decision), place(would));
+    let lane = |decision: &Decision| decision.destination.as_ref().map(|place| place.lane);
     // What does not leave after all needs no more agreement than what would have left.
-    let narrower = matches!((&before, &now), (Some((Lane::Cloud, _)), Some((Lane::Local, _))));
+    let narrower = (lane(&review.decision), lane(would)) == (Some(Lane::Cloud), Some(Lane::Local));
+    // Another place may go by the same name. What the reviewer wrote leaves as it was written.
+    let alike =
+        |before: Terms, now: Terms| before.place == now.place && (edited || before.redacted == now.redacted);
+    let same = review.decision.terms().zip(would.terms()).is_some_and(|(before, now)| alike(before, now));
     // What another version of the prompt makes of the task was not seen; what a reviewer wrote in its place was.
     let seen = would.prompt == review.decision.prompt || (edited && would.prompt.is_none());
-    (before == now || narrower)
-        && seen
-        && dispatch::queue(would) == given.queue
-        && usize::from(quorum(would)) <= count
+    (same || narrower) && seen && dispatch::queue(would) == given.queue && usize::from(quorum(would)) <= count
 }
 
 fn rejected(

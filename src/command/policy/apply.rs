@@ -1,11 +1,13 @@
 //! `tidegate policy apply`: a bundle checked, tried, and made active in one step; and what else brings a bundle into a cell.
 
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
 use serde_json::json;
 use tidegate_bus::{Bus, Role};
 use tidegate_policies::cases;
@@ -91,21 +93,47 @@ pub(in super::super) async fn served(cell: &Cell, bus: &Bus, bundle: &Bundle) ->
     Ok(())
 }
 
-/// Queues of reviews that no reviewer of the directory has; it is told of each.
-pub(in super::super) async fn unreviewed(bus: &Bus, bundle: &Bundle) -> Result<Vec<Name>> {
+/// Queues of reviews that too few reviewers of the directory have; it is told of each.
+pub(in super::super) async fn unreviewed(bus: &Bus, bundle: &Bundle) -> Result<Vec<Unreviewed>> {
     let directory = directory::active(bus).await?.context("the cell has no directory")?;
     let queues = without_reviewers(bundle, &directory);
-    for queue in &queues {
+    for short in &queues {
         output::note(format!(
-            "nobody reviews queue `{queue}`: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {queue}` gives it one"
+            "{short}: what is held in it ends rejected; `tidegate tool reviewer NAME --queue {}` gives it one",
+            short.queue
         ));
     }
     Ok(queues)
 }
 
-pub(in super::super) fn without_reviewers(bundle: &Bundle, directory: &Directory) -> Vec<Name> {
-    let has = |queue: &Name| directory.reviewers.values().any(|one| one.queues.contains(queue));
-    bundle.review_queues().into_iter().filter(|queue| !has(queue)).collect()
+/// A queue in which nothing can be approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(in super::super) struct Unreviewed {
+    pub(in super::super) queue: Name,
+    /// Reviewers who have it, count.
+    has: usize,
+    /// How many must approve.
+    needs: u8,
+}
+
+impl fmt::Display for Unreviewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.has {
+            0 => write!(f, "nobody reviews queue `{}`", self.queue),
+            has => write!(
+                f,
+                "queue `{}` has {has} of the {} reviewers that must approve",
+                self.queue, self.needs
+            ),
+        }
+    }
+}
+
+pub(in super::super) fn without_reviewers(bundle: &Bundle, directory: &Directory) -> Vec<Unreviewed> {
+    let having = |queue: &Name| directory.reviewers.values().filter(|one| one.queues.contains(queue)).count();
+    let needed = bundle.reviewers_needed().into_iter();
+    let all = needed.map(|(queue, needs)| Unreviewed { has: having(&queue), queue, needs });
+    all.filter(|queue| queue.has < usize::from(queue.needs)).collect()
 }
 
 /// Queues of a bundle that no worker takes work from; it is told of each.
@@ -142,8 +170,30 @@ mod tests {
                 .insert(Name::new("rita").unwrap(), Reviewer { queues, ..Reviewer::default() });
             without_reviewers(&bundle, &directory)
         };
-        assert_eq!(with(&["default"]), [Name::new("privacy").unwrap()]);
+        let privacy = Unreviewed { queue: Name::new("privacy").unwrap(), has: 0, needs: 1 };
+        assert_eq!(privacy.to_string(), "nobody reviews queue `privacy`");
+        assert_eq!(with(&["default"]), [privacy]);
         assert_eq!(with(&["default", "privacy"]), [], "negative control");
         assert_eq!(with(&[]).len(), 2);
+    }
+
+    #[test]
+    fn a_queue_with_fewer_reviewers_than_must_approve_is_named() {
+        let shipped = super::super::default_bundle().unwrap();
+        let mut archive: serde_json::Value = serde_json::from_str(shipped.archive()).unwrap();
+        archive["policies"]["review-confidential-egress"]["annotations"]["quorum"] = json!("2");
+        let bundle = Bundle::from_archive(&archive.to_string()).unwrap();
+        let with = |names: &[&str]| {
+            let mut directory = Directory::empty();
+            let queues = ["default", "privacy"].map(|queue| Name::new(queue).unwrap());
+            let reviewer = Reviewer { queues: queues.into(), ..Reviewer::default() };
+            let named = names.iter().map(|name| (Name::new(*name).unwrap(), reviewer.clone()));
+            directory.reviewers.extend(named);
+            without_reviewers(&bundle, &directory)
+        };
+        let short = with(&["rita"]);
+        let said = "queue `privacy` has 1 of the 2 reviewers that must approve";
+        assert_eq!(short.iter().map(ToString::to_string).collect::<Vec<_>>(), [said]);
+        assert_eq!(with(&["rita", "sam"]), [], "negative control");
     }
 }

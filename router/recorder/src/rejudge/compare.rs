@@ -36,6 +36,7 @@ pub enum Part {
 /// What differs at all. The digest of what was sent on is no part of the decision: it is random. Nor is what another bundle
 /// would have decided.
 pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
+    let judged = &*judged.told_as(recorded);
     let mut parts = in_effect(recorded, judged);
     // What an earlier router decided is the same without the bundle's words for its labels.
     let known = !recorded.known.is_empty() && recorded.known != judged.known;
@@ -59,6 +60,7 @@ pub(super) fn exactly(recorded: &Decision, judged: &Decision) -> Vec<Part> {
 
 /// What differs in what happens to the task, and why: all that two bundles can be compared by.
 pub(super) fn in_effect(recorded: &Decision, judged: &Decision) -> Vec<Part> {
+    let judged = &*judged.told_as(recorded);
     let parts = [
         (Part::Outcome, recorded.outcome != judged.outcome),
         (Part::Destination, recorded.destination != judged.destination),
@@ -141,5 +143,26 @@ mod tests {
         let other = decision(&json!({"categories": ["unknown"]}));
         assert_eq!(exactly(&other, &now), [Part::Labels], "negative control: other words differ");
         assert_eq!(exactly(&now, &before), [Part::Labels], "and words that are no longer there");
+    }
+
+    #[test]
+    fn a_hold_from_before_terms_were_told_is_judged_the_same() {
+        let held = |terms: &Value| {
+            let mut held = serde_json::to_value(decision(&json!({}))).unwrap();
+            held["obligations"] = json!([{ "obligation": "review", "queue": "default" }]);
+            if !terms.is_null() {
+                held["obligations"][0]["terms"] = terms.clone();
+            }
+            serde_json::from_value::<Decision>(held).unwrap()
+        };
+        let terms = |redacted: bool| held(&json!({ "place": "22".repeat(32), "redacted": redacted }));
+        assert_eq!(exactly(&held(&Value::Null), &terms(true)), []);
+        assert_eq!(exactly(&terms(true), &terms(true)), []);
+        assert_eq!(exactly(&terms(true), &terms(false)), [Part::Obligations], "negative control");
+        assert_eq!(
+            exactly(&terms(true), &held(&Value::Null)),
+            [Part::Obligations],
+            "and what is no longer told"
+        );
     }
 }
