@@ -119,7 +119,8 @@ fn budget_limits_go_with_the_work_that_counts_in_them() {
 #[test]
 fn budget_that_left_a_worker_no_room_is_a_fact_of_the_next_decision_and_nothing_wider() {
     let world = World::new();
-    let work = sent(&world.begin(task_at(1, &public())).1).clone();
+    let task = task_at(1, &public());
+    let work = sent(&world.begin(task.clone()).1).clone();
     assert!(work.subject.starts_with("work.cloud."));
     let step = |lane: &str| {
         let reason = json!({ "reason": "spent", "budget": spent(tenant()) });
@@ -132,7 +133,7 @@ fn budget_that_left_a_worker_no_room_is_a_fact_of_the_next_decision_and_nothing_
         let sent_work = kept(&work, Position::new("WORK_CLOUD", 7));
         let next = world.next(&mut life, Event::Loaded(vec![Some(sent_work)]));
         match next.action {
-            Action::Load(_) => world.next(&mut life, Event::Loaded(vec![Some(task_at(1, &public()))])),
+            Action::Load(_) => world.next(&mut life, Event::Loaded(vec![Some(task.clone())])),
             _ => next,
         }
     };
