@@ -98,7 +98,12 @@ async fn story_a_task_by_prompt_names_its_version_which_is_released_for_a_share_
     // Another version for half of the workflows: each result is by the version of the bundle that decided.
     let changed = dir.path().join("changed");
     let (from, to) = ("one or two short sentences.", "as few words as you can.");
-    let new = pushed(&cell, &variant(&cell, &changed, "prompts/answer.toml", from, to).await?).await?;
+    let bundle = variant(&cell, &changed, "prompts/answer.toml", from, to).await?;
+    let stale = cell.output(&["bundle", "push", &bundle, "--reason", "its case is of the old one"]).await?;
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("1 of 61 cases fail"), "negative control");
+    let cases = changed.join("cases/people.toml");
+    std::fs::write(&cases, std::fs::read_to_string(&cases)?.replace(from, to))?;
+    let new = pushed(&cell, &bundle).await?;
     let diff = cell.tidegate(&["policy", "diff", "active", &changed.display().to_string()]).await?;
     assert!(
         diff.contains("changed prompt answer") && diff.contains(&format!("+ You answer questions in {to}")),
