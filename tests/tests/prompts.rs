@@ -141,6 +141,9 @@ async fn story_a_task_by_prompt_names_its_version_which_is_released_for_a_share_
     let gone = dir.path().join("gone");
     cell.tidegate(&["policy", "new", &gone.display().to_string()]).await?;
     std::fs::remove_dir_all(gone.join("prompts"))?;
+    let cases = gone.join("cases/people.toml");
+    let text = std::fs::read_to_string(&cases)?;
+    std::fs::write(&cases, text.split("[[prompt]]").next().context("no cases")?)?;
     let told =
         cell.json(&["policy", "backtest", "--bundle", &gone.display().to_string(), "--since", "1d"]).await?;
     let flips = told["backtest"]["flips"].to_string();
