@@ -1,11 +1,14 @@
 //! Retention and legal holds, as an operator sees them: what is held stays, what is not goes, and every proof stays.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tidegate_bus::{Identity, Role};
 use tidegate_schemas::header::Headers;
+use tidegate_tests::client::connect;
 use tidegate_tests::wait::until;
 use tidegate_tests::{Agent, TestCell};
 
@@ -62,6 +65,19 @@ async fn due(cell: &TestCell, more: &[&str]) -> Result<Value> {
     Ok(cell.json(&[&["audit", "prune"], more].concat()).await?["due"][0].clone())
 }
 
+/// Takes their messages out of the streams that keep the first segment, as trimming does a day or a week later. Returns which
+/// those were.
+async fn emptied(cell: &TestCell) -> Result<BTreeSet<String>> {
+    let recorder = connect(cell, Identity::Role(Role::Recorder)).await?;
+    let mut streams = BTreeSet::new();
+    while let Some(stream) = due(cell, &["--plan"]).await?["block"]["stream"].as_str() {
+        ensure!(streams.insert(stream.to_owned()), "{stream} is empty, and keeps it all the same");
+        let last = recorder.stream_info(stream).await?.last;
+        recorder.purge_before(stream, last + 1).await?;
+    }
+    Ok(streams)
+}
+
 #[tokio::test]
 async fn retain_story_what_is_held_stays_and_what_is_pruned_stays_proven() -> Result<()> {
     let mut cell = TestCell::start(&[]).await?;
@@ -110,6 +126,8 @@ async fn retain_story_what_is_held_stays_and_what_is_pruned_stays_proven() -> Re
 
     // Negative control: without the hold the same command prunes the same segment.
     cell.tidegate(&["audit", "hold", "remove", &hold, "--reason", "case closed"]).await?;
+    let streams = emptied(&cell).await?;
+    assert!(streams.contains("TASKS_acme") && streams.contains("RESULTS"), "{streams:?}");
     assert_eq!(due(&cell, &["--plan"]).await?["block"], Value::Null);
     assert_eq!((pruned().await?, file.exists()), (json!(0), true), "a plan changes nothing");
     let gone = due(&cell, &[]).await?;

@@ -350,8 +350,18 @@ impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         match failure.segment() {
             Some(file) => Self::Segment(file.clone()),
-            None => Self::Broken { what: failure.0.to_string() },
+            None => Self::Broken { what: what(failure.0) },
         }
+    }
+}
+
+/// What is wrong with a file that is read. One that ends before its pages do is no disk's fault.
+fn what(error: redb::Error) -> String {
+    match error {
+        redb::Error::Io(source) if source.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "its file was cut short, restore a copy of it".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! It takes whole files, bodies before records. Hashes and frontier stay, so every proof about what is left, and about
 //! what somebody outside still holds, goes on verifying.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use redb::ReadableTable as _;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::error::{Failure, ReadError};
 use crate::hold::{self, Hold};
-use crate::leaf::{Leaf, leaf_hash};
+use crate::leaf::{Leaf, RecordKind, leaf_hash};
 use crate::read::search::Terms;
 use crate::read::view::View;
 use crate::read::{Reader, record};
@@ -51,7 +51,7 @@ pub struct Due {
 }
 
 /// What keeps a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "by")]
 pub enum Block {
     /// A legal hold.
@@ -65,6 +65,13 @@ pub enum Block {
     Task {
         /// The task.
         task: TaskId,
+    },
+    /// A stream that still holds a message of it: once the record is gone, nothing says whose message that is, and who
+    /// erases a person could not delete it.
+    #[error("stream {stream} still holds messages of it")]
+    Stream {
+        /// The stream.
+        stream: String,
     },
 }
 
@@ -118,6 +125,32 @@ impl Reader {
             due.push(Due { part, first, records, newest, block });
         }
         Ok(due)
+    }
+}
+
+impl Reader {
+    /// Of a segment, by its first record: the first and the last sequence of each stream that its messages had. Nothing of a
+    /// segment that there is not, or of which the records are gone.
+    ///
+    /// # Errors
+    /// As [`Reader::get`].
+    pub fn messages_of(&self, first: u64) -> Result<BTreeMap<String, (u64, u64)>, ReadError> {
+        let view = self.begin()?;
+        let mut found: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let segment = view.segments()?.into_iter().find(|segment| segment.first == first);
+        let Some(segment) = segment.filter(|segment| segment.records.is_none()) else { return Ok(found) };
+        view.rows(segment.first..segment.end, |_, row| -> Result<(), Failure> {
+            let leaf = serde_json::from_slice::<Leaf>(row.get(32..).unwrap_or_default());
+            if let Ok(leaf) = leaf
+                && leaf.kind != RecordKind::Gap
+            {
+                let at = leaf.source.sequence;
+                let span = found.entry(leaf.source.stream).or_insert((at, at));
+                *span = (span.0.min(at), span.1.max(at));
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 }
 

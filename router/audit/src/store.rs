@@ -311,6 +311,13 @@ fn open_ring(
     }
     let txn = db.begin_read().map_err(|error| broken(error.into()))?;
     let master = ring::fitting(&txn, &file, master).map_err(broken)?.ok_or(OpenError::WrongKey)?;
+    if let Some(mark) = heads::key_mark(db).map_err(broken)?
+        && !file.is_marked(rows - 1, mark).map_err(key_file)?
+    {
+        return Err(key_file(std::io::Error::other(
+            "its newest keys are not this record's: it is an older copy; put back the file that this record was written with",
+        )));
+    }
     let mut ring = Ring::new(master, file);
     let left = ring.standing(&erase::destroyed(&txn).map_err(broken)?).map_err(key_file)?;
     if !left.is_empty() {

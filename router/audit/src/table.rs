@@ -69,6 +69,8 @@ pub(crate) const META_RECORDS: &str = "records";
 pub(crate) const META_INDEXED: &str = "indexed";
 /// Rows of the key file.
 pub(crate) const META_KEY_ROWS: &str = "key_rows";
+/// The mark of the last of these rows' key: another file, or an older one, has another key there.
+pub(crate) const META_KEY_MARK: &str = "key_mark";
 /// Row of the key file that holds the key of references.
 pub(crate) const META_REFERENCES: &str = "references_row";
 /// Keys there are.

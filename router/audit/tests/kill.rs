@@ -139,8 +139,10 @@ fn nothing_is_lost(kills: u64, seed: u64) {
         let store = open(dir.path());
         assert!(store.records() >= acknowledged, "kill {kill}: {} of {acknowledged}", store.records());
         let level = if kill + 1 == kills { Level::Full } else { Level::Since(last) };
-        let report = store.reader().verify(level, &mut |_, _| {}).unwrap();
-        assert!(report.is_ok(), "kill {kill}: {:?}", report.problems);
+        let mut report = store.reader().verify(level, &mut |_, _| {}).unwrap();
+        // Each task has a key of its own.
+        store.reader().verify_keys(&master(), &mut report, &mut |_, _| {}).unwrap();
+        assert!(report.is_ok() && report.keys > Some(0), "kill {kill}: {:?}", report.problems);
         last = store.records();
     }
 }

@@ -15,6 +15,8 @@ use crate::service::{Refusal, encode, question, read};
 use crate::shared::Shared;
 use crate::writer::Keeper;
 
+pub(crate) use copies::all_replayed;
+
 mod copies;
 mod desk;
 pub(crate) mod gaps;

@@ -1,20 +1,22 @@
 //! Segments and retention: the oldest records move into files of their own, and what is past its retention is pruned, on
 //! record before it is done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tidegate_audit::{Due, Part, Retention, Sealing, SegmentError};
+use tidegate_audit::{Block, Due, Part, Retention, Sealing, SegmentError};
 use tidegate_bus::{ApiError, Bus, CancellationToken, Discovery, Endpoint, Outbound, Query};
 use tidegate_schemas::control::{Act, Control};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::ids::Position;
-use tidegate_schemas::subject::EVENTS;
+use tidegate_schemas::subject::{EVENTS, REPLAY};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::config::RecorderConfig;
+use crate::erase::all_replayed;
 use crate::service::{Refusal, encode, question};
 use crate::shared::Shared;
 use crate::writer::{Keeper, Tending};
@@ -62,6 +64,8 @@ enum PruneError {
     NotRecorded,
     #[error(transparent)]
     Publish(#[from] tidegate_bus::PublishError),
+    #[error("the streams cannot be asked: {0}")]
+    Streams(#[from] ApiError),
     #[error(transparent)]
     Segment(#[from] SegmentError),
 }
@@ -101,6 +105,55 @@ fn every(ms: u64) -> tokio::time::Interval {
     let mut every = tokio::time::interval(Duration::from_millis(ms.max(1)));
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     every
+}
+
+/// What the streams hold now, asked once.
+#[derive(Default)]
+struct Streams {
+    /// Stream → its first sequence.
+    firsts: BTreeMap<String, u64>,
+    /// What stream REPLAY holds copies of.
+    replayed: Option<Vec<Position>>,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// A stream that holds messages of these spans, itself or as a replay's copy.
+    async fn holding(
+        &mut self,
+        bus: &Bus,
+        spans: &BTreeMap<String, (u64, u64)>,
+    ) -> Result<Option<String>, ApiError> {
+        for (stream, (_, last)) in spans {
+            if self.first(bus, stream).await?.is_some_and(|first| first <= *last) {
+                return Ok(Some(stream.clone()));
+            }
+        }
+        if self.replayed.is_none() {
+            self.replayed = Some(all_replayed(bus).await?.into_iter().map(|(_, of)| of).collect());
+        }
+        let within = |of: &Position| {
+            spans.get(&of.stream).is_some_and(|(first, last)| (*first..=*last).contains(&of.sequence))
+        };
+        let copied = self.replayed.iter().flatten().any(within);
+        Ok(copied.then(|| REPLAY.to_owned()))
+    }
+
+    /// A stream's first sequence; `None` where there is no such stream any more. Of an empty one it is the next.
+    async fn first(&mut self, bus: &Bus, stream: &str) -> Result<Option<u64>, ApiError> {
+        if let Some(first) = self.firsts.get(stream) {
+            return Ok(Some(*first));
+        }
+        match bus.stream_info(stream).await {
+            Ok(state) => {
+                self.firsts.insert(stream.to_owned(), state.first);
+                Ok(Some(state.first))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 // === impl Retainer ===
@@ -163,7 +216,15 @@ impl Retainer {
     async fn due(&self) -> Result<Vec<Due>, PruneError> {
         let retention = self.retention;
         let due = self.shared.read(move |reader| reader.due(&retention, Timestamp::now())).await;
-        Ok(due.ok_or(PruneError::Closed)?.map_err(SegmentError::from)?)
+        let mut due = due.ok_or(PruneError::Closed)?.map_err(SegmentError::from)?;
+        let mut streams = Streams::default();
+        for one in due.iter_mut().filter(|one| one.part == Part::Records && one.block.is_none()) {
+            let first = one.first;
+            let spans = self.shared.read(move |reader| reader.messages_of(first)).await;
+            let spans = spans.ok_or(PruneError::Closed)?.map_err(SegmentError::from)?;
+            one.block = streams.holding(&self.bus, &spans).await?.map(|stream| Block::Stream { stream });
+        }
+        Ok(due)
     }
 
     /// Prunes what is past its retention and nothing keeps. Returns all that is due.

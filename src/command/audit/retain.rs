@@ -55,7 +55,7 @@ pub(super) async fn prune(global: &Global, args: &AuditArgs, plan: bool) -> Resu
     }
     let row = |due: &Due| {
         let done = if plan { "would go" } else { "gone" };
-        let what = due.block.map_or_else(|| done.to_owned(), |block| format!("stays: {block}"));
+        let what = due.block.as_ref().map_or_else(|| done.to_owned(), |block| format!("stays: {block}"));
         let part = match due.part {
             Part::Bodies => "bodies",
             Part::Records => "records",

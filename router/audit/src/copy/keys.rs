@@ -36,6 +36,9 @@ pub(crate) enum KeyLine {
 pub(crate) struct Counts {
     pub(crate) keys: u64,
     pub(crate) rows: u64,
+    /// The mark of the last row's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mark: Option<u64>,
 }
 
 /// Writes the keys that came after `since`. Returns how many there are.
@@ -43,7 +46,8 @@ pub(super) fn write(txn: &ReadTransaction, since: Counts, out: &mut Out) -> Resu
     let failed = |error: Failure| CopyError::from(error);
     let meta = txn.open_table(table::META).map_err(Failure::from).map_err(failed)?;
     let count = |name: &str| -> Result<u64, Failure> { Ok(meta.get(name)?.map_or(0, |value| value.value())) };
-    let counts = Counts { keys: count(table::META_KEYS)?, rows: count(table::META_KEY_ROWS)? };
+    let mark = meta.get(table::META_KEY_MARK).map_err(Failure::from)?.map(|mark| mark.value());
+    let counts = Counts { keys: count(table::META_KEYS)?, rows: count(table::META_KEY_ROWS)?, mark };
     let places = places(txn, since.keys)?;
     for row in
         txn.open_table(table::KEYS).map_err(Failure::from)?.range(since.keys..).map_err(Failure::from)?

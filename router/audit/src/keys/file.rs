@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::seal::{OVERHEAD_BYTES, Unopened, open, seal};
-use super::{Entropy, Key};
+use super::{Entropy, Key, short_mac};
 
 const MAGIC: &[u8; 16] = b"tidegate keys 1\n";
 const ROW_BYTES: usize = 32 + OVERHEAD_BYTES;
@@ -120,6 +120,19 @@ impl KeyFile {
         made
     }
 
+    /// The mark of the batch's last row; `None` where it took none.
+    pub(crate) fn mark(&self) -> Option<u64> {
+        self.taken.checked_sub(1).and_then(|at| self.ahead.get(at)).map(|(key, _)| mark(key))
+    }
+
+    /// Whether the key of a row is the one with this mark. One that was destroyed may have been any.
+    pub(crate) fn is_marked(&self, row: u64, expected: u64) -> std::io::Result<bool> {
+        match self.key(row)? {
+            Ok(key) => Ok(mark(&key) == expected),
+            Err(_) => self.is_destroyed(row),
+        }
+    }
+
     /// Whether the batch has rows that are not durable.
     pub(crate) fn is_changed(&self) -> bool {
         self.taken > self.written
@@ -133,7 +146,10 @@ impl KeyFile {
         let new: Vec<u8> =
             self.ahead.iter().skip(self.written).flat_map(|(_, sealed)| sealed.clone()).collect();
         self.file.write_all_at(&new, offset(self.rows + self.written as u64))?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        #[cfg(test)]
+        power::synced(&self.path, &self.file)?;
+        Ok(())
     }
 
     /// Rows that there are with the batch's.
@@ -172,6 +188,12 @@ impl KeyFile {
             Ok(Zeroizing::new(bytes))
         }))
     }
+}
+
+/// A key's mark: it tells keys apart and gives nothing of them away.
+fn mark(key: &Key) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = short_mac(key, "tidegate record: mark of a subject key", &[]);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Bytes of a file of so many rows.
@@ -272,5 +294,7 @@ fn place(row: u64) -> [u8; 32] {
     place
 }
 
+#[cfg(test)]
+pub(crate) mod power;
 #[cfg(test)]
 mod tests;

@@ -165,7 +165,7 @@ impl Again {
             let before = self.heads.clone();
             self.heads.keys = self.heads.keys.max(rest.keys.keys);
             kept::write(&txn, &self.state, &self.seen, &mut self.heads, &mut meta)?;
-            self.heads.save(&txn, &before, rest.keys.rows, &mut meta)?;
+            self.heads.save(&txn, &before, (rest.keys.rows, rest.keys.mark), &mut meta)?;
             if rest.epoch > 1 {
                 meta.insert(table::META_EPOCH, rest.epoch)?;
             }
@@ -202,7 +202,7 @@ impl Again {
         rows.write(&txn, &mut tables)?;
         self.lag.append(&txn, &tables.rec, &mut tables.meta, self.heads.records)?;
         tree::save(&txn, &mut self.tree)?;
-        self.heads.save(&txn, &before, 0, &mut tables.meta)?;
+        self.heads.save(&txn, &before, (0, None), &mut tables.meta)?;
         drop(tables);
         txn.commit()?;
         self.lag.committed();

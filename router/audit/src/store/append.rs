@@ -320,7 +320,7 @@ impl Batch<'_, '_> {
             rows.write(txn, tables)?;
             lag.append(txn, &tables.rec, &mut tables.meta, heads.records)?;
             tree::save(txn, tree)?;
-            heads.save(txn, before, ring.rows(), &mut tables.meta)?;
+            heads.save(txn, before, (ring.rows(), ring.mark()), &mut tables.meta)?;
             match keys.map(thread::ScopedJoinHandle::join) {
                 Some(Ok(synced)) => Ok(synced?),
                 Some(Err(panic)) => std::panic::resume_unwind(panic),

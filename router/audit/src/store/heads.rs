@@ -40,7 +40,7 @@ impl Heads {
         &self,
         txn: &WriteTransaction,
         before: &Self,
-        key_rows: u64,
+        (key_rows, key_mark): (u64, Option<u64>),
         meta: &mut Table<'_, &'static str, u64>,
     ) -> Result<(), Failure> {
         let counts = [
@@ -54,6 +54,9 @@ impl Heads {
         ];
         for (name, value) in counts {
             meta.insert(name, value)?;
+        }
+        if let Some(mark) = key_mark {
+            meta.insert(table::META_KEY_MARK, mark)?;
         }
         let mut streams = txn.open_table(table::STREAMS)?;
         for (name, head) in &self.streams {
@@ -69,6 +72,12 @@ impl Heads {
         }
         Ok(())
     }
+}
+
+/// The mark of the key file's last row that the record counts; a record of an earlier release has none.
+pub(super) fn key_mark(db: &Database) -> Result<Option<u64>, Failure> {
+    let meta = db.begin_read()?.open_table(table::META)?;
+    Ok(meta.get(table::META_KEY_MARK)?.map(|value| value.value()))
 }
 
 /// Rows of the key file that the record counts.

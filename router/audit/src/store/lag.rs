@@ -124,7 +124,8 @@ impl Lag {
     pub(super) fn committed(&mut self) {
         if let Some(next) = self.next.take() {
             if self.indexed == self.from {
-                (self.waiting, self.from) = (Waiting::default(), next);
+                self.waiting.clear();
+                self.from = next;
             }
             self.indexed = next;
         }
@@ -142,6 +143,12 @@ impl Lag {
 // === impl Waiting ===
 
 impl Waiting {
+    /// Forgets all, and keeps its memory: as much waits again soon.
+    fn clear(&mut self) {
+        self.terms.clear();
+        self.times.clear();
+    }
+
     fn take(&mut self, leaf: &Leaf) {
         let (block, place) = (block_of(leaf.index), place_of(leaf.index));
         term::of(leaf, |term| self.terms.push((block, term, place)));

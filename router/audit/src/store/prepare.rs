@@ -2,6 +2,7 @@
 //! are made, sealing and hashing after.
 
 use std::num::NonZero;
+use std::sync::LazyLock;
 use std::thread;
 
 use tidegate_schemas::digest::Digest;
@@ -18,6 +19,11 @@ use crate::project::{Projection, project};
 const SHARE_MIN: usize = 24;
 /// Most threads of one append: with more, the tables are what it waits for.
 const THREADS_MAX: usize = 4;
+
+/// Threads that an append has. Asked once: the answer is read from the system's files for a process's share of the machine,
+/// which takes as long as a small batch's rows.
+static THREADS: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX));
 
 /// One message, read.
 pub(super) struct Told {
@@ -90,8 +96,7 @@ impl Draft {
 
 /// Applies `work` to each, and keeps their order.
 fn each<T: Send, R: Send>(mut all: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.min(THREADS_MAX).min(all.len() / SHARE_MIN).max(1);
+    let threads = (*THREADS).min(all.len() / SHARE_MIN).max(1);
     let share = all.len().div_ceil(threads).max(1);
     let mut shares = Vec::new();
     while all.len() > share {

@@ -97,6 +97,9 @@ impl Ring {
         let mut meta = txn.open_table(table::META)?;
         meta.insert(table::META_REFERENCES, row)?;
         meta.insert(table::META_KEY_ROWS, self.file.rows())?;
+        if let Some(mark) = self.file.mark() {
+            meta.insert(table::META_KEY_MARK, mark)?;
+        }
         Ok(())
     }
 
@@ -128,6 +131,11 @@ impl Ring {
         self.file.rewrap(master.wrapping(), entropy)?;
         self.master = master.with_references(references);
         Ok(())
+    }
+
+    /// The mark of this batch's last row.
+    pub(super) fn mark(&self) -> Option<u64> {
+        self.file.mark()
     }
 
     /// Rows of the key file, with this batch's.

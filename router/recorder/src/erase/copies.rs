@@ -68,10 +68,7 @@ pub(super) async fn count(bus: &Bus, copies: &Copies) -> Result<u64, EraseError>
 pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Result<(), EraseError> {
     let event = erasure.event;
     for (stream, sequences) in copies {
-        for ranges in join(sequences).chunks(RANGES_MAX) {
-            // The same ones are said once; where more was found since, that is said too.
-            let id = format!("erase-messages:{event}:{stream}:{}", digest(ranges));
-            let act = Act::EraseMessages { event, stream: stream.clone(), ranges: ranges.to_vec() };
+        for (id, act) in acts(event, stream, sequences) {
             say(bus, event, act, REASON, id).await?;
         }
     }
@@ -81,6 +78,17 @@ pub(super) async fn delete(bus: &Bus, erasure: &Erasure, copies: &Copies) -> Res
         all_of(bus, stream, sequences).await?;
     }
     Ok(all_of(bus, REPLAY, &replayed(bus, copies).await?).await?)
+}
+
+/// What is said of messages that go, with the id of each act: the same ones are said once, and where more was found since,
+/// that is said too.
+fn acts(event: u64, stream: &str, sequences: &[u64]) -> Vec<(String, Act)> {
+    let ranges = join(sequences);
+    let one = |ranges: &[(u64, u64)]| {
+        let id = format!("erase-messages:{event}:{stream}:{}", digest(ranges));
+        (id, Act::EraseMessages { event, stream: stream.to_owned(), ranges: ranges.to_vec() })
+    };
+    ranges.chunks(RANGES_MAX).map(one).collect()
 }
 
 fn digest(ranges: &[(u64, u64)]) -> Digest {
@@ -109,6 +117,15 @@ async fn all_of(bus: &Bus, stream: &str, sequences: &[u64]) -> Result<(), ApiErr
 
 /// What replays brought of these messages into their own stream.
 async fn replayed(bus: &Bus, copies: &Copies) -> Result<Vec<u64>, ApiError> {
+    let erased = |of: &Position| {
+        copies.get(&of.stream).is_some_and(|sequences| sequences.binary_search(&of.sequence).is_ok())
+    };
+    let found = all_replayed(bus).await?.into_iter().filter(|(_, of)| erased(of));
+    Ok(found.map(|(sequence, _)| sequence).collect())
+}
+
+/// What the stream of replays holds: the sequence of each message there, and the message that it is a copy of.
+pub(crate) async fn all_replayed(bus: &Bus) -> Result<Vec<(u64, Position)>, ApiError> {
     let mut found = Vec::new();
     let mut next = match bus.stream_info(REPLAY).await {
         Ok(state) => state.first,
@@ -118,12 +135,43 @@ async fn replayed(bus: &Bus, copies: &Copies) -> Result<Vec<u64>, ApiError> {
     while let Some(stored) = bus.first_from(REPLAY, ">", next).await? {
         next = stored.sequence + 1;
         let of = stored.header(header::REPLAY_POSITION).and_then(|text| text.parse::<Position>().ok());
-        let erased = |of: Position| {
-            copies.get(&of.stream).is_some_and(|sequences| sequences.binary_search(&of.sequence).is_ok())
-        };
-        if of.is_some_and(erased) {
-            found.push(stored.sequence);
-        }
+        found.extend(of.map(|of| (stored.sequence, of)));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn ids(event: u64, stream: &str, sequences: &[u64]) -> Vec<String> {
+        acts(event, stream, sequences).into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn erase_says_the_same_messages_under_the_same_id_and_others_under_another() {
+        let first = ids(7, "RESULTS", &[1, 2, 5]);
+        assert_eq!(first.len(), 1);
+        assert_eq!(ids(7, "RESULTS", &[1, 2, 5]), first, "said again it is absorbed");
+        for (event, stream, sequences) in
+            [(7, "RESULTS", &[1, 2, 5, 6][..]), (8, "RESULTS", &[1, 2, 5]), (7, "TASKS_acme", &[1, 2, 5])]
+        {
+            assert_ne!(ids(event, stream, sequences), first, "{event} {stream} {sequences:?}");
+        }
+        // More than an act takes are several acts, each of its own id, and together they name all.
+        let many: Vec<u64> = (0..=RANGES_MAX as u64).map(|n| 2 * n + 1).collect();
+        let said = acts(7, "RESULTS", &many);
+        let different: BTreeSet<&String> = said.iter().map(|(id, _)| id).collect();
+        assert_eq!((said.len(), different.len()), (2, 2));
+        let named = said.iter().flat_map(|(_, act)| match act {
+            Act::EraseMessages { ranges, .. } => ranges.clone(),
+            _ => Vec::new(),
+        });
+        assert_eq!(named.map(|(from, _)| from).collect::<Vec<_>>(), many);
+        // One more at the beginning moves all that follow it into other acts: none may be taken for one said before.
+        let moved: Vec<u64> = (0..=RANGES_MAX as u64 + 1).map(|n| 2 * n + 1).collect();
+        assert_ne!(ids(7, "RESULTS", &moved)[1], said[1].0, "a count of acts would be the same");
+    }
 }

@@ -4,10 +4,12 @@
 use bytes::Bytes;
 use tidegate_audit::leaf::{ActWord, Detail};
 use tidegate_audit::{Block, Due, Filter, Level, Opened, Part, RecordKind};
-use tidegate_bus::{Bus, Identity, Outbound};
+use tidegate_bus::{Bus, Identity, Outbound, Role};
 use tidegate_recorder::retain::{PRUNE, PruneAnswer, PruneQuestion};
 use tidegate_schemas::control::{Act, Control, HoldTarget};
+use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::replay::ReplayTo;
+use tidegate_schemas::subject::REPLAY;
 use uuid::Uuid;
 
 use crate::cell::{Cell, PATIENCE, name, road};
@@ -29,7 +31,7 @@ async fn sealed(body_ms: u64, record_ms: u64) -> Cell {
 
 async fn until_sealed(cell: &Cell) {
     let file = cell.config.directory.join("segments/seg-0.redb");
-    cell.until("a segment", |_, _| file.exists()).await;
+    cell.until("a segment", |reader, _| file.exists() && !reader.messages_of(0).unwrap().is_empty()).await;
 }
 
 async fn olga(cell: &Cell) -> Bus {
@@ -80,7 +82,7 @@ async fn retain_the_recorder_prunes_on_record_what_no_hold_keeps() {
         }
     };
     let plan = tokio::time::timeout(PATIENCE, waited).await.expect("bodies are past their retention");
-    assert_eq!((plan[0].part, plan[0].first, plan[0].block), (Part::Bodies, 0, None));
+    assert_eq!((plan[0].part, plan[0].first, &plan[0].block), (Part::Bodies, 0, &None));
     let records = plan[0].records;
 
     let hold = Uuid::now_v7();
@@ -113,6 +115,51 @@ async fn retain_the_recorder_prunes_on_record_what_no_hold_keeps() {
     cell.is_healthy();
 }
 
+/// Takes all messages of the first segment out of their streams, as trimming does one day.
+async fn empty(cell: &Cell) {
+    let bus = cell.bus(Identity::Role(Role::Recorder)).await;
+    for (stream, (_, last)) in cell.reader().messages_of(0).unwrap() {
+        bus.purge_before(&stream, last + 1).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retain_records_stay_while_a_stream_or_a_replay_holds_their_messages() {
+    let cell = sealed(0, 0).await;
+    let running = cell.record().await;
+    road(&cell, 1, 100).await;
+    until_sealed(&cell).await;
+    let olga = olga(&cell).await;
+    let recorder = cell.bus(Identity::Role(Role::Recorder)).await;
+    let blocked = async |stream: &str| {
+        let due = asked(&olga, false).await;
+        let block = Block::Stream { stream: stream.to_owned() };
+        assert_eq!((due[0].part, due[0].first, &due[0].block), (Part::Records, 0, &Some(block)));
+        assert!(cell.reader().get(0).unwrap().is_some());
+    };
+    let spans = cell.reader().messages_of(0).unwrap();
+    let (last, others) = (spans["TASKS_acme"].1, spans.keys().filter(|stream| *stream != "TASKS_acme"));
+    for stream in others {
+        recorder.purge_before(stream, spans[stream].1 + 1).await.unwrap();
+    }
+    recorder.purge_before("TASKS_acme", last).await.unwrap();
+    blocked("TASKS_acme").await;
+
+    let copy = Headers::new().with(header::REPLAY_POSITION, format!("TASKS_acme:{last}"));
+    let copy = Outbound::new("replay.0.acme.desk.result.bot", "copied").with_headers(copy);
+    let copied = recorder.publish(copy).await.unwrap().sequence;
+    recorder.purge_before("TASKS_acme", last + 1).await.unwrap();
+    blocked(REPLAY).await;
+
+    // Negative control: the last copy was all that kept it.
+    recorder.purge_before(REPLAY, copied + 1).await.unwrap();
+    let due = asked(&olga, false).await;
+    assert_eq!((due[0].first, &due[0].block), (0, &None));
+    cell.until("it is pruned", |reader, _| reader.get(0).unwrap().is_none()).await;
+    running.stop().await;
+    cell.is_healthy();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn retain_the_recorder_prunes_records_by_itself_and_goes_on() {
     let mut cell = sealed(LATER_MS, LATER_MS).await;
@@ -126,6 +173,8 @@ async fn retain_the_recorder_prunes_records_by_itself_and_goes_on() {
     (cell.config.body_retention_ms, cell.config.record_retention_ms) = (0, 0);
     cell.config.prune_ms = 100;
     let running = cell.record().await;
+    until_sealed(&cell).await;
+    empty(&cell).await;
     let file = cell.config.directory.join("segments/seg-0.redb");
     cell.until("it is pruned", |reader, status| {
         status.pruned.records > 0 && reader.get(0).unwrap().is_none() && !file.exists()

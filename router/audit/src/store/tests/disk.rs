@@ -15,6 +15,7 @@ use redb::{BackendError, StorageBackend};
 
 use crate::error::OpenError;
 use crate::fixture::keys;
+use crate::keys::file::power;
 use crate::store::{Store, builder};
 
 /// What a disk writes at once.
@@ -89,6 +90,8 @@ struct Inner {
     state: Mutex<State>,
     changed: Condvar,
     dir: PathBuf,
+    /// The files beside it in the beginning.
+    begun: Files,
 }
 
 // === impl Image ===
@@ -117,7 +120,7 @@ impl Disk {
     /// A disk that holds this, beside the record's other files in `dir`.
     pub(super) fn new(image: Image, dir: &Path) -> Self {
         let state = Mutex::new(State { image, ..State::default() });
-        Self(Arc::new(Inner { state, dir: dir.to_owned(), ..Inner::default() }))
+        Self(Arc::new(Inner { state, dir: dir.to_owned(), begun: files(dir), ..Inner::default() }))
     }
 
     /// Opens the record on it.
@@ -169,11 +172,20 @@ impl Disk {
         drop(self.0.changed.wait_while(self.state(), |state| !state.hangs).unwrap());
     }
 
+    /// The files beside the store; of the key file as much as was synced.
+    fn durable(&self) -> Files {
+        let mut beside = files(&self.0.dir);
+        let name = OsString::from("keys.bin");
+        let synced = power::durable(&self.0.dir.join(&name)).or_else(|| self.0.begun.get(&name).cloned());
+        beside.extend(synced.map(|synced| (name, synced)));
+        beside
+    }
+
     /// One operation begins; the power may go before it is done, or there may be no room for it.
     fn begin(&self) -> Result<MutexGuard<'_, State>, Error> {
         let mut state = self.state();
         if state.power_until == Some(state.operations) && state.lost.is_none() {
-            state.lost = Some(Lost { image: state.image.clone(), beside: files(&self.0.dir) });
+            state.lost = Some(Lost { image: state.image.clone(), beside: self.durable() });
         }
         if state.room_until.is_some_and(|until| state.operations >= until) {
             return Err(ErrorKind::StorageFull.into());

@@ -178,24 +178,35 @@ fn erase_is_completed_after_a_crash_and_when_an_older_key_file_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path());
     store.append(&road(2)).unwrap();
-    store.append(&items([task_of(3, 3, &["customer-2"])])).unwrap();
+    store.append(&items([task_of(3, 3, &["customer-2"]), task_of(4, 4, &["customer-3"])])).unwrap();
     let keys = dir.path().join("keys.bin");
     let draft = dir.path().join("keys.new");
     let old = std::fs::read(&keys).unwrap();
     erase_first(&mut store);
     let new = std::fs::read(&keys).unwrap();
-    assert_ne!(old, new);
+    // The cell's key, that of references, and three persons: the first one's is gone, and what was made ahead.
+    let (counted, row) = (16 + 72 * 5, |row: usize| 16 + 72 * row..16 + 72 * (row + 1));
+    assert!(old.len() > counted, "control: some are ahead");
+    assert_eq!((new.len(), &new[row(2)]), (counted, &[0; 72][..]));
+    assert_eq!(
+        (&new[..row(2).start], &new[row(3).start..]),
+        (&old[..row(2).start], &old[row(3).start..counted])
+    );
     drop(store);
     // The commit was there, the new file only in part.
     std::fs::write(&keys, &old).unwrap();
     std::fs::write(&draft, &old[..100]).unwrap();
-    let store = self::store(dir.path());
+    let mut store = self::store(dir.path());
     assert_eq!(std::fs::read(&keys).unwrap(), new);
     assert!(!draft.exists());
     let reader = store.reader();
     assert_eq!(opened(&reader, 0), Opened::Erased { event: 1 });
     assert!(matches!(opened(&reader, 6), Opened::Body(_)), "nobody else's is touched");
     assert_eq!(reader.erasures().unwrap()[0].state, ErasureState::Destroyed, "and it goes on from there");
+    let next = store.append(&items([task_of(5, 5, &["customer-4"])])).unwrap().first;
+    for index in [7, next] {
+        assert!(matches!(opened(&reader, index), Opened::Body(_)), "{index}");
+    }
 }
 
 /// Whether these bytes stand in a file of the directory.

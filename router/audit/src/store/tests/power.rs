@@ -12,12 +12,20 @@ use rand::{Rng as _, SeedableRng as _};
 use super::disk::{Disk, Files, Image, Lost, Sync, files, put};
 use crate::entry::Item;
 use crate::error::AppendError;
-use crate::fixture::road;
+use crate::fixture::{master, road, task_of};
+use crate::keys::file::power;
 use crate::read::Opened;
 use crate::store::Store;
 use crate::verify::Level;
 
 const CASES: u64 = 600;
+
+/// Whether the key file is synced before the record that names its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    Synced,
+    NotSynced,
+}
 
 /// A record on a disk, empty but for its tables.
 struct Empty {
@@ -63,7 +71,8 @@ fn found(image: Image, acknowledged: u64, items: &[Item], dir: &Path) -> Result<
     if there < acknowledged {
         return Err(format!("{there} of {acknowledged} acknowledged records"));
     }
-    let report = reader.verify(Level::Full, &mut |_, _| {}).map_err(|error| text(&error))?;
+    let mut report = reader.verify(Level::Full, &mut |_, _| {}).map_err(|error| text(&error))?;
+    reader.verify_keys(&master(), &mut report, &mut |_, _| {}).map_err(|error| text(&error))?;
     if !report.is_ok() {
         return Err(format!("{:?}", report.problems));
     }
@@ -78,12 +87,29 @@ fn found(image: Image, acknowledged: u64, items: &[Item], dir: &Path) -> Result<
     if after == items.len() as u64 { Ok(there) } else { Err(format!("{after} records afterwards")) }
 }
 
+/// A road on which each task has a person of its own, and so a key of its own.
+fn persons(tasks: u64) -> Vec<Item> {
+    let mut items = road(tasks);
+    for (n, item) in (1..).zip(items.iter_mut().step_by(3)) {
+        *item = Item::Message(task_of(n, n, &[&format!("customer-{n}")]));
+    }
+    items
+}
+
 /// One loss of power at a random moment. `None` where the power did not go.
-fn case(seed: u64, sync: Sync, empty: &Empty, items: &[Item]) -> Option<(u64, Result<u64, String>)> {
+fn case(
+    seed: u64,
+    (sync, keys): (Sync, Keys),
+    empty: &Empty,
+    items: &[Item],
+) -> Option<(u64, Result<u64, String>)> {
     let mut random = StdRng::seed_from_u64(seed);
     let dir = tempfile::tempdir().unwrap();
     let (disk, mut store) = empty.open(dir.path());
     disk.set_sync(sync);
+    if keys == Keys::NotSynced {
+        power::lie(&dir.path().join("keys.bin"));
+    }
     disk.lose_power_after(random.random_range(0..120));
     let (lost, acknowledged) = run(&disk, &mut store, random.random_range(1..20), items)?;
     put(&lost.beside, dir.path());
@@ -92,11 +118,13 @@ fn case(seed: u64, sync: Sync, empty: &Empty, items: &[Item]) -> Option<(u64, Re
 
 /// Loses the power once for each of these seeds: nothing that was acknowledged is missing.
 fn nothing_is_lost(seeds: Range<u64>) {
-    let (empty, items) = (empty(), road(30));
+    let (empty, items) = (empty(), persons(30));
     let (mut lost, mut unacknowledged) = (0, 0);
     let cases = seeds.end - seeds.start;
     for seed in seeds {
-        let Some((acknowledged, found)) = case(seed, Sync::Honest, &empty, &items) else { continue };
+        let Some((acknowledged, found)) = case(seed, (Sync::Honest, Keys::Synced), &empty, &items) else {
+            continue;
+        };
         lost += 1;
         match found {
             Ok(there) => unacknowledged += u64::from(there == acknowledged),
@@ -122,10 +150,18 @@ fn crash_a_disk_that_lies_about_a_sync_is_found_out() {
     let (empty, items) = (empty(), road(30));
     // What such a disk leaves behind can also make the store's library panic.
     let found = |seed| {
-        let case = std::panic::AssertUnwindSafe(|| case(seed, Sync::Lies, &empty, &items));
+        let case = std::panic::AssertUnwindSafe(|| case(seed, (Sync::Lies, Keys::Synced), &empty, &items));
         std::panic::catch_unwind(case).map_or(true, |case| case.is_some_and(|(_, found)| found.is_err()))
     };
     let failed = (0..60).filter(|seed| found(*seed)).count();
+    assert!(failed > 20, "negative control: {failed} of 60");
+}
+
+#[test]
+fn crash_keys_that_were_not_synced_before_their_record_are_found_out() {
+    let (empty, items) = (empty(), persons(30));
+    let found = |seed| case(seed, (Sync::Honest, Keys::NotSynced), &empty, &items);
+    let failed = (0..60).filter_map(found).filter(|(_, found)| found.is_err()).count();
     assert!(failed > 20, "negative control: {failed} of 60");
 }
 

@@ -305,6 +305,64 @@ fn schema_what_is_no_record_of_ours_is_refused_with_what_to_do() {
     assert!(wrong.to_string().contains("name the key file that it was made with"), "{wrong}");
 }
 
+/// A file that lost its end is told as that, wherever it ends, by whoever opens it or by whoever reads on.
+#[test]
+fn schema_a_file_that_was_cut_is_told_as_cut_wherever_that_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut record = store(dir.path());
+    record.append(&road(150)).unwrap();
+    drop(record);
+    let whole = fs::read(file(dir.path())).unwrap();
+    for eighths in [1, 3, 5, 7] {
+        fs::write(file(dir.path()), &whole[..whole.len() * eighths / 8]).unwrap();
+        let reader = match Reader::open(dir.path(), Some(master())) {
+            Ok(reader) => reader,
+            Err(error) => {
+                assert!(error.to_string().contains(RESTORE), "{eighths}: {error}");
+                continue;
+            }
+        };
+        let error = reader.verify(Level::Full, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.contains("cut short, restore a copy"), "{eighths}: {error}");
+    }
+    fs::write(file(dir.path()), &whole).unwrap();
+    let reader = Reader::open(dir.path(), Some(master())).unwrap();
+    assert!(reader.verify(Level::Full, &mut |_, _| {}).unwrap().is_ok(), "negative control");
+}
+
+/// A key file that is older than the record, though it is long enough, since keys are made ahead: what would be sealed with it
+/// could be opened by neither file later.
+#[test]
+fn schema_an_older_key_file_is_refused_though_it_is_long_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.bin");
+    let person = |n: u64| items([task_of(n, n, &[&format!("customer-{n}")])]);
+    let mut record = store(dir.path());
+    record.append(&(1..=9).flat_map(person).collect::<Vec<_>>()).unwrap();
+    drop(record);
+    let older = fs::read(&path).unwrap();
+    // Keys that were ahead are made anew by the next recorder.
+    let mut record = store(dir.path());
+    record.append(&(10..=12).flat_map(person).collect::<Vec<_>>()).unwrap();
+    drop(record);
+    let newer = fs::read(&path).unwrap();
+    assert!(older.len() >= 16 + 72 * 14 && older != newer, "control: its length says nothing");
+    fs::write(&path, &older).unwrap();
+    let error = Store::open(dir.path(), keys(), &small()).err().unwrap();
+    assert!(matches!(error, OpenError::KeyFile { .. }), "{error:?}");
+    assert!(error.to_string().contains("an older copy; put back the file"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), older, "it is left as it is");
+
+    fs::write(&path, &newer).unwrap();
+    let mut record = store(dir.path());
+    record.append(&person(13)).unwrap();
+    let reader = record.reader();
+    for index in 0..13 {
+        let one = reader.get(index).unwrap().unwrap();
+        assert!(matches!(reader.body(&one).unwrap(), Opened::Body(_)), "negative control: {index}");
+    }
+}
+
 /// What a later release adds to a leaf leaves those of an earlier one as they are, to the byte, and finds nothing in them.
 #[test]
 fn schema_leaves_of_each_release_keep_their_bytes() {
