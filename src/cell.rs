@@ -206,8 +206,8 @@ pub(crate) struct ProviderSection {
     /// File with the API key; absent: the provider needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Permits `http` and loopback addresses. For stand-ins on this machine only.
-    #[serde(default)]
+    /// The same as `reach = "loopback"`, as cells of earlier releases have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) allow_loopback: bool,
     /// Which addresses it may be at: `public` (https), `loopback` or `private` (this host and private networks, http too). Absent: public,
     /// or loopback where `allow_loopback` says so.
@@ -427,8 +427,12 @@ impl Cell {
 
     /// What runs now, as `tidegate dev` wrote it.
     pub(crate) fn running(&self) -> Result<Running> {
-        let text = fs::read_to_string(self.dir.join("run.json"))
-            .context("this cell is not running: start it with `tidegate dev`")?;
+        let text = match fs::read_to_string(self.dir.join("run.json")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("this cell is not running: start it with `tidegate dev`")
+            }
+            read => read.context("reading run.json")?,
+        };
         serde_json::from_str(&text).context("reading run.json")
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tidegate_audit::Signer;
+use tidegate_cloud::Reach;
 use tidegate_policies::Bundle;
 use tidegate_schemas::directory::{Agent, Directory, Reviewer, Tenant, Tool};
 use tidegate_schemas::ids::Name;
@@ -140,7 +141,7 @@ pub(super) fn providers(cell: &mut Cell, bundle: &Bundle, stand_in: bool) -> Res
     if stand_in {
         let endpoints = endpoints(bundle, STAND_IN, "http://127.0.0.1:0/v1");
         let section = ProviderSection::new(Protocol::OpenaiChat, endpoints);
-        let section = ProviderSection { allow_loopback: true, ..section };
+        let section = ProviderSection { reach: Some(Reach::Loopback), ..section };
         providers.insert(name(STAND_IN)?, section);
     } else {
         providers.extend(

@@ -10,7 +10,7 @@ use crate::keys::KeyError;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another recorder has it.
-    #[error("another recorder holds the record in `{}`; stop it first, or let this one stand by", dir.display())]
+    #[error("another recorder holds the record in `{}`; stop it first, or let this one stand by; who reads beside it leaves `--crashed` out", dir.display())]
     Locked {
         /// The record's directory.
         dir: PathBuf,
