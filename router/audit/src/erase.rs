@@ -202,6 +202,26 @@ impl Reader {
         Ok(held)
     }
 
+    /// The same of a data subject that was looked up, by its keys too: also where the leaves that named it were pruned.
+    ///
+    /// # Errors
+    /// As [`Self::holding`].
+    pub fn holding_of(
+        &self,
+        known: &DataSubject,
+        each: &mut dyn FnMut(&Record) -> Result<(), ReadError>,
+    ) -> Result<Holding, ReadError> {
+        let mut held = Holding::default();
+        held.rows.extend(known.rows.iter().map(|(row, _)| *row));
+        let txn = self.begin()?;
+        let (keys, tasks) = names::keys(&txn, &held.rows)?;
+        drop(txn);
+        held.keys.extend(keys);
+        held.tasks.extend(tasks);
+        self.look_on(&mut held, &known.tenant, &known.references, each)?;
+        Ok(held)
+    }
+
     /// The same from where `held` ends: `each` is told every record that came since.
     ///
     /// # Errors

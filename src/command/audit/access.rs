@@ -108,7 +108,7 @@ fn held(reader: &Reader, who: &WhoArgs, out: &mut Out) -> Result<Option<Held>> {
     let (mut held, mut tasks) = (Held::default(), BTreeMap::<Option<TaskId>, Of>::new());
     // What fails at one record ends the reading after it.
     let mut failed = Ok(());
-    reader.holding(tenant, &found.references, &mut |record| {
+    reader.holding_of(&found, &mut |record| {
         let opened = reader.body(record)?;
         let state = state(&opened);
         let of = tasks.entry(record.leaf.task).or_default();

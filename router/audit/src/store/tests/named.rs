@@ -95,6 +95,9 @@ fn erase_finds_what_a_key_still_seals_when_the_leaf_that_named_it_was_pruned() {
     let known = reader.data_subject(&acme(), &subject("customer-2")).unwrap().unwrap();
     let held = holding(&reader, &known.references);
     assert!(held.rows.is_empty() && known.is_unnamed(&held));
+    // Whoever has the id and the master key sees it all the same, by the keys.
+    let seen = reader.holding_of(&known, &mut |_| Ok(())).unwrap();
+    assert_eq!((seen.records, seen.tasks), (1, [task_id(1_000)].into()));
     // So it is where an older release pruned: whoever has the id can have the names kept.
     let mut store = store;
     store.name_subject(&known).unwrap();
