@@ -10,6 +10,8 @@ use cedar_policy::PolicySet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tidegate_schemas::breaker::Broken;
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::code::Code;
 use tidegate_schemas::decision::{
     Approval, Considering, Decision, Facts, Obligation, Outcome, Redaction, Switch,
@@ -130,6 +132,12 @@ pub struct CaseFacts {
     /// Labels that the session held before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Labels>,
+    /// Budgets that leave no room.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<Spent>,
+    /// Places that keep failing and are not tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Broken>,
 }
 
 /// What must come out of a case. What is not given is not looked at.
@@ -301,6 +309,8 @@ impl Default for CaseFacts {
             scanned: None,
             redaction: None,
             session: None,
+            spent: Vec::new(),
+            broken: Vec::new(),
         }
     }
 }
@@ -412,8 +422,8 @@ impl CaseFacts {
             tenant_in_flight: self.tenant_in_flight,
             egress_ready: self.egress_ready,
             session: self.session.clone(),
-            spent: Vec::new(),
-            broken: Vec::new(),
+            spent: self.spent.clone(),
+            broken: self.broken.clone(),
             redaction: self.redaction.clone(),
         })
     }

@@ -36,6 +36,8 @@ pub const TOKENS: &str = "tidegate_tokens_total";
 pub const REDACTION_TOKENS: &str = "tidegate_redaction_tokens_total";
 /// Questions to the vault; labels `question`: `issue` or `resolve`, `outcome`: `answered` or `refused`.
 pub const VAULT_QUESTIONS: &str = "tidegate_vault_questions_total";
+/// Values that the vault holds.
+pub const VAULT_VALUES: &str = "tidegate_vault_values";
 /// Messages published and acknowledged; label `how`: `single` or `batch`.
 pub const BUS_PUBLISHED: &str = "tidegate_bus_published_total";
 /// Publishes that failed; label `error`.

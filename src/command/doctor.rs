@@ -21,6 +21,8 @@ use crate::cell::{Cell, LocalSection};
 use crate::cli::Global;
 use crate::{models, output};
 
+mod kept;
+
 /// Free space below which a cell is about to stop, bytes.
 const FREE_BYTES_MIN: u64 = 1024 * 1024 * 1024;
 /// No clock that is right shows an earlier time than the one this was written at (Unix seconds).
@@ -175,6 +177,7 @@ async fn of_cell(cell: &Cell, findings: &mut Vec<Finding>) {
             findings.push(streams(&bus).await);
             findings.push(clock_of(&bus).await);
             findings.extend(released(cell, &bus).await);
+            findings.extend(kept::look(&bus).await);
         }
         Err(error) if runs => {
             let todo = format!("see `{}`", cell.nats().join("nats-server.log").display());

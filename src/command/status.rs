@@ -1,21 +1,18 @@
 //! `tidegate status`: one screen about the cell. Roles by their own doors, queues by the server's counts, the record by
 //! whoever keeps it. What cannot be had is said in its place, so that a cell in trouble still gets its screen.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tidegate_bus::topology::RECORDER;
 use tidegate_bus::{Bus, ConsumerSpec, topology};
 use tidegate_recorder::guard::{GuardState, Guarded};
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::release::{Canary, TakenBack};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::record::Record;
@@ -24,10 +21,10 @@ use crate::cell::Cell;
 use crate::cli::Global;
 use crate::output;
 
-/// How long a door may take to answer.
-const DOOR: Duration = Duration::from_secs(2);
-/// Longest answer of a door, bytes.
-const DOOR_BYTES_MAX: u64 = 64 * 1024;
+pub(super) use door::{is_ready, why_not_ready};
+
+mod door;
+mod vault;
 
 /// The screen.
 #[derive(Debug, Serialize)]
@@ -41,6 +38,8 @@ struct Screen {
     flags: Vec<flag::FlagLine>,
     /// What keeps work from providers now.
     kept: budget::Kept,
+    /// What the processes here say of redacted values.
+    vault: vault::VaultLine,
     bundle: Option<BundleLine>,
     /// Queues of its reviews that too few have.
     unreviewed: Vec<policy::Unreviewed>,
@@ -112,11 +111,13 @@ pub(super) async fn run(global: &Global) -> Result<ExitCode> {
         Err(error) => (None, Some(output::sentence(&error))),
     };
     let flags = lane::flags(&bus).await?;
+    let roles = roles(&cell).await;
     let screen = Screen {
         cell: cell.config.name.to_string(),
         url: cell.config.url.clone(),
         server: bus.server_version(),
-        roles: roles(&cell).await,
+        vault: vault::line(&roles).await,
+        roles,
         queues: queues(&cell, &bus).await?,
         flags: flag::lines(&bus, &flags).await?,
         kept: budget::kept(&bus).await?,
@@ -140,71 +141,23 @@ async fn unreviewed(bus: &Bus) -> Result<Vec<policy::Unreviewed>> {
     Ok(both.map(|(bundle, directory)| policy::without_reviewers(&bundle, &directory)).unwrap_or_default())
 }
 
-/// Whether every process of a role answers that it can do its work.
-pub(super) async fn is_ready(addresses: &BTreeMap<String, String>, role: &str) -> bool {
-    for (_, address) in addresses.iter().filter(|(name, _)| name.split('-').next() == Some(role)) {
-        if !matches!(door(address).await, Ok((true, _))) {
-            return false;
-        }
-    }
-    true
-}
-
-/// What a role says that it lacks.
-pub(super) async fn why_not_ready(addresses: &BTreeMap<String, String>, role: &str) -> Option<String> {
-    for (_, address) in addresses.iter().filter(|(name, _)| name.split('-').next() == Some(role)) {
-        match door(address).await {
-            Ok((true, _)) => {}
-            Ok((false, why)) => return Some(why),
-            Err(error) => return Some(format!("it does not answer: {error}")),
-        }
-    }
-    None
-}
-
 /// The processes that run on this machine, each as it says itself.
 pub(super) async fn roles(cell: &Cell) -> Vec<RoleLine> {
     let mut lines = Vec::new();
     for (role, process) in cell.running().map(|running| running.roles).unwrap_or_default() {
         let (ready, sentence) = match role.as_str() {
             // The stand-in has no health door of its own; that it listens is all that it can tell.
-            "model" => {
-                (TcpStream::connect(host(&process.ops)).await.is_ok(), "a stand-in for a provider".to_owned())
-            }
-            _ => {
-                door(&process.ops).await.unwrap_or_else(|error| (false, format!("does not answer: {error}")))
-            }
+            "model" => (
+                TcpStream::connect(door::host(&process.ops)).await.is_ok(),
+                "a stand-in for a provider".to_owned(),
+            ),
+            _ => door::readiness(&process.ops)
+                .await
+                .unwrap_or_else(|error| (false, format!("does not answer: {error}"))),
         };
         lines.push(RoleLine { role, ready, sentence, pid: process.pid, address: process.ops });
     }
     lines
-}
-
-fn host(address: &str) -> &str {
-    address.trim_start_matches("http://")
-}
-
-/// What a door's `/readyz` says.
-async fn door(address: &str) -> std::io::Result<(bool, String)> {
-    #[derive(Deserialize)]
-    struct Told {
-        ok: bool,
-        sentence: String,
-    }
-    let host = host(address);
-    let asked = async {
-        let mut stream = TcpStream::connect(host).await?;
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.take(DOOR_BYTES_MAX).read_to_string(&mut answer).await?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-        let told: Told =
-            serde_json::from_str(body).map_err(|_| std::io::Error::other("it is no health door"))?;
-        Ok::<_, std::io::Error>((told.ok, told.sentence))
-    };
-    let late = || std::io::Error::other("no answer in time");
-    tokio::time::timeout(DOOR, asked).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Every consumer but the recorder's, whose lag the record's line tells.
@@ -312,6 +265,7 @@ fn show(screen: &Screen) {
     let off: Vec<String> = screen.off.iter().map(lane::words).collect();
     output::line(format!("off      {}", if off.is_empty() { "nothing".to_owned() } else { off.join("; ") }));
     output::line(format!("flags    {}", flag::on(&screen.flags)));
+    output::line(format!("vault    {}", screen.vault));
     for spent in &screen.kept.spent {
         output::line(format!("budget   no room: {spent}; see: tidegate budget show"));
     }

@@ -20,6 +20,7 @@ use crate::bundle::tests::Variant;
 use crate::cases::Case;
 use crate::engine::{Answers, Principal, Question, Seat};
 
+mod gates;
 mod injection;
 
 static JUDGE: LazyLock<Judge> = LazyLock::new(|| judge(&Variant::new()));

@@ -1,12 +1,12 @@
 //! What reads bytes that others wrote, as functions of such bytes: a target panics where a promise is broken.
 //!
-//! The tests here feed each with its kept seeds and with changed ones, the same in each run and as many as a gate has time for; nothing
-//! guides them by coverage. What it does not do: judge whether what was read means something; that is the tests' of the crate that reads.
+//! The tests here feed each with its kept seeds and with changed ones, the same in each run and as many as a gate has time for; `run` has
+//! libFuzzer feed them, guided by coverage (`examples/guided.rs`). What it does not do: judge whether what was read means something; that is the tests' of the crate that reads.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a target panics where a promise is broken")]
 
 use std::path::{Path, PathBuf};
 
-pub use target::{TARGETS, Target};
+pub use target::{CONTROLS, TARGETS, Target};
 
 pub mod mutate;
 mod target;

@@ -14,12 +14,22 @@ const BYTES_MAX: usize = 256 * 1024;
 #[must_use]
 pub fn mutated(seeds: &[Vec<u8>], words: &[&str], number: u64) -> Vec<u8> {
     let mut dice = StdRng::seed_from_u64(number);
-    let mut data = seeds.choose(&mut dice).cloned().unwrap_or_default();
+    let data = seeds.choose(&mut dice).cloned().unwrap_or_default();
+    several(data, seeds, words, &mut dice)
+}
+
+/// One changed form of an input that came from these seeds.
+#[must_use]
+pub fn changed(data: Vec<u8>, seeds: &[Vec<u8>], words: &[&str], number: u64) -> Vec<u8> {
+    several(data, seeds, words, &mut StdRng::seed_from_u64(number))
+}
+
+fn several(mut data: Vec<u8>, seeds: &[Vec<u8>], words: &[&str], dice: &mut StdRng) -> Vec<u8> {
     for _ in 0..dice.random_range(1..=CHANGES_MAX) {
-        if dice.random_bool(0.5) && json(&mut data, &mut dice) {
+        if dice.random_bool(0.5) && json(&mut data, dice) {
             continue;
         }
-        bytes(&mut data, seeds, words, &mut dice);
+        bytes(&mut data, seeds, words, dice);
         data.truncate(BYTES_MAX);
     }
     data

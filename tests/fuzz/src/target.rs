@@ -1,6 +1,7 @@
 //! The targets, one a file.
 
 mod bundle;
+mod control;
 mod envelope;
 mod finder;
 mod gguf;
@@ -34,6 +35,9 @@ pub const TARGETS: [Target; 8] = [
     bundle::TARGET,
     gguf::TARGET,
 ];
+
+/// Targets with a fault that was put there, which has to be found.
+pub const CONTROLS: [Target; 2] = [control::DEEP, control::SLOW];
 
 /// A word that stands in contents of seeds, and that no sentence for a producer may quote.
 const CANARY: &str = "quollzephyr";

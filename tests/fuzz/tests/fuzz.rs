@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use tidegate_fuzz::{TARGETS, Target, mutate, seeds, seeds_dir};
+use tidegate_fuzz::{CONTROLS, TARGETS, Target, mutate, seeds, seeds_dir};
 
 /// Longest that a target may take for one input, and for all of a test's: what takes longer does not grow with its input.
 const ONE_MAX: Duration = Duration::from_secs(5);
@@ -97,4 +97,17 @@ fn fuzz_reaches_what_is_wrong() {
     assert!((0..u64::from(wrong.rounds)).any(breaks), "a field that is missing is not reached");
     let once = |number| mutate::mutated(&seeds, wrong.words, number);
     assert!((0..100).all(|number| once(number) == once(number)), "a number gives its input again");
+}
+
+/// Negative control: what lies behind seven right bytes is not reached by chance. `tests/fuzz/run` has to reach it, guided by coverage.
+#[test]
+fn fuzz_without_guidance_what_lies_deep_is_not_reached() {
+    let [deep, _] = CONTROLS;
+    let begin = vec![b"quokka".to_vec(), vec![0; 8]];
+    for number in 0..u64::from(deep.rounds) {
+        let data = mutate::mutated(&begin, deep.words, number);
+        let ended = catch_unwind(AssertUnwindSafe(|| (deep.run)(&data)));
+        assert!(ended.is_ok(), "input {number} reached it by chance");
+    }
+    assert!(catch_unwind(|| (deep.run)(b"quollzy")).is_err(), "and it is there");
 }

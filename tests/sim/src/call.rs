@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use tidegate_cloud::life::{Action, Admitted, Call as Asked, Event as Told, Step};
+use tidegate_cloud::life::{Action, Admitted, Asked as Counted, Call as Asked, Event as Told, Step};
 use tidegate_providers::error::Wait;
 use tidegate_providers::{Failure, ProviderError};
 use tidegate_schemas::ids::{Name, Position};
@@ -91,8 +91,7 @@ impl World<'_> {
             self.tell(&telling.subject);
         }
         match step.action {
-            // No budget limits anything here, and no breaker opens.
-            Action::Admit(_) => self.admitted(process, number, job),
+            Action::Admit(asked) => self.admitted(process, number, job, &asked),
             Action::Claim(message) if self.is(Mutant::AttemptAfterSend) => {
                 let request = Request::Publish(parcel(message), None);
                 self.after(3_000, Event::Land(Box::new(Flight { request, to: None })));
@@ -107,13 +106,23 @@ impl World<'_> {
         }
     }
 
-    fn admitted(&mut self, process: usize, number: u64, mut job: Job) {
-        let Living::Cloud(mut life, call) = std::mem::replace(&mut job.living, Living::None) else {
+    fn admitted(&mut self, process: usize, number: u64, mut job: Job, asked: &Counted) {
+        let Living::Cloud(mut life, Some(call)) = std::mem::replace(&mut job.living, Living::None) else {
             return self.put_off(process, number, job, 0);
         };
-        let through = Told::Admitted(Admitted::Through);
-        let step = self.with_cloud(process, &job, |known| life.next(through, known));
-        job.living = Living::Cloud(life, call);
+        let claims = call.asked.cleared.claims();
+        let mut admitted = self.admits(asked, (&claims.tenant, &claims.agent));
+        if matches!(admitted, Admitted::Through) {
+            self.checker.admitted.insert(asked.reservation.clone());
+        } else {
+            self.checker.kept_back += 1;
+            self.note(|| format!("{} is kept back: {admitted:?}", name(process)));
+        }
+        if self.is(Mutant::BudgetIgnored) {
+            admitted = Admitted::Through;
+        }
+        let step = self.with_cloud(process, &job, |known| life.next(Told::Admitted(admitted), known));
+        job.living = Living::Cloud(life, Some(call));
         self.claims(process, number, job, step);
     }
 

@@ -78,6 +78,10 @@ pub(crate) struct Checker {
     accepted: Vec<(Position, u64)>,
     /// Task positions that a dead letter is about.
     pub(crate) buried: HashSet<String>,
+    /// Attempts that budgets and breakers let through, by what they reserve.
+    pub(crate) admitted: HashSet<String>,
+    /// Attempts that they kept back, count.
+    pub(crate) kept_back: u64,
     /// Bytes that reached providers, count.
     pub(crate) received: u64,
 }

@@ -18,6 +18,7 @@ mod cell;
 mod check;
 mod cloud;
 mod dice;
+mod gates;
 mod host;
 mod local;
 mod mutant;

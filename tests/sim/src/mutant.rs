@@ -33,13 +33,15 @@ pub enum Mutant {
     GateOpen,
     /// Nobody looks at what is switched off.
     SwitchesIgnored,
+    /// The worker sends what a budget or a breaker keeps back.
+    BudgetIgnored,
     /// A message names as its cause one that is not there yet.
     EffectFirst,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckFirst,
         Self::ResultsTakeTwo,
         Self::NoDedupe,
@@ -54,6 +56,7 @@ impl Mutant {
         Self::RefusedElsewhere,
         Self::GateOpen,
         Self::SwitchesIgnored,
+        Self::BudgetIgnored,
         Self::EffectFirst,
     ];
 
@@ -68,7 +71,7 @@ impl Mutant {
             }
             Self::EndlessAttempts => Invariant::BoundedAttempts,
             Self::FallbackForgets | Self::FallbackWidens | Self::RefusedElsewhere => Invariant::Narrowing,
-            Self::GateOpen | Self::SwitchesIgnored => Invariant::FailClosed,
+            Self::GateOpen | Self::SwitchesIgnored | Self::BudgetIgnored => Invariant::FailClosed,
             Self::EffectFirst => Invariant::CausesFirst,
         }
     }

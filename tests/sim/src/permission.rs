@@ -23,6 +23,11 @@ impl Checker {
             let what = format!("{} received bytes of {}: {why}", leaving.provider, leaving.work);
             self.breach(Invariant::Permission, now, what);
         }
+        let reservation = format!("{}/{}", leaving.ticket, leaving.number);
+        if !self.admitted.contains(&reservation) {
+            let what = format!("bytes of {} left, and no budget or no breaker let them", leaving.work);
+            self.breach(Invariant::FailClosed, now, what);
+        }
         let times = self.tickets.entry(leaving.ticket).or_default();
         *times += 1;
         if *times > ATTEMPTS_MAX {

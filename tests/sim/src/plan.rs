@@ -1,6 +1,8 @@
 //! What happens in a run: the tasks, what is true of each, and the faults, all from the seed.
 
 use serde_json::{Value, json};
+use tidegate_schemas::breaker::Place;
+use tidegate_schemas::budget::Scope;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::Lane;
@@ -44,7 +46,7 @@ pub(crate) struct Rates {
 }
 
 /// What goes wrong once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Fault {
     /// A process is killed, and starts again after so long.
     Kill(usize, i64),
@@ -60,6 +62,10 @@ pub(crate) enum Fault {
     Recorder(i64),
     /// Something is switched off for so long.
     Switch(Switch, i64),
+    /// A budget leaves no room for so long.
+    Spent(Scope, i64),
+    /// A place keeps failing, and is not tried for so long.
+    Broken(Place, i64),
     /// What was delivered is delivered again.
     Redeliver,
     /// Somebody else writes cloud work.
@@ -216,6 +222,31 @@ fn faults(dice: &mut Dice, cell: &Cell) -> Vec<(i64, Fault)> {
     some(dice, 3, &mut |dice| Fault::Switch(switch(dice, cell), dice.between(1_000, 15_000)));
     some(dice, 20, &mut |_| Fault::Redeliver);
     some(dice, 12, &mut |_| Fault::Forge);
+    faults
+}
+
+/// Budgets without room and open breakers, by dice of their own: the other faults of a seed stay what they were.
+pub(crate) fn gates(dice: &mut Dice, cell: &Cell) -> Vec<(i64, Fault)> {
+    let count = if dice.chance(500) { dice.below(4) + 1 } else { 0 };
+    let clouds: Vec<_> =
+        cell.judge.bundle().destinations().iter().filter(|spec| spec.lane == Lane::Cloud).collect();
+    let mut faults = Vec::new();
+    for _ in 0..count {
+        let (at, lasts) = (dice.between(500, CALM_MS - 1_000), dice.between(1_000, 20_000));
+        let Some(spec) = clouds.get(dice.below(clouds.len())) else { break };
+        let (tenant, agent) = (Name::new(TENANT), Name::new(AGENTS[dice.below(AGENTS.len())]));
+        let (Ok(tenant), Ok(agent), Some(endpoint)) = (tenant, agent, spec.base_url.clone()) else { break };
+        let provider = spec.target.clone();
+        faults.push((
+            at,
+            match dice.below(4) {
+                0 => Fault::Spent(Scope::Tenant { tenant }, lasts),
+                1 => Fault::Spent(Scope::Agent { tenant, agent }, lasts),
+                2 => Fault::Spent(Scope::Provider { provider }, lasts),
+                _ => Fault::Broken(Place { provider, endpoint, model: spec.model.clone() }, lasts),
+            },
+        ));
+    }
     faults
 }
 

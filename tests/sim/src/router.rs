@@ -41,6 +41,7 @@ impl World<'_> {
     fn with_router<T>(&self, process: usize, random: Randomness, work: impl FnOnce(&Context<'_>) -> T) -> T {
         let known = Known { flags: FlagSettings::new(), waits: BTreeMap::new() };
         let (off, recent) = (self.off(process), Rc::clone(&self.processes[process].recent));
+        let gates = self.gates();
         work(&Context {
             now: self.clock(process),
             random,
@@ -55,7 +56,7 @@ impl World<'_> {
             release_revision: 0,
             wait_ms: &known.waits,
             in_flight: &known.waits,
-            gates: &tidegate_router::Gates::OPEN,
+            gates: &gates,
             recent: &recent,
             egress_open: self.processes[process].egress_open || self.is(Mutant::GateOpen),
         })

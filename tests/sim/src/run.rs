@@ -48,6 +48,8 @@ pub struct Report {
     pub results: usize,
     /// Times that bytes reached a provider, count.
     pub received: u64,
+    /// Attempts that a budget or a breaker kept back, count.
+    pub kept_back: u64,
     /// Work that came back and was decided again, count.
     pub steps: usize,
     /// Tasks that waited for a person, count.
@@ -81,6 +83,7 @@ pub fn run(cell: &Cell, options: Options) -> Report {
         accepted: count(&format!("TASKS_{TENANT}"), "task."),
         results: count("RESULTS", "result."),
         received: world.checker.received,
+        kept_back: world.checker.kept_back,
         steps: count("STEPS", "step."),
         reviews: count("EVENTS", "review."),
         events: world.events,
@@ -128,6 +131,7 @@ impl World<'_> {
             Fault::Full(stream, _) => self.broker.set_full(stream, true),
             Fault::Recorder(_) => self.recorder_up = false,
             Fault::Switch(switch, _) => self.switches.push(switch.clone()),
+            Fault::Spent(..) | Fault::Broken(..) => self.kept_back.push((now, fault.clone())),
             Fault::Redeliver => {
                 let pick = self.dice.below(1_000);
                 self.broker.redeliver(pick, now);
@@ -152,6 +156,11 @@ impl World<'_> {
             Fault::Switch(switch, _) => {
                 if let Some(index) = self.switches.iter().position(|other| other == switch) {
                     self.switches.remove(index);
+                }
+            }
+            Fault::Spent(..) | Fault::Broken(..) => {
+                if let Some(index) = self.kept_back.iter().position(|(_, other)| other == fault) {
+                    self.kept_back.remove(index);
                 }
             }
             Fault::Redeliver | Fault::Forge => {}
@@ -222,6 +231,8 @@ fn lasts(fault: &Fault) -> Option<i64> {
         | Fault::Broker(lasts)
         | Fault::Full(_, lasts)
         | Fault::Recorder(lasts)
+        | Fault::Spent(_, lasts)
+        | Fault::Broken(_, lasts)
         | Fault::Switch(_, lasts) => Some(*lasts),
         Fault::Redeliver | Fault::Forge => None,
     }

@@ -11,9 +11,10 @@ use crate::broker::{Broker, Delivery, Guards, Kept, Parcel};
 use crate::cell::Cell;
 use crate::check::{Checker, Invariant};
 use crate::dice::Dice;
+use crate::gates::Lasting;
 use crate::mutant::Mutant;
 use crate::network::Flight;
-use crate::plan::{CALM_MS, Fault, Plan, Rates};
+use crate::plan::{self, CALM_MS, Fault, Plan, Rates};
 use crate::process::{Process, Reply, Role, To};
 use crate::watch::Watch;
 
@@ -73,6 +74,8 @@ pub(crate) struct World<'a> {
     pub(crate) broker_down: bool,
     pub(crate) recorder_up: bool,
     pub(crate) switches: Vec<Switch>,
+    /// Budgets and places that keep attempts back now.
+    pub(crate) kept_back: Lasting,
     pub(crate) processes: Vec<Process>,
     pub(crate) checker: Checker,
     pub(crate) watch: Watch,
@@ -87,7 +90,8 @@ pub(crate) struct World<'a> {
 impl<'a> World<'a> {
     pub(crate) fn new(cell: &'a Cell, seed: u64, tasks: usize, mutant: Option<Mutant>, traced: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let plan = Plan::new(&mut dice, tasks, cell);
+        let mut plan = Plan::new(&mut dice, tasks, cell);
+        plan.faults.extend(plan::gates(&mut Dice::new(!seed), cell));
         let guards = Guards {
             dedupes: mutant != Some(Mutant::NoDedupe),
             one_result: mutant != Some(Mutant::ResultsTakeTwo),
@@ -111,6 +115,7 @@ impl<'a> World<'a> {
             broker_down: false,
             recorder_up: true,
             switches: Vec::new(),
+            kept_back: Lasting::new(),
             processes,
             checker: Checker::default(),
             watch: Watch::default(),

@@ -80,6 +80,7 @@ struct Totals {
     accepted: usize,
     results: usize,
     received: u64,
+    kept_back: u64,
     steps: usize,
     reviews: usize,
     events: u64,
@@ -90,6 +91,7 @@ impl Totals {
         self.accepted += report.accepted;
         self.results += report.results;
         self.received += report.received;
+        self.kept_back += report.kept_back;
         self.steps += report.steps;
         self.reviews += report.reviews;
         self.events += report.events;
@@ -110,7 +112,7 @@ fn sim_two_thousand_seeds_of_faults() {
     // Negative control: the runs did what they are there for.
     let seeds = seeds.len();
     assert!(total.received > 20 * seeds as u64 && total.steps > 2 * seeds && total.reviews > 2 * seeds);
-    assert!(total.results > 100 * seeds, "{total:?}");
+    assert!(total.results > 100 * seeds && total.kept_back > seeds as u64, "{total:?}");
 }
 
 #[test]

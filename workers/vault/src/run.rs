@@ -75,6 +75,8 @@ pub async fn run(
     let mut answering = service::serve(discovery, &store, &health, &shutdown).await?;
     answering.spawn(sweep(Arc::clone(&store), shutdown.clone()));
     health.ready("store");
+    // So that what is held is told from the start.
+    blocking(&store, |store| store.held()).await?;
     tracing::info!("The vault answers.");
     let options = PullOptions::new(consumer).with_in_flight(ERASING.0, ERASING.1);
     let erasing = Erasing { store };

@@ -86,9 +86,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let store = Arc::clone(store);
     // A panic leaves the store as its last commit was.
-    let done =
-        tokio::task::spawn_blocking(move || work(&mut store.lock().unwrap_or_else(PoisonError::into_inner)));
+    let done = tokio::task::spawn_blocking(move || {
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work(&mut store);
+        show(&store);
+        done
+    });
     done.await.unwrap_or_else(|_| Err(StoreError::Store("a defect; see the log".to_owned())))
+}
+
+/// Tells how many values are held.
+fn show(store: &Store) {
+    if let Ok(held) = store.held() {
+        metrics::gauge!(metric::VAULT_VALUES).set(held as f64);
+    }
 }
 
 async fn with<T: Send + 'static>(

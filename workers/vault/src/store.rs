@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, MultimapTable, ReadableDatabase as _, ReadableTable as _, Table};
+use redb::{
+    Database, MultimapTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table,
+};
 use tidegate_schemas::redact::Token;
 use tidegate_schemas::sensitive::Sensitive;
 use tidegate_schemas::vault::{Issue, Issued, Resolve, Resolved, Scope, VALUE_BYTES_MAX, VALUES_MAX};
@@ -196,6 +198,14 @@ impl Store {
             }
         }
         self.remove(keys)
+    }
+
+    /// How many values are held, those that have expired and were not yet destroyed among them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn held(&self) -> Result<u64, StoreError> {
+        Ok(self.database.begin_read()?.open_table(ENTRIES)?.len()?)
     }
 
     fn scope(&self, scope: &Scope) -> [u8; 32] {

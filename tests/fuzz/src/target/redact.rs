@@ -35,6 +35,8 @@ pub(super) const TARGET: Target = Target {
 
 /// What is always replaced.
 const VALUE: &str = "jane@example.org";
+/// From where on the ids of all tokens are the same: of the bits that are drawn only the lowest twenty are counted up.
+const ID_COMMON: usize = 4;
 /// Longest that waits for the rest of a token, bytes.
 const HELD_BYTES_MAX: usize = 64;
 
@@ -85,7 +87,8 @@ fn run(data: &[u8]) {
     let is_json = text.trim_start().starts_with(['{', '[']);
     let Ok(redacted) = redacted else { return assert!(is_json, "spans of the text are refused") };
     assert!(!redacted.texts()[0].contains(VALUE), "a value stays");
-    if issued.keys().any(|token| text.contains(token.id())) {
+    // A text that has a token's id by itself comes back as another; all end alike here, so that one look is enough.
+    if issued.keys().next().is_some_and(|token| text.contains(&token.id()[ID_COMMON..])) {
         return;
     }
     assert!(is_redaction_of(&redacted, &input, &spans), "what was redacted is no redaction: {text:?}");

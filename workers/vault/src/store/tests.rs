@@ -143,3 +143,17 @@ fn vault_has_one_owner() {
     drop(held);
     store(directory.path());
 }
+
+#[test]
+fn vault_counts_what_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    assert_eq!(store.held().unwrap(), 0);
+    store.issue(&issue(&scope("acme", Some("s"), 1), 1, &[SECRET, "b@x.org", SECRET]), 0).unwrap();
+    store.issue(&issue(&scope("acme", Some("t"), 2), 2, &[SECRET]), 0).unwrap();
+    assert_eq!(store.held().unwrap(), 3, "a value once a session");
+    store.erase("TASKS_acme", &[(2, 2)]).unwrap();
+    assert_eq!(store.held().unwrap(), 2, "what was erased is not held");
+    store.sweep(TTL_MS).unwrap();
+    assert_eq!(store.held().unwrap(), 0, "nor what has expired");
+}
