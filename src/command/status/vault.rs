@@ -8,10 +8,13 @@ use tidegate_schemas::metric;
 
 use super::{RoleLine, door};
 
+/// Of a vault elsewhere nothing is known here.
+const NOT_HERE: &str = "none runs on this host";
+
 /// The vault, and tokens that left in the place of values.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct VaultLine {
-    /// Whether one answers; where none does nothing is redacted, and nothing that needs it leaves.
+    /// Whether one answers here; where none does anywhere nothing is redacted, and nothing that needs it leaves.
     answers: bool,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,7 +37,7 @@ pub(super) async fn line(roles: &[RoleLine]) -> VaultLine {
     let mut told = VaultLine { answers: of("vault").any(|vault| vault.ready), ..VaultLine::default() };
     if !told.answers {
         let why = of("vault").next().map(|vault| vault.sentence.clone());
-        told.why = Some(why.unwrap_or_else(|| "none runs on this host".to_owned()));
+        told.why = Some(why.unwrap_or_else(|| NOT_HERE.to_owned()));
     }
     for vault in of("vault").filter(|vault| vault.ready) {
         let text = door::get(&vault.address, "/metrics").await.unwrap_or_default();
@@ -62,6 +65,7 @@ impl VaultLine {
 impl fmt::Display for VaultLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.why, self.values) {
+            (Some(why), _) if why == NOT_HERE => f.write_str(why)?,
             (Some(why), _) => {
                 write!(f, "DOWN: {why}; nothing is redacted, and nothing that needs it leaves")?
             }
@@ -120,6 +124,6 @@ tidegate_vault_values 7
         let down = line(&[role]).await;
         assert!(!down.answers && down.to_string().starts_with("DOWN: the store is not open yet"), "{down}");
         let none = line(&[]).await;
-        assert!(none.to_string().starts_with("DOWN: none runs on this host"), "{none}");
+        assert!(none.to_string().starts_with(NOT_HERE), "{none}");
     }
 }
