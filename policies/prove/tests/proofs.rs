@@ -348,6 +348,10 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
     let cap = |cap: &str| {
         new().replace("policies/10-route.cedar", "micros(\"200000\")", &format!("micros(\"{cap}\")"))
     };
+    let two = || {
+        let (file, queue) = ("policies/50-people.cedar", "@queue(\"privacy\")");
+        new().replace(file, queue, &format!("{queue}\n@quorum(\"2\")"))
+    };
     let rows = [
         ("negative control: a higher latency", new(), latency(), Outcome::Narrower),
         ("a rule for a place that changed", new().more(named), latency(), Outcome::Wider),
@@ -364,6 +368,10 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
         ("negative control: one that names none", new(), asks(""), Outcome::Narrower),
         ("a rule less that named a queue", asks("@queue(\"stakes\")"), new(), Outcome::Wider),
         ("a policy less that failed", new().more(fails), new(), Outcome::NotProven),
+        ("all agents' work redacted", new(), new().replace("policies/25-redaction.cedar", "principal in Role::\"redacted-cloud\"", "principal is Agent"), Outcome::NotProven),
+        ("fewer who must agree", two(), new(), Outcome::NotProven),
+        ("negative control: as many who must agree", two(), two(), Outcome::Equal),
+        ("an edit that leaves by the editor's own word", new(), new().without("review-edited-egress"), Outcome::NotProven),
     ];
     for (what, old, new, wanted) in rows {
         let solver = solver().plain_within(Duration::ZERO);
