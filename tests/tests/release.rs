@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound, Role};
-use tidegate_schemas::control::{Act, Control};
+use tidegate_schemas::control::{Act, BUNDLES_BUCKET, Control};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
@@ -234,6 +234,20 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let hash = Digest::plain(b"nothing");
     let said = refused(&cell, Act::BundlePush { hash, archive: "no bundle".to_owned() }).await?;
     assert!(said.contains("does not load"), "{said}");
+    // A bundle that would load is none under another's hash.
+    let active: Digest = before["active"].as_str().context("a hash")?.parse()?;
+    let bus = connect(&cell, Role::Provisioner.into()).await?;
+    let kept = bus.kv_get(BUNDLES_BUCKET, &active.to_string()).await?.context("the active bundle")?;
+    let archive = String::from_utf8(kept.value.to_vec())?;
+    let said = refused(&cell, Act::BundlePush { hash, archive }).await?;
+    assert!(said.contains("another hash than the act names"), "{said}");
+    assert!(bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.is_none(), "nothing is kept of it");
+    // Nobody agrees to what is so already.
+    let said = refused(&cell, Act::BundleApprove { hash: active, against: active }).await?;
+    assert!(said.contains("nothing to agree to"), "{said}");
+    let again = active.to_string();
+    let again = ["bundle", "approve", &again, "--reason", "again"];
+    assert!(refusal(&cell, &again).await?.contains("nothing to agree to"));
     let said = refusal(&cell, &["bundle", "shadow", &hash.to_string(), "--reason", "try"]).await?;
     assert!(said.contains("keeps no such bundle"), "{said}");
     let said = refused(&cell, Act::BundlePromote { hash, not_wider: None }).await?;
