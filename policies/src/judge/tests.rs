@@ -498,6 +498,30 @@ fn a_near_miss_names_the_role_that_is_lacking_and_nothing_of_the_text() {
 }
 
 #[test]
+fn a_near_miss_names_the_permit_to_replace_what_was_found() {
+    let misses = |name: &str| {
+        let (task, directory, facts) = request(name);
+        crate::explain::near_misses(&JUDGE, &task, &directory, &facts)
+    };
+    let of_redaction = |misses: &[crate::explain::NearMiss]| -> Vec<(String, Vec<String>)> {
+        let all = misses.iter().filter(|miss| miss.policy == "redact-contacts");
+        let conditions = |miss: &crate::explain::NearMiss| {
+            miss.conditions.iter().map(|unmet| unmet.condition.clone()).collect()
+        };
+        all.map(|miss| (miss.destination.to_string(), conditions(miss))).collect()
+    };
+    let (role, kept) = ("principal in Role::\"redacted-cloud\"", "resource.zero_retention");
+    let found = of_redaction(&misses("agents without the role have nothing replaced"));
+    assert!(found.contains(&("openai-eu".to_owned(), vec![role.to_owned()])), "{found:?}");
+    assert!(found.contains(&("openai".to_owned(), vec![role.to_owned(), kept.to_owned()])), "{found:?}");
+    assert!(found.iter().all(|(place, _)| !place.starts_with("local")), "{found:?}");
+    // Negative control: where nothing was found, or what was may not be replaced, no such permit helps.
+    for name in ["internal text stays local", "a card number is never replaced, so that the rest could leave"] {
+        assert_eq!(of_redaction(&misses(name)), [], "{name}");
+    }
+}
+
+#[test]
 fn the_same_inputs_give_the_same_bytes() {
     let other = JUDGE.for_thread().unwrap();
     let again = Judge::new(Arc::new(Bundle::from_archive(JUDGE.bundle().archive()).unwrap())).unwrap();
