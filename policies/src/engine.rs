@@ -13,7 +13,7 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
-use crate::bundle::{BundleError, Link, Parts};
+use crate::bundle::{BundleError, Fault, Link, Parts};
 use crate::destination::DestinationSpec;
 
 use residual::Said;
@@ -447,9 +447,13 @@ impl Linked {
         let mut values = HashMap::new();
         for (slot, text) in [(SlotId::principal(), &link.principal), (SlotId::resource(), &link.resource)] {
             if let Some(text) = text {
-                let uid = text
-                    .parse()
-                    .map_err(|error| BundleError::policy(&link.id, format!("link `{}`: {error}", link.id)))?;
+                let uid = text.parse().map_err(|_| {
+                    let reason = format!(
+                        "link `{}` fills in `{slot}` with `{text}`, which names nothing; write it as 'Tenant::\"acme\"', with its type",
+                        link.id
+                    );
+                    BundleError::Policy(Fault::new(&link.id, reason).about([text.clone()]))
+                })?;
                 values.insert(slot, uid);
             }
         }

@@ -107,7 +107,7 @@ fn templates(name: &Name, prompt: &Prompt) -> Result<(), BundleError> {
     for (at, message) in prompt.messages.iter().enumerate() {
         let fault = |line: Option<usize>, reason: String| {
             let below = line.unwrap_or(1).saturating_sub(1);
-            BundleError::Policy(Fault { below, ..Fault::new(key(name, at), reason) })
+            BundleError::Policy(Fault::new(key(name, at), reason).below(below))
         };
         let text = message.content.as_str();
         if text.len() > TEMPLATE_BYTES_MAX {
