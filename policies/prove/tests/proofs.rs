@@ -143,7 +143,7 @@ fn the_bundles_that_ship_are_proven() {
 }
 
 /// Each property, and the policies that keep it.
-const GUARDS: [(&str, &[&str]); 18] = [
+const GUARDS: [(&str, &[&str]); 19] = [
     ("restricted-never-leaves", &["restricted-stays"]),
     ("undeclared-never-leaves-unscanned", &["unscanned-stays"]),
     ("credentials-never-leave", &["secrets-stay"]),
@@ -154,6 +154,7 @@ const GUARDS: [(&str, &[&str]); 18] = [
     ("sox-only-with-soc2", &["sox-certified"]),
     ("gdpr-only-adequate", &["gdpr-region"]),
     ("gdpr-only-adequate", &["gdpr-consent"]),
+    ("gdpr-only-with-agreement", &["gdpr-certified"]),
     ("residency-declared-holds", &["residency-declared"]),
     ("residency-tenant-holds", &["residency-tenant"]),
     ("training-public-only", &["training-public-only"]),

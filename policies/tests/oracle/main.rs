@@ -191,6 +191,8 @@ fn oracle_and_judge_agree_about_places_of_other_regions_and_certifications() {
     for (outcome, least) in [("cloud", 1_000), ("no_capable_destination", 100)] {
         assert!(tally.outcomes.get(outcome).is_some_and(|count| *count >= least), "{outcome}: {tally:#?}");
     }
+    // Only here is a place in an adequate region that has no agreement.
+    assert!(tally.alone.get("gdpr-certified").is_some_and(|count| *count >= 20), "{tally:#?}");
 }
 
 #[test]

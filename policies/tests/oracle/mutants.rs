@@ -268,7 +268,7 @@ price_in = 333_333
 price_out = 999_999
 latency_ms = 400
 rank = 12
-certifications = ["soc2", "hipaa_baa", "iso27001"]
+certifications = ["soc2", "hipaa_baa", "iso27001", "gdpr_dpa"]
 trains_on_data = true
 
 [[destination]]

@@ -5,7 +5,7 @@ use crate::scene::{Kind, Lane, Looked, Place, Scene, Tenant};
 use crate::words::{Counted, Level, Set, lies_in};
 
 /// Every guarantee that keeps work from a place, or has a person agree first.
-pub(crate) const KEEPS: [&str; 45] = [
+pub(crate) const KEEPS: [&str; 46] = [
     "bank-not-anthropic",
     "bank-not-us",
     "batch-cheap",
@@ -18,6 +18,7 @@ pub(crate) const KEEPS: [&str; 45] = [
     "findings-stay",
     "flag-stay-local",
     "floor-cost",
+    "gdpr-certified",
     "gdpr-consent",
     "gdpr-region",
     "health-not-for-marketing",
@@ -252,6 +253,7 @@ fn regulated(case: &Case<'_>, place: &Place) -> Rules {
     vec![
         ("gdpr-region", under("gdpr") && !adequate),
         ("gdpr-consent", under("gdpr") && !labels.consent.contains("cloud_processing")),
+        ("gdpr-certified", under("gdpr") && !place.certified.contains("gdpr_dpa")),
         ("hipaa-certified", under("hipaa") && !place.certified.contains("hipaa_baa")),
         ("pci-stays", under("pci")),
         ("export-control-stays", under("export_control")),
