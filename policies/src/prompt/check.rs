@@ -147,7 +147,7 @@ fn templates(name: &Name, prompt: &Prompt) -> Result<(), BundleError> {
 /// Renders it once with a word in each variable, and once with the longest texts: what fails then fails for anybody.
 fn tried(name: &Name, prompt: &Prompt, prompts: &BTreeMap<Name, Prompt>) -> Result<(), String> {
     let one = prompts.iter().filter(|(other, _)| *other == name).map(|(name, p)| (name.clone(), p.clone()));
-    let compiled = Prompts::new(&one.collect()).map_err(|error| error.kind().to_string())?;
+    let compiled = Prompts::new(&one.collect(), "").map_err(|error| error.kind().to_string())?;
     for longest in [false, true] {
         let text = |variable: &Variable| "x".repeat(if longest { variable.chars_max } else { 1 });
         let said = prompt.variables.iter().map(|(name, variable)| (name.clone(), text(variable).into()));
