@@ -224,6 +224,25 @@ fn a_counterexample_is_a_task_that_the_judge_really_lets_out() {
 }
 
 #[test]
+fn a_counterexample_that_needs_a_finding_has_a_text_in_which_it_is_found() {
+    let promise = "\n[[property]]\nid = \"found-stays\"\ntitle = \"t\"\nowner = \"o\"\naction = \"RouteCloud\"\nnever = 'context.findings > 0 && context.scan != Scan::\"model\"'\n";
+    let keeps = || Variant::new().leaking().append("properties.toml", promise);
+    assert!(matches!(asked(&keeps(), "found-stays").verdict, Verdict::Proven), "negative control");
+    // Only the plainest example is sure to be a task; on a busy machine that takes its time.
+    let (patient, only) = (solver().plain_within(Duration::from_secs(150)), ["found-stays".to_owned()]);
+    let without = keeps().without("findings-stay").bundle();
+    let finding = prove(&without, &patient, &only, &|_, _, _| {}).unwrap().pop().unwrap();
+    let Verdict::Refuted { counterexample: Some(example), .. } = finding.verdict else {
+        panic!("{finding:?}")
+    };
+    let task = example.task.unwrap_or_else(|| panic!("{:?} {}", example.no_task, example.context));
+    assert!(task.decided.starts_with("cloud at ") || task.decided.starts_with("hold at "), "{}", task.decided);
+    let said = task.envelope.to_string();
+    assert!(!said.contains("the capital of France"), "{said}");
+    assert!(example.context["findings"].as_u64().is_some_and(|count| count == 1), "{}", example.context);
+}
+
+#[test]
 fn a_template_link_that_leaks_is_found() {
     let template = "permit (principal in ?principal, action == Action::\"RouteCloud\", resource);";
     let link = "[[link]]\nid = \"clinic-leaks\"\ntemplate = \"more\"\nprincipal = 'Tenant::\"clinic-two\"'\nowner = \"o\"\n";
