@@ -204,7 +204,9 @@ impl Step<'_> {
         let active =
             policy::active_hash(self.bus).await?.context("the cell has no bundle to hold it against")?;
         if hash == active.hash {
-            bail!("bundle {hash} is the active one, so there is nothing to agree to; name the one that is to follow it");
+            bail!(
+                "bundle {hash} is the active one, so there is nothing to agree to; name the one that is to follow it"
+            );
         }
         let started = Instant::now();
         let act = Act::BundleApprove { hash, against: active.hash };

@@ -233,7 +233,10 @@ async fn answers_that_prompts_expect_are_asked_of_the_pinned_model_or_said_not_t
     let (code, told) = run(&default, &["--no-model"]).await?;
     assert!(code == Some(0) && told.contains("3 answers NOT RUN, by --no-model"), "{told}");
     let (code, told) = run(&default, &[]).await?;
-    assert!(code == Some(0) && told.contains("3 answers as expected, 0 not, by SmolLM2-135M-Instruct"), "{told}");
+    assert!(
+        code == Some(0) && told.contains("3 answers as expected, 0 not, by SmolLM2-135M-Instruct"),
+        "{told}"
+    );
     assert!(told.trim_end().ends_with(')'), "a local destination runs it: {told}");
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("default");

@@ -115,7 +115,8 @@ async fn swapped(cell: &TestCell, told: &Value, before: &str, after: &str) -> Re
 /// Each router says that it took an act on what is released over, in time.
 async fn everywhere(cell: &TestCell, told: &Value) -> Result<()> {
     let bus = connect(cell, Role::Provisioner.into()).await?;
-    let act = bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?.published;
+    let act =
+        bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?.published;
     for role in ["router", "router-2"] {
         let log = cell.path().join("logs").join(format!("{role}.log"));
         let after = until("the router to take it over", SOON, || async {

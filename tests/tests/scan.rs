@@ -43,11 +43,16 @@ async fn explained_as_it_went(cell: &TestCell, went: &TaskResult) -> Result<()> 
     let work = Operator::connect(cell).await?.messages(WORK_LOCAL).await?;
     let first = work.values().next().context("the first work")?;
     let (lane, target) = (&told["destination"]["lane"], &told["destination"]["target"]);
-    let wanted = format!("work.{}.{}.", lane.as_str().unwrap_or_default(), target.as_str().unwrap_or_default());
+    let wanted =
+        format!("work.{}.{}.", lane.as_str().unwrap_or_default(), target.as_str().unwrap_or_default());
     assert!(first.subject.starts_with(&wanted), "{wanted}: {} {told}", first.subject);
     let then = &told["should_the_scan_find_nothing"];
     let place = went.destination.as_ref().context("a destination")?;
-    assert_eq!((&then["outcome"], &then["destination"]["name"]), (&json!("cloud"), &json!(place.name)), "{told}");
+    assert_eq!(
+        (&then["outcome"], &then["destination"]["name"]),
+        (&json!("cloud"), &json!(place.name)),
+        "{told}"
+    );
     Ok(())
 }
 

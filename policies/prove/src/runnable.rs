@@ -204,7 +204,9 @@ fn labels(judge: &Judge, context: &Value, finds: bool) -> Result<Labels, String>
         ));
     }
     if finds && words(context, "categories")?.is_empty() {
-        return Err("it is no task: what is found in a text is of some kind, and the labels name none".to_owned());
+        return Err(
+            "it is no task: what is found in a text is of some kind, and the labels name none".to_owned()
+        );
     }
     let purpose = Some(word(context, "purpose")).filter(|word| *word != "none");
     let labels = Labels {

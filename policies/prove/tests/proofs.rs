@@ -236,7 +236,11 @@ fn a_counterexample_that_needs_a_finding_has_a_text_in_which_it_is_found() {
         panic!("{finding:?}")
     };
     let task = example.task.unwrap_or_else(|| panic!("{:?} {}", example.no_task, example.context));
-    assert!(task.decided.starts_with("cloud at ") || task.decided.starts_with("hold at "), "{}", task.decided);
+    assert!(
+        task.decided.starts_with("cloud at ") || task.decided.starts_with("hold at "),
+        "{}",
+        task.decided
+    );
     let said = task.envelope.to_string();
     assert!(!said.contains("the capital of France"), "{said}");
     assert!(example.context["findings"].as_u64().is_some_and(|count| count == 1), "{}", example.context);

@@ -130,7 +130,9 @@ fn misfit(error: &ValidationError) -> Fault {
     let reason = error.to_string();
     let help = DetailedError::from(error).help.map_or_else(String::new, |help| format!("; {help}"));
     let advice = match error {
-        ValidationError::InvalidEnumEntity(_) => "the words that there are stand in `taxonomy.toml`, or in `schema.cedarschema` behind `enum`",
+        ValidationError::InvalidEnumEntity(_) => {
+            "the words that there are stand in `taxonomy.toml`, or in `schema.cedarschema` behind `enum`"
+        }
         ValidationError::UnsafeOptionalAttributeAccess(_) => "ask `has` for it first",
         _ => "what a policy may ask stands in `schema.cedarschema`",
     };

@@ -76,8 +76,7 @@ fn tasks_of_a_session_are_drawn_alike_whatever_their_workflow() {
     let alone: Vec<bool> = (0..200).map(|id| is_drawn(&canary, &task(id, None, 1))).collect();
     assert!(alone.contains(&true) && alone.contains(&false));
     let by_workflow = Canary { by: ShareBy::Workflow, ..canary };
-    let other: Vec<bool> =
-        (0..200).map(|flow| is_drawn(&by_workflow, &task(1, Some(1), flow))).collect();
+    let other: Vec<bool> = (0..200).map(|flow| is_drawn(&by_workflow, &task(1, Some(1), flow))).collect();
     assert!(other.contains(&true) && other.contains(&false));
 }
 

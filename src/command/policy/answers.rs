@@ -103,8 +103,10 @@ fn verified(model: &models::Model) -> Result<Model> {
 
 /// Whether weights may answer chats at a local destination of the bundle: one pins them, or one pins none.
 fn may_answer(bundle: &Bundle, sha256: &str) -> bool {
-    let mut local =
-        bundle.destinations().iter().filter(|spec| spec.lane == Lane::Local && spec.kinds.contains(&Kind::Chat));
+    let mut local = bundle
+        .destinations()
+        .iter()
+        .filter(|spec| spec.lane == Lane::Local && spec.kinds.contains(&Kind::Chat));
     local.any(|spec| spec.model_sha256.is_none_or(|pin| pin.to_string() == sha256))
 }
 
@@ -125,7 +127,8 @@ impl Choice {
 }
 
 fn pinned(bundle: &Bundle) -> Result<Choice> {
-    let pins = |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256));
+    let pins =
+        |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256));
     Ok(match chat_models()?.find(pins) {
         None => Choice::Missing(
             "no chat model of `tidegate model list` is one that a local destination pins; name its file with --model"

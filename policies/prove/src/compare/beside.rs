@@ -192,9 +192,8 @@ fn other_ways<'a>(now: &'a World, before: &'a World) -> impl Iterator<Item = Str
         action.iter().flat_map(|action| world.policies_for(action).map(plain).collect::<Vec<_>>()).collect()
     };
     let differ = OTHER_WAYS.into_iter().filter(move |(action, _)| said(now, action) != said(before, action));
-    differ.map(|(action, why)| {
-        format!("the policies for {action} differ, which is no part of a proof: {why}")
-    })
+    differ
+        .map(|(action, why)| format!("the policies for {action} differ, which is no part of a proof: {why}"))
 }
 
 /// Queue and quorum by policy, of those that the other bundle has, too.

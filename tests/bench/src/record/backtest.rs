@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 use tidegate_audit::{Entry, Filter, Item, MasterKey, Reader};
 use tidegate_recorder::rejudge::{Version, backtest};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
 use tidegate_schemas::work::Hop;
@@ -43,15 +44,14 @@ fn peak_mb(directory: &Path, messages: u64) -> Result<f64> {
     written(dir.path(), &sample, messages)?;
     let stricter = task::bundle_that_keeps([TENANT.to_owned()].into_iter())?;
     let (archive, known) = (task::bundle()?.archive().to_owned(), serde_json::to_vec(&sample.directory)?);
-    let mut fetch = |version, _| match version {
+    let mut fetch = |version: Version, _: Digest| match version {
         Version::Bundle => Some(archive.clone().into_bytes()),
         Version::Directory => Some(known.clone()),
     };
     let reader = Reader::open(dir.path(), Some(MasterKey::from_bytes(MASTER)))?;
     machine::forget_peak()?;
     let labels = backtest::Labels::default();
-    let found =
-        backtest::run(&reader, &Filter::default(), stricter, labels, &mut fetch, &mut |_, _| {})?;
+    let found = backtest::run(&reader, &Filter::default(), stricter, labels, &mut fetch, &mut |_, _| {})?;
     let peak = machine::peak_mb()?;
     ensure!(found.decisions == messages / 2, "{} decisions", found.decisions);
     ensure!(found.unjudged() == 0, "{} could not be judged", found.unjudged());
@@ -73,11 +73,13 @@ fn written(dir: &Path, sample: &Sample, messages: u64) -> Result<()> {
 }
 
 fn pair(sample: &Sample, n: u64) -> Result<[Item; 2]> {
-    let payload = task::payload(Uuid::from_u128(0x0193_5000_0000_7000_8000_0000_0000_0000 + u128::from(n)), 512)?;
+    let payload =
+        task::payload(Uuid::from_u128(0x0193_5000_0000_7000_8000_0000_0000_0000 + u128::from(n)), 512)?;
     let task = task::read(&payload, n)?;
     let decision = sample.judge.decide(&task, &sample.directory, &sample.facts);
     let position = Position::new(format!("TASKS_{TENANT}"), n);
-    let headers = Hop::of(&task, 0).headers(&position).with(header::DECISION, serde_json::to_string(&decision)?);
+    let headers =
+        Hop::of(&task, 0).headers(&position).with(header::DECISION, serde_json::to_string(&decision)?);
     let headers = headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let time = sample.facts.now + SignedDuration::from_millis(i64::try_from(n)?);
     let entry = |stream: String, subject: String, headers, payload: String| {
