@@ -97,6 +97,7 @@ fn prompts(from: &Bundle, to: &Bundle) -> Vec<Change> {
         for (name, prompt) in bundle.prompts() {
             let mut said = serde_json::to_value(prompt).unwrap_or_default();
             said.as_object_mut().and_then(|entries| entries.remove("message"));
+            said.sort_all_objects();
             gather(&said, name.to_string(), &mut found);
         }
         found
@@ -108,7 +109,10 @@ fn prompts(from: &Bundle, to: &Bundle) -> Vec<Change> {
 
 fn value(bundle: &Bundle) -> Result<Value, BundleError> {
     let failed = |error| BundleError::Content(format!("the bundle cannot be written as JSON: {error}"));
-    serde_json::to_value(bundle.parts()).map_err(failed)
+    let mut value = serde_json::to_value(bundle.parts()).map_err(failed)?;
+    // One that was kept has its keys in another order, which says nothing.
+    value.sort_all_objects();
+    Ok(value)
 }
 
 /// Policies or templates by id, as Cedar writes them.

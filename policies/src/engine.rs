@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Context, EntityId, EntityTypeName, EntityUid, EvalResult, Policy, PolicyId,
-    PolicySet, PrincipalConstraint, Request, ResourceConstraint, Schema, SlotId, Template,
+    PolicySet, PrincipalConstraint, Request, ResourceConstraint, RestrictedExpression, Schema, SlotId,
+    Template,
 };
 use serde_json::Value;
 
-use crate::bundle::{BundleError, Link, Parts};
+use crate::bundle::{BundleError, Fault, Link, Parts};
 use crate::destination::DestinationSpec;
 
 use residual::Said;
@@ -109,6 +110,8 @@ pub(crate) struct Engine {
     places: Vec<types::Place>,
     /// What a context holds.
     form: context::Form,
+    /// A time for contexts of which nobody looks at the time.
+    any_time: RestrictedExpression,
     authorizer: Authorizer,
 }
 
@@ -179,6 +182,7 @@ impl Engine {
             contexts: contexts(&parts.schema),
             places,
             form: context::Form { format: parts.format, flags: true },
+            any_time: Circumstances::rehearsal().time(),
             authorizer: Authorizer::new(),
         };
         engine.form.flags = engine.context(&Circumstances::rehearsal()).is_ok();
@@ -226,6 +230,7 @@ impl Engine {
             contexts: self.contexts.clone(),
             places: self.places.clone(),
             form: self.form,
+            any_time: self.any_time.clone(),
             authorizer: Authorizer::new(),
         };
         engine.index();
@@ -253,8 +258,18 @@ impl Engine {
 
     /// The context of one task, validated against the schema for every action.
     pub(crate) fn context(&self, circumstances: &Circumstances) -> Result<Context, String> {
-        let context =
-            circumstances.context(&self.types, &self.places, self.form).map_err(|error| error.to_string())?;
+        self.context_at(circumstances, circumstances.time())
+    }
+
+    /// The same at some time. Any is as valid as another.
+    fn context_at(
+        &self,
+        circumstances: &Circumstances,
+        now: RestrictedExpression,
+    ) -> Result<Context, String> {
+        let context = circumstances
+            .context(&self.types, &self.places, self.form, now)
+            .map_err(|error| error.to_string())?;
         for question in &self.contexts {
             let (action, _) = &self.actions[*question as usize];
             context.validate(&self.schema, action).map_err(|error| error.to_string())?;
@@ -265,8 +280,11 @@ impl Engine {
     /// The answers to all questions about all destinations: from the principal's residuals where it has them, from one slice
     /// after the other where not.
     pub(crate) fn answers(&self, seat: &Seat, circumstances: &Circumstances) -> Result<Answers, String> {
-        let context = || self.context(circumstances);
-        let Some(residuals) = seat.residuals(self) else { return Ok(Answers::Asked(context()?)) };
+        let Some(residuals) = seat.residuals(self) else {
+            return Ok(Answers::Asked(self.context(circumstances)?));
+        };
+        let now = || if residuals.look_at_the_time() { circumstances.time() } else { self.any_time.clone() };
+        let context = || self.context_at(circumstances, now());
         let ask = |set: &PolicySet, context: Context| {
             let request = self.request(seat, Question::RouteLocal, 0, &context)?;
             Said::of(&self.authorizer.is_authorized(&request, set, &seat.entities))
@@ -447,9 +465,13 @@ impl Linked {
         let mut values = HashMap::new();
         for (slot, text) in [(SlotId::principal(), &link.principal), (SlotId::resource(), &link.resource)] {
             if let Some(text) = text {
-                let uid = text
-                    .parse()
-                    .map_err(|error| BundleError::policy(&link.id, format!("link `{}`: {error}", link.id)))?;
+                let uid = text.parse().map_err(|_| {
+                    let reason = format!(
+                        "link `{}` fills in `{slot}` with `{text}`, which names nothing; write it as 'Tenant::\"acme\"', with its type",
+                        link.id
+                    );
+                    BundleError::Policy(Fault::new(&link.id, reason).about([text.clone()]))
+                })?;
                 values.insert(slot, uid);
             }
         }

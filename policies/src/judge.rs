@@ -63,7 +63,7 @@ impl Judge {
             engine: Engine::new(bundle.parts())?,
             scanner: Scanner::new(bundle.taxonomy()).map_err(BundleError::Content)?,
             notes: Notes::of(&bundle)?,
-            prompts: Arc::new(Prompts::new(bundle.prompts()).map_err(unusable)?),
+            prompts: Arc::new(Prompts::new(bundle.prompts(), &bundle.manifest().owner).map_err(unusable)?),
             chosen: bundle.destinations().iter().map(|spec| spec.chosen()).collect(),
             terms: bundle.destinations().iter().map(|spec| spec.terms_hash()).collect(),
             seats: Mutex::new(HashMap::new()),

@@ -31,6 +31,8 @@ const FUEL: u64 = 200_000;
 pub const PROMPTS_MAX: usize = 256;
 /// Most messages of a prompt, count.
 pub const MESSAGES_MAX: usize = 16;
+/// Prompts that are named where there is none of a name; the rest is counted.
+const TOLD_MAX: usize = 8;
 /// Longest template, bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 
@@ -94,6 +96,8 @@ const fn chat() -> Kind {
 pub(crate) struct Prompts {
     environment: Environment<'static>,
     all: BTreeMap<Name, (Prompt, Digest)>,
+    /// The bundle's owner, whom to ask for another.
+    owner: String,
 }
 
 // === impl Prompt ===
@@ -120,7 +124,7 @@ impl Prompt {
 
 impl Prompts {
     /// Compiles them. What cannot be compiled is refused by [`check`] with its place before.
-    pub(crate) fn new(prompts: &BTreeMap<Name, Prompt>) -> Result<Self, minijinja::Error> {
+    pub(crate) fn new(prompts: &BTreeMap<Name, Prompt>, owner: &str) -> Result<Self, minijinja::Error> {
         let mut environment = environment();
         for (name, prompt) in prompts {
             for (at, message) in prompt.messages.iter().enumerate() {
@@ -128,7 +132,7 @@ impl Prompts {
             }
         }
         let all = prompts.iter().map(|(name, prompt)| (name.clone(), (prompt.clone(), prompt.hash())));
-        Ok(Self { environment, all: all.collect() })
+        Ok(Self { environment, all: all.collect(), owner: owner.to_owned() })
     }
 
     /// The task as it is to be judged and run: as it came, or with the input that its prompt makes.
@@ -143,10 +147,7 @@ impl Prompts {
     /// Renders a prompt. Refusals are in our words only: they quote neither names nor variables.
     pub(crate) fn render(&self, asked: &Prompted) -> Result<(Input, ByPrompt), Refused> {
         let name = &asked.prompt.name;
-        let unknown = || {
-            let sentence = "the bundle that decides has no such prompt for this kind of work; ask its owner which it has";
-            Refused::new(Code::UnknownPrompt, sentence)
-        };
+        let unknown = || Refused::new(Code::UnknownPrompt, self.unknown(asked.kind));
         let (prompt, hash) = self.all.get(name).ok_or_else(unknown)?;
         if prompt.kind != asked.kind {
             return Err(unknown());
@@ -168,6 +169,22 @@ impl Prompts {
             variables: said.values().map(|text| (*text).to_owned().into()).collect(),
         };
         Ok((input(prompt, asked, messages), by))
+    }
+
+    /// What there is instead, in the bundle's words.
+    fn unknown(&self, kind: Kind) -> String {
+        let of_kind = self.all.iter().filter(|(_, (prompt, _))| prompt.kind == kind);
+        let names: Vec<String> = of_kind.map(|(name, _)| format!("`{name}`")).collect();
+        let more = names.len().saturating_sub(TOLD_MAX);
+        let told = match names.get(..TOLD_MAX).unwrap_or(&names).join(", ") {
+            none if none.is_empty() => "none".to_owned(),
+            some if more > 0 => format!("{some} and {more} more"),
+            some => some,
+        };
+        let owner = &self.owner;
+        format!(
+            "the bundle that decides has no such prompt for this kind of work; it has {told}; ask its owner, {owner}, for another"
+        )
     }
 
     fn message(&self, key: &str, said: &BTreeMap<&str, &str>) -> Result<String, Refused> {

@@ -40,22 +40,24 @@ pub fn is_drawn(canary: &Canary, task: &Task) -> bool {
 
 /// Whether a task is in.
 pub(crate) fn drawn(draw: &Draw<'_>, task: &Task) -> bool {
-    match draw.by {
-        ShareBy::Tenant => within(draw, &task.tenant, None),
-        ShareBy::Workflow => match &task.workflow {
-            Some(workflow) => within(draw, &task.tenant, Some(workflow.as_str())),
-            None => within(draw, &task.tenant, Some(&task.id.to_string())),
-        },
+    let common = match draw.by {
+        ShareBy::Tenant => return within(draw, &task.tenant, None),
+        ShareBy::Workflow => &task.workflow,
+        ShareBy::Session => &task.session,
+    };
+    match common {
+        Some(common) => within(draw, &task.tenant, Some(common.as_str())),
+        None => within(draw, &task.tenant, Some(&task.id.to_string())),
     }
 }
 
 /// Who is drawn at one share is drawn at every larger one: the share is only what the draw is held against.
-fn within(draw: &Draw<'_>, tenant: &Name, workflow: Option<&str>) -> bool {
+fn within(draw: &Draw<'_>, tenant: &Name, common: Option<&str>) -> bool {
     // All and nobody need no lot.
     if [0, SHARE_BP_MAX].contains(&draw.share_bp) {
         return draw.share_bp > 0;
     }
-    let drawn_by = format!("{}\n{}\n{tenant}\n{}", draw.lot, draw.by.as_str(), workflow.unwrap_or(""));
+    let drawn_by = format!("{}\n{}\n{tenant}\n{}", draw.lot, draw.by.as_str(), common.unwrap_or(""));
     let [a, b, c, d, e, f, g, h, ..] = *Digest::plain(drawn_by.as_bytes()).as_bytes();
     // 2^64 is no multiple of 10,000; what that adds to a share is beyond what can be measured.
     let point = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % u64::from(SHARE_BP_MAX);

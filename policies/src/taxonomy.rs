@@ -216,7 +216,9 @@ impl Taxonomy {
     #[must_use]
     pub fn cycle(&self) -> Option<String> {
         let region = self.regions.keys().find(|region| self.is_in_itself(region))?;
-        Some(format!("region `{region}` lies in itself, by way of the regions that contain it"))
+        Some(format!(
+            "region `{region}` lies in itself, by way of the regions that contain it; take one of those out of its list in `[regions]`"
+        ))
     }
 
     fn is_in_itself(&self, region: &Name) -> bool {

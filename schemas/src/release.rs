@@ -62,6 +62,8 @@ pub enum ShareBy {
     Tenant,
     /// Of the workflows; a task that names none is one of its own.
     Workflow,
+    /// Of the sessions; a task that names none is one of its own.
+    Session,
 }
 
 impl ShareBy {
@@ -71,6 +73,7 @@ impl ShareBy {
         match self {
             Self::Tenant => "tenant",
             Self::Workflow => "workflow",
+            Self::Session => "session",
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) enum FlagCommand {
         /// The share, percent: 0.01 to 100.
         #[arg(long, value_name = "PERCENT", value_parser = share_bp)]
         share: u16,
-        /// What the share is of: all tasks of a tenant or a workflow have the flag, or none of them.
+        /// What the share is of: all tasks of a tenant, a workflow or a session have the flag, or none of them.
         #[arg(long, value_enum, default_value_t = By::Workflow)]
         by: By,
     },

@@ -135,10 +135,11 @@ pub(crate) enum PolicyCommand {
         dir: Option<PathBuf>,
     },
     /// Run a bundle's cases, and say which policy no case needs. Ends with 2 where a case fails, a policy determines none, or
-    /// dropping a forbid breaks neither a case nor, where the prover is there, a property, and with 1 where an answer is not as expected. What it takes from the bundle that it extends is asked of that one.
+    /// dropping a forbid breaks neither a case nor, where the prover is there, a property, and with 1 where an answer is not as expected, or nobody could be asked for one. What it takes from the bundle that it extends is asked of that one.
     #[command(after_help = "Examples:
-  tidegate policy test my-bundle
-  tidegate policy test my-bundle --model SmolLM2-135M-Instruct   runs the answers that cases of prompts expect, too
+  tidegate policy test my-bundle              with the answers that cases of prompts expect, asked of the local model that it pins
+  tidegate policy test my-bundle --no-model   without them
+  tidegate policy test my-bundle --model our.gguf   asks another model
   tidegate policy test my-bundle --cedar-tests tests.json   with cases as `cedar run-tests` reads them")]
     Test {
         /// The bundle's directory; absent: the default one.
@@ -146,9 +147,13 @@ pub(crate) enum PolicyCommand {
         /// File of more cases in the form of Cedar's own command line; may be repeated.
         #[arg(long, value_name = "FILE")]
         cedar_tests: Vec<PathBuf>,
-        /// Ask this local model what cases of prompts expect an answer to: a name of `tidegate model list`, or a GGUF file.
+        /// Ask this local model what cases of prompts expect an answer to: a name of `tidegate model list`, or a GGUF file. Absent: the
+        /// one among them whose weights a local destination of the bundle pins.
         #[arg(long, value_name = "NAME|FILE")]
         model: Option<String>,
+        /// Ask no model: the answers that cases of prompts expect are not run, and that is told.
+        #[arg(long, conflicts_with = "model")]
+        no_model: bool,
     },
     /// Lay out a bundle's Cedar files; what the bundle says, and its hash, stay the same.
     #[command(after_help = "Examples:

@@ -39,7 +39,7 @@ pub(crate) enum BundleCommand {
         /// Its share, percent: 0.01 to 100. Who is in at a small share is in at a larger one.
         #[arg(long, value_name = "PERCENT", value_parser = share_bp)]
         share: u16,
-        /// What the share is of: all tasks of a tenant or a workflow are decided by the same bundle.
+        /// What the share is of: all tasks of a tenant, a workflow or a session are decided by the same bundle.
         #[arg(long, value_enum, default_value_t = By::Workflow)]
         by: By,
         /// A guard that does not watch it, where it is meant to have more of that; may be given again.
@@ -159,6 +159,8 @@ pub(crate) enum By {
     Tenant,
     /// The workflows; a task without one counts alone.
     Workflow,
+    /// The sessions; a task without one counts alone.
+    Session,
 }
 
 /// What a guard watches.
@@ -200,6 +202,7 @@ impl From<By> for ShareBy {
         match by {
             By::Tenant => Self::Tenant,
             By::Workflow => Self::Workflow,
+            By::Session => Self::Session,
         }
     }
 }

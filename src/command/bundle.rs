@@ -203,6 +203,11 @@ impl Step<'_> {
     async fn approve(&self, hash: Digest, reason: &str) -> Result<ExitCode> {
         let active =
             policy::active_hash(self.bus).await?.context("the cell has no bundle to hold it against")?;
+        if hash == active.hash {
+            bail!(
+                "bundle {hash} is the active one, so there is nothing to agree to; name the one that is to follow it"
+            );
+        }
         let started = Instant::now();
         let act = Act::BundleApprove { hash, against: active.hash };
         let event = act::publish(self.cell, act, reason).await?.sequence;

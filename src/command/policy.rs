@@ -35,8 +35,13 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
     match command {
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
-        PolicyCommand::Test { dir, cedar_tests, model } => {
-            trial::run(global, dir.as_deref(), &cedar_tests, model.as_deref())
+        PolicyCommand::Test { dir, cedar_tests, model, no_model } => {
+            let wanted = match model.as_deref() {
+                Some(word) => answers::Wanted::Named(word),
+                None if no_model => answers::Wanted::Nobody,
+                None => answers::Wanted::Pinned,
+            };
+            trial::run(global, dir.as_deref(), &cedar_tests, wanted)
         }
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles, cases } => diff::run(global, &bundles, cases).await,

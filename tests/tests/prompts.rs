@@ -220,32 +220,45 @@ async fn story_an_operator_s_own_model_answers_where_the_bundle_pins_it() -> Res
 }
 
 #[tokio::test]
-async fn answers_that_prompts_expect_are_asked_of_a_model_or_said_not_to_have_run() -> Result<()> {
+async fn answers_that_prompts_expect_are_asked_of_the_pinned_model_or_said_not_to_have_run() -> Result<()> {
     let default = root().join("policies/bundles/default").display().to_string();
-    let run = |more: &'static [&'static str]| {
-        let default = default.clone();
+    let run = |bundle: &str, more: &'static [&'static str]| {
+        let bundle = bundle.to_owned();
         async move {
             let mut command = tokio::process::Command::new(tidegate_tests::cell::program());
-            let output = command.args(["policy", "test", &default]).args(more).output().await?;
+            let output = command.args(["policy", "test", &bundle]).args(more).output().await?;
             anyhow::Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
         }
     };
-    let (code, told) = run(&[]).await?;
-    assert!(code == Some(0) && told.contains("3 answers NOT RUN"), "{told}");
-    let (code, told) = run(&["--model", "SmolLM2-135M-Instruct"]).await?;
-    assert!(code == Some(0) && told.contains("3 answers as expected, 0 not, by"), "{told}");
-    // Negative control: an answer that no model gives.
+    let (code, told) = run(&default, &["--no-model"]).await?;
+    assert!(code == Some(0) && told.contains("3 answers NOT RUN, by --no-model"), "{told}");
+    let (code, told) = run(&default, &[]).await?;
+    assert!(
+        code == Some(0) && told.contains("3 answers as expected, 0 not, by SmolLM2-135M-Instruct"),
+        "{told}"
+    );
+    assert!(told.trim_end().ends_with(')'), "a local destination runs it: {told}");
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("default");
     let copied = std::process::Command::new("cp").arg("-r").arg(&default).arg(&copy).status()?;
     assert!(copied.success());
+    // Another pin: what the bundle runs is not here, and nothing is said to be well. Who names a model asks that one, and is told.
+    let places = copy.join("destinations.toml");
+    let text = std::fs::read_to_string(&places)?;
+    let pin = text.split("model_sha256 = \"").nth(1).and_then(|rest| rest.get(..64)).context("a pin")?;
+    std::fs::write(&places, text.replace(pin, &"0".repeat(64)))?;
+    let copied = copy.display().to_string();
+    let (code, told) = run(&copied, &[]).await?;
+    assert!(code == Some(1) && told.contains("3 answers NOT RUN: no chat model"), "{told}");
+    let (code, told) = run(&copied, &["--model", "SmolLM2-135M-Instruct"]).await?;
+    let others = "which no local destination of the bundle runs";
+    assert!(code == Some(0) && told.contains("3 answers as expected") && told.contains(others), "{told}");
+    std::fs::write(&places, text)?;
+    // Negative control: an answer that no model gives.
     let cases = copy.join("cases/85-prompts.toml");
     std::fs::write(&cases, std::fs::read_to_string(&cases)?.replace("\"Paris\"", "\"xyzzy\""))?;
-    let mut command = tokio::process::Command::new(tidegate_tests::cell::program());
-    let asked = ["policy", "test", &copy.display().to_string(), "--model", "SmolLM2-135M-Instruct"];
-    let output = command.args(asked).output().await?;
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.code() == Some(1) && told.contains("FAILED a question without notes"), "{told}");
+    let (code, told) = run(&copied, &[]).await?;
+    assert!(code == Some(1) && told.contains("FAILED a question without notes"), "{told}");
     assert!(!told.contains("Paris"), "it quotes what was expected, not what was said: {told}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tidegate_bus::{Identity, Outbound, Role};
-use tidegate_schemas::control::{Act, Control};
+use tidegate_schemas::control::{Act, BUNDLES_BUCKET, Control, RELEASE_BUCKET};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::result::{State, TaskResult};
@@ -112,6 +112,29 @@ async fn swapped(cell: &TestCell, told: &Value, before: &str, after: &str) -> Re
     Ok(())
 }
 
+/// Each router says that it took an act on what is released over, in time.
+async fn everywhere(cell: &TestCell, told: &Value) -> Result<()> {
+    let bus = connect(cell, Role::Provisioner.into()).await?;
+    let act =
+        bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?.published;
+    for role in ["router", "router-2"] {
+        let log = cell.path().join("logs").join(format!("{role}.log"));
+        let after = until("the router to take it over", SOON, || async {
+            let log = std::fs::read_to_string(&log)?;
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let took = lines.filter(|line| {
+                let fields = &line["fields"];
+                fields["message"] == "Took over the active version." && fields["bucket"] == RELEASE_BUCKET
+            });
+            let times = took.filter_map(|line| line["timestamp"].as_str()?.parse::<Timestamp>().ok());
+            Ok(times.map(|time| time.duration_since(act)).find(|after| !after.is_negative()))
+        })
+        .await?;
+        assert!(after < SWAP, "{role} took it over {after} after the act");
+    }
+    Ok(())
+}
+
 /// The same; by which bundles was decided before the act.
 async fn swapped_from(cell: &TestCell, event: &Value, after: &str) -> Result<Vec<String>> {
     let bus = connect(cell, Role::Provisioner.into()).await?;
@@ -127,7 +150,7 @@ async fn swapped_from(cell: &TestCell, event: &Value, after: &str) -> Result<Vec
 
 #[tokio::test]
 async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back() -> Result<()> {
-    let cell = TestCell::start(&[]).await?;
+    let cell = TestCell::start(&["--routers", "2"]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     assert_eq!(agent.ask("embed", embed()).await?.state, State::Completed, "negative control");
     let dir = tempfile::tempdir()?;
@@ -177,6 +200,7 @@ async fn release_story_a_bundle_is_shadowed_tried_on_all_promoted_and_taken_back
     let promote = ["bundle", "promote", &stricter, "--reason", "the rules of June"];
     let (told, _) = asked(&cell, &agent, &promote).await?;
     swapped(&cell, &told, &active, &stricter).await?;
+    everywhere(&cell, &told).await?;
     let bus = connect(&cell, Role::Provisioner.into()).await?;
     let act = bus.get(EVENTS, told["event"].as_u64().context("an event")?).await?.context("the act")?;
     let act: Control = serde_json::from_slice(&act.payload)?;
@@ -234,6 +258,20 @@ async fn release_story_what_cannot_be_used_or_nobody_agreed_to_is_refused_and_th
     let hash = Digest::plain(b"nothing");
     let said = refused(&cell, Act::BundlePush { hash, archive: "no bundle".to_owned() }).await?;
     assert!(said.contains("does not load"), "{said}");
+    // A bundle that would load is none under another's hash.
+    let active: Digest = before["active"].as_str().context("a hash")?.parse()?;
+    let bus = connect(&cell, Role::Provisioner.into()).await?;
+    let kept = bus.kv_get(BUNDLES_BUCKET, &active.to_string()).await?.context("the active bundle")?;
+    let archive = String::from_utf8(kept.value.to_vec())?;
+    let said = refused(&cell, Act::BundlePush { hash, archive }).await?;
+    assert!(said.contains("another hash than the act names"), "{said}");
+    assert!(bus.kv_get(BUNDLES_BUCKET, &hash.to_string()).await?.is_none(), "nothing is kept of it");
+    // Nobody agrees to what is so already.
+    let said = refused(&cell, Act::BundleApprove { hash: active, against: active }).await?;
+    assert!(said.contains("nothing to agree to"), "{said}");
+    let again = active.to_string();
+    let again = ["bundle", "approve", &again, "--reason", "again"];
+    assert!(refusal(&cell, &again).await?.contains("nothing to agree to"));
     let said = refusal(&cell, &["bundle", "shadow", &hash.to_string(), "--reason", "try"]).await?;
     assert!(said.contains("keeps no such bundle"), "{said}");
     let said = refused(&cell, Act::BundlePromote { hash, not_wider: None }).await?;

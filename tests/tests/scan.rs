@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tidegate_schemas::result::{State, TaskResult};
 use tidegate_schemas::step::{Step, StepReason};
-use tidegate_schemas::subject::{Lane, STEPS};
+use tidegate_schemas::subject::{Lane, STEPS, WORK_LOCAL};
 use tidegate_tests::cell::root;
 use tidegate_tests::{Agent, Operator, TestCell};
 
@@ -33,12 +33,36 @@ async fn steps(cell: &TestCell) -> Result<Vec<StepReason>> {
     messages.values().map(reason).collect()
 }
 
+/// `policy explain` says of a task what the router did with it first, and what then where nothing is found.
+async fn explained_as_it_went(cell: &TestCell, went: &TaskResult) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("task.json");
+    std::fs::write(&file, internal(PLAIN).to_string())?;
+    let file = file.display().to_string();
+    let told = cell.json(&["policy", "explain", &file, "--tenant", "acme", "--agent", "helpdesk"]).await?;
+    let work = Operator::connect(cell).await?.messages(WORK_LOCAL).await?;
+    let first = work.values().next().context("the first work")?;
+    let (lane, target) = (&told["destination"]["lane"], &told["destination"]["target"]);
+    let wanted =
+        format!("work.{}.{}.", lane.as_str().unwrap_or_default(), target.as_str().unwrap_or_default());
+    assert!(first.subject.starts_with(&wanted), "{wanted}: {} {told}", first.subject);
+    let then = &told["should_the_scan_find_nothing"];
+    let place = went.destination.as_ref().context("a destination")?;
+    assert_eq!(
+        (&then["outcome"], &then["destination"]["name"]),
+        (&json!("cloud"), &json!(place.name)),
+        "{told}"
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn story_scan_lets_internal_text_leave_only_where_a_model_found_nothing() -> Result<()> {
     let cell = TestCell::start(&[]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let plain = agent.ask("chat", internal(PLAIN)).await?;
     assert_eq!((plain.state, lane(&plain)), (State::Completed, Some(Lane::Cloud)), "{plain:?}");
+    explained_as_it_went(&cell, &plain).await?;
     let named = agent.ask("chat", internal(NAMED)).await?;
     assert_eq!((named.state, lane(&named)), (State::Completed, Some(Lane::Local)), "{named:?}");
     let foreign = agent.ask("chat", internal(FOREIGN)).await?;

@@ -170,7 +170,7 @@ async fn a_traceparent_goes_through_every_hop(cell: &TestCell, agent: &Agent, ta
 
 #[tokio::test]
 async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Result<()> {
-    let cell = TestCell::start(&[]).await?;
+    let cell = TestCell::start(&["--routers", "2"]).await?;
     let agent = Agent::connect(&cell, "acme", "helpdesk").await?;
     let mistyped = cell.output(&["lane", "off", "--target", "standinn", "--reason", "a drill"]).await?;
     assert_eq!(mistyped.status.code(), Some(1), "what covers nothing does not look as if it did");
@@ -188,7 +188,7 @@ async fn story_an_operator_switches_the_cloud_off_and_a_person_decides() -> Resu
     let operator = Operator::connect(&cell).await?;
     let (act, took_ms) = switched(&operator).await?;
     assert!(took_ms < SWITCHED_MS, "the lane was off only {took_ms} ms after the act");
-    for role in ["router", "local", "cloud"] {
+    for role in ["router", "router-2", "local", "cloud"] {
         let heard = until("the role to take it over", SOON, || async { heard_ms(&cell, role, act) }).await?;
         assert!((0..SWITCHED_MS).contains(&heard), "{role} took it over {heard} ms after the act");
     }

@@ -203,13 +203,15 @@ pub(crate) fn entities(taxonomy: &Taxonomy, spec: &DestinationSpec) -> Vec<Value
 }
 
 /// What makes a counterexample plain, what counts most first. Each is kept where the example can do with it.
-pub(crate) const PLAIN: [&str; 23] = [
+pub(crate) const PLAIN: [&str; 25] = [
     "!(context has cost_usd_micros_max)",
     "context.over_cost.isEmpty()",
     "context.scan == Scan::\"recognisers\"",
     "context.egress_ready",
     "context.off.isEmpty()",
     "context.findings == 0",
+    "context.findings <= 1",
+    "context.findings == 0 || !context.categories.isEmpty()",
     "context.sensitivity == context.declared",
     "!(context has providers)",
     "!(context has latency_ms_max)",

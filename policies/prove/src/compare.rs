@@ -2,7 +2,7 @@
 //!
 //! Asked of each cloud destination as each bundle has it, so a new destination, a new certification and a new rule all count.
 //! What no policy sees is compared beside ([`beside`]): a place's address and abilities, caps. Where it cannot be told what a
-//! difference means (schema, what raises labels, queues, a property that is gone), "not wider" is not proven.
+//! difference means (schema, what raises labels, queues, redaction, who agrees, a property that is gone), "not wider" is not proven.
 //!
 //! Access is what may go; where it goes among the places that it may (ranks, what the local lane takes) is none: a backtest
 //! tells that.

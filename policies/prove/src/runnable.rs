@@ -16,19 +16,37 @@ use crate::witness::{self, Found, Runnable};
 
 /// Who asks, where the model does not care.
 const NOBODY: (&str, &str) = ("demo", "assistant");
+/// What a task says in which nothing is to be found.
+const PLAIN_TEXT: &str = "What is the capital of France?";
+/// Texts in which recognisers find something, a kind of data each: made up, or set aside for examples.
+const SAMPLES: [&str; 12] = [
+    "Write to jane.doe@example.org.",
+    "The host at 203.0.113.7 is slow.",
+    "My card is 4111 1111 1111 1111.",
+    "Pay to GB82 WEST 1234 5698 7654 32.",
+    "The SSN 123-45-6789.",
+    "An attorney-client memo.",
+    "Her salary and the severance.",
+    "The patient was diagnosed with asthma.",
+    "The unreleased earnings.",
+    "For internal use only.",
+    "The pupils of class 4b and their grades.",
+    "#include <stdio.h> int main() { const char *s = 0; return null }",
+];
 
 /// The counterexample as a task; else why it is none.
 pub(crate) fn task(judge: &Judge, found: &Found) -> Result<Runnable, String> {
     let context = witness::context(found);
     let (tenant, agent, directory) = who(found, &context)?;
+    let finds = count(&context, "findings") != Some(0);
     let mut case = Case {
         name: format!("counterexample: {}", place(found)),
         agent: agent.clone(),
         tenant: tenant.clone(),
         kind: parsed::<Kind>(word(&context, "kind"))?,
         text: None,
-        input: input(&context)?,
-        labels: labels(judge, &context)?,
+        input: input(&context, PLAIN_TEXT)?,
+        labels: labels(judge, &context, finds)?,
         limits: LimitsWire {
             deadline_ms: None,
             cost_usd_micros_max: count(&context, "cost_usd_micros_max"),
@@ -38,6 +56,9 @@ pub(crate) fn task(judge: &Judge, found: &Found) -> Result<Runnable, String> {
         facts: facts(judge, &context)?,
         expect: expect(Outcome::Reject),
     };
+    if finds {
+        say_something(judge, &context, &directory, &mut case)?;
+    }
     let (task, facts) = case.request(&directory)?;
     let decision = judge.decide(&task, &directory, &facts);
     case.expect = Expect {
@@ -149,7 +170,32 @@ fn who(found: &Found, context: &Value) -> Result<(Name, Name, Directory), String
     Ok((tenant, agent, directory))
 }
 
-fn labels(judge: &Judge, context: &Value) -> Result<Labels, String> {
+/// Puts a text into the case in which something is found, of a kind that the model's labels name.
+fn say_something(
+    judge: &Judge,
+    context: &Value,
+    directory: &Directory,
+    case: &mut Case,
+) -> Result<(), String> {
+    let wanted: Sensitivity = parsed(word(context, "sensitivity"))?;
+    let by_text = case.input.is_none();
+    for sample in SAMPLES {
+        if by_text {
+            case.text = Some(sample.to_owned());
+        } else {
+            case.input = input(context, sample)?;
+        }
+        let (labels, found) = judge.labels(&case.request(directory)?.0);
+        // What is found adds nothing to what is labelled.
+        if !found.is_empty() && labels.categories == case.labels.categories && labels.sensitivity == wanted {
+            return Ok(());
+        }
+    }
+    Err("it is a task in whose text something is found; no text is known here that has data of its kinds alone"
+        .to_owned())
+}
+
+fn labels(judge: &Judge, context: &Value, finds: bool) -> Result<Labels, String> {
     let scans = judge.bundle().taxonomy().model_scan.is_some();
     if word(context, "scan") != "recognisers" && !(scans && word(context, "scan") == "model") {
         return Err(format!(
@@ -157,8 +203,10 @@ fn labels(judge: &Judge, context: &Value) -> Result<Labels, String> {
             word(context, "scan")
         ));
     }
-    if count(context, "findings") != Some(0) {
-        return Err("it is a task in whose text something is found; which text is not said".to_owned());
+    if finds && words(context, "categories")?.is_empty() {
+        return Err(
+            "it is no task: what is found in a text is of some kind, and the labels name none".to_owned()
+        );
     }
     let purpose = Some(word(context, "purpose")).filter(|word| *word != "none");
     let labels = Labels {
@@ -205,11 +253,11 @@ fn facts(judge: &Judge, context: &Value) -> Result<CaseFacts, String> {
 }
 
 /// The input, where the usual one of its kind is not enough.
-fn input(context: &Value) -> Result<Option<Value>, String> {
+fn input(context: &Value, text: &str) -> Result<Option<Value>, String> {
     match (flag(context, "tools"), word(context, "kind")) {
         (false, _) => Ok(None),
         (true, "chat") => Ok(Some(json!({
-            "messages": [{ "role": "user", "content": "What is the capital of France?" }],
+            "messages": [{ "role": "user", "content": text }],
             "tools": [{ "type": "function", "function": { "name": "look_up", "parameters": { "type": "object" } } }],
         }))),
         (true, kind) => Err(format!("it is no task: `{kind}` knows no tools")),

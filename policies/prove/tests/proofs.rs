@@ -143,7 +143,7 @@ fn the_bundles_that_ship_are_proven() {
 }
 
 /// Each property, and the policies that keep it.
-const GUARDS: [(&str, &[&str]); 18] = [
+const GUARDS: [(&str, &[&str]); 19] = [
     ("restricted-never-leaves", &["restricted-stays"]),
     ("undeclared-never-leaves-unscanned", &["unscanned-stays"]),
     ("credentials-never-leave", &["secrets-stay"]),
@@ -154,6 +154,7 @@ const GUARDS: [(&str, &[&str]); 18] = [
     ("sox-only-with-soc2", &["sox-certified"]),
     ("gdpr-only-adequate", &["gdpr-region"]),
     ("gdpr-only-adequate", &["gdpr-consent"]),
+    ("gdpr-only-with-agreement", &["gdpr-certified"]),
     ("residency-declared-holds", &["residency-declared"]),
     ("residency-tenant-holds", &["residency-tenant"]),
     ("training-public-only", &["training-public-only"]),
@@ -220,6 +221,29 @@ fn a_counterexample_is_a_task_that_the_judge_really_lets_out() {
     assert!(task.decided.starts_with("cloud at "), "{}", task.decided);
     let place = task.decided.split('`').nth(1).unwrap();
     assert!(without.bundle().destinations().iter().any(|spec| spec.name.as_str() == place), "{place}");
+}
+
+#[test]
+fn a_counterexample_that_needs_a_finding_has_a_text_in_which_it_is_found() {
+    let promise = "\n[[property]]\nid = \"found-stays\"\ntitle = \"t\"\nowner = \"o\"\naction = \"RouteCloud\"\nnever = 'context.findings > 0 && context.scan != Scan::\"model\"'\n";
+    let keeps = || Variant::new().leaking().append("properties.toml", promise);
+    assert!(matches!(asked(&keeps(), "found-stays").verdict, Verdict::Proven), "negative control");
+    // Only the plainest example is sure to be a task; on a busy machine that takes its time.
+    let (patient, only) = (solver().plain_within(Duration::from_secs(150)), ["found-stays".to_owned()]);
+    let without = keeps().without("findings-stay").bundle();
+    let finding = prove(&without, &patient, &only, &|_, _, _| {}).unwrap().pop().unwrap();
+    let Verdict::Refuted { counterexample: Some(example), .. } = finding.verdict else {
+        panic!("{finding:?}")
+    };
+    let task = example.task.unwrap_or_else(|| panic!("{:?} {}", example.no_task, example.context));
+    assert!(
+        task.decided.starts_with("cloud at ") || task.decided.starts_with("hold at "),
+        "{}",
+        task.decided
+    );
+    let said = task.envelope.to_string();
+    assert!(!said.contains("the capital of France"), "{said}");
+    assert!(example.context["findings"].as_u64().is_some_and(|count| count == 1), "{}", example.context);
 }
 
 #[test]
@@ -348,6 +372,10 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
     let cap = |cap: &str| {
         new().replace("policies/10-route.cedar", "micros(\"200000\")", &format!("micros(\"{cap}\")"))
     };
+    let two = || {
+        let (file, queue) = ("policies/50-people.cedar", "@queue(\"privacy\")");
+        new().replace(file, queue, &format!("{queue}\n@quorum(\"2\")"))
+    };
     let rows = [
         ("negative control: a higher latency", new(), latency(), Outcome::Narrower),
         ("a rule for a place that changed", new().more(named), latency(), Outcome::Wider),
@@ -364,6 +392,10 @@ fn what_no_policy_sees_counts_as_wider_or_is_not_proven() {
         ("negative control: one that names none", new(), asks(""), Outcome::Narrower),
         ("a rule less that named a queue", asks("@queue(\"stakes\")"), new(), Outcome::Wider),
         ("a policy less that failed", new().more(fails), new(), Outcome::NotProven),
+        ("all agents' work redacted", new(), new().replace("policies/25-redaction.cedar", "principal in Role::\"redacted-cloud\"", "principal is Agent"), Outcome::NotProven),
+        ("fewer who must agree", two(), new(), Outcome::NotProven),
+        ("negative control: as many who must agree", two(), two(), Outcome::Equal),
+        ("an edit that leaves by the editor's own word", new(), new().without("review-edited-egress"), Outcome::NotProven),
     ];
     for (what, old, new, wanted) in rows {
         let solver = solver().plain_within(Duration::ZERO);

@@ -132,7 +132,8 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
         Some((link.id.clone(), At { file: "links.toml".to_owned(), line }))
     };
     let mut places: Places = links.iter().filter_map(place).collect();
-    let (policies, templates) = policies(&roots, &mut places)?;
+    let mut policy_texts = BTreeMap::new();
+    let (policies, templates) = policies(&roots, &mut places, &mut policy_texts)?;
     let (mut taken, mut prompt_texts) = (BTreeSet::new(), BTreeMap::new());
     if !roots.is_own("links.toml") {
         taken.extend(links.iter().map(|link| link.id.clone()));
@@ -145,7 +146,7 @@ pub(super) fn read(path: &Path, texts: &Texts) -> Result<Read, BundleError> {
         taken.extend(prompts.keys().map(crate::trial::prompt_id));
     }
     let cases = cases(&roots, &mut places)?;
-    sources.texts.extend(prompt_texts);
+    sources.texts.extend(prompt_texts.into_iter().chain(policy_texts));
     sources.places = places;
     let parts = Parts {
         format: FORMAT,
@@ -185,7 +186,7 @@ impl Sources {
                 let line = text.zip(word).and_then(|(text, word)| line_naming(text, word));
                 BundleError::File { file, line, reason }
             }
-            other => other.located(&self.places),
+            other => other.located(&self.places, &self.texts),
         }
     }
 }
@@ -224,7 +225,11 @@ fn schema(roots: &Roots<'_>, taxonomy: &Taxonomy) -> Result<Value, BundleError> 
 type ById = BTreeMap<String, Value>;
 
 /// Reads every policy under its `@id`: Cedar's own ids are positions in a file and would move with it.
-fn policies(roots: &Roots<'_>, places: &mut Places) -> Result<(ById, ById), BundleError> {
+fn policies(
+    roots: &Roots<'_>,
+    places: &mut Places,
+    texts: &mut BTreeMap<String, String>,
+) -> Result<(ById, ById), BundleError> {
     let (mut policies, mut templates) = (ById::new(), ById::new());
     for path in files(&roots.find("policies"), "cedar")? {
         let (file, text) = (name_of(&path), roots.text(&path)?);
@@ -239,6 +244,7 @@ fn policies(roots: &Roots<'_>, places: &mut Places) -> Result<(ById, ById), Bund
             let json = template.to_json().map_err(|error| error.to_string());
             statements.take(template.id().as_ref(), template.annotation("id"), json, &mut templates)?;
         }
+        texts.insert(name_of(&path), text);
     }
     Ok((policies, templates))
 }

@@ -49,6 +49,8 @@ pub struct Fault {
     pub below: usize,
     /// What is wrong, naming the policy.
     pub reason: String,
+    /// What it is about, as it may stand in the text: the fault is on the first line that has the first of these.
+    words: Vec<String>,
 }
 
 /// A place in a bundle's directory.
@@ -119,10 +121,12 @@ impl BundleError {
     }
 
     /// The same, naming where the policies stand.
-    pub(super) fn located(self, places: &Places) -> Self {
+    pub(super) fn located(self, places: &Places, texts: &BTreeMap<String, String>) -> Self {
         match self {
-            Self::Policy(fault) => Self::Policy(fault.located(places)),
-            Self::Policies(all) => Self::Policies(all.into_iter().map(|f| f.located(places)).collect()),
+            Self::Policy(fault) => Self::Policy(fault.located(places, texts)),
+            Self::Policies(all) => {
+                Self::Policies(all.into_iter().map(|fault| fault.located(places, texts)).collect())
+            }
             other => other,
         }
     }
@@ -132,7 +136,17 @@ impl BundleError {
 
 impl Fault {
     pub(crate) fn new(id: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { policy: id.into(), at: None, below: 0, reason: reason.into() }
+        Self { policy: id.into(), at: None, below: 0, reason: reason.into(), words: Vec::new() }
+    }
+
+    /// The same, so many lines below the beginning.
+    pub(crate) fn below(self, below: usize) -> Self {
+        Self { below, ..self }
+    }
+
+    /// The same, which is found by these words.
+    pub(crate) fn about(self, words: impl IntoIterator<Item = String>) -> Self {
+        Self { words: words.into_iter().collect(), ..self }
     }
 
     fn told(&self) -> Told {
@@ -145,10 +159,15 @@ impl Fault {
         }
     }
 
-    fn located(self, places: &Places) -> Self {
-        let at = places.get(&self.policy).cloned();
-        let below = self.below;
-        Self { at: at.map(|at| At { line: at.line + below, ..at }), ..self }
+    fn located(self, places: &Places, texts: &BTreeMap<String, String>) -> Self {
+        let Some(at) = places.get(&self.policy) else { return self };
+        let end = places.values().filter(|other| other.file == at.file && other.line > at.line);
+        let end = end.map(|other| other.line).min().unwrap_or(usize::MAX);
+        let text = texts.get(&at.file).map_or("", String::as_str);
+        let own: Vec<&str> = text.lines().skip(at.line.saturating_sub(1)).take(end - at.line).collect();
+        let of = |word: &String| own.iter().position(|line| has_word(line, word));
+        let below = self.words.iter().find_map(of).unwrap_or(self.below);
+        Self { at: Some(At { line: at.line + below, ..at.clone() }), ..self }
     }
 }
 
@@ -159,6 +178,18 @@ impl std::fmt::Display for Fault {
             None => f.write_str(&self.reason),
         }
     }
+}
+
+/// Whether a line of a policy has this, whole; annotations and comments apart.
+fn has_word(line: &str, word: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let stands = |(at, _): (usize, &str)| {
+        let before = code.get(..at).and_then(|head| head.chars().next_back());
+        let after = code.get(at + word.len()..).and_then(|tail| tail.chars().next());
+        ![before, after].into_iter().flatten().any(is_part)
+    };
+    !word.is_empty() && !code.trim_start().starts_with('@') && code.match_indices(word).any(stands)
 }
 
 fn on(line: Option<usize>) -> String {

@@ -43,7 +43,7 @@ impl Parts {
             return Ok(());
         }
         let failed = |error: minijinja::Error| BundleError::Content(error.kind().to_string());
-        let compiled = prompt::Prompts::new(&self.prompts).map_err(failed)?;
+        let compiled = prompt::Prompts::new(&self.prompts, &self.manifest.owner).map_err(failed)?;
         for case in &self.cases.prompts {
             let kind = self.prompts.get(&case.prompt).map(|prompt| prompt.kind);
             let fault = |reason: String| {

@@ -362,15 +362,36 @@ fn a_fault_is_told_with_file_line_and_what_to_do() {
         ),
         (
             after(&format!(
-                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource) when {{ context.mood > 1 }};"
+                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource)\n// its mood\nwhen {{ context.hop > 1 &&\n context.mood > 1 }};"
+            )),
+            "`99-more.cedar` line 10: ",
+            "what a policy may ask stands in `schema.cedarschema`",
+        ),
+        (
+            after(&format!(
+                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource)\nwhen {{ context.categories.contains(Category::\"helth\") }};"
+            )),
+            "`99-more.cedar` line 8: ",
+            "stand in `taxonomy.toml`",
+        ),
+        (
+            after(&format!(
+                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource)\nwhen {{ context.latency_ms_max > 1 }};"
+            )),
+            "`99-more.cedar` line 8: ",
+            "ask `has` for it first",
+        ),
+        (
+            after(&format!(
+                "{ok}\nforbid (principal, action in [Action::\"Route\"], resource)\nwhen {{ context.hop > 1 && false }};"
             )),
             "`99-more.cedar` line 6: ",
-            "mood",
+            "take the policy out",
         ),
         (
             after(&format!("{ok}\nforbid (principal, action, resource in Region::\"euu\");")),
-            "`99-more.cedar` line 6: ",
-            "euu",
+            "`99-more.cedar` line 7: ",
+            "Region::\"euu\", which the bundle does not have; regions stand in `taxonomy.toml`",
         ),
         (
             after(&format!("{ok} @code(\"maybe\")\nforbid (principal, action, resource);")),
@@ -393,13 +414,18 @@ fn a_fault_is_told_with_file_line_and_what_to_do() {
         ),
         (
             Variant::new().replace("links.toml", "template = \"tenant-local-only\"", "template = \"nope\""),
-            "`links.toml` line 4: ",
-            "clinic-local-only",
+            "`links.toml` line 5: ",
+            "link `clinic-local-only` names the template `nope`, which the bundle does not have; there are `agent-blocked`, ",
         ),
         (
             Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'", "principal = 'clinic'"),
+            "`links.toml` line 6: ",
+            "link `clinic-local-only` fills in `?principal` with `clinic`, which names nothing; write it as ",
+        ),
+        (
+            Variant::new().replace("links.toml", "principal = 'Tenant::\"clinic\"'\n", ""),
             "`links.toml` line 4: ",
-            "clinic-local-only",
+            "must fill in what its template `tenant-local-only` leaves open, and nothing else: `?principal`",
         ),
         (
             Variant::new().replace("destinations.toml", "region = \"us\"", "region = \"moon\""),
@@ -409,7 +435,7 @@ fn a_fault_is_told_with_file_line_and_what_to_do() {
         (
             Variant::new().replace("taxonomy.toml", "world = []", "world = [\"us\"]"),
             "`taxonomy.toml` line ",
-            "lies in itself",
+            "take one of those out of its list in `[regions]`",
         ),
         (
             Variant::new().replace("bundle.toml", "version = \"1\"", "version = \"1\"\nmood = 1"),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::diff;
+use crate::bundle::Bundle;
 use crate::bundle::tests::Variant;
 
 /// File, what is replaced there by what, and the changes that must be told; none: any.
@@ -11,7 +12,11 @@ type Row<'a> = (&'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>);
 type Told = (&'static str, String, bool, bool);
 
 fn told(from: &Variant, to: &Variant) -> Vec<Told> {
-    let found = diff(&from.read().unwrap(), &to.read().unwrap()).unwrap();
+    told_of(&from.read().unwrap(), to)
+}
+
+fn told_of(from: &Bundle, to: &Variant) -> Vec<Told> {
+    let found = diff(from, &to.read().unwrap()).unwrap();
     assert_eq!(found.same, found.changes.is_empty());
     let one = |c: &super::Change| (c.part, c.what.clone(), c.before.is_some(), c.after.is_some());
     found.changes.iter().map(one).collect()
@@ -57,9 +62,14 @@ fn each_part_that_was_changed_is_told_and_no_other() {
         ("cases/10-sensitivity.toml", "public question leaves", "public questions leave", vec![]),
     ];
     let plain = Variant::new();
+    // As a cell keeps it, which is in another order.
+    let kept = Bundle::from_kept(plain.read().unwrap().archive()).unwrap();
+    assert_eq!(told_of(&kept, &plain), [], "negative control");
     for (file, from, to, wanted) in table {
-        let found = told(&plain, &Variant::new().replace(file, from, to));
+        let changed = Variant::new().replace(file, from, to);
+        let found = told(&plain, &changed);
         assert!(!found.is_empty(), "{file}");
+        assert_eq!(told_of(&kept, &changed), found, "{file}");
         if !wanted.is_empty() {
             let found: Vec<(&str, &str)> =
                 found.iter().map(|(part, what, ..)| (*part, what.as_str())).collect();

@@ -16,7 +16,9 @@ use crate::bundle::FORMAT;
 use crate::destination::{CONTEXT_TOKENS_MAX, COST_USD_MICROS_MAX, Tokens};
 
 /// Attributes that change from task to task; all others follow from [`Settled`].
-pub(super) const QUICK: [&str; 3] = ["tokens_in", "tokens_out", "now"];
+pub(super) const QUICK: [&str; 3] = ["tokens_in", "tokens_out", TIME];
+/// The one that is the time.
+pub(super) const TIME: &str = "now";
 
 /// What is known about one task when it is judged.
 #[derive(Debug, Clone)]
@@ -120,15 +122,20 @@ impl Circumstances {
         Self { settled, tokens: Tokens { input: 1, output: 1 }, now: Timestamp::UNIX_EPOCH }
     }
 
+    /// The time, as Cedar takes it. Making it is a tenth of a whole decision: Cedar parses the name of its own function each time.
+    pub(super) fn time(&self) -> RestrictedExpression {
+        RestrictedExpression::new_datetime(self.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+    }
+
     #[expect(clippy::result_large_err, reason = "Cedar's own error, looked at once and dropped")]
     pub(super) fn context(
         &self,
         types: &Types,
         places: &[Place],
         form: Form,
+        now: RestrictedExpression,
     ) -> Result<Context, ContextCreationError> {
         let (words, settled) = (&types.words, &self.settled);
-        let now = self.now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let purpose = settled.labels.purpose.as_ref().map_or("none", Name::as_str);
         let class = match settled.class {
             Class::Interactive => "interactive",
@@ -167,7 +174,7 @@ impl Circumstances {
             ("tools", RestrictedExpression::new_bool(settled.tools)),
             ("approved", RestrictedExpression::new_bool(settled.approved)),
             ("egress_ready", RestrictedExpression::new_bool(settled.egress_ready)),
-            ("now", RestrictedExpression::new_datetime(&now)),
+            (TIME, now),
         ];
         let single = single.into_iter().filter_map(|(key, value)| Some((key, value?)));
         // Bundles of the form before compute the cost themselves.

@@ -36,9 +36,23 @@ impl Engine {
 
     /// Whether what was found may be replaced, so that the rest leaves for there.
     pub(crate) fn ask_redaction(&self, seat: &Seat, place: usize, context: &Context) -> Answer {
+        match seat.redaction_slice(place) {
+            Some(set) => self.ask_redaction_of(seat, place, context, set),
+            None => Answer { errored: true, ..Answer::default() },
+        }
+    }
+
+    /// The same of a set of policies.
+    pub(crate) fn ask_redaction_of(
+        &self,
+        seat: &Seat,
+        place: usize,
+        context: &Context,
+        set: &PolicySet,
+    ) -> Answer {
         let failed = || Answer { errored: true, ..Answer::default() };
-        let asked = self.redaction.as_ref().zip(self.places.get(place)).zip(seat.redaction_slice(place));
-        let Some((((action, _), target), set)) = asked else { return failed() };
+        let asked = self.redaction.as_ref().zip(self.places.get(place));
+        let Some(((action, _), target)) = asked else { return failed() };
         let request = Request::new(
             seat.uid.clone(),
             action.clone(),

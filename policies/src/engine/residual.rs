@@ -15,7 +15,7 @@ use cedar_policy::{
 };
 use serde_json::Value;
 
-use super::context::{QUICK, Settled};
+use super::context::{QUICK, Settled, TIME};
 use super::fold::{self, Folder, Known};
 use super::{Answer, Question};
 
@@ -32,6 +32,8 @@ pub(super) struct Residuals {
     quick: Asked,
     /// The others.
     steady: Asked,
+    /// Whether one looks at the time.
+    timed: bool,
     terms: Vec<[Vec<Term>; 3]>,
     remembered: Mutex<HashMap<Settled, Remembered>>,
 }
@@ -91,6 +93,7 @@ impl Residuals {
         let residuals = Self {
             quick: Asked::default(),
             steady: Asked::default(),
+            timed: false,
             terms: Vec::new(),
             remembered: Mutex::default(),
         };
@@ -108,6 +111,11 @@ impl Residuals {
             builder.residuals.terms.push(terms);
         }
         Some(builder.residuals)
+    }
+
+    /// Whether any answer may depend on the time.
+    pub(super) fn look_at_the_time(&self) -> bool {
+        self.timed
     }
 
     /// The answers in these circumstances. `context` gives the validated context, where it is needed, and `ask` asks Cedar.
@@ -253,6 +261,7 @@ impl Builder {
             return None;
         }
         let looks = fold::looks(residual);
+        self.residuals.timed |= looks.at_all || looks.at.contains(TIME);
         let holds = if looks.at_all || QUICK.iter().any(|name| looks.at.contains(*name)) {
             Holds::Quick(self.residuals.quick.add(residual)?)
         } else {

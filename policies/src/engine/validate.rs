@@ -1,8 +1,9 @@
 //! Trying a bundle's policies before any task is judged by them.
 
-use cedar_policy::{PolicySet, PolicySetError, ValidationMode, Validator};
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{PolicySet, PolicySetError, ValidationError, ValidationMode, Validator};
 
-use super::{Circumstances, Engine, Principal, Seat, content};
+use super::{Circumstances, Engine, Linked, Principal, Seat, content};
 use crate::bundle::{BundleError, Fault};
 
 /// How many attributes a policy may follow from the request on. Two is what prebuilt entities hold.
@@ -20,11 +21,33 @@ impl Engine {
             set.add_template(template.clone()).map_err(failed)?;
         }
         for link in &self.links {
-            set.link(link.template.clone(), link.id.clone(), link.values.clone()).map_err(|error| {
-                BundleError::policy(link.id.to_string(), format!("link `{}`: {error}", link.id))
+            let Some(template) = self.templates.get(AsRef::<str>::as_ref(&link.template)) else {
+                return Err(self.of_no_template(link));
+            };
+            set.link(link.template.clone(), link.id.clone(), link.values.clone()).map_err(|_| {
+                let slots: Vec<String> = template.slots().map(|slot| format!("`{slot}`")).collect();
+                BundleError::policy(
+                    link.id.to_string(),
+                    format!(
+                        "link `{}` must fill in what its template `{}` leaves open, and nothing else: {}",
+                        link.id,
+                        link.template,
+                        slots.join(", ")
+                    ),
+                )
             })?;
         }
         Ok(set)
+    }
+
+    fn of_no_template(&self, link: &Linked) -> BundleError {
+        let known: Vec<String> = self.templates.keys().map(|id| format!("`{id}`")).collect();
+        let known = if known.is_empty() { "no policy has `?principal`".to_owned() } else { known.join(", ") };
+        let reason = format!(
+            "link `{}` names the template `{}`, which the bundle does not have; there are {known}",
+            link.id, link.template
+        );
+        BundleError::Policy(Fault::new(link.id.to_string(), reason).about([link.template.to_string()]))
     }
 
     /// Validates everything against the schema, strictly, warnings counted as errors, and tries one request.
@@ -33,10 +56,11 @@ impl Engine {
         let result =
             Validator::new(self.schema.clone()).validate_with_level(&set, ValidationMode::Strict, LEVEL_MAX);
         if !result.validation_passed_without_warnings() {
-            let errors =
-                result.validation_errors().map(|e| Fault::new(e.policy_id().to_string(), e.to_string()));
-            let warnings =
-                result.validation_warnings().map(|w| Fault::new(w.policy_id().to_string(), w.to_string()));
+            let errors = result.validation_errors().map(misfit);
+            let warnings = result.validation_warnings().map(|warning| {
+                let reason = format!("{warning}; change what it asks, or take the policy out");
+                Fault::new(warning.policy_id().to_string(), reason)
+            });
             return Err(BundleError::Policies(errors.chain(warnings).collect()));
         }
         self.check_annotations(&set)?;
@@ -79,8 +103,11 @@ impl Engine {
             set.policies().flat_map(|p| p.entity_literals().into_iter().map(move |uid| (p.id(), uid)));
         for (policy, uid) in literals.chain(slots) {
             if self.types.missing(&uid, &self.places) {
-                let reason = format!("policy `{policy}` names {uid}, which the bundle does not have");
-                return Err(BundleError::policy(policy.to_string(), reason));
+                let reason = format!(
+                    "policy `{policy}` names {uid}, which the bundle does not have; regions stand in `taxonomy.toml`, the rest in `destinations.toml`"
+                );
+                let word = uid.id().unescaped().to_owned();
+                return Err(BundleError::Policy(Fault::new(policy.to_string(), reason).about([word])));
             }
         }
         Ok(())
@@ -96,6 +123,27 @@ impl Engine {
         drop(seat);
         Ok(())
     }
+}
+
+/// What does not fit the schema, what to do about it, and by which words it is found.
+fn misfit(error: &ValidationError) -> Fault {
+    let reason = error.to_string();
+    let help = DetailedError::from(error).help.map_or_else(String::new, |help| format!("; {help}"));
+    let advice = match error {
+        ValidationError::InvalidEnumEntity(_) => {
+            "the words that there are stand in `taxonomy.toml`, or in `schema.cedarschema` behind `enum`"
+        }
+        ValidationError::UnsafeOptionalAttributeAccess(_) => "ask `has` for it first",
+        _ => "what a policy may ask stands in `schema.cedarschema`",
+    };
+    let quoted = |sign: char| reason.split(sign).skip(1).step_by(2);
+    let words: Vec<String> = quoted('`')
+        .skip(1)
+        .chain(quoted('"'))
+        .map(|text| text.rsplit("::").next().unwrap_or(text).trim_matches('"').to_owned())
+        .collect();
+    let told = format!("{reason}{help}; {advice}");
+    Fault::new(error.policy_id().to_string(), told).about(words)
 }
 
 fn is_id(text: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Near misses: which permits would have let a task run at a destination, and the conditions of theirs that did not hold.
 //!
-//! Every permit for the action is looked at, its scope too: a role that an agent lacks is a condition like any other. Facts are
-//! what policies see, so never the task's text.
+//! Every permit for the action is looked at, its scope too: a role that an agent lacks is a condition like any other. Where what
+//! was found could be replaced, permits to replace it are looked at as well. Facts are what policies see, so never the task's text.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,10 @@ use serde_json::Value;
 use tidegate_schemas::decision::{Considering, Decision, Facts};
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::ids::Name;
+use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 
-use crate::engine::{self, Question, Seat, conjuncts};
+use crate::engine::{self, Answer, Question, Seat, conjuncts};
 use crate::judge::Judge;
 
 /// Conditions that may fail for a permit to count as nearly met.
@@ -46,18 +47,22 @@ pub fn near_misses(judge: &Judge, task: &Task, directory: &Directory, facts: &Fa
     let decision = judge.decide(task, directory, facts);
     let prepared = judge.prepared(task, directory, facts);
     let (Some((seat, context)), Ok(whole)) = (prepared, judge.engine().whole()) else { return Vec::new() };
+    let redacts = judge.could_be_redacted(&decision);
     let mut found = Vec::new();
     for (place, spec) in judge.bundle().destinations().iter().enumerate() {
         if !denied(&decision, &spec.name) {
             continue;
         }
-        let question = engine::route(spec);
-        let asked = Asked { judge, seat: &seat, context: &context, question, place };
-        for policy in whole.policies().filter(|policy| policy.effect() == Effect::Permit) {
-            let conditions = asked.unmet(policy).unwrap_or_default();
-            if (1..=CONDITIONS_MAX).contains(&conditions.len()) {
-                let (destination, policy) = (spec.name.clone(), policy.id().to_string());
-                found.push(NearMiss { destination, policy, conditions });
+        let leaves_redacted = redacts && spec.lane == Lane::Cloud;
+        let ways = [Some(Way::Route(engine::route(spec))), leaves_redacted.then_some(Way::Redacted)];
+        for way in ways.into_iter().flatten() {
+            let asked = Asked { judge, seat: &seat, context: &context, way, place };
+            for policy in whole.policies().filter(|policy| policy.effect() == Effect::Permit) {
+                let conditions = asked.unmet(policy).unwrap_or_default();
+                if (1..=CONDITIONS_MAX).contains(&conditions.len()) {
+                    let (destination, policy) = (spec.name.clone(), policy.id().to_string());
+                    found.push(NearMiss { destination, policy, conditions });
+                }
             }
         }
     }
@@ -72,11 +77,20 @@ fn denied(decision: &Decision, destination: &Name) -> bool {
     considered.any(|considered| considered.destination == *destination && kept.contains(&considered.verdict))
 }
 
+/// How a task could get to a place.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// As it is.
+    Route(Question),
+    /// Once what was found in it is replaced.
+    Redacted,
+}
+
 struct Asked<'a> {
     judge: &'a Judge,
     seat: &'a Seat,
     context: &'a Context,
-    question: Question,
+    way: Way,
     place: usize,
 }
 
@@ -89,7 +103,7 @@ impl Asked<'_> {
             let alone = Policy::from_json(None, engine::permit(part)).ok()?;
             let text = alone.to_string();
             let set = PolicySet::from_policies([alone]).ok()?;
-            let answer = self.judge.ask_of(self.seat, self.question, self.place, self.context, &set);
+            let answer = self.answer(&set);
             // What fails alone is guarded by a part that is false, and is named.
             if answer.allowed || answer.errored {
                 continue;
@@ -100,6 +114,14 @@ impl Asked<'_> {
             unmet.push(Unmet { condition: condition(&text), saw: self.saw(part) });
         }
         Some(unmet)
+    }
+
+    fn answer(&self, set: &PolicySet) -> Answer {
+        let (seat, place, context) = (self.seat, self.place, self.context);
+        match self.way {
+            Way::Route(question) => self.judge.ask_of(seat, question, place, context, set),
+            Way::Redacted => self.judge.engine().ask_redaction_of(seat, place, context, set),
+        }
     }
 
     /// The attributes that an expression looks at, with their values.

@@ -5,7 +5,7 @@
 //! is never released so, whatever a bundle says.
 
 use cedar_policy::Context;
-use tidegate_schemas::decision::{Considering, Facts, Scan};
+use tidegate_schemas::decision::{Considering, Decision, Facts, Scan};
 use tidegate_schemas::directory::Tenant;
 use tidegate_schemas::labels::Sensitivity;
 use tidegate_schemas::task::{Input, Task};
@@ -79,6 +79,13 @@ impl Judge {
         let whole = self.engine.context(circumstances).ok()?;
         let is_verified = facts.redaction.as_ref().map(|redaction| redaction.is_verified());
         Some(Released { whole, left, answers, is_verified })
+    }
+
+    /// Whether all that was found in a task could be replaced by tokens, were it permitted.
+    pub(crate) fn could_be_redacted(&self, decision: &Decision) -> bool {
+        self.engine.knows_redaction()
+            && decision.labels.sensitivity != Sensitivity::Restricted
+            && self.scanner.left_of(&decision.findings).is_some()
     }
 
     /// What is found in an input that would leave.

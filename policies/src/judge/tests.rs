@@ -259,6 +259,26 @@ fn residuals_and_slices_decide_as_the_whole_set() {
     assert!(compare(&unruled(&Variant::new().write(MORE, TRICKY)), varied) > 300);
 }
 
+/// A residual that looks at the time sees it, however often others were asked before; without one any time serves.
+#[test]
+fn a_rule_about_the_time_is_asked_at_each_time() {
+    let rule = "@id(\"x\") @owner(\"o\") @title(\"t\") forbid (principal, action == Action::\"RouteCloud\", resource) when { context.now > datetime(\"2027-01-01\") };";
+    let (timed, plain) = (judge(&Variant::new().write(MORE, rule)), judge(&Variant::new()));
+    let (task, directory, facts) = request("public question leaves");
+    let at = |judge: &Judge, time: &str| {
+        let facts = Facts { now: time.parse().unwrap(), ..facts.clone() };
+        judge.decide(&task, &directory, &facts).outcome
+    };
+    for round in 0..40 {
+        for (time, outcome) in
+            [("2026-12-31T23:59:59.999Z", Outcome::Cloud), ("2027-01-01T00:00:00.001Z", Outcome::Local)]
+        {
+            assert_eq!(at(&timed, time), outcome, "{round}: {time}");
+            assert_eq!(at(&plain, time), Outcome::Cloud, "negative control");
+        }
+    }
+}
+
 #[test]
 fn a_flag_is_remembered_apart_and_one_that_the_bundle_does_not_declare_is_not_given_to_it() {
     let (task, directory, facts) = request("public question leaves");
@@ -496,6 +516,31 @@ fn a_near_miss_names_the_role_that_is_lacking_and_nothing_of_the_text() {
     let (task, directory, facts) = request("public question leaves");
     let misses = crate::explain::near_misses(&JUDGE, &task, &directory, &facts);
     assert!(misses.iter().all(|miss| miss.destination.as_str() != "openai"), "{misses:?}");
+}
+
+#[test]
+fn a_near_miss_names_the_permit_to_replace_what_was_found() {
+    let misses = |name: &str| {
+        let (task, directory, facts) = request(name);
+        crate::explain::near_misses(&JUDGE, &task, &directory, &facts)
+    };
+    let of_redaction = |misses: &[crate::explain::NearMiss]| -> Vec<(String, Vec<String>)> {
+        let all = misses.iter().filter(|miss| miss.policy == "redact-contacts");
+        let conditions = |miss: &crate::explain::NearMiss| {
+            miss.conditions.iter().map(|unmet| unmet.condition.clone()).collect()
+        };
+        all.map(|miss| (miss.destination.to_string(), conditions(miss))).collect()
+    };
+    let (role, kept) = ("principal in Role::\"redacted-cloud\"", "resource.zero_retention");
+    let found = of_redaction(&misses("agents without the role have nothing replaced"));
+    assert!(found.contains(&("openai-eu".to_owned(), vec![role.to_owned()])), "{found:?}");
+    assert!(found.contains(&("openai".to_owned(), vec![role.to_owned(), kept.to_owned()])), "{found:?}");
+    assert!(found.iter().all(|(place, _)| !place.starts_with("local")), "{found:?}");
+    // Negative control: where nothing was found, or what was may not be replaced, no such permit helps.
+    for name in ["internal text stays local", "a card number is never replaced, so that the rest could leave"]
+    {
+        assert_eq!(of_redaction(&misses(name)), [], "{name}");
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn templates(name: &Name, prompt: &Prompt) -> Result<(), BundleError> {
     for (at, message) in prompt.messages.iter().enumerate() {
         let fault = |line: Option<usize>, reason: String| {
             let below = line.unwrap_or(1).saturating_sub(1);
-            BundleError::Policy(Fault { below, ..Fault::new(key(name, at), reason) })
+            BundleError::Policy(Fault::new(key(name, at), reason).below(below))
         };
         let text = message.content.as_str();
         if text.len() > TEMPLATE_BYTES_MAX {
@@ -147,7 +147,7 @@ fn templates(name: &Name, prompt: &Prompt) -> Result<(), BundleError> {
 /// Renders it once with a word in each variable, and once with the longest texts: what fails then fails for anybody.
 fn tried(name: &Name, prompt: &Prompt, prompts: &BTreeMap<Name, Prompt>) -> Result<(), String> {
     let one = prompts.iter().filter(|(other, _)| *other == name).map(|(name, p)| (name.clone(), p.clone()));
-    let compiled = Prompts::new(&one.collect()).map_err(|error| error.kind().to_string())?;
+    let compiled = Prompts::new(&one.collect(), "").map_err(|error| error.kind().to_string())?;
     for longest in [false, true] {
         let text = |variable: &Variable| "x".repeat(if longest { variable.chars_max } else { 1 });
         let said = prompt.variables.iter().map(|(name, variable)| (name.clone(), text(variable).into()));

@@ -71,8 +71,18 @@ fn what_does_not_fit_a_prompt_is_rejected_by_a_code_and_in_our_words() {
     let secret = "hunter2";
     let long = "ü".repeat(4_001);
     let rows = [
-        ("chat", by_prompt(secret, json!({})), Code::UnknownPrompt, "no such prompt"),
-        ("classify", by_prompt("answer", json!({ "question": "x" })), Code::UnknownPrompt, "kind of work"),
+        (
+            "chat",
+            by_prompt(secret, json!({})),
+            Code::UnknownPrompt,
+            "no such prompt for this kind of work; it has `answer`; ask its owner, governance@example.com,",
+        ),
+        (
+            "classify",
+            by_prompt("answer", json!({ "question": "x" })),
+            Code::UnknownPrompt,
+            "kind of work; it has `triage`;",
+        ),
         ("chat", by_prompt("answer", json!({})), Code::InvalidVariables, "needs the variable `question`"),
         (
             "chat",

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::bundle::tests::Variant;
+use tidegate_schemas::ids::Identifier;
 use tidegate_schemas::release::Guards;
 
 const IDS: u32 = 100_000;
@@ -20,14 +21,14 @@ fn drawn(canary: &Canary) -> Vec<u32> {
     let canary = &Draw { lot: &lot, by: canary.by, share_bp: canary.share_bp };
     let is_in = |n: &u32| match canary.by {
         ShareBy::Tenant => within(canary, &Name::new(format!("t{n}")).unwrap(), None),
-        ShareBy::Workflow => within(canary, &acme, Some(&n.to_string())),
+        ShareBy::Workflow | ShareBy::Session => within(canary, &acme, Some(&n.to_string())),
     };
     (0..IDS).filter(is_in).collect()
 }
 
 #[test]
 fn as_many_are_drawn_as_the_share_says_whatever_is_drawn() {
-    for by in [ShareBy::Tenant, ShareBy::Workflow] {
+    for by in [ShareBy::Tenant, ShareBy::Workflow, ShareBy::Session] {
         for share_bp in [1, 500, 5_000, 9_999, SHARE_BP_MAX] {
             let found = f64::from(u32::try_from(drawn(&canary("b", share_bp, by)).len()).unwrap());
             let share = f64::from(share_bp) / f64::from(SHARE_BP_MAX);
@@ -49,6 +50,34 @@ fn who_is_drawn_once_is_drawn_each_time_and_at_every_larger_share() {
     let other = drawn(&canary("c", 500, ShareBy::Workflow));
     let both = other.iter().filter(|n| few.contains(n)).count();
     assert!(both * 10 < few.len(), "{both} of {}", few.len());
+}
+
+/// A task of this id that names them, or none.
+fn task(id: u128, session: Option<u32>, workflow: u32) -> Task {
+    let case = serde_json::json!({ "name": "n", "agent": "a", "tenant": "acme", "labels": { "sensitivity": "public" },
+                                   "expect": { "outcome": "local" } });
+    let case: crate::cases::Case = serde_json::from_value(case).unwrap();
+    let (mut task, _) = case.request(&tidegate_schemas::directory::Directory::empty()).unwrap();
+    task.id = format!("01900000-0000-7000-8000-{id:012x}").parse().unwrap();
+    task.session = session.map(|session| Identifier::new(&format!("s-{session}")).unwrap());
+    task.workflow = Some(Identifier::new(&format!("flow-{workflow}")).unwrap());
+    task
+}
+
+#[test]
+fn tasks_of_a_session_are_drawn_alike_whatever_their_workflow() {
+    let canary = canary("b", 5_000, ShareBy::Session);
+    let first: Vec<bool> = (0..200).map(|session| is_drawn(&canary, &task(1, Some(session), 1))).collect();
+    let later: Vec<bool> =
+        (0..200).map(|session| is_drawn(&canary, &task(2, Some(session), session))).collect();
+    assert_eq!(first, later);
+    assert!(first.contains(&true) && first.contains(&false));
+    // Negative control: a task that names no session is one of its own, also in one workflow.
+    let alone: Vec<bool> = (0..200).map(|id| is_drawn(&canary, &task(id, None, 1))).collect();
+    assert!(alone.contains(&true) && alone.contains(&false));
+    let by_workflow = Canary { by: ShareBy::Workflow, ..canary };
+    let other: Vec<bool> = (0..200).map(|flow| is_drawn(&by_workflow, &task(1, Some(1), flow))).collect();
+    assert!(other.contains(&true) && other.contains(&false));
 }
 
 #[test]

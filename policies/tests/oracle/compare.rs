@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_schemas::decision::{Considered, Considering, Decision, Obligation, Scan};
 use tidegate_schemas::ids::Name;
 
-use crate::rules::NO_REVIEW;
+use crate::rules::{NO_REVIEW, REDACTS};
 use crate::ruling::{Ruling, Verdict, View};
 use crate::scene::{Looked, Scene, Terms};
 use crate::words::Set;
@@ -64,7 +64,13 @@ fn place(view: &View, considered: &Considered, found: &mut Vec<Breach>) {
     let Some(verdict) = verdict(considered.verdict) else { return differs("errored", found) };
     match (view.verdict, verdict) {
         (wanted, got) if !wanted.is_open() && got.is_open() => {
-            blame(or(because, reason(wanted)), How::Opened, found);
+            let guards = match (said.contains(REDACTS), view.rest.is_empty()) {
+                // What was found is replaced, and should not be; or the rest of it should not leave.
+                (true, true) => BTreeSet::from([REDACTS]),
+                (true, false) => view.rest.iter().copied().collect(),
+                (false, _) => or(because, reason(wanted)),
+            };
+            blame(guards, How::Opened, found);
         }
         (wanted, got) if wanted.is_open() && !got.is_open() => {
             blame(or(said, reason(got)), How::Closed, found);
@@ -97,7 +103,7 @@ fn reason(verdict: Verdict) -> &'static str {
         Verdict::Overloaded => "overloaded",
         Verdict::Off => "off",
         Verdict::Forbidden => "forbidden",
-        Verdict::Chosen | Verdict::Permitted | Verdict::NeedsReview => "permitted",
+        Verdict::Chosen | Verdict::Permitted | Verdict::NeedsReview | Verdict::NeedsRedaction => "permitted",
     }
 }
 
@@ -113,10 +119,9 @@ fn verdict(said: Considering) -> Option<Verdict> {
         Considering::Wider => Verdict::Wider,
         Considering::Tried => Verdict::Tried,
         Considering::Overloaded => Verdict::Overloaded,
-        // Nobody here has the role, no budget and no breaker.
-        Considering::NeedsRedaction | Considering::Errored | Considering::Spent | Considering::Broken => {
-            return None;
-        }
+        Considering::NeedsRedaction => Verdict::NeedsRedaction,
+        // Nobody here has a budget or a breaker.
+        Considering::Errored | Considering::Spent | Considering::Broken => return None,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tidegate_policies::{Bundle, DestinationSpec};
-use tidegate_schemas::decision::{Approval, Facts, Switch};
+use tidegate_schemas::decision::{Approval, Facts, Redaction, Switch};
 use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::header::Headers;
@@ -17,7 +17,7 @@ use tidegate_schemas::subject;
 use tidegate_schemas::task::{Kind as TaskKind, Message, Task};
 
 use crate::scene::{Kind, Lane, Looked, Off, Place, Planted, Scene, Terms, World};
-use crate::words::Words;
+use crate::words::{Set, Words};
 
 /// When every task is submitted.
 const SUBMITTED_MS: i64 = 1_795_000_000_000;
@@ -142,11 +142,16 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
         wait_ms: known.waits.iter().map(|(target, ms)| (name(target), *ms)).collect(),
         tenant_in_flight: known.in_flight,
         egress_ready: !known.unwell,
-        session: None,
+        session: known.session.as_ref().map(|words| serde_json::from_value::<Labels>(labels(words)).unwrap()),
         spent: Vec::new(),
         broken: Vec::new(),
-        redaction: None,
+        redaction: known.redacted.as_ref().map(redaction),
     }
+}
+
+fn redaction(found: &Set) -> Redaction {
+    let found: BTreeSet<Name> = found.iter().map(|category| name(category)).collect();
+    Redaction { tokens: 1, findings: found.iter().map(|_| (name("email"), 1)).collect(), categories: found }
 }
 
 fn lane(lane: Lane) -> subject::Lane {

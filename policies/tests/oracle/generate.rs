@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::door;
 use crate::people::{AGENTS, ALIKE_AGENTS, ALIKE_TENANTS, TENANTS};
-use crate::phrases::{CLEAN, FOUND};
+use crate::phrases::{CLEAN, CONTACTS, FOUND};
 use crate::scene::{Kind, Known, Lane, Off, Place, Scene, Terms, Work};
 use crate::words::{Set, Words};
 
@@ -187,7 +187,7 @@ fn work(dice: &mut Dice, calm: usize, scene: &mut Scene) {
 /// What guarantees are about, oftener than chance alone brings it.
 fn story(dice: &mut Dice, scene: &mut Scene) {
     let declared = &mut scene.declared;
-    match dice.below(24) {
+    match dice.below(27) {
         // Declared public, and it is not.
         0 => {
             declared.sensitivity = "public";
@@ -235,6 +235,15 @@ fn story(dice: &mut Dice, scene: &mut Scene) {
                 declared.categories = ["personal"].into();
                 declared.purpose = Some("support");
                 declared.stakes = Some("medium");
+            }
+        }
+        // What may leave once contacts in it are replaced.
+        11..=13 => {
+            (scene.tenant, scene.agent) = ("demo", "liaison");
+            declared.sensitivity = "public";
+            scene.work.planted.push(dice.pick(&CONTACTS));
+            if dice.once_in(3) {
+                scene.known.redacted = Some(if dice.once_in(3) { ["personal"].into() } else { Set::new() });
             }
         }
         _ => {}
@@ -319,6 +328,10 @@ fn known(dice: &mut Dice, calm: usize, terms: &Terms, scene: &mut Scene) {
         known.in_flight = dice.pick(&[1, 2, 3, 99, 100, 101]);
     }
     known.unwell = dice.once_in(calm);
+    if dice.once_in(calm) {
+        let calm = dice.pick(&[1, 2, 4]);
+        known.session = Some(words(dice, calm));
+    }
     if dice.once_in(calm) {
         known.flags = dice.some(&FLAGS, 2);
     }

@@ -28,6 +28,7 @@ pub(crate) struct Weakened {
 }
 
 const ROUTE: &str = "policies/10-route.cedar";
+const REDACTION: &str = "policies/25-redaction.cedar";
 const REGULATION: &str = "policies/30-regulation.cedar";
 const LIMITS: &str = "policies/40-limits.cedar";
 const PEOPLE: &str = "policies/50-people.cedar";
@@ -43,7 +44,7 @@ const BELIEVED: Edit = Edit::Swap(
 );
 
 /// Guards that are there and let through, and what they stand on.
-pub(crate) static WEAKENED: [Weakened; 21] = [
+pub(crate) static WEAKENED: [Weakened; 24] = [
     Weakened {
         what: "a flag keeps local what has tools only",
         edits: &[Edit::Swap(
@@ -169,6 +170,28 @@ pub(crate) static WEAKENED: [Weakened; 21] = [
         how: How::Opened,
     },
     Weakened {
+        what: "any agent may have contacts replaced",
+        edits: &[Edit::Swap(REDACTION, "principal in Role::\"redacted-cloud\"", "principal is Agent")],
+        breaks: "redact-contacts",
+        how: How::Opened,
+    },
+    Weakened {
+        what: "what is encoded may be replaced, too",
+        edits: &[Edit::Swap(
+            REDACTION,
+            "[Category::\"personal\", Category::\"network\"]",
+            "[Category::\"personal\", Category::\"network\", Category::\"opaque\"]",
+        )],
+        breaks: "redact-contacts",
+        how: How::Opened,
+    },
+    Weakened {
+        what: "contacts are replaced for places that keep texts",
+        edits: &[Edit::Swap(REDACTION, " &&\n  resource.zero_retention", "")],
+        breaks: "redact-contacts",
+        how: How::Opened,
+    },
+    Weakened {
         what: "everything waits for a person",
         edits: &[Edit::Without("review-default")],
         breaks: "review-default",
@@ -268,7 +291,7 @@ price_in = 333_333
 price_out = 999_999
 latency_ms = 400
 rank = 12
-certifications = ["soc2", "hipaa_baa", "iso27001"]
+certifications = ["soc2", "hipaa_baa", "iso27001", "gdpr_dpa"]
 trains_on_data = true
 
 [[destination]]

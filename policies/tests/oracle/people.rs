@@ -11,11 +11,12 @@ use crate::words::Set;
 pub(crate) const TENANTS: [&str; 8] =
     ["alps", "bank", "bank-eu", "clinic", "demo", "press", "small", "union"];
 /// Agents, each with the role that it always has.
-pub(crate) const AGENTS: [(&str, &[&str]); 7] = [
+pub(crate) const AGENTS: [(&str, &[&str]); 8] = [
     ("assistant", &[]),
     ("counsel", &["confidential-cloud"]),
     ("freelancer", &["contractor"]),
     ("homebody", &["local-only"]),
+    ("liaison", &["redacted-cloud"]),
     ("scraper", &[]),
     ("suspect", &["suspended"]),
     ("toolsmith", &["tools"]),
@@ -25,12 +26,14 @@ pub(crate) const ALIKE_TENANTS: [&str; 6] = ["b-ank", "bank-", "bank_", "bank_eu
 pub(crate) const ALIKE_AGENTS: [&str; 6] =
     ["a-ssistant", "assistant-", "assistant_", "home-body", "scraper2", "tool-smith"];
 
-const ROLES: [&str; 9] = [
+const ROLES: [&str; 11] = [
     "auditor",
     "confidential-cloud",
     "contractor",
     "local-only",
     "local_only",
+    "redacted-cloud",
+    "redacted_cloud",
     "suspended",
     "suspended-",
     "tool",

@@ -43,6 +43,13 @@ pub(crate) const FOUND: [Planted; 20] = [
     ),
 ];
 
+/// What may be replaced by tokens.
+pub(crate) const CONTACTS: [Planted; 3] = [
+    of("personal", "write to jane.doe@example.org"),
+    of("personal", "ring me: +44 20 7946 0958"),
+    of("network", "the host at 203.0.113.7 is slow"),
+];
+
 pub(crate) const CLEAN: [Planted; 7] = [
     clean("the part number is 4111 1111 1111 1112"),
     clean("ref GB82 WEST 1234 5698 7654 33"),

@@ -5,7 +5,7 @@ use crate::scene::{Kind, Lane, Looked, Place, Scene, Tenant};
 use crate::words::{Counted, Level, Set, lies_in};
 
 /// Every guarantee that keeps work from a place, or has a person agree first.
-pub(crate) const KEEPS: [&str; 45] = [
+pub(crate) const KEEPS: [&str; 47] = [
     "bank-not-anthropic",
     "bank-not-us",
     "batch-cheap",
@@ -18,6 +18,8 @@ pub(crate) const KEEPS: [&str; 45] = [
     "findings-stay",
     "flag-stay-local",
     "floor-cost",
+    "floor-redaction",
+    "gdpr-certified",
     "gdpr-consent",
     "gdpr-region",
     "health-not-for-marketing",
@@ -90,7 +92,7 @@ pub(crate) const ASLEEP: [&str; 1] = ["nothing-looked"];
 pub(crate) const PERMITS: [&str; 4] =
     ["local-any-agent", "cloud-public", "cloud-internal-scanned", "cloud-confidential-cleared"];
 
-/// What may be replaced by tokens: nobody here has the role that it needs; the bundle's cases try it.
+/// What may be replaced by tokens.
 pub(crate) const REDACTS: &str = "redact-contacts";
 
 /// Runs without a review.
@@ -128,6 +130,14 @@ pub(crate) fn permits(case: &Case<'_>, place: &Place) -> Set {
         Lane::Cloud => [false, public, internal, confidential],
     };
     PERMITS.into_iter().zip(holds).filter_map(|(id, holds)| holds.then_some(id)).collect()
+}
+
+/// Whether what was found may be replaced, so that the rest goes there.
+pub(crate) fn may_replace(case: &Case<'_>, place: &Place) -> bool {
+    case.roles.contains("redacted-cloud")
+        && case.labels.level != Level::Restricted
+        && case.labels.categories.iter().all(|category| ["personal", "network"].contains(category))
+        && place.keeps_nothing
 }
 
 /// The most that a call costs which this permits, millionths of a US dollar.
@@ -252,6 +262,7 @@ fn regulated(case: &Case<'_>, place: &Place) -> Rules {
     vec![
         ("gdpr-region", under("gdpr") && !adequate),
         ("gdpr-consent", under("gdpr") && !labels.consent.contains("cloud_processing")),
+        ("gdpr-certified", under("gdpr") && !place.certified.contains("gdpr_dpa")),
         ("hipaa-certified", under("hipaa") && !place.certified.contains("hipaa_baa")),
         ("pci-stays", under("pci")),
         ("export-control-stays", under("export_control")),

@@ -2,13 +2,14 @@
 
 use crate::rules::{self, Case};
 use crate::scene::{Lane, Looked, Place, Scene, Tenant, Terms, World};
-use crate::words::{Counted, Set, count, is_name};
+use crate::words::{Counted, Level, Set, count, is_name};
 
 /// What happens to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Local,
     Cloud,
+    Redact,
     Hold,
     Reject,
 }
@@ -19,6 +20,7 @@ pub(crate) enum Verdict {
     Chosen,
     Permitted,
     NeedsReview,
+    NeedsRedaction,
     Forbidden,
     NotPermitted,
     Incapable,
@@ -36,6 +38,8 @@ pub(crate) struct View {
     pub(crate) because: Set,
     /// Whether the task would go there but for one guarantee.
     pub(crate) alone: bool,
+    /// What keeps what is left of it, where what was found might be replaced.
+    pub(crate) rest: Set,
 }
 
 /// What comes of a task.
@@ -64,7 +68,10 @@ pub(crate) fn rule(terms: &Terms, world: &World, scene: &Scene) -> Option<Ruling
     }
     let mut found = if terms.looked == Looked::Nothing { Set::new() } else { scene.found() };
     found.extend(scene.scanned());
-    let labels = count(&scene.declared, scene.inherited.as_ref(), &found);
+    let (inherited, held) = (scene.inherited.as_ref(), scene.known.session.as_ref());
+    let labels = count(&scene.declared, inherited, held, &found);
+    // Without what was found, and without what the session held; never without what was said or inherited.
+    let left = count(&scene.declared, inherited, None, &Set::new());
     let found = !found.is_empty();
     let Some((tenant, roles)) = asker(world, scene) else {
         return Some(Ruling::rejected(labels, found, Vec::new(), "unknown_principal"));
@@ -74,10 +81,14 @@ pub(crate) fn rule(terms: &Terms, world: &World, scene: &Scene) -> Option<Ruling
         return Some(Ruling::rejected(labels, found, Vec::new(), "overloaded"));
     }
     let case = Case { scene, labels: &labels, tenant, roles, looked: scene.looked(terms), found };
-    let mut views: Vec<View> = terms.places.iter().map(|place| view(&case, place)).collect();
-    let taken = take(&case, &terms.places, &mut views);
-    Some(match taken {
-        (Some(at), _) => Ruling::dispatched(labels, found, views, at, terms, scene),
+    let rest = Case { scene, labels: &left, tenant, roles, looked: case.looked, found: false };
+    let mut views: Vec<View> = terms.places.iter().map(|place| place_view(&case, &rest, place)).collect();
+    let (taken, held) = take([&case, &rest], &terms.places, &mut views);
+    Some(match (taken, held) {
+        (Some((at, redact)), _) => {
+            let ruling = Ruling::dispatched(labels, found, views, at, terms, scene);
+            if redact { Ruling { outcome: Outcome::Redact, ..ruling } } else { ruling }
+        }
         (None, Some(at)) => Ruling::held(labels, found, views, at),
         (None, None) => {
             let code = why(&views);
@@ -91,10 +102,49 @@ fn asker<'a>(world: &'a World, scene: &Scene) -> Option<(&'a Tenant, &'a Set)> {
     Some((tenant, tenant.agents.get(scene.agent)?))
 }
 
-/// The first that holds.
+/// What is said of a place, where what was found may be replaced, too.
+fn place_view(case: &Case<'_>, rest: &Case<'_>, place: &Place) -> View {
+    let (as_it_is, back) = (view(case, place), case.scene.known.redacted.as_ref());
+    let denied = matches!(as_it_is.verdict, Verdict::Forbidden | Verdict::NotPermitted);
+    let asked = denied || back.is_some() && as_it_is.verdict == Verdict::Permitted;
+    if place.lane == Lane::Local || !asked {
+        return as_it_is;
+    }
+    // A restricted task is never replaced anything in. Nobody says where it stands what a model found.
+    let (scene, restricted) = (case.scene, case.labels.level == Level::Restricted);
+    let something = match back {
+        Some(_) => true,
+        None => case.found && scene.has_values() || !case.found && scene.known.session.is_some(),
+    };
+    let can = !restricted && scene.scanned().is_empty() && something;
+    if back.is_some_and(|still| !can || !still.is_empty()) {
+        return View { because: Set::from(["floor-redaction"]), ..View::plain(Verdict::Forbidden) };
+    }
+    if !can {
+        return as_it_is;
+    }
+    if !rules::may_replace(case, place) {
+        return if back.is_some() { View::plain(Verdict::NotPermitted) } else { as_it_is };
+    }
+    let left = view(rest, place);
+    match left.verdict {
+        Verdict::Permitted => {
+            let because = &left.because | &Set::from([rules::REDACTS]);
+            let verdict = if back.is_some() { Verdict::Permitted } else { Verdict::NeedsRedaction };
+            View { because, ..View::plain(verdict) }
+        }
+        // What keeps the task as it is says more than what would keep the rest.
+        Verdict::Forbidden | Verdict::NotPermitted if back.is_none() => {
+            View { rest: left.because, ..as_it_is }
+        }
+        _ => View { alone: false, ..left },
+    }
+}
+
+/// The first that holds, of the task as it is.
 fn view(case: &Case<'_>, place: &Place) -> View {
     let scene = case.scene;
-    let plain = |verdict| View { verdict, because: Set::new(), alone: false };
+    let plain = View::plain;
     if rules::is_incapable(scene, place) {
         return plain(Verdict::Incapable);
     }
@@ -109,37 +159,45 @@ fn view(case: &Case<'_>, place: &Place) -> View {
         let off = forbids.iter().all(|id| ["switched-off", "egress-not-ready"].contains(id));
         let verdict = if off { Verdict::Off } else { Verdict::Forbidden };
         let alone = forbids.len() == 1 && !permits.is_empty();
-        return View { verdict, because: forbids, alone };
+        return View { verdict, because: forbids, alone, rest: Set::new() };
     }
     if permits.is_empty() {
         return plain(Verdict::NotPermitted);
     }
     if place.lane == Lane::Cloud && scene.cost(place) > rules::COST_MAX {
-        return View { verdict: Verdict::Forbidden, because: Set::from(["floor-cost"]), alone: true };
+        let because = Set::from(["floor-cost"]);
+        return View { verdict: Verdict::Forbidden, because, alone: true, rest: Set::new() };
     }
     if rules::is_overloaded(scene, place) {
         return plain(Verdict::Overloaded);
     }
-    View { verdict: Verdict::Permitted, because: permits, alone: false }
+    View { because: permits, ..View::plain(Verdict::Permitted) }
 }
 
-/// The place that is taken, and the best of those that a person must agree to.
-fn take(case: &Case<'_>, places: &[Place], views: &mut [View]) -> (Option<usize>, Option<usize>) {
+/// The place that is taken, and whether what was found is replaced before; and the best of those that a person must agree to.
+/// Whether a person must is asked about what would leave.
+fn take(
+    [case, rest]: [&Case<'_>; 2],
+    places: &[Place],
+    views: &mut [View],
+) -> (Option<(usize, bool)>, Option<usize>) {
     let scene = case.scene;
-    let mut open: Vec<usize> =
-        (0..views.len()).filter(|at| views[*at].verdict == Verdict::Permitted).collect();
+    let is_open = |at: &usize| matches!(views[*at].verdict, Verdict::Permitted | Verdict::NeedsRedaction);
+    let mut open: Vec<usize> = (0..views.len()).filter(is_open).collect();
     open.sort_by_key(|at| {
         let place = &places[*at];
         (place.rank, scene.cost(place), scene.expected(place), &place.name)
     });
     let mut held = None;
     for at in open {
-        let reviews = rules::reviews(case, &places[at]);
+        let redact = views[at].verdict == Verdict::NeedsRedaction;
+        let is_left = redact || scene.known.redacted.is_some() && places[at].lane == Lane::Cloud;
+        let reviews = rules::reviews(if is_left { rest } else { case }, &places[at]);
         if reviews.is_empty() {
             views[at].verdict = Verdict::Chosen;
-            return (Some(at), held);
+            return (Some((at, redact)), held);
         }
-        views[at] = View { verdict: Verdict::NeedsReview, because: reviews, alone: false };
+        views[at] = View { because: reviews, ..View::plain(Verdict::NeedsReview) };
         held = held.or(Some(at));
     }
     (None, held)
@@ -166,6 +224,7 @@ impl Outcome {
         match self {
             Self::Local => "local",
             Self::Cloud => "cloud",
+            Self::Redact => "redact",
             Self::Hold => "hold",
             Self::Reject => "reject",
         }
@@ -177,7 +236,15 @@ impl Outcome {
 impl Verdict {
     /// Whether the task may go there, perhaps after a person agrees.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Chosen | Self::Permitted | Self::NeedsReview)
+        matches!(self, Self::Chosen | Self::Permitted | Self::NeedsReview | Self::NeedsRedaction)
+    }
+}
+
+// === impl View ===
+
+impl View {
+    fn plain(verdict: Verdict) -> Self {
+        Self { verdict, because: Set::new(), alone: false, rest: Set::new() }
     }
 }
 

@@ -142,6 +142,10 @@ pub(crate) struct Known {
     pub(crate) flags: Set,
     /// What a model found, where one has scanned the text.
     pub(crate) scanned: Option<Set>,
+    /// What the task's session held before.
+    pub(crate) session: Option<Words>,
+    /// Where what was found was replaced by tokens: the kinds of data that are found still.
+    pub(crate) redacted: Option<Set>,
 }
 
 /// Something that is switched off; what is not given means all.
@@ -192,6 +196,13 @@ impl Scene {
         let code_words: usize = planted.iter().map(|planted| planted.code_words).sum();
         let code = (code_words >= CODE_WORDS_FOUND).then_some("source_code");
         planted.iter().filter_map(|planted| planted.category).chain(code).collect()
+    }
+
+    /// Whether something was found that a token can stand for: a value, and no key word.
+    pub(crate) fn has_values(&self) -> bool {
+        let values =
+            ["personal", "network", "card", "bank_account", "national_id", "credentials", "secret", "opaque"];
+        self.found().iter().any(|category| values.contains(category))
     }
 
     /// Tokens in and out.

@@ -105,8 +105,13 @@ fn common(one: &Set, other: &Set) -> Set {
     if both.is_empty() { Set::from([NOWHERE]) } else { both }
 }
 
-/// Labels as they count: what is declared and inherited, and the categories that were found.
-pub(crate) fn count(declared: &Words, inherited: Option<&Words>, found: &Set) -> Counted {
+/// Labels as they count: what is declared and inherited, what the session held, and the categories that were found.
+pub(crate) fn count(
+    declared: &Words,
+    inherited: Option<&Words>,
+    held: Option<&Words>,
+    found: &Set,
+) -> Counted {
     let own = Level::of(declared.sensitivity);
     let mut counted = Counted {
         declared: own,
@@ -120,6 +125,11 @@ pub(crate) fn count(declared: &Words, inherited: Option<&Words>, found: &Set) ->
     };
     if let Some(parent) = inherited {
         counted.inherit(parent);
+    }
+    if let Some(held) = held {
+        counted.level = counted.level.max(Level::of(held.sensitivity));
+        counted.categories.extend(&held.categories);
+        counted.regulations.extend(&held.regulations);
     }
     counted.raise();
     counted

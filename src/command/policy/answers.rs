@@ -9,18 +9,43 @@ use serde::Serialize;
 use tidegate_engine::{
     CancelFlag, Engine, EngineConfig, Job, JobEvent, JobInput, OutputContent, SamplingParams,
 };
-use tidegate_policies::Judge;
 use tidegate_policies::cases::{self, PromptCase};
+use tidegate_policies::{Bundle, Judge};
+use tidegate_schemas::subject::Lane;
+use tidegate_schemas::task::Kind;
 
 use crate::{launch, models, output};
 
 /// Seed of every answer.
 const SEED: u64 = 0;
 
+/// Which model is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// One of the set-up by its name, or a file.
+    Named(&'a str),
+    /// The one that the bundle pins.
+    Pinned,
+    /// None.
+    Nobody,
+}
+
 /// A model that is to be asked.
+#[derive(Debug)]
 pub(super) struct Model {
     file: PathBuf,
     sha256: Option<String>,
+}
+
+/// Who is asked.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// This model.
+    Ask(Model),
+    /// Nobody, as it was wanted, or as there is nothing to ask.
+    Nobody,
+    /// Nobody, though somebody should be: why.
+    Missing(String),
 }
 
 /// What came of the answers.
@@ -33,6 +58,9 @@ pub(super) struct Answers {
     /// Who was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Asked>,
+    /// Why nobody was asked, where somebody should have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unasked: Option<String>,
     /// What was not as expected.
     failed: Vec<Failed>,
 }
@@ -42,6 +70,8 @@ pub(super) struct Answers {
 struct Asked {
     name: String,
     sha256: String,
+    /// Whether it may answer at a local destination of the bundle: one pins it, or one pins none.
+    may_answer: bool,
 }
 
 /// An answer that is not as expected.
@@ -52,34 +82,82 @@ struct Failed {
 }
 
 /// A model by its name among those of the set-up, or by its file. A process that runs it has its threads from its launch.
-pub(super) fn model(word: &str) -> Result<Model> {
-    let chat = |model: &models::Model| model.kind == "chat" && model.name == word;
-    let found = models::manifest()?.model.into_iter().find(chat);
-    let model = match (found, Path::new(word)) {
-        (Some(model), _) => {
-            let file = model.files.first().context("the model has no file")?;
-            model.verify(file)?;
-            Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()) }
-        }
-        (None, path) if path.is_file() => Model { file: path.to_owned(), sha256: None },
+fn named(word: &str) -> Result<Model> {
+    let found = chat_models()?.find(|model| model.name == word);
+    match (found, Path::new(word)) {
+        (Some(model), _) => verified(&model),
+        (None, path) if path.is_file() => Ok(Model { file: path.to_owned(), sha256: None }),
         (None, _) => bail!("`{word}` is neither a chat model of `tidegate model list` nor a file"),
-    };
-    launch::with_threads(EngineConfig::default().threads);
-    Ok(model)
+    }
+}
+
+fn chat_models() -> Result<impl Iterator<Item = models::Model>> {
+    Ok(models::manifest()?.model.into_iter().filter(|model| model.kind == "chat"))
+}
+
+fn verified(model: &models::Model) -> Result<Model> {
+    let file = model.files.first().context("the model has no file")?;
+    model.verify(file)?;
+    Ok(Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()) })
+}
+
+/// Whether weights may answer chats at a local destination of the bundle: one pins them, or one pins none.
+fn may_answer(bundle: &Bundle, sha256: &str) -> bool {
+    let mut local = bundle
+        .destinations()
+        .iter()
+        .filter(|spec| spec.lane == Lane::Local && spec.kinds.contains(&Kind::Chat));
+    local.any(|spec| spec.model_sha256.is_none_or(|pin| pin.to_string() == sha256))
+}
+
+impl Choice {
+    /// Who is asked about this bundle's cases. A process that runs a model has its threads from its launch.
+    pub(super) fn of(wanted: Wanted<'_>, bundle: &Bundle) -> Result<Self> {
+        let choice = match wanted {
+            Wanted::Nobody => Self::Nobody,
+            Wanted::Named(word) => Self::Ask(named(word)?),
+            Wanted::Pinned if bundle.cases().prompts.iter().all(|case| case.answer.is_none()) => Self::Nobody,
+            Wanted::Pinned => pinned(bundle)?,
+        };
+        if let Self::Ask(_) = choice {
+            launch::with_threads(EngineConfig::default().threads);
+        }
+        Ok(choice)
+    }
+}
+
+fn pinned(bundle: &Bundle) -> Result<Choice> {
+    let pins =
+        |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256));
+    Ok(match chat_models()?.find(pins) {
+        None => Choice::Missing(
+            "no chat model of `tidegate model list` is one that a local destination pins; name its file with --model"
+                .to_owned(),
+        ),
+        Some(model) => verified(&model).map_or_else(
+            |error| Choice::Missing(output::sentence(&error)),
+            Choice::Ask,
+        ),
+    })
 }
 
 impl Answers {
     /// Asks the model each case that expects something of an answer; without a model nothing is run, and that is told.
-    pub(super) fn ask(judge: &Judge, model: Option<Model>, quiet: bool) -> Result<Self> {
+    pub(super) fn ask(judge: &Judge, choice: Choice, quiet: bool) -> Result<Self> {
         let all = judge.bundle().cases().prompts.iter();
         let asked: Vec<&PromptCase> = all.filter(|case| case.answer.is_some()).collect();
         let mut found = Self { expected: asked.len(), ..Self::default() };
-        let Some(model) = model else { return Ok(found) };
+        let model = match choice {
+            Choice::Ask(model) => model,
+            Choice::Nobody => return Ok(found),
+            Choice::Missing(why) => return Ok(Self { unasked: Some(why), ..found }),
+        };
         let config =
             EngineConfig { chat: Some(model.file), chat_sha256: model.sha256, ..EngineConfig::default() };
         let (engine, thread) = Engine::start(config).context("loading the model")?;
         let info = engine.models().iter().find(|info| info.kind == "chat").context("a chat model")?;
-        found.model = Some(Asked { name: info.name.clone(), sha256: info.sha256.clone() });
+        let may_answer = may_answer(judge.bundle(), &info.sha256);
+        found.model = Some(Asked { name: info.name.clone(), sha256: info.sha256.clone(), may_answer });
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(asked.len() as u64) };
         bar.set_style(ProgressStyle::with_template("asking {wide_bar} {pos}/{len} answers")?);
         for case in asked {
@@ -99,9 +177,9 @@ impl Answers {
         Ok(found)
     }
 
-    /// Whether an answer is not as expected.
+    /// Whether an answer is not as expected, or nobody was asked who should have been.
     pub(super) fn failed(&self) -> bool {
-        !self.failed.is_empty()
+        !self.failed.is_empty() || self.unasked.is_some()
     }
 
     /// Says it for people. What was not run is not said to be well.
@@ -109,17 +187,20 @@ impl Answers {
         for Failed { case, why } in &self.failed {
             output::line(format!("FAILED {case}: {}", why.join("; ")));
         }
-        match &self.model {
-            Some(Asked { name, sha256 }) => output::line(format!(
-                "{} answers as expected, {} not, by {name} (sha256 {sha256})",
-                self.run - self.failed.len(),
-                self.failed.len()
-            )),
-            None if self.expected > 0 => output::line(format!(
-                "{} answers NOT RUN: name a model with --model to ask it",
-                self.expected
-            )),
-            None => {}
+        match (&self.model, &self.unasked) {
+            (Some(Asked { name, sha256, may_answer }), _) => {
+                let others = if *may_answer { "" } else { ", which no local destination of the bundle runs" };
+                output::line(format!(
+                    "{} answers as expected, {} not, by {name} (sha256 {sha256}){others}",
+                    self.run - self.failed.len(),
+                    self.failed.len()
+                ));
+            }
+            (None, Some(why)) => output::line(format!("{} answers NOT RUN: {why}", self.expected)),
+            (None, None) if self.expected > 0 => {
+                output::line(format!("{} answers NOT RUN, by --no-model", self.expected));
+            }
+            (None, None) => {}
         }
     }
 }

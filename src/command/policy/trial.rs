@@ -24,14 +24,14 @@ pub(super) fn run(
     global: &Global,
     dir: Option<&Path>,
     cedar_tests: &[PathBuf],
-    model: Option<&str>,
+    wanted: answers::Wanted<'_>,
 ) -> Result<ExitCode> {
-    let model = model.map(answers::model).transpose()?;
     let dir = named(dir)?;
     let judge = match Bundle::from_dir(&dir).and_then(|bundle| Judge::new(Arc::new(bundle))) {
         Ok(judge) => judge,
         Err(error) => return refused(global, &dir, &error),
     };
+    let asked = answers::Choice::of(wanted, judge.bundle())?;
     let mut more = Vec::new();
     for file in cedar_tests {
         let read = CedarTest::read(file).with_context(|| format!("reading `{}`", file.display()))?;
@@ -45,7 +45,7 @@ pub(super) fn run(
     });
     bar.finish_and_clear();
     let lost = Lost::sift(&mut trial, |id| prove::held_by(&judge.bundle().without(id)?))?;
-    let answers = Answers::ask(&judge, model, global.json)?;
+    let answers = Answers::ask(&judge, asked, global.json)?;
     show(global, &trial, &lost, &answers)?;
     Ok(match (trial.passed(), answers.failed()) {
         (false, _) => ExitCode::from(BREACHED),

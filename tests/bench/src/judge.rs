@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::Signer as _;
 use regex::Regex;
 use tidegate_policies::Judge;
+use tidegate_schemas::task::Task;
 
 use crate::row::{Row, Table, Target, median};
 use crate::task::{self, Sample};
@@ -18,6 +19,8 @@ const SPAN: Duration = Duration::from_millis(250);
 const ROUNDS: usize = 5;
 /// Rules of other tenants that must not count.
 const LINKS: usize = 10_000;
+/// Decisions after which a judge has prepared what it prepares.
+const WARM: usize = 64;
 
 /// Microseconds of a value and of its ceiling, taken in turn.
 fn pair(mut value: impl FnMut(), mut ceiling: impl FnMut()) -> (f64, f64) {
@@ -77,12 +80,32 @@ fn decide(table: &mut Table, sample: &Sample) -> Result<()> {
     );
     let row = Row::new("decide 6 destinations, unlike any before", value, "us", ceiling, "bare Cedar");
     table.add(row.target(Target::AtMost(60.0)))?;
+    crowded(table, sample)
+}
+
+/// The same among rules of other tenants: what was answered before, and what was not.
+fn crowded(table: &mut Table, sample: &Sample) -> Result<()> {
     let crowded = Judge::new(task::bundle_with_links(LINKS)?)?;
     let (value, ceiling) = pair(
         || drop(black_box(crowded.decide(&sample.task, &sample.directory, &sample.facts))),
         || drop(black_box(sample.decide())),
     );
     let name = format!("decide 6 destinations, {LINKS} more rules");
+    table.add(Row::new(name, value, "us", ceiling, "the same without them").target(Target::Ratio(0.8)))?;
+    let unlike = |judge: &Judge, fresh: &mut Task, limit: &mut u64| {
+        *limit += 1;
+        fresh.limits.cost_usd_micros_max = Some(*limit);
+        drop(black_box(judge.decide(fresh, &sample.directory, &sample.facts)));
+    };
+    let (mut one, mut other) = ((sample.task.clone(), 1_000_000), (sample.task.clone(), 1_000_000));
+    // Apart from the row before, which has seen such limits.
+    let alone = sample.judge.for_thread()?;
+    for _ in 0..WARM {
+        drop(black_box(alone.decide(&sample.task, &sample.directory, &sample.facts)));
+    }
+    let (value, ceiling) =
+        pair(|| unlike(&crowded, &mut one.0, &mut one.1), || unlike(&alone, &mut other.0, &mut other.1));
+    let name = format!("decide 6 destinations, unlike any before, {LINKS} more rules");
     table.add(Row::new(name, value, "us", ceiling, "the same without them").target(Target::Ratio(0.8)))
 }
 

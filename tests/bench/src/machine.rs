@@ -65,6 +65,19 @@ pub(crate) fn memory_bandwidth() -> f64 {
     (WORDS * size_of::<u64>()) as f64 / seconds
 }
 
+/// Has the system forget how much memory this process had at most (proc(5), `clear_refs`).
+pub(crate) fn forget_peak() -> Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5").context("forgetting the peak of memory")
+}
+
+/// The most memory that this process had since then, megabytes.
+pub(crate) fn peak_mb() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("reading the peak of memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak of memory")?;
+    let kib = line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok());
+    Ok(kib.context("no peak of memory")? * 1_024.0 / 1e6)
+}
+
 /// Median time of a call, microseconds: of calls one by one, for as long as `span`.
 pub(crate) fn median_us(span: Duration, mut call: impl FnMut()) -> f64 {
     let begun = Instant::now();

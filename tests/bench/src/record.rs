@@ -17,6 +17,7 @@ use crate::say;
 
 use sqlite::Indices;
 
+mod backtest;
 mod large;
 mod sqlite;
 
@@ -25,6 +26,8 @@ const BATCHES: [(usize, Option<f64>); 4] =
     [(1, None), (16, Some(0.40)), (128, Some(0.30)), (1_000, Some(0.20))];
 /// Time for one figure of one round.
 const SPAN: Duration = Duration::from_millis(400);
+/// The key of each record here.
+const MASTER: [u8; 32] = [1; 32];
 /// Rounds of store and ceilings in turn; an odd number has a median.
 const ROUNDS: usize = 3;
 
@@ -66,6 +69,9 @@ pub(crate) fn run(table: &mut Table, directory: &Path, only: &str) -> Result<()>
             })?;
         }
     }
+    if backtest::NAME.contains(only) {
+        backtest::run(table, directory)?;
+    }
     if large::NAME.contains(only) { large::run(table, directory) } else { Ok(()) }
 }
 
@@ -103,7 +109,7 @@ fn plain(dir: &Path, batch: usize, record_bytes: usize) -> Result<f64> {
 
 fn open(dir: &Path) -> Result<Store> {
     let keys = Keys {
-        master: MasterKey::from_bytes([1; 32]),
+        master: MasterKey::from_bytes(MASTER),
         signer: Signer::from_bytes(&[2; 32], "tidegate/bench"),
     };
     Ok(Store::open(dir, keys, &Options::default())?)

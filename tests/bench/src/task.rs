@@ -1,6 +1,7 @@
 //! The task that is measured: a public question of a given size, which leaves for the cloud by the default bundle, so that
 //! every part of the road has its work.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use uuid::Uuid;
 pub(crate) const TENANT: &str = "bench";
 /// Who submits them.
 pub(crate) const AGENT: &str = "bot";
+/// Agents beside the one that asks.
+const OTHERS: usize = 1_000;
 /// Prose in which the recognisers find nothing.
 const PROSE: &str =
     "The tide rose over the harbour wall, and the boats left for the open sea while the town was asleep. ";
@@ -56,10 +59,18 @@ pub(crate) fn prose(bytes: usize) -> String {
     PROSE.chars().cycle().take(bytes).collect()
 }
 
-/// Who there is.
+/// Who there is: one agent.
 pub(crate) fn directory() -> Result<Directory> {
+    crowd(0)
+}
+
+/// The same among so many others.
+fn crowd(others: usize) -> Result<Directory> {
     let mut directory = Directory::empty();
-    let agents = [(Name::new(AGENT)?, Agent::default())].into();
+    let mut agents: BTreeMap<Name, Agent> = [(Name::new(AGENT)?, Agent::default())].into();
+    for at in 0..others {
+        agents.insert(Name::new(format!("other-{at}"))?, Agent::default());
+    }
     let mut tenant = Tenant { owner: "bench@example.com".to_owned(), agents, ..Tenant::default() };
     tenant.quota.in_flight_max = u64::MAX;
     directory.tenants.insert(Name::new(TENANT)?, tenant);
@@ -74,11 +85,16 @@ pub(crate) fn bundle() -> Result<Arc<Bundle>> {
 
 /// The default bundle with so many rules of other tenants besides.
 pub(crate) fn bundle_with_links(links: usize) -> Result<Arc<Bundle>> {
+    bundle_that_keeps((0..links).map(|at| format!("t{at}")))
+}
+
+/// The default bundle by which the work of these tenants stays local.
+pub(crate) fn bundle_that_keeps(tenants: impl Iterator<Item = String>) -> Result<Arc<Bundle>> {
     let mut archive: Value = serde_json::from_str(bundle()?.archive())?;
     let more = archive.get_mut("links").and_then(Value::as_array_mut).context("a bundle without links")?;
-    more.extend((0..links).map(|at| {
-        json!({ "id": format!("more-{at}"), "template": "tenant-local-only",
-            "principal": format!("Tenant::\"t{at}\""), "owner": "o" })
+    more.extend(tenants.map(|tenant| {
+        json!({ "id": format!("more-{tenant}"), "template": "tenant-local-only",
+            "principal": format!("Tenant::\"{tenant}\""), "owner": "o" })
     }));
     Ok(Arc::new(Bundle::from_archive(&archive.to_string())?))
 }
@@ -87,9 +103,9 @@ pub(crate) fn bundle_with_links(links: usize) -> Result<Arc<Bundle>> {
 
 impl Sample {
     pub(crate) fn new(bytes: usize) -> Result<Self> {
-        let (judge, directory) = (Judge::new(bundle()?)?, directory()?);
+        let (judge, directory) = (Judge::new(bundle()?)?, crowd(OTHERS)?);
         let payload = payload(Uuid::now_v7(), bytes)?;
-        let task = read(&payload)?;
+        let task = read(&payload, 1)?;
         let facts = Facts {
             decision_id: Uuid::now_v7(),
             now: Timestamp::now(),
@@ -120,7 +136,7 @@ impl Sample {
     }
 
     pub(crate) fn read(&self) -> Result<Task> {
-        read(&self.payload)
+        read(&self.payload, 1)
     }
 
     pub(crate) fn decide(&self) -> Decision {
@@ -137,14 +153,15 @@ pub(crate) fn rendered(task: &Task) -> Result<Rendered> {
     render(Protocol::OpenaiChat, "gpt-4o-mini", &task.input).map_err(|refused| anyhow!(refused.sentence))
 }
 
-fn read(payload: &str) -> Result<Task> {
+/// The task of a payload that stands there in its tenant's stream.
+pub(crate) fn read(payload: &str, sequence: u64) -> Result<Task> {
     let read = Task::read(&Message {
         tenant: &Name::new(TENANT)?,
         agent: &Name::new(AGENT)?,
         kind: "chat",
         headers: &Headers::new(),
         payload: payload.as_bytes(),
-        position: &Position::new(format!("TASKS_{TENANT}"), 1),
+        position: &Position::new(format!("TASKS_{TENANT}"), sequence),
         submitted: Timestamp::now(),
     });
     read.map_err(|rejected| anyhow!(rejected.refused.sentence))

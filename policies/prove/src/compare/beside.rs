@@ -1,4 +1,5 @@
-//! What of two bundles the solver is not asked about: places as Cedar does not see them, caps, queues, words, guarantees.
+//! What of two bundles the solver is not asked about: places as Cedar does not see them, caps, queues, redaction, who agrees, words,
+//! guarantees.
 //!
 //! What is clearly more is told as wider; where it cannot be told whether it is more, "not wider" is not proven.
 
@@ -10,7 +11,7 @@ use tidegate_policies::{Bundle, Taxonomy};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::subject::Lane;
 
-use super::{Access, Change};
+use super::{Access, Change, plain};
 use crate::suite::Verdict;
 use crate::world::{World, action_uid};
 
@@ -18,6 +19,13 @@ use crate::world::{World, action_uid};
 const CAP: &str = "cost_cap_usd_micros";
 /// Annotation with the queue of a review.
 const QUEUE: &str = "queue";
+/// Annotation with how many reviewers must agree.
+const QUORUM: &str = "quorum";
+/// Actions by which work leaves in another form, or by a person's word, and why another rule for them may mean more of it.
+const OTHER_WAYS: [(&str, &str); 2] = [
+    ("RedactThenCloud", "what may leave once something is replaced in it is another"),
+    ("ApproveReview", "who may let held work go on is another"),
+];
 
 /// More or less of something, in words.
 enum More {
@@ -130,13 +138,17 @@ pub(super) fn doubts(now: &World, before: &World) -> Vec<String> {
         );
     }
     if new.manifest().review_queue != old.manifest().review_queue || queues(new, old) != queues(old, new) {
-        found.push("who is asked for a review differs: a queue is another one".to_owned());
+        found.push(
+            "who is asked for a review differs: a queue is another one, or how many must agree".to_owned(),
+        );
     }
     for (one, other, what) in [(new, old, "new and names"), (old, new, "gone and named")] {
         found.extend(
-            asking(one, other).map(|id| format!("`{id}` is {what} a queue: other people may be asked")),
+            asking(one, other)
+                .map(|id| format!("`{id}` is {what} a queue or a quorum: other people may be asked")),
         );
     }
+    found.extend(other_ways(now, before));
     let permitted = permits(now);
     for (policy, cap) in permits(before) {
         if cap.is_some() && !permitted.contains_key(&policy) {
@@ -173,16 +185,31 @@ fn shape(bundle: &Bundle) -> Option<Value> {
     Some(schema)
 }
 
-/// Queues by policy, of those that the other bundle has, too.
-fn queues<'a>(bundle: &'a Bundle, other: &Bundle) -> BTreeMap<&'a str, Option<&'a str>> {
-    let both: BTreeSet<&str> = other.policy_ids().into_iter().collect();
-    let ids = bundle.policy_ids().into_iter().filter(|id| both.contains(id));
-    ids.map(|id| (id, bundle.annotation(id, QUEUE))).collect()
+/// Policies that no solver compares, and that are not the same: what differs in them may be more.
+fn other_ways<'a>(now: &'a World, before: &'a World) -> impl Iterator<Item = String> + 'a {
+    let said = |world: &World, action: &str| -> BTreeSet<String> {
+        let action = action_uid(action);
+        action.iter().flat_map(|action| world.policies_for(action).map(plain).collect::<Vec<_>>()).collect()
+    };
+    let differ = OTHER_WAYS.into_iter().filter(move |(action, _)| said(now, action) != said(before, action));
+    differ
+        .map(|(action, why)| format!("the policies for {action} differ, which is no part of a proof: {why}"))
 }
 
-/// Policies of one bundle that name a queue and that the other has not.
+/// Queue and quorum by policy, of those that the other bundle has, too.
+fn queues<'a>(bundle: &'a Bundle, other: &Bundle) -> BTreeMap<&'a str, [Option<&'a str>; 2]> {
+    let both: BTreeSet<&str> = other.policy_ids().into_iter().collect();
+    let ids = bundle.policy_ids().into_iter().filter(|id| both.contains(id));
+    ids.map(|id| (id, asks(bundle, id))).collect()
+}
+
+fn asks<'a>(bundle: &'a Bundle, id: &str) -> [Option<&'a str>; 2] {
+    [QUEUE, QUORUM].map(|note| bundle.annotation(id, note))
+}
+
+/// Policies of one bundle that name a queue or a quorum and that the other has not.
 fn asking<'a>(one: &'a Bundle, other: &Bundle) -> impl Iterator<Item = &'a str> {
     let others: BTreeSet<String> = other.policy_ids().into_iter().map(str::to_owned).collect();
     let ids = one.policy_ids().into_iter();
-    ids.filter(move |id| one.annotation(id, QUEUE).is_some() && !others.contains(*id))
+    ids.filter(move |id| asks(one, id).iter().any(Option::is_some) && !others.contains(*id))
 }

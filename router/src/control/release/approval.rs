@@ -18,6 +18,12 @@ const TOLD_MAX: usize = 3;
 
 /// Keeps an agreement, which must be about the bundle that is active.
 pub(super) async fn approve(bus: &Bus, approved: Approved) -> Result<(), ControlError> {
+    if approved.hash == approved.against {
+        return Err(refused(
+            Code::InvalidField,
+            "it is the active bundle, so there is nothing to agree to; name the one that is to follow it",
+        ));
+    }
     // One that comes again is on record already, whatever became active meanwhile.
     if knowledge::approvals(bus).await?.contains(&approved) {
         return Ok(());
