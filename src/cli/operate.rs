@@ -149,6 +149,9 @@ pub(crate) enum PolicyCommand {
         /// Ask this local model what cases of prompts expect an answer to: a name of `tidegate model list`, or a GGUF file.
         #[arg(long, value_name = "NAME|FILE")]
         model: Option<String>,
+        /// Merge this LoRA adapter into the model: its directory, or its weights.
+        #[arg(long, value_name = "PATH", requires = "model")]
+        adapter: Option<PathBuf>,
     },
     /// Lay out a bundle's Cedar files; what the bundle says, and its hash, stay the same.
     #[command(after_help = "Examples:

@@ -35,8 +35,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
     match command {
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
-        PolicyCommand::Test { dir, cedar_tests, model } => {
-            trial::run(global, dir.as_deref(), &cedar_tests, model.as_deref())
+        PolicyCommand::Test { dir, cedar_tests, model, adapter } => {
+            let model = model.as_deref().map(|model| (model, adapter));
+            trial::run(global, dir.as_deref(), &cedar_tests, model)
         }
         PolicyCommand::Fmt { dir, check } => layout::run(global, dir.as_deref(), check),
         PolicyCommand::Diff { bundles, cases } => diff::run(global, &bundles, cases).await,

@@ -21,6 +21,7 @@ const SEED: u64 = 0;
 pub(super) struct Model {
     file: PathBuf,
     sha256: Option<String>,
+    adapter: Option<PathBuf>,
 }
 
 /// What came of the answers.
@@ -42,6 +43,8 @@ pub(super) struct Answers {
 struct Asked {
     name: String,
     sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter_sha256: Option<String>,
 }
 
 /// An answer that is not as expected.
@@ -52,16 +55,16 @@ struct Failed {
 }
 
 /// A model by its name among those of the set-up, or by its file. A process that runs it has its threads from its launch.
-pub(super) fn model(word: &str) -> Result<Model> {
+pub(super) fn model(word: &str, adapter: Option<PathBuf>) -> Result<Model> {
     let chat = |model: &models::Model| model.kind == "chat" && model.name == word;
     let found = models::manifest()?.model.into_iter().find(chat);
     let model = match (found, Path::new(word)) {
         (Some(model), _) => {
             let file = model.files.first().context("the model has no file")?;
             model.verify(file)?;
-            Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()) }
+            Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()), adapter }
         }
-        (None, path) if path.is_file() => Model { file: path.to_owned(), sha256: None },
+        (None, path) if path.is_file() => Model { file: path.to_owned(), sha256: None, adapter },
         (None, _) => bail!("`{word}` is neither a chat model of `tidegate model list` nor a file"),
     };
     launch::with_threads(EngineConfig::default().threads);
@@ -75,11 +78,19 @@ impl Answers {
         let asked: Vec<&PromptCase> = all.filter(|case| case.answer.is_some()).collect();
         let mut found = Self { expected: asked.len(), ..Self::default() };
         let Some(model) = model else { return Ok(found) };
-        let config =
-            EngineConfig { chat: Some(model.file), chat_sha256: model.sha256, ..EngineConfig::default() };
+        let config = EngineConfig {
+            chat: Some(model.file),
+            chat_sha256: model.sha256,
+            chat_adapter: model.adapter,
+            ..EngineConfig::default()
+        };
         let (engine, thread) = Engine::start(config).context("loading the model")?;
         let info = engine.models().iter().find(|info| info.kind == "chat").context("a chat model")?;
-        found.model = Some(Asked { name: info.name.clone(), sha256: info.sha256.clone() });
+        found.model = Some(Asked {
+            name: info.name.clone(),
+            sha256: info.sha256.clone(),
+            adapter_sha256: info.adapter_sha256.clone(),
+        });
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(asked.len() as u64) };
         bar.set_style(ProgressStyle::with_template("asking {wide_bar} {pos}/{len} answers")?);
         for case in asked {
@@ -110,11 +121,15 @@ impl Answers {
             output::line(format!("FAILED {case}: {}", why.join("; ")));
         }
         match &self.model {
-            Some(Asked { name, sha256 }) => output::line(format!(
-                "{} answers as expected, {} not, by {name} (sha256 {sha256})",
-                self.run - self.failed.len(),
-                self.failed.len()
-            )),
+            Some(Asked { name, sha256, adapter_sha256 }) => {
+                let with =
+                    adapter_sha256.as_ref().map(|hash| format!(", adapter {hash}")).unwrap_or_default();
+                output::line(format!(
+                    "{} answers as expected, {} not, by {name} (sha256 {sha256}{with})",
+                    self.run - self.failed.len(),
+                    self.failed.len()
+                ));
+            }
             None if self.expected > 0 => output::line(format!(
                 "{} answers NOT RUN: name a model with --model to ask it",
                 self.expected

@@ -24,9 +24,9 @@ pub(super) fn run(
     global: &Global,
     dir: Option<&Path>,
     cedar_tests: &[PathBuf],
-    model: Option<&str>,
+    model: Option<(&str, Option<PathBuf>)>,
 ) -> Result<ExitCode> {
-    let model = model.map(answers::model).transpose()?;
+    let model = model.map(|(model, adapter)| answers::model(model, adapter)).transpose()?;
     let dir = named(dir)?;
     let judge = match Bundle::from_dir(&dir).and_then(|bundle| Judge::new(Arc::new(bundle))) {
         Ok(judge) => judge,
