@@ -182,8 +182,10 @@ fn deltas(weights: &[u8], config: &Config) -> Result<Deltas, AdapterError> {
     if tensors.len() > TENSORS_MAX {
         return Err(AdapterError::TooMany);
     }
+    // In one order, so that what is wrong is told in the same words each time.
+    let tensors: BTreeMap<_, _> = tensors.iter().collect();
     let mut pairs: BTreeMap<(usize, usize), [Option<Vec<f32>>; 2]> = BTreeMap::new();
-    for (name, view) in tensors.iter() {
+    for (name, view) in tensors {
         let (layer, module, side) = place(name)?;
         let factor = factor(name, &view, side, config.rank)?;
         pairs.entry((layer, module)).or_default()[side] = Some(factor);
