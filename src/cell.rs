@@ -164,6 +164,12 @@ pub(crate) struct LocalSection {
     pub(crate) chat_model: Option<PathBuf>,
     /// SHA-256 that `chat_model` must have, 64 hexadecimal digits; absent: the file is taken as it is.
     pub(crate) chat_sha256: Option<String>,
+    /// LoRA adapter that is merged into the chat model: a directory with `adapter_model.safetensors` and `adapter_config.json`, or the
+    /// former; absent: none.
+    pub(crate) chat_adapter: Option<PathBuf>,
+    /// SHA-256 that `chat_adapter` must have, 64 hexadecimal digits, of `adapter_config.json` and then the weights as one text; absent:
+    /// it is taken as it is.
+    pub(crate) chat_adapter_sha256: Option<String>,
     /// Embedding model, a directory; absent: the default model in `.models/`.
     pub(crate) embed_model: Option<PathBuf>,
     /// Token classifier that finds personal data, a directory; absent: the default one in `.models/`, if it is there.
@@ -179,6 +185,8 @@ impl Default for LocalSection {
         Self {
             chat_model: None,
             chat_sha256: None,
+            chat_adapter: None,
+            chat_adapter_sha256: None,
             embed_model: None,
             scan_model: None,
             threads: 0,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
-use tidegate_engine::{EngineConfig, inspect_gguf, verify_file};
+use tidegate_engine::{EngineConfig, inspect_adapter, inspect_gguf, verify_file};
 
 use crate::cell::LocalSection;
 
@@ -129,6 +129,14 @@ pub(crate) fn engine(section: &LocalSection) -> Result<EngineConfig> {
             let (path, sha256) = default_chat()?;
             (config.chat, config.chat_sha256) = (Some(path), Some(sha256));
         }
+    }
+    if let Some(path) = &section.chat_adapter {
+        // Small enough to be read now: what it is is known before the models are loaded.
+        let expected = section.chat_adapter_sha256.as_deref();
+        let info = inspect_adapter(&named(path)?, expected, config.max_model_bytes)?;
+        (config.chat_adapter, config.chat_adapter_sha256) = (Some(path.clone()), Some(info.sha256));
+    } else if section.chat_adapter_sha256.is_some() {
+        bail!("`chat_adapter_sha256` stands in cell.toml without `chat_adapter`: name the adapter, too");
     }
     match &section.embed_model {
         Some(path) => config.embed = Some(named(path)?),

@@ -44,7 +44,8 @@ pub struct DestinationSpec {
     /// another answers nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_sha256: Option<Digest>,
-    /// Adapters of the model, in the order they are applied. No engine here applies any, so a bundle that names one is refused.
+    /// The adapter (LoRA) that is merged into the model, one at most; only of a local chat model. A worker that has merged another,
+    /// or none, answers nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<Adapter>,
     /// The region it runs in; one that the taxonomy knows.
@@ -97,13 +98,13 @@ pub struct DestinationSpec {
     pub trains_on_data: bool,
 }
 
-/// An adapter of a model, by its file.
+/// An adapter of a model, by its files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adapter {
     /// Its name.
     pub name: Name,
-    /// SHA-256 of its file.
+    /// SHA-256 of its files, `adapter_config.json` and then `adapter_model.safetensors`, as one text.
     pub sha256: Digest,
 }
 
@@ -143,6 +144,7 @@ impl DestinationSpec {
             target: self.target.clone(),
             model: self.model.clone(),
             model_sha256: self.model_sha256,
+            adapter_sha256: self.adapters.first().map(|adapter| adapter.sha256),
             region: self.region.clone(),
             owner: self.owner.clone(),
             model_owner: self.model_owner.clone(),
@@ -213,8 +215,20 @@ impl DestinationSpec {
                 "pins `model_sha256`, which only a local model can be held to; leave it out",
             ),
             (
-                !self.adapters.is_empty(),
-                "pins `adapters`, and no engine here applies adapters; merge them into the model and pin `model_sha256`",
+                cloud && !self.adapters.is_empty(),
+                "pins `adapters`, which only a local model can be held to; leave them out",
+            ),
+            (
+                self.adapters.len() > 1,
+                "pins more than one of `adapters`, and one is merged into a model; make one of them, or merge them into the model and pin that by `model_sha256`",
+            ),
+            (
+                !self.adapters.is_empty() && self.model_sha256.is_none(),
+                "pins `adapters` and not the model that they are of; pin that by `model_sha256`, too",
+            ),
+            (
+                !self.adapters.is_empty() && self.kinds.contains(&Kind::Embed),
+                "pins `adapters` and embeds, and only a chat model has one; name a destination of its own for embeddings",
             ),
             (self.kinds.is_empty(), "needs at least one of `kinds`"),
             (cloud != self.protocol.is_some(), "needs `protocol` exactly when it is on the cloud lane"),

@@ -35,6 +35,9 @@ fn write_all(out: &mut String, decision: &Decision, bundle: Option<&Bundle>) -> 
         if let Some(sha256) = &place.model_sha256 {
             writeln!(out, "  model        by weights {sha256} alone")?;
         }
+        if let Some(sha256) = &place.adapter_sha256 {
+            writeln!(out, "  adapter      {sha256} merged into them")?;
+        }
     }
     if let Some(PromptUsed { name, hash }) = &decision.prompt {
         let owner = decision.prompt_owner.as_deref().unwrap_or("unknown");

@@ -227,6 +227,7 @@ mod tests {
             target: Name::new("there").expect("a name"),
             model: "m".to_owned(),
             model_sha256: None,
+            adapter_sha256: None,
             region: Name::new("eu").expect("a name"),
             owner: String::new(),
             model_owner: String::new(),

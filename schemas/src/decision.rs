@@ -150,6 +150,9 @@ pub struct Destination {
     /// SHA-256 of the model's weights, where the bundle pins them: a local worker answers by no others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_sha256: Option<Digest>,
+    /// SHA-256 of the adapter that must be merged into these weights. Where the bundle pins weights and no adapter, none may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_sha256: Option<Digest>,
     /// The region it runs in.
     pub region: Name,
     /// Whom to ask about it.

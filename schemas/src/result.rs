@@ -193,6 +193,9 @@ pub struct ModelUsed {
     /// SHA-256 of the model file, where it is ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// SHA-256 of the adapter that was merged into it, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_sha256: Option<Digest>,
     /// Quantisation of the weights as they ran, where it is ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantisation: Option<String>,

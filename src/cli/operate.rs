@@ -154,6 +154,9 @@ pub(crate) enum PolicyCommand {
         /// Ask no model: the answers that cases of prompts expect are not run, and that is told.
         #[arg(long, conflicts_with = "model")]
         no_model: bool,
+        /// Merge this LoRA adapter into the model: its directory, or its weights.
+        #[arg(long, value_name = "PATH", requires = "model")]
+        adapter: Option<PathBuf>,
     },
     /// Lay out a bundle's Cedar files; what the bundle says, and its hash, stay the same.
     #[command(after_help = "Examples:

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tidegate_audit::Reader;
 use tidegate_bus::{Bus, server};
 use tidegate_policies::{Bundle, check};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Directory;
 use tidegate_schemas::limits::CLOCK_SKEW_MS_MAX;
 use tidegate_schemas::subject::{EVENTS, Lane};
@@ -214,7 +215,7 @@ async fn released(cell: &Cell, bus: &Bus) -> Vec<Finding> {
 fn pins(section: &LocalSection, bundle: &Bundle) -> Finding {
     let what = "weights";
     let loads = match models::engine(section) {
-        Ok(engine) => [engine.chat_sha256, engine.embed_sha256],
+        Ok(engine) => [(engine.chat_sha256, engine.chat_adapter_sha256), (engine.embed_sha256, None)],
         Err(error) => {
             return Finding::bad(what, output::sentence(&error), "see `[local]` in cell.toml");
         }
@@ -223,19 +224,28 @@ fn pins(section: &LocalSection, bundle: &Bundle) -> Finding {
     if missing.is_empty() {
         return Finding::ok(what, "those that the active bundle pins are what a worker here loads");
     }
-    let unknown = if loads.iter().any(Option::is_none) { " (of one it is not known)" } else { "" };
+    let unknown =
+        if loads.iter().any(|(weights, _)| weights.is_none()) { " (of one it is not known)" } else { "" };
     Finding::look(
         what,
         format!("a worker here loads others than the active bundle pins for {}{unknown}", missing.join(", ")),
-        "work of them fails unless another host's worker has them: name the model and its hash under `[local]` in cell.toml, or pin it in a bundle",
+        "work of them fails unless another host's worker has them: name the model (and its adapter) and its hash under `[local]` in cell.toml, or pin it in a bundle",
     )
 }
 
-/// Local destinations of which the pinned weights are none of those that a worker loads.
-fn others(bundle: &Bundle, loads: &[Option<String>]) -> Vec<String> {
-    let loaded = |pin: &str| loads.iter().flatten().any(|loaded| loaded.eq_ignore_ascii_case(pin));
+/// What a worker loads: the hash of the weights, and of the adapter that is merged into them.
+type Loaded = (Option<String>, Option<String>);
+
+/// Local destinations of which the pinned weights, with their adapter, are none of those that a worker loads.
+fn others(bundle: &Bundle, loads: &[Loaded]) -> Vec<String> {
+    let read = |hash: &Option<String>| hash.as_ref().and_then(|hash| hash.to_ascii_lowercase().parse().ok());
+    let loads: Vec<(Option<Digest>, Option<Digest>)> =
+        loads.iter().map(|(weights, adapter)| (read(weights), read(adapter))).collect();
     let local = bundle.destinations().iter().filter(|spec| spec.lane == Lane::Local);
-    let other = local.filter(|spec| spec.model_sha256.is_some_and(|pin| !loaded(&pin.to_string())));
+    let other = local.filter(|spec| {
+        let pinned = (spec.model_sha256, spec.chosen().adapter_sha256);
+        pinned != (None, None) && !loads.contains(&pinned)
+    });
     other.map(|spec| format!("`{}`", spec.name)).collect()
 }
 
@@ -366,9 +376,19 @@ mod tests {
             spec.model_sha256.map(|pin| pin.to_string())
         };
         let (chat, embed) = (pin("local-chat"), pin("local-embed"));
-        let others = |loads: [Option<String>; 2]| super::others(&bundle, &loads);
-        assert!(others([chat.clone(), embed.clone()]).is_empty(), "negative control");
-        assert_eq!(others([Some("00".repeat(32)), embed]), ["`local-chat`"]);
-        assert_eq!(others([chat, None]), ["`local-embed`"], "of weights that nobody named nothing is known");
+        let others = |loads: [Option<String>; 2], adapter: Option<String>| {
+            let [chat, embed] = loads;
+            super::others(&bundle, &[(chat, adapter), (embed, None)])
+        };
+        assert!(others([chat.clone(), embed.clone()], None).is_empty(), "negative control");
+        let adapter = Some("00".repeat(32));
+        assert_eq!(
+            others([chat.clone(), embed.clone()], adapter.clone()),
+            ["`local-chat`"],
+            "merged weights are others"
+        );
+        assert_eq!(others([adapter, embed], None), ["`local-chat`"]);
+        let unknown = others([chat, None], None);
+        assert_eq!(unknown, ["`local-embed`"], "of weights that nobody named nothing is known");
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::json;
-use tidegate_engine::{EngineConfig, convert_classifier, inspect_gguf, verify_file};
+use tidegate_engine::{EngineConfig, convert_classifier, inspect_adapter, inspect_gguf, verify_file};
 
 use crate::cell::Cell;
 use crate::cli::Global;
@@ -96,9 +96,32 @@ fn named(global: &Global, verify: bool) -> Vec<Row> {
         }
     };
     let chat = local.chat_model.iter().map(|path| row(path, "chat", local.chat_sha256.as_deref()));
+    let adapter = local.chat_adapter.iter().map(|path| adapter(path, local.chat_adapter_sha256.as_deref()));
     let embed = local.embed_model.iter().map(|path| row(path, "embed", None));
     let scan = local.scan_model.iter().map(|path| row(path, "scan", None));
-    chat.chain(embed).chain(scan).collect()
+    chat.chain(adapter).chain(embed).chain(scan).collect()
+}
+
+/// The adapter that the cell names. It is read whole even to be listed: it is small, and its hash is what a bundle pins.
+fn adapter(path: &Path, sha256: Option<&str>) -> Row {
+    let read = inspect_adapter(path, sha256, EngineConfig::default().max_model_bytes);
+    let architecture = match &read {
+        Ok(info) => format!("lora, rank {}, {} matrices, sha256 {}", info.rank, info.matrices, info.sha256),
+        Err(_) => "unknown".to_owned(),
+    };
+    Row {
+        name: path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default(),
+        kind: "adapter".to_owned(),
+        architecture,
+        licence: "unknown".to_owned(),
+        place: path.to_path_buf(),
+        state: match (&read, sha256) {
+            (Err(_), _) => "bad",
+            (Ok(_), Some(_)) => "ok",
+            (Ok(_), None) => "named",
+        },
+        why: read.err().map(|error| error.to_string()),
+    }
 }
 
 /// Makes the weights of the token classifier, as a local worker would at its first start.

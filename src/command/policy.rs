@@ -35,9 +35,9 @@ pub(super) async fn run(global: &Global, command: PolicyCommand) -> Result<ExitC
     match command {
         PolicyCommand::New { dir } => new(global, &dir).await,
         PolicyCommand::Check { dir } => checked(global, dir.as_deref()),
-        PolicyCommand::Test { dir, cedar_tests, model, no_model } => {
+        PolicyCommand::Test { dir, cedar_tests, model, no_model, adapter } => {
             let wanted = match model.as_deref() {
-                Some(word) => answers::Wanted::Named(word),
+                Some(word) => answers::Wanted::Named(word, adapter),
                 None if no_model => answers::Wanted::Nobody,
                 None => answers::Wanted::Pinned,
             };

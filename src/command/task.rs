@@ -91,6 +91,7 @@ fn ended(global: &Global, result: &TaskResult, decided: Option<&str>) -> Result<
     if let Some(model) = result.model.as_ref() {
         let sha256 = model.sha256.map(|sha256| format!(", sha256 {sha256}")).unwrap_or_default();
         output::line(format!("  answered by {}{sha256}", output::visible(&model.answered)));
+        model.adapter_sha256.iter().for_each(|sha256| output::line(format!("  with adapter {sha256}")));
     }
     if let Some(prompt) = &result.prompt {
         output::line(format!("  by prompt {} {}", prompt.name, prompt.hash));

@@ -1,5 +1,6 @@
 //! All stories in one program: each by itself would link the whole harness again.
 
+mod adapters;
 mod backtest;
 mod backup;
 mod boundary;

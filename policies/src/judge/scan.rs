@@ -103,6 +103,7 @@ impl Judge {
             target: pool,
             model: spec.name.clone(),
             model_sha256: spec.sha256,
+            adapter_sha256: None,
             ..beside.chosen()
         };
         (!facts.off.iter().any(|switch| switch.covers(&task.tenant, &place))).then_some(place)

@@ -15,6 +15,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::cases::ExpectedAnswer;
 use crate::diff::diff;
 use crate::judge::Judge;
+use crate::release::may_be_wider;
 use crate::trial;
 
 const ANSWER: &str = "prompts/answer.toml";
@@ -236,16 +237,8 @@ fn a_prompt_that_cannot_be_used_is_refused_with_its_place_and_what_to_do() {
 }
 
 #[test]
-fn models_are_pinned_on_the_local_lane_and_adapters_not_at_all() {
+fn models_are_pinned_on_the_local_lane_alone() {
     let file = "destinations.toml";
-    let adapters = "model = \"SmolLM2-135M-Instruct\"\nadapters = [{ name = \"tone\", sha256 = \"HASH\" }]";
-    let adapters = adapters.replace("HASH", &"0".repeat(64));
-    let said = Variant::new().replace(file, "model = \"SmolLM2-135M-Instruct\"", &adapters).read();
-    let said = said.unwrap_err().to_string();
-    assert!(
-        said.contains("`destinations.toml` line") && said.contains("no engine here applies adapters"),
-        "{said}"
-    );
     let cloud = format!("model = \"gpt-4o-mini\"\nmodel_sha256 = \"{}\"", "0".repeat(64));
     let said =
         Variant::new().replace(file, "model = \"gpt-4o-mini\"", &cloud).read().unwrap_err().to_string();
@@ -313,4 +306,53 @@ fn a_changed_prompt_is_told_as_its_text() {
     assert!(text.after.as_ref().unwrap().contains("one sentence."));
     assert_eq!(of("answer.max_tokens").unwrap().after.as_deref(), Some("48"));
     assert!(of("triage").is_none(), "negative control");
+}
+
+/// A destination's line with adapters of these hashes after it.
+fn with_adapters(line: &str, hashes: &[char]) -> String {
+    let adapter =
+        |hash: &char| format!("{{ name = \"tone\", sha256 = \"{}\" }}", hash.to_string().repeat(64));
+    format!("{line}\nadapters = [{}]", hashes.iter().map(adapter).collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn one_adapter_is_pinned_with_its_local_chat_model_and_released_as_it_is() {
+    let (file, chat, embed) =
+        ("destinations.toml", "model = \"SmolLM2-135M-Instruct\"", "model = \"all-MiniLM-L6-v2\"");
+    let bare = Variant::new().read().unwrap();
+    let place = bare.destination(&"local-chat".parse().unwrap()).unwrap();
+    let pin = format!("model_sha256 = \"{}\"", place.model_sha256.unwrap());
+    let cloud = "model = \"gpt-4o-mini\"";
+    let rows = [
+        (cloud, with_adapters(cloud, &['1']), "only a local model"),
+        (chat, with_adapters(chat, &['1', '2']), "more than one of `adapters`"),
+        (embed, with_adapters(embed, &['1']), "only a chat model has one"),
+        (pin.as_str(), with_adapters("", &['1']), "pin that by `model_sha256`, too"),
+    ];
+    for (from, to, words) in rows {
+        let said = Variant::new().replace(file, from, &to).read().unwrap_err().to_string();
+        assert!(said.contains(words) && said.contains("`destinations.toml` line"), "{words}: {said}");
+    }
+    // In the bundle's hash, in the difference, in what a decision names, and in the terms that an agreement is bound to.
+    let with = |hash| Variant::new().replace(file, chat, &with_adapters(chat, &[hash])).read().unwrap();
+    let (one, other) = (with('1'), with('2'));
+    assert!(one.hash() != bare.hash() && one.hash() != other.hash());
+    for (from, to) in [(&bare, &one), (&one, &other), (&one, &bare)] {
+        let changes = diff(from, to).unwrap().changes;
+        let told = serde_json::to_string(&changes).unwrap();
+        assert!(
+            !changes.is_empty() && changes.iter().all(|change| change.what.contains("adapters")),
+            "{told}"
+        );
+        assert!(told.contains(&"1".repeat(64)), "{told}");
+        // Which model runs inside keeps nothing there: no agreement is asked for.
+        assert!(may_be_wider(from, to).is_empty());
+    }
+    let name = "local-chat".parse().unwrap();
+    let place = |bundle: &Bundle| bundle.destination(&name).unwrap().clone();
+    assert_eq!(place(&one).chosen().adapter_sha256, Some("1".repeat(64).parse().unwrap()));
+    assert_eq!(place(&bare).chosen().adapter_sha256, None, "negative control");
+    assert_ne!(place(&one).terms_hash(), place(&bare).terms_hash());
+    // From its archive, as routers read it, it is the same.
+    assert_eq!(Bundle::from_archive(&one.archive()).unwrap().hash(), one.hash());
 }

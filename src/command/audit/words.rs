@@ -69,13 +69,14 @@ fn detail(detail: &Detail) -> String {
         Detail::Step { reason, destination, attempts } => {
             format!("{} at {destination} after {attempts} attempts", word(reason))
         }
-        Detail::Result { destination, usage, cost_usd_micros, timings, .. } => {
+        Detail::Result { destination, adapter_sha256, usage, cost_usd_micros, timings, .. } => {
             // What ran nowhere used nothing.
             let Some(place) = destination else { return format!("after {} ms", timings.total_ms) };
             let cost =
                 cost_usd_micros.map(|cost| format!(", {:.6} USD", cost as f64 / 1e6)).unwrap_or_default();
             let tokens = format!("{} + {} tokens", usage.input_tokens, usage.output_tokens);
-            format!("at {place}, {tokens}, {} ms{cost}", timings.total_ms)
+            let adapter = adapter_sha256.map(|sha256| format!(", adapter {sha256}")).unwrap_or_default();
+            format!("at {place}, {tokens}, {} ms{cost}{adapter}", timings.total_ms)
         }
         Detail::Attempt { attempt, phase, lane, target, status, .. } => {
             let status = status.map(|status| format!(", HTTP {status}")).unwrap_or_default();

@@ -20,10 +20,10 @@ use crate::{launch, models, output};
 const SEED: u64 = 0;
 
 /// Which model is wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Wanted<'a> {
-    /// One of the set-up by its name, or a file.
-    Named(&'a str),
+    /// One of the set-up by its name, or a file; and an adapter that is merged into it.
+    Named(&'a str, Option<PathBuf>),
     /// The one that the bundle pins.
     Pinned,
     /// None.
@@ -35,6 +35,7 @@ pub(super) enum Wanted<'a> {
 pub(super) struct Model {
     file: PathBuf,
     sha256: Option<String>,
+    adapter: Option<PathBuf>,
 }
 
 /// Who is asked.
@@ -72,6 +73,8 @@ struct Asked {
     sha256: String,
     /// Whether it may answer at a local destination of the bundle: one pins it, or one pins none.
     may_answer: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter_sha256: Option<String>,
 }
 
 /// An answer that is not as expected.
@@ -82,11 +85,11 @@ struct Failed {
 }
 
 /// A model by its name among those of the set-up, or by its file. A process that runs it has its threads from its launch.
-fn named(word: &str) -> Result<Model> {
+fn named(word: &str, adapter: Option<PathBuf>) -> Result<Model> {
     let found = chat_models()?.find(|model| model.name == word);
     match (found, Path::new(word)) {
-        (Some(model), _) => verified(&model),
-        (None, path) if path.is_file() => Ok(Model { file: path.to_owned(), sha256: None }),
+        (Some(model), _) => Ok(Model { adapter, ..verified(&model)? }),
+        (None, path) if path.is_file() => Ok(Model { file: path.to_owned(), sha256: None, adapter }),
         (None, _) => bail!("`{word}` is neither a chat model of `tidegate model list` nor a file"),
     }
 }
@@ -98,16 +101,23 @@ fn chat_models() -> Result<impl Iterator<Item = models::Model>> {
 fn verified(model: &models::Model) -> Result<Model> {
     let file = model.files.first().context("the model has no file")?;
     model.verify(file)?;
-    Ok(Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()) })
+    Ok(Model {
+        file: model.directory().join(&file.path),
+        sha256: Some(file.sha256.clone()),
+        adapter: None,
+    })
 }
 
 /// Whether weights may answer chats at a local destination of the bundle: one pins them, or one pins none.
-fn may_answer(bundle: &Bundle, sha256: &str) -> bool {
+fn may_answer(bundle: &Bundle, sha256: &str, adapter: Option<&str>) -> bool {
     let mut local = bundle
         .destinations()
         .iter()
         .filter(|spec| spec.lane == Lane::Local && spec.kinds.contains(&Kind::Chat));
-    local.any(|spec| spec.model_sha256.is_none_or(|pin| pin.to_string() == sha256))
+    local.any(|spec| {
+        let pinned = spec.adapters.first().map(|adapter| adapter.sha256.to_string());
+        spec.model_sha256.is_none_or(|pin| pin.to_string() == sha256) && pinned.as_deref() == adapter
+    })
 }
 
 impl Choice {
@@ -115,7 +125,7 @@ impl Choice {
     pub(super) fn of(wanted: Wanted<'_>, bundle: &Bundle) -> Result<Self> {
         let choice = match wanted {
             Wanted::Nobody => Self::Nobody,
-            Wanted::Named(word) => Self::Ask(named(word)?),
+            Wanted::Named(word, adapter) => Self::Ask(named(word, adapter)?),
             Wanted::Pinned if bundle.cases().prompts.iter().all(|case| case.answer.is_none()) => Self::Nobody,
             Wanted::Pinned => pinned(bundle)?,
         };
@@ -128,7 +138,7 @@ impl Choice {
 
 fn pinned(bundle: &Bundle) -> Result<Choice> {
     let pins =
-        |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256));
+        |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256, None));
     Ok(match chat_models()?.find(pins) {
         None => Choice::Missing(
             "no chat model of `tidegate model list` is one that a local destination pins; name its file with --model"
@@ -152,12 +162,21 @@ impl Answers {
             Choice::Nobody => return Ok(found),
             Choice::Missing(why) => return Ok(Self { unasked: Some(why), ..found }),
         };
-        let config =
-            EngineConfig { chat: Some(model.file), chat_sha256: model.sha256, ..EngineConfig::default() };
+        let config = EngineConfig {
+            chat: Some(model.file),
+            chat_sha256: model.sha256,
+            chat_adapter: model.adapter,
+            ..EngineConfig::default()
+        };
         let (engine, thread) = Engine::start(config).context("loading the model")?;
         let info = engine.models().iter().find(|info| info.kind == "chat").context("a chat model")?;
-        let may_answer = may_answer(judge.bundle(), &info.sha256);
-        found.model = Some(Asked { name: info.name.clone(), sha256: info.sha256.clone(), may_answer });
+        let may_answer = may_answer(judge.bundle(), &info.sha256, info.adapter_sha256.as_deref());
+        found.model = Some(Asked {
+            name: info.name.clone(),
+            sha256: info.sha256.clone(),
+            may_answer,
+            adapter_sha256: info.adapter_sha256.clone(),
+        });
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(asked.len() as u64) };
         bar.set_style(ProgressStyle::with_template("asking {wide_bar} {pos}/{len} answers")?);
         for case in asked {
@@ -188,10 +207,12 @@ impl Answers {
             output::line(format!("FAILED {case}: {}", why.join("; ")));
         }
         match (&self.model, &self.unasked) {
-            (Some(Asked { name, sha256, may_answer }), _) => {
+            (Some(Asked { name, sha256, may_answer, adapter_sha256 }), _) => {
+                let with =
+                    adapter_sha256.as_ref().map(|hash| format!(", adapter {hash}")).unwrap_or_default();
                 let others = if *may_answer { "" } else { ", which no local destination of the bundle runs" };
                 output::line(format!(
-                    "{} answers as expected, {} not, by {name} (sha256 {sha256}){others}",
+                    "{} answers as expected, {} not, by {name} (sha256 {sha256}{with}){others}",
                     self.run - self.failed.len(),
                     self.failed.len()
                 ));

@@ -39,6 +39,15 @@ pub(in crate::command) async fn run(global: &Global, args: &RoleArgs) -> Result<
                     json!(engine.chat_sha256),
                     if section.chat_model.is_some() { "cell.toml" } else { "the manifest" },
                 ),
+                ("chat_adapter", json!(engine.chat_adapter), of(section.chat_adapter.is_some())),
+                (
+                    "chat_adapter_sha256",
+                    json!(engine.chat_adapter_sha256),
+                    match (&section.chat_adapter, &section.chat_adapter_sha256) {
+                        (Some(_), None) => "the adapter",
+                        (adapter, _) => of(adapter.is_some()),
+                    },
+                ),
                 ("embed_model", json!(engine.embed), of(section.embed_model.is_some())),
                 ("scan_model", json!(engine.scan), of(section.scan_model.is_some())),
                 ("threads", json!(engine.threads), of(section.threads > 0)),

@@ -171,6 +171,7 @@ fn output(input: &JobInput, scan: Option<Digest>) -> Output {
             (JobInput::Scan { .. }, Some(weights)) => weights.to_string(),
             _ => "ab".repeat(32),
         },
+        adapter_sha256: None,
         context_tokens: 2_048,
         threads: 1,
         kernels: "avx2".to_owned(),

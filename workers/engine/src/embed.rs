@@ -59,6 +59,7 @@ impl EmbedModel {
             architecture: "bert".to_owned(),
             quantisation: "F32".to_owned(),
             sha256,
+            adapter_sha256: None,
             context_tokens,
             threads: candle_core::utils::get_num_threads(),
             kernels: crate::model::kernels().to_owned(),

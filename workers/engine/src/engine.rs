@@ -21,6 +21,11 @@ pub struct EngineConfig {
     pub chat: Option<PathBuf>,
     /// The SHA-256 the chat file must have, lower-case hex; `None` takes the file as it is and reports its hash.
     pub chat_sha256: Option<String>,
+    /// A LoRA adapter that is merged into the chat model: a directory with `adapter_model.safetensors` and `adapter_config.json`, or the
+    /// former, with the latter beside it.
+    pub chat_adapter: Option<PathBuf>,
+    /// The SHA-256 the adapter must have, lower-case hex: of `adapter_config.json` and then the weights, as one text.
+    pub chat_adapter_sha256: Option<String>,
     /// The embedding model: a directory with `model.safetensors`, `config.json` and `tokenizer.json`; `None` serves no embeddings.
     pub embed: Option<PathBuf>,
     /// The SHA-256 `model.safetensors` must have, lower-case hex.
@@ -56,6 +61,8 @@ impl Default for EngineConfig {
         Self {
             chat: None,
             chat_sha256: None,
+            chat_adapter: None,
+            chat_adapter_sha256: None,
             embed: None,
             embed_sha256: None,
             scan: None,
@@ -112,6 +119,9 @@ pub struct ModelInfo {
     pub quantisation: String,
     /// SHA-256 of the weights' file, lower-case hex.
     pub sha256: String,
+    /// SHA-256 of the adapter that is merged into them, lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_sha256: Option<String>,
     /// Tokens a request may have, prompt and answer.
     pub context_tokens: usize,
     /// Threads in force for arithmetic.

@@ -186,6 +186,14 @@ pub enum LoadError {
         /// What failed.
         reason: String,
     },
+    /// The adapter can't be merged into the chat model.
+    #[error("the adapter `{}` can't be used: {reason}", path.display())]
+    Adapter {
+        /// Its directory or file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The chat template of the file can't be compiled.
     #[error("the chat template of the model can't be used: {reason}")]
     Template {

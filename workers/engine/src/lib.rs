@@ -6,6 +6,7 @@
 //!
 //! What it does not do: no network, no async runtime, no downloads, no opinion on what may be asked.
 
+mod adapter;
 mod chat;
 mod constraint;
 mod embed;
@@ -26,6 +27,7 @@ mod text;
 mod tokenizer;
 mod verify;
 
+pub use adapter::{AdapterInfo, inspect_adapter};
 pub use engine::{Engine, EngineConfig, EngineThread, ModelInfo, StepHook, launch_environment};
 pub use error::{EngineError, LoadError, RefusedModel, SubmitError};
 pub use job::{

@@ -118,6 +118,7 @@ impl ScanModel {
             architecture: "bert".to_owned(),
             quantisation: "F32".to_owned(),
             sha256,
+            adapter_sha256: None,
             context_tokens: shape.max_position_embeddings,
             threads: candle_core::utils::get_num_threads(),
             kernels: crate::model::kernels().to_owned(),

@@ -110,6 +110,30 @@ impl GgufFile {
     }
 }
 
+/// A tensor of an adapter: name, shape and values.
+pub(crate) type Factor = (String, Vec<usize>, Vec<f32>);
+
+/// An adapter's weights as a safetensors file.
+pub(crate) fn factors(factors: &[Factor]) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> = factors
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
+    let views = factors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+        (name.as_str(), view.unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// A directory with an adapter.
+pub(crate) fn adapter(config: &serde_json::Value, weights: &[u8]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("adapter_config.json"), config.to_string()).unwrap();
+    std::fs::write(directory.path().join("adapter_model.safetensors"), weights).unwrap();
+    directory
+}
+
 pub(crate) fn on_disk(bytes: &[u8]) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();

@@ -86,6 +86,8 @@ pub struct Models {
     pub scan_sha256: Option<Digest>,
     /// SHA-256 of the chat model's file.
     pub chat_sha256: Option<Digest>,
+    /// SHA-256 of the adapter that is merged into the chat model, if one is.
+    pub chat_adapter_sha256: Option<Digest>,
     /// SHA-256 of the embedding model's weights.
     pub embed_sha256: Option<Digest>,
     /// Names in the bundle that they answer to; empty: every name.

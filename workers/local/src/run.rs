@@ -152,12 +152,15 @@ fn models(engine: &Engine, config: &LocalConfig) -> Models {
         let info = engine.models().iter().find(|info| info.kind == kind)?;
         info.sha256.parse().ok()
     };
+    let chat = engine.models().iter().find(|info| info.kind == "chat");
+    let adapter = chat.and_then(|info| info.adapter_sha256.as_deref()?.parse().ok());
     Models {
         chat: has("chat"),
         embed: has("embed"),
         scan: has("scan"),
         scan_sha256: sha256("scan"),
         chat_sha256: sha256("chat"),
+        chat_adapter_sha256: adapter,
         embed_sha256: sha256("embed"),
         names: config.models.clone(),
     }

@@ -70,6 +70,9 @@ pub enum Detail {
         /// SHA-256 of the model file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model_sha256: Option<Digest>,
+        /// SHA-256 of the adapter that was merged into it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adapter_sha256: Option<Digest>,
         /// Tokens.
         usage: Usage,
         /// Millionths of a US dollar.

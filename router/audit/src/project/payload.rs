@@ -99,6 +99,8 @@ struct ModelHead {
     requested: String,
     #[serde(default)]
     sha256: Option<Digest>,
+    #[serde(default)]
+    adapter_sha256: Option<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +244,8 @@ impl Projection {
         self.detail = Some(Detail::Result {
             destination: head.destination.map(|destination| destination.name),
             model: head.model.as_ref().map(|model| word(&model.requested)),
-            model_sha256: head.model.and_then(|model| model.sha256),
+            model_sha256: head.model.as_ref().and_then(|model| model.sha256),
+            adapter_sha256: head.model.and_then(|model| model.adapter_sha256),
             usage: head.usage,
             cost_usd_micros: head.cost_usd_micros,
             timings: head.timings,

@@ -25,6 +25,7 @@ pub(super) fn completed(work: &Work, answer: Answer, attempts: u32, now: Timesta
         requested: work.claims().model.clone(),
         answered: answer.model.clone(),
         sha256: None,
+        adapter_sha256: None,
         quantisation: None,
         kernels: None,
     };

@@ -6,6 +6,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::Architecture;
 use super::attention::{Cache, Heads, Rope, attend};
+use super::lora::{Deltas, RowOrder};
 use super::math::{add, rms_norm, silu_times};
 use super::weights::{Matrix, Repack, Weights, WeightsError};
 use crate::gguf::{GgufError, Header};
@@ -53,10 +54,12 @@ pub(crate) struct Rows<'a> {
 }
 
 impl Decoder {
+    /// Loads the weights, each matrix with its change where `deltas` has one.
     pub(crate) fn load(
         header: &Header,
         file: &mut File,
         forced: Option<Repack>,
+        deltas: Deltas,
     ) -> Result<Self, WeightsError> {
         let architecture = Architecture::of(header).map_err(|_| GgufError::Missing("architecture".into()))?;
         let key = |suffix: &str| format!("{}.{suffix}", architecture.name());
@@ -75,7 +78,7 @@ impl Decoder {
         #[expect(clippy::cast_possible_truncation, reason = "f32 is the precision computed in")]
         let epsilon = header.float(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5) as f32;
 
-        let mut weights = Weights::new(header, file, forced);
+        let mut weights = Weights::new(header, file, forced, deltas);
         let scale = match weights.has("rope_freqs.weight") {
             true => Some(weights.vector("rope_freqs.weight", size / 2)?),
             false => None,
@@ -208,6 +211,10 @@ impl Layer {
     ) -> Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}.weight");
         let Heads { queries, groups, size } = heads;
+        let order = match architecture {
+            Architecture::Llama => RowOrder::Paired { size },
+            Architecture::Qwen3 => RowOrder::Trained,
+        };
         let head_norms = match architecture {
             Architecture::Llama => None,
             Architecture::Qwen3 => Some((
@@ -217,8 +224,8 @@ impl Layer {
         };
         Ok(Self {
             attention_norm: weights.vector(&name("attn_norm"), hidden)?,
-            query: weights.matrix(&name("attn_q"), queries * size, hidden)?,
-            key: weights.matrix(&name("attn_k"), groups * size, hidden)?,
+            query: weights.matrix_in(&name("attn_q"), [queries * size, hidden], order)?,
+            key: weights.matrix_in(&name("attn_k"), [groups * size, hidden], order)?,
             value: weights.matrix(&name("attn_v"), groups * size, hidden)?,
             attention_output: weights.matrix(&name("attn_output"), hidden, queries * size)?,
             head_norms,

@@ -5,6 +5,7 @@
 
 mod attention;
 mod decoder;
+mod lora;
 mod math;
 mod q6k;
 #[cfg(test)]
@@ -13,7 +14,8 @@ mod weights;
 
 pub(crate) use attention::Cache;
 pub(crate) use decoder::{Decoder, Rows};
-pub(crate) use weights::{Repack, kernels};
+pub(crate) use lora::{Delta, Deltas};
+pub(crate) use weights::{Repack, WeightsError, kernels};
 
 use crate::error::RefusedModel;
 use crate::gguf::Header;

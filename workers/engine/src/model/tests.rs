@@ -4,10 +4,12 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::weights::WeightsError;
-use super::{Decoder, Repack, Rows};
+use super::{Decoder, Deltas, Repack, Rows};
 use crate::chat::ChatModel;
 use crate::gguf::Header;
 use crate::testing::{GgufFile, chat, fixture, on_disk};
+
+mod lora;
 
 #[derive(Deserialize)]
 struct Row {
@@ -170,7 +172,7 @@ fn logits_of(file: &GgufFile, tokens: &[u32]) -> Result<Vec<f32>, WeightsError> 
     let disk = on_disk(&file.bytes());
     let mut handle = std::fs::File::open(disk.path()).unwrap();
     let header = Header::read(&mut handle).unwrap();
-    let decoder = Decoder::load(&header, &mut handle, None)?;
+    let decoder = Decoder::load(&header, &mut handle, None, Deltas::new())?;
     let mut cache = decoder.cache(tokens.len());
     let rows = Rows { cache: &mut cache, tokens, logits: true };
     Ok(decoder.step(&mut [rows]).unwrap().remove(0).unwrap())

@@ -2,7 +2,7 @@
 //!
 //! The stored type decides the speed: 4- and 5-bit types of the first generation run on scalar kernels, and the fast
 //! integer kernels want rows of a multiple of 256. Such matrices are dequantised at load, rows padded with
-//! zeros and requantised; padding changes no sum.
+//! zeros and requantised; padding changes no sum. What an adapter changes is added in between.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::fs::File;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
+use super::lora::{Delta, Deltas, RowOrder};
 use super::q6k;
 use crate::gguf::{GgufError, Header, TensorInfo};
 
@@ -26,6 +27,14 @@ pub(crate) enum WeightsError {
     Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
     #[error("the file holds `{0}`, which the architecture does not have")]
     Unexpected(String),
+    #[error(
+        "`{module}` changes a matrix of shape {found:?}, and the model's is {expected:?}; name an adapter of this model"
+    )]
+    Delta { module: String, found: [usize; 2], expected: [usize; 2] },
+    #[error("`{module}` is of a layer that the model does not have; name an adapter of this model")]
+    NoLayer { module: String },
+    #[error("`{module}` is of heads of {size} rows, an odd number; name an adapter of another model")]
+    OddHeads { module: String, size: usize },
     #[error("arithmetic: {0}")]
     Candle(#[from] candle_core::Error),
 }
@@ -73,6 +82,15 @@ impl Repack {
         }
     }
 
+    /// The choice for a matrix that is changed: never coarser than 6 bits, in which a small change would drown.
+    const fn merged(self, stored: GgmlDType) -> Self {
+        match (self, stored) {
+            (Self::Keep, GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 | GgmlDType::Q8_0) => Self::Keep,
+            (Self::Keep, _) => Self::Q8_0 { padded: false },
+            (repack, _) => repack,
+        }
+    }
+
     const fn target(self, stored: GgmlDType) -> GgmlDType {
         match self {
             Self::Keep => stored,
@@ -92,14 +110,21 @@ pub(crate) struct Weights<'a> {
     pub(crate) file: &'a mut File,
     /// Overrides [`Repack::choose`]; measurements and tests.
     pub(crate) forced: Option<Repack>,
+    /// What an adapter changes, without that which was added already.
+    deltas: Deltas,
     taken: usize,
     /// The types computed with, in the order met.
     pub(crate) computed: Vec<GgmlDType>,
 }
 
 impl<'a> Weights<'a> {
-    pub(crate) fn new(header: &'a Header, file: &'a mut File, forced: Option<Repack>) -> Self {
-        Self { header, file, forced, taken: 0, computed: Vec::new() }
+    pub(crate) fn new(
+        header: &'a Header,
+        file: &'a mut File,
+        forced: Option<Repack>,
+        deltas: Deltas,
+    ) -> Self {
+        Self { header, file, forced, deltas, taken: 0, computed: Vec::new() }
     }
 
     fn find(&mut self, name: &str, expected: &[usize]) -> Result<&'a TensorInfo, WeightsError> {
@@ -130,15 +155,32 @@ impl<'a> Weights<'a> {
 
     /// A matrix of `n` rows of `k` weights, repacked where that is faster.
     pub(crate) fn matrix(&mut self, name: &str, n: usize, k: usize) -> Result<Matrix, WeightsError> {
+        self.matrix_in(name, [n, k], RowOrder::Trained)
+    }
+
+    /// As [`Self::matrix`], of rows in this order.
+    pub(crate) fn matrix_in(
+        &mut self,
+        name: &str,
+        [n, k]: [usize; 2],
+        order: RowOrder,
+    ) -> Result<Matrix, WeightsError> {
         let info = self.find(name, &[n, k])?;
+        let delta = self.delta(name, [n, k], order)?;
         let stored = self.load(name, info)?;
         let repack = self.forced.unwrap_or_else(|| Repack::choose(info.dtype, k, kernels()));
+        let repack = if delta.is_some() { repack.merged(info.dtype) } else { repack };
         let padded_k = if repack.pads() { k.next_multiple_of(BLOCK) } else { k };
         let target = repack.target(info.dtype);
-        let weights = if target == info.dtype && padded_k == k {
+        let weights = if target == info.dtype && padded_k == k && delta.is_none() {
             stored
         } else {
             let mut dense = stored.dequantize(&Device::Cpu)?;
+            if let Some(delta) = delta {
+                let mut rows = dense.flatten_all()?.to_vec1::<f32>()?;
+                delta.add_to(&mut rows, order);
+                dense = Tensor::from_vec(rows, (n, k), &Device::Cpu)?;
+            }
             if padded_k > k {
                 dense = dense.pad_with_zeros(1, 0, padded_k - k)?;
             }
@@ -150,12 +192,34 @@ impl<'a> Weights<'a> {
         Ok(Matrix { product: QMatMul::from_qtensor(weights)?, n, k, padded_k })
     }
 
+    /// What is to be added to a matrix, if anything.
+    fn delta(
+        &mut self,
+        name: &str,
+        expected: [usize; 2],
+        order: RowOrder,
+    ) -> Result<Option<Delta>, WeightsError> {
+        let Some(delta) = self.deltas.remove(name) else { return Ok(None) };
+        let found = delta.shape();
+        match order {
+            _ if found != expected => Err(WeightsError::Delta { module: delta.module, found, expected }),
+            RowOrder::Paired { size } if !size.is_multiple_of(2) => {
+                Err(WeightsError::OddHeads { module: delta.module, size })
+            }
+            _ => Ok(Some(delta).filter(|delta| !delta.is_nothing())),
+        }
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.header.tensors.contains_key(name)
     }
 
-    /// Refuses a file with tensors that nobody asked for: the forward pass would silently leave them out.
+    /// Refuses a file with tensors that nobody asked for, and changes of what is not there: the forward pass would silently leave
+    /// them out.
     pub(crate) fn finish(self, known: impl Fn(&str) -> bool) -> Result<Vec<GgmlDType>, WeightsError> {
+        if let Some((_, delta)) = self.deltas.into_iter().next() {
+            return Err(WeightsError::NoLayer { module: delta.module });
+        }
         if self.taken != self.header.tensors.len() {
             let stray = self.header.tensors.keys().find(|name| !known(name));
             return Err(WeightsError::Unexpected(stray.cloned().unwrap_or_default()));

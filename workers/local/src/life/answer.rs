@@ -137,6 +137,7 @@ fn model(work: &Work, info: &ModelInfo) -> ModelUsed {
         requested: work.local.model.clone(),
         answered: info.name.clone(),
         sha256: info.sha256.parse().ok(),
+        adapter_sha256: info.adapter_sha256.as_deref().and_then(|sha256| sha256.parse().ok()),
         quantisation: Some(info.quantisation.clone()),
         kernels: Some(info.kernels.clone()),
     }

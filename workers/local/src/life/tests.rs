@@ -85,6 +85,7 @@ fn output(content: OutputContent, finish: FinishReason) -> Output {
         architecture: "llama".to_owned(),
         quantisation: "Q4_1 as Q8_0".to_owned(),
         sha256: "ab".repeat(32),
+        adapter_sha256: None,
         context_tokens: 2048,
         threads: 1,
         kernels: "avx2".to_owned(),
@@ -564,4 +565,71 @@ fn other_weights_than_those_that_are_pinned_answer_nothing() {
     let unknown = Models { chat_sha256: None, ..models };
     let (_, step) = Life::begin(&pinned(&chat("Hi", 8, false), Some(ours)), &context(&unknown, &[]));
     assert!(matches!(step.action, Action::Send(_)));
+}
+
+#[test]
+fn other_adapters_than_the_one_that_is_pinned_answer_nothing() {
+    let (weights, adapter, other) = (Digest::from([1; 32]), Digest::from([2; 32]), Digest::from([3; 32]));
+    let with = |chat_adapter_sha256| Models {
+        chat_sha256: Some(weights),
+        embed_sha256: Some(weights),
+        chat_adapter_sha256,
+        ..models()
+    };
+    let pin = |given: &Given, sha256, adapter| {
+        let mut message = pinned(given, sha256);
+        let text = message.headers.get(header::DECISION).unwrap();
+        let mut decision: Decision = serde_json::from_str(text).unwrap();
+        decision.destination.as_mut().unwrap().adapter_sha256 = adapter;
+        let text = serde_json::to_string(&decision).unwrap();
+        let before = message.headers.clone();
+        let others = before.iter().filter(|(name, _)| *name != header::DECISION);
+        message.headers =
+            others.fold(Headers::new(), |headers, (name, value)| headers.with(name.to_owned(), value));
+        message.headers = message.headers.with(header::DECISION, text);
+        message
+    };
+    // What the bundle pins beside the weights, what is merged here, whether it runs.
+    let rows = [
+        (Some(adapter), Some(adapter), true),
+        (Some(adapter), None, false),
+        (Some(adapter), Some(other), false),
+        (None, Some(adapter), false),
+        (None, None, true),
+    ];
+    for (pinned, merged, runs) in rows {
+        let work = pin(&chat("Hi", 8, false), Some(weights), pinned);
+        let (_, step) = Life::begin(&work, &context(&with(merged), &[]));
+        assert_eq!(matches!(step.action, Action::Run(_)), runs, "{pinned:?} {merged:?}");
+        if !runs {
+            let wire: StepWire = serde_json::from_slice(&sent(step).payload).unwrap();
+            assert_eq!(wire.reason, StepReason::Fallback { code: Code::WrongModel });
+        }
+    }
+    let runs = |work: &Arrived, merged| {
+        matches!(Life::begin(work, &context(&with(merged), &[])).1.action, Action::Run(_))
+    };
+    // Embeddings are made by another model: its weights are what they were.
+    assert!(runs(&pin(&embed(&["a"]), Some(weights), None), Some(adapter)));
+    assert!(!runs(&pin(&embed(&["a"]), Some(weights), Some(adapter)), Some(adapter)));
+    // Where nothing is pinned any weights answer; an adapter alone is a pin, too.
+    assert!(runs(&pin(&chat("Hi", 8, false), None, None), Some(adapter)));
+    assert!(
+        !runs(&pin(&chat("Hi", 8, false), None, Some(adapter)), Some(adapter)),
+        "of weights that nobody named"
+    );
+}
+
+#[test]
+fn a_result_names_the_adapter_that_was_merged() {
+    let adapter = Digest::from([9; 32]);
+    for named in [None, Some(adapter)] {
+        let mut life = running(&chat("Hi", 8, false));
+        let mut made = output(OutputContent::Text("Hello".to_owned()), FinishReason::Stop);
+        let info = ModelInfo { adapter_sha256: named.map(|hash| hash.to_string()), ..(*made.model).clone() };
+        made.model = info.into();
+        let message = sent(next(&mut life, Event::Ran(Ran::Finished(Box::new(made)))));
+        let model = result(&message).model.unwrap();
+        assert_eq!((model.adapter_sha256, model.sha256.is_some()), (named, true));
+    }
 }

@@ -74,10 +74,15 @@ impl Work {
         if !loaded || !named {
             return Some(incapable());
         }
-        // The bundle names the weights that its rules and cases were tried with: no others answer under it.
-        let sha256 = if self.local.kind == Kind::Embed { models.embed_sha256 } else { models.chat_sha256 };
-        let pinned = self.destination.model_sha256;
-        (pinned.is_some() && pinned != sha256).then_some(StepReason::Fallback { code: Code::WrongModel })
+        // The bundle names the weights that its rules and cases were tried with, and what is merged into them: no others answer
+        // under it.
+        let loaded = match self.local.kind {
+            Kind::Embed => (models.embed_sha256, None),
+            _ => (models.chat_sha256, models.chat_adapter_sha256),
+        };
+        let pinned = (self.destination.model_sha256, self.destination.adapter_sha256);
+        let other = pinned != (None, None) && pinned != loaded;
+        other.then_some(StepReason::Fallback { code: Code::WrongModel })
     }
 
     /// The run of this work.

@@ -120,6 +120,7 @@ impl Given {
             target: name(self.pool),
             model: self.model.to_owned(),
             model_sha256: self.pinned,
+            adapter_sha256: None,
             region: name("eu"),
             owner: "platform@example.com".to_owned(),
             model_owner: "models@example.com".to_owned(),
