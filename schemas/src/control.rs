@@ -360,6 +360,12 @@ pub fn session_key(tenant: &Name, session: &Identifier) -> String {
     let hash = Digest::plain(format!("{tenant}\n{session}").as_bytes());
     format!("{tenant}.{hash}")
 }
+/// How long what a session held is known after its last task, and who agreed to a held task after the last of them, days: longer than
+/// the vault keeps a value, than a review is held, and than records keep their bodies. So neither bucket grows for ever.
+pub const STATE_DAYS: u64 = 90;
+/// How old what is known of a session may be when it is used, hours; then it is written anew, so that its days count from its last
+/// task.
+pub const SESSION_KEPT_HOURS: i64 = 24;
 
 /// Bucket of first verdicts, by review.
 pub const REVIEWS_BUCKET: &str = "reviews";
