@@ -8,7 +8,7 @@ pub(crate) use audit::{
     AuditArgs, AuditCommand, ExportArgs, ExportForm, ProveCommand, RejudgeArgs, VerifyArgs,
 };
 pub(crate) use backtest::BacktestArgs;
-pub(crate) use budget::{BudgetArgs, BudgetCommand};
+pub(crate) use budget::{BudgetArgs, BudgetCommand, ResetArgs};
 pub(crate) use erase::{AccessArgs, EraseArgs, RotateArgs, WhoArgs};
 pub(crate) use flag::{FlagArgs, FlagCommand};
 pub(crate) use operate::{

@@ -5,6 +5,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_bus::{Bus, Inbound, KvError, Outbound, PublishError};
+use tidegate_schemas::budget::ledger::Ledger;
+use tidegate_schemas::budget::{BUDGETS_BUCKET, Scope};
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::control::{
     ACTIVE_KEY, Act, Active, Control, DIRECTORY_BUCKET, FLAGS_BUCKET, FLAGS_KEY, Flags, REFUSED,
@@ -101,6 +103,7 @@ pub(crate) async fn apply(bus: &Bus, ready: &Release, inbound: &Inbound) -> Resu
         | Act::BundleRollback { .. }
         | Act::BundleApprove { .. }) => release::apply(bus, event, &operator, act).await?,
         Act::DirectoryActivate { base, directory: new } => directory(bus, event, base, &new).await?,
+        Act::BudgetReset { of } => reset(bus, event, &of).await?,
         Act::DeadRequeue { letter } => return requeue(bus, inbound, &letter).await,
         // The event itself is the whole act.
         Act::DeadDiscard { .. }
@@ -232,6 +235,16 @@ fn follows(
     }
 }
 
+/// Begins a ledger anew. What is under way then is settled in none; a second time the same act changes nothing.
+async fn reset(bus: &Bus, event: u64, of: &Scope) -> Result<(), ControlError> {
+    moved(bus, BUDGETS_BUCKET, &of.key(), |now| Ok(begun_anew(now, event, of))).await
+}
+
+fn begun_anew(now: Option<Ledger>, event: u64, of: &Scope) -> Option<Ledger> {
+    let done = now.is_some_and(|ledger| ledger.reset >= Some(event));
+    (!done).then(|| Ledger { reset: Some(event), ..Ledger::new(of.clone()) })
+}
+
 /// Takes a dead letter's message up again. Work goes back into its stream; the rest is the router's own to handle.
 async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then, ControlError> {
     if letter.stream != EVENTS {
@@ -259,6 +272,8 @@ async fn requeue(bus: &Bus, inbound: &Inbound, letter: &Position) -> Result<Then
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -274,6 +289,27 @@ mod tests {
         for fine in ["admin", "recorder-2", "recorders", "routers"] {
             assert!(permitted(&of(fine)).is_ok(), "negative control: {fine}");
         }
+    }
+
+    #[test]
+    fn budget_that_is_reset_counts_anew_once_for_each_act() {
+        let of = Scope::Provider { provider: tidegate_schemas::ids::Name::new("p").expect("a name") };
+        let mut used = Ledger::new(of.clone());
+        let caps = tidegate_schemas::budget::Caps::new();
+        used.reserve(
+            &caps,
+            "a/1",
+            1,
+            tidegate_schemas::budget::Amounts::default(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        let new = begun_anew(Some(used.clone()), 7, &of).expect("a new one");
+        assert_eq!((new.open.len(), new.reset), (0, Some(7)));
+        assert_eq!(begun_anew(None, 7, &of), Some(new.clone()), "one that cannot be read");
+        // It came twice: what was counted since stays.
+        let since = Ledger { open: used.open, ..new };
+        assert_eq!(begun_anew(Some(since.clone()), 7, &of), None);
+        assert!(begun_anew(Some(since), 8, &of).is_some(), "negative control: another act");
     }
 
     #[test]

@@ -68,28 +68,39 @@ pub(crate) async fn watch(bus: Bus, known: watch::Sender<Knowledge>, shutdown: C
             _ = tick.tick() => {}
         }
         let directory = Arc::clone(&known.borrow().directory);
-        match look(&bus, &directory, Timestamp::now()).await {
-            Ok(gates) => {
-                known.send_if_modified(|known| {
-                    let changed = *known.gates != gates;
-                    known.gates = Arc::new(gates);
-                    changed
-                });
-            }
-            // What was known ends by itself, and the workers ask before each attempt.
-            Err(error) => tracing::warn!(%error, "Budgets and breakers could not be read."),
+        let now = Timestamp::now();
+        let (spent, broken) = (look(&bus, &directory, now).await, look_at_places(&bus, now).await);
+        // What was known ends by itself, and the workers ask before each attempt.
+        let unread = [spent.as_ref().err(), broken.as_ref().err()];
+        for error in unread.into_iter().flatten() {
+            tracing::warn!(%error, "Budgets or breakers could not be read.");
         }
+        known.send_if_modified(|known| {
+            let gates = Gates {
+                spent: spent.unwrap_or_else(|_| known.gates.spent.clone()),
+                broken: broken.unwrap_or_else(|_| known.gates.broken.clone()),
+            };
+            let changed = *known.gates != gates;
+            known.gates = Arc::new(gates);
+            changed
+        });
     }
 }
 
-async fn look(bus: &Bus, directory: &Directory, now: Timestamp) -> Result<Gates, KvError> {
+/// Budgets of this directory that leave no room. Ledgers of others are not read, however many have been left behind.
+async fn look(bus: &Bus, directory: &Directory, now: Timestamp) -> Result<Vec<Spent>, KvError> {
     let budgets = directory.budgets();
-    let ledgers = if budgets.is_empty() { Vec::new() } else { bus.kv_entries(BUDGETS_BUCKET, ">").await? };
+    let keys: Vec<String> = budgets.iter().map(|budget| budget.of.key()).collect();
+    let ledgers = bus.kv_values(BUDGETS_BUCKET, &keys).await?;
     let ledgers = ledgers.into_iter().filter_map(|entry| Some((entry.key, read::<Ledger>(&entry.value)?)));
+    Ok(spent(&budgets, &ledgers.collect(), now))
+}
+
+/// Places that are not to be tried.
+async fn look_at_places(bus: &Bus, now: Timestamp) -> Result<Vec<Broken>, KvError> {
     let breakers = bus.kv_entries(BREAKERS_BUCKET, ">").await?;
     let breakers = breakers.iter().filter_map(|entry| read::<Breaker>(&entry.value));
-    let broken = breakers.filter_map(|breaker| breaker.broken(now)).collect();
-    Ok(Gates { spent: spent(&budgets, &ledgers.collect(), now), broken })
+    Ok(breakers.filter_map(|breaker| breaker.broken(now)).collect())
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &[u8]) -> Option<T> {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tidegate_bus::{Bus, Health};
+use tidegate_schemas::control::{REVIEWS_BUCKET, SESSIONS_BUCKET, STATE_DAYS};
 use tidegate_schemas::subject::{EVENTS, RESULTS, STEPS, WORK_CLOUD, WORK_LOCAL};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,37 @@ const OPENS_BELOW: u64 = 75;
 const STREAMS: [&str; 5] = [WORK_LOCAL, WORK_CLOUD, RESULTS, EVENTS, STEPS];
 /// What of the process is not ready while admission is closed.
 const PART: &str = "admission";
+
+/// Buckets that grow with what tenants do. Where one is full, no session is raised and no review decided any more.
+const STATE: [&str; 2] = [SESSIONS_BUCKET, REVIEWS_BUCKET];
+/// Between two looks at them.
+const STATE_EVERY: Duration = Duration::from_secs(60);
+
+/// Tells operators while a bucket of shared state is nearly full, until shutdown. Nothing is closed for it: other work needs none.
+pub(crate) async fn watch_state(bus: Bus, health: Health, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(STATE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for bucket in STATE {
+            let Ok(state) = bus.bucket_info(bucket).await else { continue };
+            if let Some(told) = nearly_full(bucket, share(state.bytes, state.bytes_max)) {
+                tracing::error!(bucket, "A bucket of shared state is nearly full.");
+                health.error(told);
+            }
+        }
+    }
+}
+
+/// What operators are told of a bucket.
+fn nearly_full(bucket: &str, share: u64) -> Option<String> {
+    (share >= CLOSES_AT).then(|| format!(
+        "bucket `{bucket}` is at {share} % of its bytes; once it is full tasks of sessions that hold more, and reviews, are put off until their deadlines: an entry goes {STATE_DAYS} days after it was last used, so give further tenants a cell of their own"
+    ))
+}
 
 /// Looks at the streams until shutdown.
 pub(crate) async fn watch(
@@ -74,4 +106,20 @@ async fn look(bus: &Bus, before: Option<&'static str>) -> Option<Option<&'static
 
 fn share(bytes: u64, bytes_max: Option<u64>) -> u64 {
     bytes_max.map_or(0, |max| bytes.saturating_mul(100) / max.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_bucket_that_is_nearly_full_is_told_before_it_is() {
+        let at = |bytes| nearly_full(SESSIONS_BUCKET, share(bytes, Some(1_000)));
+        assert!(at(800).is_some_and(|told| told.contains("`sessions` is at 80 %")), "{:?}", at(800));
+        assert!(at(1_000).is_some());
+        assert!(
+            at(799).is_none() && nearly_full(SESSIONS_BUCKET, share(5, None)).is_none(),
+            "negative control"
+        );
+    }
 }

@@ -125,6 +125,7 @@ pub async fn run(
     background.spawn(asking.run(shutdown.clone()));
     background.spawn(keys::watch(config.ticket_key_file.clone(), key, signing, shutdown.clone()));
     background.spawn(room::watch(bus.clone(), known.clone(), health.clone(), shutdown.clone()));
+    background.spawn(room::watch_state(bus.clone(), health.clone(), shutdown.clone()));
     let mut served = BTreeSet::new();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use tidegate_bus::{ApiError, Bus, Dead, Handler, Inbound, KvError, Outbound, PublishError, Verdict};
+use jiff::{SignedDuration, Timestamp};
+use tidegate_bus::{
+    ApiError, Bus, Dead, Handler, Inbound, KvEntry, KvError, Outbound, PublishError, Verdict,
+};
 use tidegate_schemas::code::Code;
-use tidegate_schemas::control::{REVIEWS_BUCKET, SESSIONS_BUCKET};
+use tidegate_schemas::control::{REVIEWS_BUCKET, SESSION_KEPT_HOURS, SESSIONS_BUCKET};
 use tidegate_schemas::decision::Owners;
 use tidegate_schemas::header;
 use tidegate_schemas::ids::Position;
@@ -239,11 +241,27 @@ impl Shell {
 
     /// What a session has held. What cannot be read may have been anything.
     async fn recall(&self, key: &str) -> Result<Option<(Labels, u64)>, Later> {
-        let entry = self.bus.kv_get(SESSIONS_BUCKET, key).await?;
-        Ok(entry.map(|entry| {
-            let labels = serde_json::from_slice(&entry.value);
-            (labels.unwrap_or_else(|_| Labels::of(Sensitivity::Restricted)), entry.revision)
-        }))
+        let Some(entry) = self.bus.kv_get(SESSIONS_BUCKET, key).await? else { return Ok(None) };
+        let labels = serde_json::from_slice(&entry.value);
+        let labels = labels.unwrap_or_else(|_| Labels::of(Sensitivity::Restricted));
+        let revision = if is_old(entry.written, Timestamp::now()) {
+            self.keep(key, &entry).await
+        } else {
+            entry.revision
+        };
+        Ok(Some((labels, revision)))
+    }
+
+    /// Writes what is known of a session anew, as it is, so that it does not go while it is used. Says at which revision it stands.
+    async fn keep(&self, key: &str, entry: &KvEntry) -> u64 {
+        match self.bus.kv_swap(SESSIONS_BUCKET, key, entry.value.clone(), Some(entry.revision)).await {
+            Ok(revision) => revision,
+            // Somebody else wrote it: who raises it by this revision reads again.
+            Err(error) => {
+                tracing::debug!(%error, "What a session held was not written anew.");
+                entry.revision
+            }
+        }
     }
 
     async fn remember(&self, key: &str, labels: &Labels, revision: Option<u64>) -> Result<bool, Later> {
@@ -269,6 +287,11 @@ impl Shell {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether what is known of a session is to be written anew when it is used.
+fn is_old(written: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(written) > SignedDuration::from_hours(SESSION_KEPT_HOURS)
 }
 
 /// Applies operators' acts, in order.
@@ -354,5 +377,21 @@ fn randomness() -> Randomness {
         salt: rand::random(),
         trace: rand::random(),
         span: rand::random(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_schemas::control::STATE_DAYS;
+
+    use super::*;
+
+    #[test]
+    fn session_that_is_used_is_kept_long_before_it_would_go() {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365);
+        let written = |hours| now - SignedDuration::from_hours(hours);
+        assert!(!is_old(written(1), now) && !is_old(written(-1), now), "not with each task");
+        assert!(is_old(written(SESSION_KEPT_HOURS + 1), now));
+        assert!(u64::try_from(SESSION_KEPT_HOURS).is_ok_and(|hours| hours * 2 < STATE_DAYS * 24));
     }
 }

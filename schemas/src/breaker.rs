@@ -2,27 +2,29 @@
 //! value of bucket [`BREAKERS_BUCKET`] and changed by compare-and-set, so that all workers and routers see one state.
 //!
 //! ```text
-//! closed ──(FAILURES_MAX failures in a row)──▶ open ──(its time is over: one probe)──▶ probing
+//! closed ──(FAILURES_MAX tasks failed in a row)─▶ open ──(its time is over: one probe)──▶ probing
 //!    ▲                                           ▲                                        │ │
-//!    └───────────────(the probe is answered)─────┼────────────────────────────────────────┘ │
+//!    └───────────────(a probe is answered)───────┼────────────────────────────────────────┘ │
 //!                                                └──────────(the probe fails: for longer)────┘
 //! ```
 //!
 //! A state is of one place: provider, endpoint and model as the worker calls them. What another place does is nothing to it.
+
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::ids::Name;
+use crate::ids::{Name, TaskId};
 
 #[cfg(test)]
 mod tests;
 
 /// The bucket of breakers.
 pub const BREAKERS_BUCKET: &str = "breakers";
-/// Failures in a row that open a breaker, count.
+/// Tasks whose attempts failed in a row that open a breaker, count. Those of one task count once: its content may be the fault.
 pub const FAILURES_MAX: u32 = 5;
 /// How long it is open the first time, milliseconds; it doubles each time a probe fails.
 pub const OPEN_MS: i64 = 15_000;
@@ -54,12 +56,16 @@ pub struct Broken {
 /// One place's breaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breaker {
-    /// Version of this form; 1.
+    /// Version of this form; 1, and no other is read.
+    #[serde(deserialize_with = "crate::json::version_one")]
     pub schema_version: u32,
     /// Which place.
     pub place: Place,
-    /// Failures since it was answered last, count.
+    /// Tasks whose attempts failed since it was answered last, count.
     pub failures: u32,
+    /// Which, while it is closed; absent in what was written before they were told apart.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failed: BTreeSet<TaskId>,
     /// Times it opened since it was closed last, count.
     pub trips: u32,
     /// Where it stands.
@@ -97,6 +103,17 @@ pub enum Admission {
     Wait(Timestamp),
 }
 
+/// An attempt, as it speaks of its place.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Its id: another one for each delivery of its work.
+    pub id: &'a str,
+    /// Its task.
+    pub task: TaskId,
+    /// Whether it was admitted as a probe.
+    pub is_probe: bool,
+}
+
 /// What an attempt says of its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -126,13 +143,22 @@ impl Breaker {
     /// A closed one.
     #[must_use]
     pub fn new(place: Place) -> Self {
-        Self { schema_version: 1, place, failures: 0, trips: 0, state: State::Closed }
+        Self {
+            schema_version: 1,
+            place,
+            failures: 0,
+            failed: BTreeSet::new(),
+            trips: 0,
+            state: State::Closed,
+        }
     }
 
     /// Whether an attempt may go, which is the probe from then on where one is due.
     pub fn admit(&mut self, probe: &str, now: Timestamp) -> Admission {
         match &self.state {
             State::Closed => Admission::Go,
+            // Its own write, whose answer was lost.
+            State::Probing { probe: own, .. } if own == probe => Admission::Probe,
             State::Open { until } | State::Probing { until, .. } if now < *until => Admission::Wait(*until),
             State::Open { .. } | State::Probing { .. } => {
                 self.state = State::Probing { probe: probe.to_owned(), until: after(now, PROBE_MS) };
@@ -141,21 +167,27 @@ impl Breaker {
         }
     }
 
-    /// What an attempt said. In a breaker that is not closed only its probe counts: others began before.
-    pub fn heard(&mut self, attempt: &str, health: Health, now: Timestamp) {
-        let is_probe = matches!(&self.state, State::Probing { probe, .. } if probe == attempt);
+    /// What an attempt said. In a breaker that is not closed only probes count: others began before. An answer to any of them
+    /// closes it, also to one that took longer than it kept others out; of failures only that of the newest counts.
+    pub fn heard(&mut self, attempt: Attempt<'_>, health: Health, now: Timestamp) {
+        let is_newest = matches!(&self.state, State::Probing { probe, .. } if probe == attempt.id);
         match (&self.state, health) {
-            (State::Closed, Health::Up) => self.failures = 0,
+            (State::Closed, Health::Up) => (self.failures, self.failed) = (0, BTreeSet::new()),
             (State::Closed, Health::Down) => {
-                self.failures = self.failures.saturating_add(1);
+                // A write whose answer was lost comes again, and counts once too.
+                if self.failed.insert(attempt.task) {
+                    self.failures = self.failures.saturating_add(1);
+                }
                 if self.failures >= FAILURES_MAX {
                     self.open(now);
                 }
             }
-            (State::Probing { .. }, Health::Up) if is_probe => *self = Self::new(self.place.clone()),
-            (State::Probing { .. }, Health::Down) if is_probe => self.open(now),
+            (State::Open { .. } | State::Probing { .. }, Health::Up) if attempt.is_probe => {
+                *self = Self::new(self.place.clone());
+            }
+            (State::Probing { .. }, Health::Down) if is_newest => self.open(now),
             // Another one may try at once.
-            (State::Probing { .. }, Health::Unknown) if is_probe => self.state = State::Open { until: now },
+            (State::Probing { .. }, Health::Unknown) if is_newest => self.state = State::Open { until: now },
             _ => {}
         }
     }
@@ -179,6 +211,7 @@ impl Breaker {
     fn open(&mut self, now: Timestamp) {
         let ms = OPEN_MS.saturating_mul(1_i64.checked_shl(self.trips.min(16)).unwrap_or(1)).min(OPEN_MS_MAX);
         self.trips = self.trips.saturating_add(1);
+        self.failed.clear();
         self.state = State::Open { until: after(now, ms) };
     }
 }

@@ -113,6 +113,9 @@ pub struct Spent {
     pub unit: Unit,
     /// When the window ends.
     pub until: Timestamp,
+    /// Whether what was asked for is more than the whole limit, so that no window has room for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never: bool,
 }
 
 // === impl Window ===
@@ -262,9 +265,28 @@ impl fmt::Display for Scope {
 
 // === impl Spent ===
 
+impl Spent {
+    /// Whether waiting helps against none of these: one limit that is too small counts at all providers, or each is too small.
+    #[must_use]
+    pub fn last_for_ever(all: &[Self]) -> bool {
+        let anywhere = |spent: &Self| spent.never && !matches!(spent.of, Scope::Provider { .. });
+        all.iter().any(anywhere) || (!all.is_empty() && all.iter().all(|spent| spent.never))
+    }
+}
+
 impl fmt::Display for Spent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, window) = (self.unit.as_str(), self.window.as_str());
-        write!(f, "{unit} a {window} of {} until {}", self.of, self.until)
+        match (self.never, self.unit) {
+            (false, _) => write!(f, "{unit} a {window} of {} until {}", self.of, self.until),
+            (true, Unit::UsdMicros) => {
+                write!(
+                    f,
+                    "{unit} a {window} of {}, less than it may cost, or its price is not known",
+                    self.of
+                )
+            }
+            (true, _) => write!(f, "{unit} a {window} of {}, less than it may use", self.of),
+        }
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::budget::Scope;
 use crate::code::Code;
 use crate::decision::Switch;
 use crate::digest::Digest;
@@ -210,6 +211,11 @@ pub enum Act {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         at_once: bool,
     },
+    /// Topic `budget`: what a budget has used in its windows is forgotten, and its ledger begun anew, readable or not.
+    BudgetReset {
+        /// Whose.
+        of: Scope,
+    },
     /// Topic `refused`: an operator's act was not applied; said by a router, with the reason as the act's.
     Refused {
         /// Sequence in EVENTS of the act.
@@ -307,6 +313,7 @@ impl Act {
             | Self::PruneBodies { .. }
             | Self::PruneRecords { .. } => "record",
             Self::TicketKeyRotate { .. } => "ticket",
+            Self::BudgetReset { .. } => "budget",
             Self::Refused { .. } => "refused",
             Self::Erase { .. } | Self::EraseMessages { .. } | Self::EraseEnd { .. } => "erase",
         }
@@ -353,6 +360,12 @@ pub const RELEASE_BUCKET: &str = "release";
 pub const ACTIVE_KEY: &str = "active";
 /// Bucket of the labels that sessions have held. They only rise.
 pub const SESSIONS_BUCKET: &str = "sessions";
+/// How long what a session held is known after its last task, and who agreed to a held task after the last of them, days: longer than
+/// the vault keeps a value, than a review is held, and than records keep their bodies. So neither bucket grows for ever.
+pub const STATE_DAYS: u64 = 90;
+/// How old what is known of a session may be when it is used, hours; then it is written anew, so that its days count from its last
+/// task.
+pub const SESSION_KEPT_HOURS: i64 = 24;
 
 /// Key of a tenant's session in bucket `sessions`. A session's name is its producer's own, so it stands there as a hash.
 #[must_use]

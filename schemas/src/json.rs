@@ -22,6 +22,14 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], bytes_max: usize) -> Result<T, Re
         .map_err(|error| Refused::new(Code::InvalidField, sentence(&error)))
 }
 
+/// Reads the version of a form that has had no other: what a later release wrote is not understood by halves.
+pub(crate) fn version_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        1 => Ok(1),
+        _ => Err(serde::de::Error::custom("`schema_version` is another than 1")),
+    }
+}
+
 /// What serde says before what it found, which it quotes, and after that what it expected, which is ours.
 const QUOTING: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant `"];
 

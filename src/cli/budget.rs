@@ -51,6 +51,23 @@ pub(crate) struct BudgetArgs {
     pub(crate) reason: String,
 }
 
+/// Whose budget is to count anew.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ResetArgs {
+    /// A tenant's, over all its agents.
+    #[arg(long, required_unless_present = "provider", conflicts_with = "provider")]
+    pub(crate) tenant: Option<Name>,
+    /// One agent's of that tenant.
+    #[arg(long, requires = "tenant")]
+    pub(crate) agent: Option<Name>,
+    /// The cell's at one provider, over all tenants.
+    #[arg(long)]
+    pub(crate) provider: Option<Name>,
+    /// Why.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BudgetCommand {
     /// Set the limits of one window, in place of what they were. On record, and in force for what is decided from then on.
@@ -60,6 +77,12 @@ pub(crate) enum BudgetCommand {
   tidegate budget set --provider openai --window hour --tokens 2000000 --reason 'our rate there'
   tidegate budget set --tenant acme --window day --reason 'no limit a day any more'")]
     Set(BudgetArgs),
+    /// Forget what a budget has used, and begin its ledger anew; on record. Also where it cannot be read, and nothing that it counts
+    /// leaves.
+    #[command(
+        after_help = "Example:\n  tidegate budget reset --tenant acme --reason 'its ledger is damaged'"
+    )]
+    Reset(ResetArgs),
     /// The budgets, what is used of them, and the destinations that are not tried for a while.
     #[command(after_help = "Examples:\n  tidegate budget show\n  tidegate budget show --json")]
     Show,

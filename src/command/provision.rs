@@ -84,6 +84,12 @@ pub(super) async fn streams(
             raised => raised.context("raising the size of a stream")?,
         }
     }
+    for spec in &topology.buckets {
+        match bus.age_bucket(spec).await {
+            Err(ProvisionError::Api { source, .. }) if source.is_not_found() => {}
+            aged => aged.context("setting the age of a bucket's values")?,
+        }
+    }
     tidegate_bus::provision(bus, &topology).await.context("creating streams, consumers and buckets")
 }
 

@@ -272,6 +272,9 @@ fn show(screen: &Screen) {
     for broken in &screen.kept.broken {
         output::line(format!("breaker  {}", budget::place(broken)));
     }
+    for of in &screen.kept.unread {
+        output::line(format!("budget   {}", budget::damaged(of)));
+    }
     match &screen.bundle {
         Some(b) => {
             let since =

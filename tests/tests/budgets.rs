@@ -90,6 +90,14 @@ async fn story_budget_that_is_spent_keeps_work_inside_and_is_never_passed() -> R
     assert!(error.message.contains("requests a day of tenant `acme`"), "{}", error.message);
     assert!(error.retry_after_ms.is_some_and(|ms| ms <= 86_400_000));
 
+    // An operator has it count anew, on record.
+    let reset = ["budget", "reset", "--tenant", "acme", "--reason", "a test"];
+    assert_eq!(cell.json(&reset).await?["budgets"][0]["counts"], json!(0));
+    until("room", SOON, || async {
+        Ok((lane(&agent.ask("chat", public()).await?) == Some(Lane::Cloud)).then_some(()))
+    })
+    .await?;
+
     // Negative control: with the limit taken away it leaves.
     cell.tidegate(&set).await?;
     let again = until("the limit to be gone", SOON, || async {

@@ -46,6 +46,11 @@ pub(super) fn held(policies: &[String], notes: &Notes) -> String {
 
 pub(super) fn spent(budgets: &[Spent]) -> String {
     let named = list(budgets.iter().map(ToString::to_string).collect());
+    if Spent::last_for_ever(budgets) {
+        return format!(
+            "a budget can never have room for it: {named}; ask for less, or have the limit raised"
+        );
+    }
     format!("a budget leaves no room for it: {named}; submit it under a new id later")
 }
 

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tidegate_policies::{DestinationSpec, Judge, Tokens};
+use tidegate_schemas::budget::Spent;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::{Considering, Decision, Destination, Obligation, Outcome, Shadow};
 use tidegate_schemas::digest::Digest;
@@ -136,7 +137,12 @@ fn rejection(decision: &Decision, failed_of: Option<Code>, judge: &Judge) -> (St
     let code = decision.code.unwrap_or(Code::PolicyDenied);
     let retry_after_ms = match code {
         Code::Overloaded => Some(retry_after_ms(decision, judge)),
-        Code::BudgetSpent => ends_ms(decision, decision.facts.spent.iter().map(|spent| spent.until)),
+        // No time helps what is more than a whole limit.
+        Code::BudgetSpent if Spent::last_for_ever(&decision.facts.spent) => None,
+        Code::BudgetSpent => {
+            let ends = decision.facts.spent.iter().filter(|spent| !spent.never);
+            ends_ms(decision, ends.map(|spent| spent.until))
+        }
         Code::ProviderUnavailable => {
             ends_ms(decision, decision.facts.broken.iter().map(|broken| broken.until))
         }

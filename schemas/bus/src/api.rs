@@ -20,7 +20,7 @@ const SILENT_TRIES: u32 = 4;
 const SILENT_AGAIN: Duration = Duration::from_millis(250);
 
 /// Messages one multi-get may return (the server's limit), count.
-const MULTI_GET_MAX: usize = 1_024;
+pub(crate) const MULTI_GET_MAX: usize = 1_024;
 
 /// What a stream holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -251,8 +251,14 @@ impl Bus {
     /// # Errors
     /// [`ApiError`].
     pub async fn last_per_subject(&self, stream: &str, filter: &str) -> Result<Vec<Stored>, ApiError> {
+        self.last_of_each(stream, &[filter]).await
+    }
+
+    /// The last messages on whatever matches these filters, at most 1,024 subjects together.
+    pub(crate) async fn last_of_each(&self, stream: &str, filters: &[&str]) -> Result<Vec<Stored>, ApiError> {
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        let payload = format!("{{\"multi_last\":[{}],\"batch\":{MULTI_GET_MAX}}}", json_string(filter));
+        let filters = serde_json::to_string(filters).unwrap_or_default();
+        let payload = format!("{{\"multi_last\":{filters},\"batch\":{MULTI_GET_MAX}}}");
         let inbox = self.client().new_inbox();
         let send = |reason: String| ApiError::Send { subject: subject.clone(), reason };
         let mut answers = self.client().subscribe(inbox.clone()).await.map_err(|e| send(e.to_string()))?;

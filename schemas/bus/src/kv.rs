@@ -2,15 +2,20 @@
 //! create one. Who wants to know of changes listens on the bucket's notice and reads again.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::subject::notice_kv;
 
+use crate::api::{MULTI_GET_MAX, StreamState};
 use crate::bus::{Bus, CoreStream};
 use crate::error::{ApiError, PublishError};
 use crate::message::{Outbound, Stored};
 
 /// Operation marker of a deleted key (ADR-8).
 const OPERATION: &str = "KV-Operation";
+
+/// Keys that are read at once, count: fewer than the server answers, and a question far below what a message may hold.
+const KEYS_AT_ONCE: usize = MULTI_GET_MAX / 4;
 
 /// A value of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct KvEntry {
     pub value: Bytes,
     /// Its revision: the sequence in the bucket's stream.
     pub revision: u64,
+    /// When it was written.
+    pub written: Timestamp,
 }
 
 /// A read or write of a bucket failed.
@@ -65,6 +72,14 @@ impl Bus {
         Ok(stored.and_then(|stored| entry_of(bucket, stored)))
     }
 
+    /// What a bucket holds, and may hold.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn bucket_info(&self, bucket: &str) -> Result<StreamState, ApiError> {
+        self.stream_info(&bucket_stream(bucket)).await
+    }
+
     /// All values whose keys match, at most 1,024; `filter` is a key with wildcards, `>` for all.
     ///
     /// # Errors
@@ -72,6 +87,21 @@ impl Bus {
     pub async fn kv_entries(&self, bucket: &str, filter: &str) -> Result<Vec<KvEntry>, KvError> {
         let stored = self.last_per_subject(&bucket_stream(bucket), &format!("$KV.{bucket}.{filter}")).await?;
         Ok(stored.into_iter().filter_map(|stored| entry_of(bucket, stored)).collect())
+    }
+
+    /// The values of these keys, however many they are; those that have none are left out.
+    ///
+    /// # Errors
+    /// [`KvError`].
+    pub async fn kv_values(&self, bucket: &str, keys: &[String]) -> Result<Vec<KvEntry>, KvError> {
+        let subjects = keys.iter().map(|key| subject_of(bucket, key)).collect::<Result<Vec<_>, _>>()?;
+        let mut entries = Vec::new();
+        for part in subjects.chunks(KEYS_AT_ONCE) {
+            let part: Vec<&str> = part.iter().map(String::as_str).collect();
+            let stored = self.last_of_each(&bucket_stream(bucket), &part).await?;
+            entries.extend(stored.into_iter().filter_map(|stored| entry_of(bucket, stored)));
+        }
+        Ok(entries)
     }
 
     /// Writes a key whatever it held, tells the bucket's listeners, and returns the revision.
@@ -214,5 +244,5 @@ fn entry_of(bucket: &str, stored: Stored) -> Option<KvEntry> {
         return None;
     }
     let key = stored.subject.strip_prefix("$KV.")?.strip_prefix(bucket)?.strip_prefix('.')?.to_owned();
-    Some(KvEntry { key, value: stored.payload, revision: stored.sequence })
+    Some(KvEntry { key, value: stored.payload, revision: stored.sequence, written: stored.published })
 }

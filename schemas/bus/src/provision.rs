@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::api::encode;
 use crate::bus::Bus;
 use crate::error::ApiError;
-use crate::spec::{ConsumerSpec, Drift, StreamSpec, drift};
+use crate::spec::{BucketSpec, ConsumerSpec, Drift, StreamSpec, drift};
 use crate::topology::Topology;
 
 /// What the provisioner did and found.
@@ -69,7 +69,7 @@ impl ProvisionReport {
 /// [`ProvisionError`] at the first thing that cannot be created or does not come out as asked.
 pub async fn provision(bus: &Bus, topology: &Topology) -> Result<ProvisionReport, ProvisionError> {
     let mut report = ProvisionReport::default();
-    let buckets: Vec<StreamSpec> = topology.buckets.iter().map(crate::spec::BucketSpec::stream).collect();
+    let buckets: Vec<StreamSpec> = topology.buckets.iter().map(BucketSpec::stream).collect();
     for spec in topology.streams.iter().chain(&buckets) {
         let info = format!("$JS.API.STREAM.INFO.{}", spec.name);
         let create = format!("$JS.API.STREAM.CREATE.{}", spec.name);
@@ -125,6 +125,26 @@ async fn ensure<T: Serialize>(
 }
 
 impl Bus {
+    /// Gives a bucket that exists the age at which its values go, where that is another; nothing else of it changes.
+    ///
+    /// # Errors
+    /// [`ProvisionError`].
+    pub async fn age_bucket(&self, spec: &BucketSpec) -> Result<(), ProvisionError> {
+        let stream = spec.stream();
+        let failed = |source| ProvisionError::Api { what: stream.name.clone(), source };
+        let info = format!("$JS.API.STREAM.INFO.{}", stream.name);
+        let echo: Echo = self.api(&info, Bytes::new()).await.map_err(failed)?;
+        let others = drift(&stream, &echo.config);
+        // Whoever made it otherwise in another way is told so, and has it as it is.
+        if !others.is_empty()
+            && others.iter().all(|drift| ["max_age", "duplicate_window"].contains(&drift.field.as_str()))
+        {
+            let subject = format!("$JS.API.STREAM.UPDATE.{}", stream.name);
+            self.api::<Echo>(&subject, encode(&stream)).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Raises the size of a stream that exists; it never lowers it.
     ///
     /// # Errors

@@ -69,6 +69,8 @@ pub struct BucketSpec {
     pub name: String,
     /// Bytes it may hold.
     pub max_bytes: u64,
+    /// How long a value stays after it was last written, nanoseconds; 0 for ever.
+    pub max_age_ns: u64,
 }
 
 /// A field of a configuration that is not as asked.
@@ -138,7 +140,7 @@ impl BucketSpec {
         let mut spec = StreamSpec::new(crate::kv::bucket_stream(&self.name), &[&subject], self.max_bytes);
         spec.max_msgs_per_subject = 1;
         spec.allow_rollup_hdrs = true;
-        spec
+        if self.max_age_ns > 0 { spec.with_max_age_ns(self.max_age_ns) } else { spec }
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_schemas::breaker::BREAKERS_BUCKET;
+use tidegate_schemas::budget::BUDGETS_BUCKET;
+use tidegate_schemas::control::STATE_DAYS;
 use tidegate_schemas::directory::{Directory, Tenant};
 use tidegate_schemas::ids::Name;
 use tidegate_schemas::replay::tool_filter;
@@ -26,7 +29,12 @@ pub const VERSIONED_BUCKETS: [&str; 6] = ["directory", "bundles", "prompts", "mo
 pub const STATE_BUCKETS: [&str; 4] = ["sessions", "budgets", "breakers", "reviews"];
 
 /// How long replayed records stay, nanoseconds: one day.
-const REPLAY_AGE_NS: u64 = 24 * 3_600 * 1_000_000_000;
+const REPLAY_AGE_NS: u64 = DAY_NS;
+/// One day, nanoseconds.
+const DAY_NS: u64 = 24 * 3_600 * 1_000_000_000;
+/// How long ledgers and breakers stay after they were last written, days: longer than their longest window or time. So those of
+/// agents and places that are gone do not pile up.
+const COUNT_DAYS: u64 = 2;
 /// The recorder reads far ahead, in groups, count.
 const RECORDER_ACK_PENDING: u64 = 50_000;
 /// Work that one pool or provider may hold unacknowledged, count.
@@ -75,14 +83,24 @@ pub fn topology(shape: &CellShape, directory: &Directory) -> Topology {
     ];
     consumers.extend(shape.pools.iter().chain(&own_pools()).map(pool_consumer));
     consumers.extend(shape.providers.iter().map(provider_consumer));
-    let buckets = VERSIONED_BUCKETS
-        .iter()
-        .chain(&STATE_BUCKETS)
-        .map(|name| BucketSpec { name: (*name).to_owned(), max_bytes: BUCKET_BYTES })
-        .collect();
+    let versioned = VERSIONED_BUCKETS.map(|name| bucket(name, 0));
+    let state = STATE_BUCKETS.map(|name| bucket(name, state_days(name) * DAY_NS));
+    let buckets = versioned.into_iter().chain(state).collect();
     let mut topology = Topology { streams, consumers, buckets };
     add_tenants(&mut topology, &directory.tenants);
     topology
+}
+
+fn bucket(name: &str, max_age_ns: u64) -> BucketSpec {
+    BucketSpec { name: name.to_owned(), max_bytes: BUCKET_BYTES, max_age_ns }
+}
+
+/// How long a value of shared state stays after it was last written, days.
+fn state_days(bucket: &str) -> u64 {
+    match bucket {
+        BUDGETS_BUCKET | BREAKERS_BUCKET => COUNT_DAYS,
+        _ => STATE_DAYS,
+    }
 }
 
 /// The cell's own streams that are recorded, each of this size in bytes.

@@ -23,7 +23,8 @@ pub const RESERVATIONS_MAX: usize = 1_024;
 /// What one budget has used, and what is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Version of this form; 1.
+    /// Version of this form; 1, and no other is read.
+    #[serde(deserialize_with = "crate::json::version_one")]
     pub schema_version: u32,
     /// Whose.
     pub of: Scope,
@@ -31,6 +32,9 @@ pub struct Ledger {
     pub windows: BTreeMap<Window, Counted>,
     /// What is reserved, by id.
     pub open: BTreeMap<String, Reservation>,
+    /// Sequence in EVENTS of the act by which it began anew, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
 }
 
 /// What was used in one window.
@@ -70,7 +74,7 @@ impl Ledger {
     /// One that has counted nothing.
     #[must_use]
     pub fn new(of: Scope) -> Self {
-        Self { schema_version: 1, of, windows: BTreeMap::new(), open: BTreeMap::new() }
+        Self { schema_version: 1, of, windows: BTreeMap::new(), open: BTreeMap::new(), reset: None }
     }
 
     /// Reserves `most` under an id, by the delivery `by`, if all limits leave room. The same id is counted once.
@@ -117,7 +121,7 @@ impl Ledger {
             usd_micros: u64::from(unit == Unit::UsdMicros),
         };
         let full = Unit::ALL.map(|unit| rolled.full(caps, |window| rolled.total(window, None), any(unit)));
-        full.into_iter().flatten().max_by_key(|spent| spent.until)
+        full.into_iter().flatten().max_by_key(|spent| (spent.never, spent.until))
     }
 
     /// What counts in a window now: used and reserved.
@@ -160,7 +164,7 @@ impl Ledger {
         open.fold(window.used, |sum, (_, held)| sum.plus(held.most))
     }
 
-    /// The limit that `more` would pass, of several the one whose window ends last.
+    /// The limit that `more` would pass, of several one that no window has room for, else the one whose window ends last.
     fn full(&self, caps: &Caps, total: impl Fn(&Counted) -> Amounts, more: Amounts) -> Option<Spent> {
         let mut found: Option<Spent> = None;
         for (window, cap) in caps {
@@ -170,8 +174,9 @@ impl Ledger {
                 // What asks for nothing of a unit is not stopped by its limit.
                 let passes = more.of(unit) > 0 && cap.of(unit).is_some_and(|most| after.of(unit) > most);
                 let until = window.end(counted.start);
-                if passes && found.as_ref().is_none_or(|found| found.until < until) {
-                    found = Some(Spent { of: self.of.clone(), window: *window, unit, until });
+                let never = cap.of(unit).is_some_and(|most| more.of(unit) > most);
+                if passes && found.as_ref().is_none_or(|found| (found.never, found.until) < (never, until)) {
+                    found = Some(Spent { of: self.of.clone(), window: *window, unit, until, never });
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_bus::Bus;
 use tidegate_providers::{Answer, Attempting, Failure, Halt, ProviderError, Witness};
+use tidegate_schemas::budget::{Budget, Unit};
 use tidegate_schemas::header::Headers;
 use tidegate_schemas::live::Delta;
 use tidegate_schemas::metric;
@@ -37,6 +38,14 @@ pub(crate) struct Attendant<'a> {
     pub(crate) broken: Option<String>,
 }
 
+/// What the price list says is the most of one attempt. Without a price nobody knows, and the ticket's cap is no price: a producer
+/// may choose it. So no limit of cost has room for it; where there is none it counts as nothing rather than by a figure made up.
+fn most_usd_micros(listed: Option<u64>, budgets: &[Budget]) -> u64 {
+    let is_capped =
+        budgets.iter().any(|budget| budget.caps.values().any(|cap| cap.of(Unit::UsdMicros).is_some()));
+    listed.unwrap_or(if is_capped { u64::MAX } else { 0 })
+}
+
 impl Attendant<'_> {
     fn bus(&self) -> &Bus {
         &self.worker.bus
@@ -59,8 +68,7 @@ impl Attendant<'_> {
     }
 
     async fn admit(&mut self, mut asked: Asked) -> Result<Event, SwapError> {
-        // What the price list says is the most of one attempt; without a price it is what the ticket permits.
-        asked.most.usd_micros = self.cost_usd_micros_max.unwrap_or(asked.most.usd_micros);
+        asked.most.usd_micros = most_usd_micros(self.cost_usd_micros_max, &asked.budgets);
         let (admitted, pass) = self.worker.gate.admit(&asked).await?;
         self.pass = pass;
         Ok(Event::Admitted(admitted))
@@ -148,5 +156,30 @@ impl Witness for Attendant<'_> {
             // The next claim meets the same trouble, and nothing leaves then.
             warn!(%error, "The end of an attempt could not be recorded.");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn budget_of_cost_has_no_room_for_what_has_no_price() {
+        let of = json!({ "scope": "tenant", "tenant": "acme" });
+        let budgets = |caps: serde_json::Value| -> Vec<Budget> {
+            serde_json::from_value(json!([{ "of": of, "caps": caps }])).unwrap()
+        };
+        let (free, capped) = (
+            budgets(json!({ "day": { "requests": 1 } })),
+            budgets(json!({ "minute": { "requests": 1 }, "day": { "usd_micros": 9 } })),
+        );
+        assert_eq!(most_usd_micros(None, &capped), u64::MAX);
+        assert_eq!(most_usd_micros(None, &free), 0, "no figure is made up");
+        // Negative control: what is listed counts as it is listed.
+        assert_eq!((most_usd_micros(Some(7), &capped), most_usd_micros(Some(7), &free)), (7, 7));
     }
 }

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidegate_bus::Bus;
-use tidegate_schemas::breaker::{Admission, BREAKERS_BUCKET, Breaker, Health, Place, State};
+use tidegate_schemas::breaker::{Admission, Attempt, BREAKERS_BUCKET, Breaker, Health, Place, State};
 use tidegate_schemas::budget::ledger::{Ledger, Reserved};
 use tidegate_schemas::budget::{Amounts, BUDGETS_BUCKET, Budget, Scope, Spent};
+use tidegate_schemas::ids::TaskId;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
 use tidegate_schemas::{json, metric};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::life::{Admitted, Asked};
-use crate::swap::{SwapError, swap};
+use crate::swap::{SwapError, Unread, swap};
 use outcome::{Outcome, Used};
 
 pub(crate) mod outcome;
@@ -44,9 +45,19 @@ pub(crate) struct Pass {
     /// Ledgers that it is reserved in, and whether this delivery was the first to reserve.
     reserved: Vec<(Scope, bool)>,
     place: Place,
+    task: TaskId,
     is_probe: bool,
     /// The most that it can use.
     pub(crate) most: Amounts,
+}
+
+// === impl Pass ===
+
+impl Pass {
+    /// The attempt's id as its breaker knows it. Another delivery of the same work is another attempt there.
+    fn attempt_id(&self) -> String {
+        format!("{}/{:x}", self.id, self.by)
+    }
 }
 
 // === impl Gate ===
@@ -66,6 +77,7 @@ impl Gate {
             by: asked.by,
             reserved: Vec::new(),
             place: asked.place.clone(),
+            task: asked.task,
             is_probe: false,
             most: asked.most,
         };
@@ -143,13 +155,26 @@ impl Gate {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(key.clone()).or_default())
         };
-        let _turn = turn.lock().await;
-        swap(&self.bus, BUDGETS_BUCKET, &key, |before: Option<Ledger>| {
-            let mut ledger = before.unwrap_or_else(|| Ledger::new(scope.clone()));
-            let (changed, answer) = change(&mut ledger);
-            (changed.then_some(ledger), answer)
-        })
-        .await
+        let changed = {
+            let _turn = turn.lock().await;
+            swap(&self.bus, BUDGETS_BUCKET, &key, Unread::Refuse, |before: Option<Ledger>| {
+                let mut ledger = before.unwrap_or_else(|| Ledger::new(scope.clone()));
+                let (changed, answer) = change(&mut ledger);
+                (changed.then_some(ledger), answer)
+            })
+            .await
+        };
+        drop(turn);
+        self.forget_turn(&key);
+        changed
+    }
+
+    /// Lets a turn go that nobody waits for, so that as many are kept as are under way.
+    fn forget_turn(&self, key: &str) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.get(key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            turns.remove(key);
+        }
     }
 
     async fn try_place(&self, pass: &Pass) -> Result<Admission, SwapError> {
@@ -161,7 +186,8 @@ impl Gate {
         if let Some(broken) = known.broken(now) {
             return Ok(Admission::Wait(broken.until));
         }
-        self.breaker(&pass.place, |breaker| breaker.admit(&pass.id, now)).await
+        let own = pass.attempt_id();
+        self.breaker(&pass.place, |breaker| breaker.admit(&own, now)).await
     }
 
     async fn heard(&self, pass: &Pass, health: Health) -> Result<(), SwapError> {
@@ -174,23 +200,24 @@ impl Gate {
         if !says {
             return Ok(());
         }
-        let now = Timestamp::now();
+        let (now, own) = (Timestamp::now(), pass.attempt_id());
+        let attempt = Attempt { id: &own, task: pass.task, is_probe: pass.is_probe };
         let (was, is) = self
             .breaker(&pass.place, |breaker| {
                 let was = breaker.state.clone();
-                breaker.heard(&pass.id, health, now);
+                breaker.heard(attempt, health, now);
                 (was, breaker.state.clone())
             })
             .await?;
         match (&was, &is) {
+            (State::Open { .. } | State::Probing { .. }, State::Closed) => {
+                info!(provider = %pass.place.provider, model = %pass.place.model, "A destination answers again; its breaker closed.");
+            }
             (State::Open { .. }, _) => {}
             (_, State::Open { .. }) if health == Health::Down => {
                 let provider = pass.place.provider.to_string();
                 warn!(provider, model = %pass.place.model, "A destination keeps failing; its breaker opened.");
                 metrics::counter!(metric::BREAKERS_OPENED, "provider" => provider).increment(1);
-            }
-            (State::Probing { .. }, State::Closed) => {
-                info!(provider = %pass.place.provider, model = %pass.place.model, "A destination answers again; its breaker closed.");
             }
             _ => {}
         }
@@ -204,13 +231,14 @@ impl Gate {
         mut change: impl FnMut(&mut Breaker) -> R,
     ) -> Result<R, SwapError> {
         let key = place.key();
-        let (answer, breaker) = swap(&self.bus, BREAKERS_BUCKET, &key, |before: Option<Breaker>| {
-            let before = before.unwrap_or_else(|| Breaker::new(place.clone()));
-            let mut breaker = before.clone();
-            let answer = change(&mut breaker);
-            ((breaker != before).then(|| breaker.clone()), (answer, breaker))
-        })
-        .await?;
+        let (answer, breaker) =
+            swap(&self.bus, BREAKERS_BUCKET, &key, Unread::Renew, |before: Option<Breaker>| {
+                let before = before.unwrap_or_else(|| Breaker::new(place.clone()));
+                let mut breaker = before.clone();
+                let answer = change(&mut breaker);
+                ((breaker != before).then(|| breaker.clone()), (answer, breaker))
+            })
+            .await?;
         self.breakers.write().unwrap_or_else(PoisonError::into_inner).insert(key, breaker);
         Ok(answer)
     }

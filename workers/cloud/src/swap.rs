@@ -25,7 +25,7 @@ pub(crate) enum SwapError {
     Bucket(#[from] KvError),
     /// What stands there cannot be read.
     #[error(
-        "key `{key}` of bucket `{bucket}` is malformed; nothing that it counts leaves until it is deleted"
+        "key `{key}` of bucket `{bucket}` is malformed; nothing that it counts leaves until `tidegate budget reset` begins it anew"
     )]
     Malformed {
         /// The bucket.
@@ -43,6 +43,15 @@ pub(crate) enum SwapError {
     },
 }
 
+/// What becomes of a value that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Nothing is changed.
+    Refuse,
+    /// A new one takes its place, as if there had been none.
+    Renew,
+}
+
 /// Changes a value, which may not be there yet; `change` gives the new one, or none to leave it, and what to answer. It may be
 /// asked more than once, each time about what stands there then, and what it answered last counts. A write whose answer was lost is
 /// read again: a change must know itself again.
@@ -53,6 +62,7 @@ pub(crate) async fn swap<T: Serialize + DeserializeOwned, R>(
     bus: &Bus,
     bucket: &'static str,
     key: &str,
+    unread: Unread,
     mut change: impl FnMut(Option<T>) -> (Option<T>, R),
 ) -> Result<R, SwapError> {
     let until = Instant::now() + PATIENCE;
@@ -61,7 +71,11 @@ pub(crate) async fn swap<T: Serialize + DeserializeOwned, R>(
         let entry = bus.kv_get(bucket, key).await?;
         let revision = entry.as_ref().map(|entry| entry.revision);
         let before = entry.map(|entry| json::read(&entry.value, MESSAGE_BYTES_MAX)).transpose();
-        let before = before.map_err(|_| SwapError::Malformed { bucket, key: key.to_owned() })?;
+        let before = match (before, unread) {
+            (Ok(before), _) => before,
+            (Err(_), Unread::Renew) => None,
+            (Err(_), Unread::Refuse) => return Err(SwapError::Malformed { bucket, key: key.to_owned() }),
+        };
         let (after, answer) = change(before);
         let Some(after) = after else { return Ok(answer) };
         let value = serde_json::to_vec(&after).unwrap_or_default();

@@ -139,7 +139,7 @@ impl Worker {
             whose,
             provider: claims.provider.as_str(),
             bytes: claims.content_bytes,
-            cost_usd_micros_max: self.client.cost_usd_micros_max(claims),
+            cost_usd_micros_max: self.client.cost_usd_micros_max(&cleared),
             deltas,
             index: 0,
             pass: None,

@@ -33,6 +33,8 @@ pub(crate) struct Outgoing<'a> {
 /// What an attempt leaves behind even when it is dropped half-way.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
+    /// Whether a byte of an answer came.
+    pub(crate) answered: bool,
     pub(crate) published: bool,
     pub(crate) request_id: Option<String>,
     pub(crate) retry_after: Option<Duration>,
@@ -54,13 +56,13 @@ pub(crate) async fn exchange<W: Witness>(
         let (date, millis) = (header(&response, "retry-after"), header(&response, "retry-after-ms"));
         trail.retry_after = retry::retry_after(date, millis, SystemTime::now());
         // The body only refines what the status says; one that does not come whole refines nothing.
-        let body = body(outgoing, &mut response, protocol::ERROR_BYTES_MAX).await.unwrap_or_default();
+        let body = body(outgoing, trail, &mut response, protocol::ERROR_BYTES_MAX).await.unwrap_or_default();
         return Err(protocol::refine(status, &body));
     }
     if outgoing.probe.stream {
         return stream(outgoing, &mut response, trail, witness, begun).await;
     }
-    let body = body(outgoing, &mut response, outgoing.provider.config.answer_bytes_max).await?;
+    let body = body(outgoing, trail, &mut response, outgoing.provider.config.answer_bytes_max).await?;
     trail.first_text_ms = Some(millis(begun));
     protocol::whole(protocol, outgoing.probe.forced, &body)
 }
@@ -117,11 +119,17 @@ async fn chunk(response: &mut Response, silent_ms: u64) -> Result<Option<bytes::
     }
 }
 
-async fn body(outgoing: Outgoing<'_>, response: &mut Response, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+async fn body(
+    outgoing: Outgoing<'_>,
+    trail: &mut Trail,
+    response: &mut Response,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Failure> {
     let ProviderConfig { idle_ms, total_ms, .. } = &outgoing.provider.config;
     let mut body = Vec::new();
     // Headers may come long before a whole answer does.
     while let Some(chunk) = chunk(response, if body.is_empty() { *total_ms } else { *idle_ms }).await? {
+        trail.answered = true;
         if body.len() + chunk.len() > bytes_max {
             return Err(Failure::TooLarge);
         }
@@ -142,6 +150,7 @@ async fn stream<W: Witness>(
     let mut reader = Reader::new(config.protocol, outgoing.probe.forced);
     let mut bytes = 0;
     while let Some(chunk) = chunk(response, config.idle_ms).await? {
+        trail.answered = true;
         bytes += chunk.len();
         if bytes > config.answer_bytes_max.saturating_mul(STREAM_OVERHEAD) {
             return Err(Failure::TooLarge);

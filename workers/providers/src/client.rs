@@ -20,7 +20,7 @@ use crate::config::{Place, ProviderConfig};
 use crate::egress;
 use crate::error::{ConfigError, Failure, ProviderError, Wait};
 use crate::price::{self, Seller};
-use crate::probe::{Probe, probe};
+use crate::probe::{Probe, input_tokens_max, probe};
 use crate::retry::{Failed, Pauses};
 
 /// Calls the configured providers.
@@ -125,14 +125,14 @@ impl Client {
         Err(call.error(failure))
     }
 
-    /// The most that one attempt can cost, millionths of a US dollar; none where the price is not known. A token is a byte at least,
-    /// so a request has no more tokens than bytes.
+    /// The most that one attempt can cost, millionths of a US dollar; none where the price is not known.
     #[must_use]
-    pub fn cost_usd_micros_max(&self, claims: &Claims) -> Option<u64> {
+    pub fn cost_usd_micros_max(&self, cleared: &Cleared) -> Option<u64> {
+        let claims = cleared.claims();
         let provider = self.providers.get(&claims.provider)?;
         let place = provider.places.get(&claims.base_url)?;
         let output = u64::from(claims.output_tokens_max);
-        let most = Counted { input: claims.content_bytes, output, ..Counted::default() };
+        let most = Counted { input: input_tokens_max(cleared), output, ..Counted::default() };
         cost((provider, place), &claims.model, &claims.model, most)
     }
 
@@ -208,6 +208,7 @@ impl Call {
         witness: &mut W,
     ) -> Result<Parsed, Failure> {
         self.trail = Trail::default();
+        let begun = Instant::now();
         let total = Duration::from_millis(outgoing.provider.config.total_ms);
         let left = until(control.deadline);
         let exchange = timeout(total.min(left), call::exchange(outgoing, &mut self.trail, witness));
@@ -216,10 +217,17 @@ impl Call {
             () = control.cancel.cancelled() => Err(Failure::Canceled),
             done = exchange => match done {
                 Ok(outcome) => outcome,
-                Err(_) if left <= total => Err(Failure::Deadline),
+                Err(_) if left <= total => Err(self.overdue(outgoing, begun)),
                 Err(_) => Err(Failure::Timeout(Wait::Total)),
             },
         }
+    }
+
+    /// The deadline passed. Only who was waited for as long as a provider may take to begin is silent, so that a producer in a hurry
+    /// says nothing of the provider.
+    fn overdue(&self, outgoing: Outgoing<'_>, begun: Instant) -> Failure {
+        let may_take = Duration::from_millis(outgoing.provider.config.header_ms);
+        if !self.trail.answered && begun.elapsed() >= may_take { Failure::Silent } else { Failure::Deadline }
     }
 
     fn conclude(

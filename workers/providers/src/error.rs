@@ -74,6 +74,9 @@ pub enum Failure {
     /// The task's time is over.
     #[error("the task's deadline passed before the provider answered")]
     Deadline,
+    /// The task's time is over, and the provider said nothing at all for as long as `header_ms` at least.
+    #[error("the task's deadline passed, and the provider had said nothing")]
+    Silent,
     /// The name led to an address that may not be connected to.
     #[error("the provider's name resolves to an address that its `reach` does not permit")]
     Address,
@@ -167,7 +170,7 @@ impl Failure {
             Self::NotPermitted(_) | Self::Expired => Code::TicketInvalid,
             Self::Halted => Code::Internal,
             Self::Canceled => Code::Canceled,
-            Self::Deadline => Code::DeadlineExceeded,
+            Self::Deadline | Self::Silent => Code::DeadlineExceeded,
             Self::ContextTooLong => Code::ContextTooLong,
             Self::Refused => Code::ProviderRefused,
             Self::Quota => Code::ProviderUnavailable,

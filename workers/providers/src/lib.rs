@@ -23,3 +23,4 @@ pub use answer::Answer;
 pub use client::{Attempting, Client, Control, Halt, Witness};
 pub use config::{Endpoint, KeySource, ProviderConfig, Reach};
 pub use error::{ConfigError, Failure, ProviderError};
+pub use probe::input_tokens_max;

@@ -54,3 +54,23 @@ pub(crate) fn probe(cleared: &Cleared) -> Result<Probe, Failure> {
     let forced = matches!(request.tool_choice, Some(Choice::Tool { name }) if name == ANSWER);
     Ok(Probe { stream: request.stream, forced })
 }
+
+/// Tokens that a provider may add to a request that offers tools, count: a prompt of its own, which it tells and charges for.
+/// Anthropic's takes up to some 530 by model (its documentation of tool use, "Pricing"); this is twice that.
+const TOOL_TOKENS_MAX: u64 = 1_024;
+
+#[derive(Deserialize)]
+struct Tools {
+    #[serde(default)]
+    tools: Option<serde::de::IgnoredAny>,
+}
+
+/// The most tokens that a request has when it is read, count. A token is a byte at least, so it is as many as its bytes and what a
+/// provider may add.
+#[must_use]
+pub fn input_tokens_max(cleared: &Cleared) -> u64 {
+    // What cannot be read is not sent.
+    let offers = serde_json::from_slice(cleared.bytes()).is_ok_and(|Tools { tools }| tools.is_some());
+    let bytes = cleared.claims().content_bytes;
+    if offers { bytes.saturating_add(TOOL_TOKENS_MAX) } else { bytes }
+}

@@ -12,7 +12,9 @@ use double::{
 };
 use jiff::{SignedDuration, Timestamp};
 use tidegate_providers::error::Wait;
-use tidegate_providers::{Answer, Client, Control, Failure, KeySource, ProviderConfig, ProviderError};
+use tidegate_providers::{
+    Answer, Client, Control, Failure, KeySource, ProviderConfig, ProviderError, input_tokens_max,
+};
 use tidegate_schemas::code::Code;
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::result::Finish;
@@ -359,6 +361,28 @@ async fn the_whole_and_the_deadline_have_limits() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_silent_until_the_deadline_is_told_from_one_that_had_no_time() {
+    let begins = |head: &str| vec![Act::Send(head.as_bytes().to_vec()), Act::Hang];
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n";
+    let table = [
+        // It accepts, and says nothing for as long as a provider may take to begin.
+        (vec![Act::Hang], 100, Failure::Silent),
+        (begins(head), 100, Failure::Silent),
+        // Negative controls: a producer in a hurry, and a provider that is slow to end what it began.
+        (vec![Act::Hang], 5_000, Failure::Deadline),
+        (begins(&format!("{head}{{")), 100, Failure::Deadline),
+    ];
+    for (script, header_ms, failure) in table {
+        let double = Double::start(vec![script]).await;
+        let config = ProviderConfig { header_ms, ..config(&format!("http://{}/v1", double.address)) };
+        let deadline = Timestamp::now() + SignedDuration::from_millis(400);
+        let control = Control { attempts_max: 1, deadline, ..control() };
+        let (outcome, _) = send(&Client::new(vec![config]).unwrap(), &cleared(REQUEST), &control).await;
+        assert_eq!(outcome.unwrap_err().failure, failure, "{header_ms}");
+    }
+}
+
+#[tokio::test]
 async fn a_withdrawn_call_stops_at_once() {
     let script = [stream(&[TEXT]), vec![Act::Hang]].concat();
     let double = Double::start(vec![script]).await;
@@ -514,4 +538,15 @@ async fn errors_hold_no_word_of_keys_bodies_or_urls() {
         String::from_utf8_lossy(&double.requests()[0]).contains("CANARY"),
         "negative control: it was there"
     );
+}
+
+#[test]
+fn a_request_that_offers_tools_may_be_read_as_more_tokens_than_bytes() {
+    let tools = br#"{"model":"m-1","messages":[],"tools":[{"name":"answer"}],"max_tokens":16}"#;
+    let most = |bytes: &[u8]| input_tokens_max(&cleared(bytes)) - bytes.len() as u64;
+    // The longest prompt that Anthropic says it adds has 530 tokens; it tells them as input.
+    assert!((530..=2_048).contains(&most(tools)), "what is told is no more than what is reserved");
+    // Negative control: without tools nothing is added.
+    assert_eq!(most(REQUEST), 0);
+    assert_eq!(most(br#"{"model":"m-1","tools":null}"#), 0);
 }

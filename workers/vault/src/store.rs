@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use redb::{
-    Database, MultimapTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table,
+    Database, MultimapTable, ReadableDatabase as _, ReadableMultimapTable as _, ReadableTable as _,
+    ReadableTableMetadata as _, Table,
 };
 use tidegate_schemas::redact::Token;
 use tidegate_schemas::sensitive::Sensitive;
@@ -15,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::key::{Key, MasterKey, mac, open, seal};
 use keys::KeyFile;
-use table::{ENTRIES, EXPIRY, Entry, FREE, META, ROWS, TASKS, VALUES};
+use table::{ENTRIES, EXPIRY, Entry, FREE, META, REFERRED, REFS, ROWS, TASKS, VALUES};
 
 mod keys;
 mod table;
@@ -71,6 +72,7 @@ struct Writing<'t> {
     entries: Table<'t, &'static [u8], &'static [u8]>,
     values: Table<'t, &'static [u8], &'static [u8]>,
     tasks: MultimapTable<'t, (&'static str, u64), &'static [u8]>,
+    refs: MultimapTable<'t, &'static [u8], (&'static str, u64)>,
     expiry: MultimapTable<'t, u64, &'static [u8]>,
     free: Table<'t, u64, ()>,
     meta: Table<'t, &'static str, u64>,
@@ -92,7 +94,8 @@ impl Store {
         })?;
         let writing = database.begin_write()?;
         let rows = {
-            let tables = Writing::open(&writing)?;
+            let mut tables = Writing::open(&writing)?;
+            tables.refer()?;
             tables.meta.get(ROWS)?.map_or(0, |rows| rows.value())
         };
         writing.commit()?;
@@ -130,7 +133,9 @@ impl Store {
                 };
                 let key = entry_key(&scope, &token);
                 tables.keep(&key, &entry, expires_ms)?;
-                tables.tasks.insert((asked.task.stream.as_str(), asked.task.sequence), key.as_slice())?;
+                let task = (asked.task.stream.as_str(), asked.task.sequence);
+                tables.tasks.insert(task, key.as_slice())?;
+                tables.refs.insert(key.as_slice(), task)?;
                 tokens.push(token);
             }
         }
@@ -269,9 +274,10 @@ impl Store {
         {
             let mut tables = Writing::open(&writing)?;
             for key in &keys {
+                tables.forget(key)?;
                 let entry = tables.entries.remove(key.as_slice())?.and_then(|old| Entry::read(old.value()));
                 let Some(entry) = entry else { continue };
-                tables.values.remove(entry.named.as_slice())?;
+                tables.unname(&entry.named, key)?;
                 tables.expiry.remove(entry.expires_ms, key.as_slice())?;
                 tables.free.insert(entry.row, ())?;
                 rows.push(entry.row);
@@ -290,10 +296,53 @@ impl<'t> Writing<'t> {
             entries: writing.open_table(ENTRIES)?,
             values: writing.open_table(VALUES)?,
             tasks: writing.open_multimap_table(TASKS)?,
+            refs: writing.open_multimap_table(REFS)?,
             expiry: writing.open_multimap_table(EXPIRY)?,
             free: writing.open_table(FREE)?,
             meta: writing.open_table(META)?,
         })
+    }
+
+    /// Makes `REFS` for a store that was written before there was one. Rows of what is gone go too.
+    fn refer(&mut self) -> Result<(), StoreError> {
+        if self.meta.get(REFERRED)?.is_some() {
+            return Ok(());
+        }
+        let mut gone = Vec::new();
+        for found in self.tasks.iter()? {
+            let (task, keys) = found?;
+            for key in keys {
+                let key = key?;
+                if self.entries.get(key.value())?.is_some() {
+                    self.refs.insert(key.value(), task.value())?;
+                } else {
+                    let (stream, sequence) = task.value();
+                    gone.push((stream.to_owned(), sequence, key.value().to_vec()));
+                }
+            }
+        }
+        for (stream, sequence, key) in gone {
+            self.tasks.remove((stream.as_str(), sequence), key.as_slice())?;
+        }
+        self.meta.insert(REFERRED, 1)?;
+        Ok(())
+    }
+
+    /// Takes a value's name from an entry, unless a newer entry of the same value has it.
+    fn unname(&mut self, named: &[u8; 32], key: &[u8]) -> Result<(), StoreError> {
+        let is_own = self.values.get(named.as_slice())?.is_some_and(|token| key.ends_with(token.value()));
+        if is_own {
+            self.values.remove(named.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Forgets which tasks an entry was in.
+    fn forget(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        for task in self.refs.remove_all(key)? {
+            self.tasks.remove(task?.value(), key)?;
+        }
+        Ok(())
     }
 
     /// A row of the key file that is free.

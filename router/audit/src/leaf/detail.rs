@@ -314,6 +314,8 @@ pub enum ActWord {
     KeyRotate,
     /// Changed the key that signs tickets.
     TicketKeyRotate,
+    /// Had a budget count anew.
+    BudgetReset,
     /// Something that this version has no word for.
     #[serde(other)]
     Other,

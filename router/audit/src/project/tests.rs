@@ -110,6 +110,7 @@ fn operators_acts_are_told_without_their_words() {
             json!({"act": "ticket_key_rotate", "key": "ticket-2", "public": "33".repeat(32), "hash": "11".repeat(32)}),
             ActWord::TicketKeyRotate,
         ),
+        (json!({"act": "budget_reset", "of": {"scope": "tenant", "tenant": "acme"}}), ActWord::BudgetReset),
         (json!({"act": "dead_discard", "letter": "EVENTS:4"}), ActWord::DeadDiscard),
         (
             json!({"act": "replay_start", "replay": "r", "plan": "22".repeat(32), "records": 3}),

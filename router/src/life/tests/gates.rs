@@ -43,6 +43,11 @@ fn budget_that_is_spent_keeps_work_inside_or_rejects_it_by_name() {
     assert_eq!((answer.state, error.code), (State::Rejected, Code::BudgetSpent));
     assert_eq!(error.retry_after_ms, Some(60_000), "when its window ends");
     assert!(error.message.contains("requests a minute of tenant `acme`"), "{}", error.message);
+    // What is more than a whole limit has no room later either, and is told so.
+    world.gates.spent = vec![Spent { never: true, ..spent(tenant()) }];
+    let error = result(sent(&world.begin(task_at(1, &public())).1)).error.unwrap();
+    assert_eq!((error.code, error.retry_after_ms), (Code::BudgetSpent, None));
+    assert!(error.message.contains("never") && error.message.contains("ask for less"), "{}", error.message);
     // Another's budget is nothing to it.
     world.gates.spent = vec![spent(json!({ "scope": "tenant", "tenant": "globex" }))];
     assert!(subject(&world).starts_with("work.cloud."));

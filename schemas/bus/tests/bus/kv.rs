@@ -57,3 +57,26 @@ async fn a_change_reaches_every_zone() {
     }
     assert_eq!(router.kv_get("flags", "lane.cloud").await.unwrap().unwrap().value, "off");
 }
+
+#[tokio::test]
+async fn more_values_than_the_server_tells_at_once_are_read_by_their_keys() {
+    const KEYS: usize = 1_025;
+    let cell = Cell::start().await;
+    let router = cell.role(Role::Router).await;
+    let keys: Vec<String> = (0..KEYS).map(|number| format!("tenant.t{number}")).collect();
+    for part in keys.chunks(64) {
+        let written = part.iter().map(|key| router.kv_swap("budgets", key, key.clone(), None));
+        assert!(futures::future::join_all(written).await.iter().all(Result::is_ok));
+    }
+    let mut read = router.kv_values("budgets", &keys).await.unwrap();
+    read.sort_by_key(|entry| entry.revision);
+    assert_eq!(read.len(), KEYS);
+    assert!(read.iter().all(|entry| entry.value == entry.key), "each its own");
+    // Negative control: at once they are too many.
+    assert!(router.kv_entries("budgets", ">").await.is_err());
+    let some = ["tenant.t7".to_owned(), "tenant.nobody".to_owned()];
+    let read = router.kv_values("budgets", &some).await.unwrap();
+    assert_eq!(read.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["tenant.t7"]);
+    assert!(router.kv_values("budgets", &[]).await.unwrap().is_empty());
+    assert!(matches!(router.kv_values("budgets", &["a.>".to_owned()]).await, Err(KvError::BadKey { .. })));
+}

@@ -33,6 +33,34 @@ async fn provisioning_again_changes_nothing_and_reports_what_differs() {
 }
 
 #[tokio::test]
+async fn values_of_a_state_bucket_go_some_time_after_they_were_last_written() {
+    let cell = Cell::start().await;
+    let (admin, router) = (cell.role(Role::Provisioner).await, cell.role(Role::Router).await);
+    let topology = cell.topology();
+    let of = |name: &str| topology.buckets.iter().find(|bucket| bucket.name == name).unwrap();
+    let day = 24 * 3_600 * 1_000_000_000;
+    assert_eq!(
+        ["sessions", "reviews", "budgets", "breakers"].map(|name| of(name).max_age_ns / day),
+        [90, 90, 2, 2]
+    );
+    assert!(["directory", "bundles", "flags", "release"].iter().all(|name| of(name).max_age_ns == 0));
+    let before = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(5);
+    router.kv_create("sessions", "acme.s1", "1").await.unwrap();
+    router.kv_create("flags", "f", "1").await.unwrap();
+    assert!(router.kv_get("sessions", "acme.s1").await.unwrap().unwrap().written > before);
+    // A cell from before is brought to the age that it is to have; here a short one.
+    let short = tidegate_bus::BucketSpec { max_age_ns: 200_000_000, ..of("sessions").clone() };
+    admin.age_bucket(&short).await.unwrap();
+    until("it goes", || async { router.kv_get("sessions", "acme.s1").await.unwrap().is_none() }).await;
+    assert!(router.kv_get("flags", "f").await.unwrap().is_some(), "negative control");
+    assert_eq!(router.bucket_info("sessions").await.unwrap().bytes_max, Some(short.max_bytes));
+    // What differs otherwise is told, and stays.
+    let smaller = tidegate_bus::BucketSpec { max_bytes: short.max_bytes / 2, ..of("flags").clone() };
+    admin.age_bucket(&smaller).await.unwrap();
+    assert_eq!(router.bucket_info("flags").await.unwrap().bytes_max, Some(of("flags").max_bytes));
+}
+
+#[tokio::test]
 async fn a_role_refuses_a_stream_that_does_not_hold_what_it_relies_on() {
     let cell = Cell::start().await;
     let router = cell.role(Role::Router).await;

@@ -168,3 +168,55 @@ fn budget_ledgers_stay_small_and_what_is_folded_stays_counted() {
     assert!(!ledger.settle("t0/1", most(1, 0, 0)), "the oldest can no more be settled");
     assert!(serde_json::to_vec(&ledger).unwrap().len() < 256 * 1024);
 }
+
+#[test]
+fn budget_that_is_smaller_than_a_request_says_that_no_window_has_room() {
+    let now = at("12:00:30");
+    let tokens = |count| Cap { tokens: Some(count), ..Cap::default() };
+    let minute = caps(&[(Window::Minute, tokens(5)), (Window::Day, tokens(100))]);
+    let spent = refused(ledger().reserve(&minute, "a", 1, most(1, 6, 0), now));
+    assert_eq!((spent.window, spent.never), (Window::Minute, true), "though the day ends later");
+    assert!(spent.to_string().contains("less than it may use"), "{spent}");
+    assert!(Spent::last_for_ever(std::slice::from_ref(&spent)));
+    // Negative control: what only another one has used is there again when the window ends.
+    let mut shared = ledger();
+    assert_eq!(shared.reserve(&minute, "a", 1, most(1, 4, 0), now), Reserved::New);
+    let later = refused(shared.reserve(&minute, "b", 1, most(1, 4, 0), now));
+    assert_eq!((later.never, later.until), (false, at("12:01:00")));
+    assert!(!Spent::last_for_ever(std::slice::from_ref(&later)) && !Spent::last_for_ever(&[]));
+    // A provider's limit that is too small is none at another provider.
+    let name = |text: &str| Name::new(text).unwrap();
+    let elsewhere = Spent { of: Scope::Provider { provider: name("p") }, ..spent.clone() };
+    assert!(!Spent::last_for_ever(&[elsewhere.clone(), later.clone()]) && Spent::last_for_ever(&[elsewhere]));
+    assert!(Spent::last_for_ever(&[spent, later]));
+}
+
+#[test]
+fn budget_of_another_version_is_not_read_by_halves() {
+    let mut written = serde_json::to_value(ledger()).unwrap();
+    assert!(serde_json::from_value::<Ledger>(written.clone()).is_ok(), "negative control");
+    written["schema_version"] = 2.into();
+    assert!(serde_json::from_value::<Ledger>(written).is_err());
+}
+
+#[test]
+fn budget_window_that_a_clock_ahead_began_counts_up_to_twice_in_a_true_minute() {
+    let (caps, one) = (caps(&[(Window::Minute, requests(3))]), most(1, 0, 0));
+    let mut ledger = ledger();
+    let reserve = |ledger: &mut Ledger, ids: std::ops::Range<u8>, now| {
+        ids.filter(|id| ledger.reserve(&caps, &id.to_string(), 1, one, now) == Reserved::New).count()
+    };
+    assert_eq!(
+        reserve(&mut ledger, 0..9, at("12:00:10")),
+        3,
+        "negative control: a true clock passes nothing"
+    );
+    assert_eq!(reserve(&mut ledger, 10..19, at("12:01:10")), 3, "a clock that is a minute ahead");
+    // No further: whose clock is right counts in the window that was begun.
+    assert_eq!(reserve(&mut ledger, 20..29, at("12:00:20")), 0);
+    assert_eq!(
+        reserve(&mut ledger, 30..39, at("12:01:20")),
+        0,
+        "nor is there room again when its true time comes"
+    );
+}

@@ -369,6 +369,7 @@ fn each_failure_has_its_fate() {
         (Failure::TooLarge, Code::ProviderFailed),
         (Failure::Redirect, Code::ProviderFailed),
         (Failure::Deadline, Code::DeadlineExceeded),
+        (Failure::Silent, Code::DeadlineExceeded),
     ];
     for (failure, code) in table {
         let Fate::Failed(refused) = fate::of(&error(failure), None) else { panic!("{failure:?}") };

@@ -8,7 +8,7 @@ use tidegate_schemas::budget::{Amounts, Budget, Spent};
 use tidegate_schemas::code::Refused;
 use tidegate_schemas::decision::Switch;
 use tidegate_schemas::header::Headers;
-use tidegate_schemas::ids::Position;
+use tidegate_schemas::ids::{Position, TaskId};
 use tidegate_schemas::ticket::{Cleared, Verifier};
 
 /// Wait after the shell answered out of turn, milliseconds.
@@ -72,11 +72,13 @@ pub struct Asked {
     pub reservation: String,
     /// This delivery.
     pub by: u64,
+    /// Its task.
+    pub task: TaskId,
     /// The budgets that it counts in.
     pub budgets: Vec<Budget>,
     /// Where it goes.
     pub place: Place,
-    /// The most that it can use; of cost the most that its ticket permits.
+    /// The most that it can use; of cost the most that its ticket permits, in whose place the shell puts what the price list says.
     pub most: Amounts,
 }
 

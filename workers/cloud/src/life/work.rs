@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use tidegate_providers::input_tokens_max;
 use tidegate_schemas::breaker::Place;
 use tidegate_schemas::budget::{Amounts, Budget};
 use tidegate_schemas::code::{Code, Refused};
@@ -158,13 +159,13 @@ impl Work {
         Subject::Result { tenant: tenant.clone(), agent: hop.agent.clone(), task: hop.id }.to_string()
     }
 
-    /// What is asked of breaker and budgets before an attempt. A token is a byte at least, so a request has no more tokens than
-    /// bytes.
+    /// What is asked of breaker and budgets before an attempt.
     pub(super) fn asked(&self, number: u32) -> Asked {
         let claims = self.claims();
         Asked {
             reservation: format!("{}/{number}", claims.id),
             by: self.envelope.by,
+            task: claims.task,
             budgets: self.envelope.budgets.clone(),
             place: Place {
                 provider: claims.provider.clone(),
@@ -173,7 +174,7 @@ impl Work {
             },
             most: Amounts {
                 requests: 1,
-                tokens: claims.content_bytes.saturating_add(u64::from(claims.output_tokens_max)),
+                tokens: input_tokens_max(&self.cleared).saturating_add(u64::from(claims.output_tokens_max)),
                 usd_micros: claims.cost_usd_micros_max.unwrap_or(u64::MAX),
             },
         }

@@ -2,12 +2,16 @@
 
 use serde_json::json;
 use tidegate_bus::{Identity, Role};
-use tidegate_schemas::breaker::{BREAKERS_BUCKET, Breaker, FAILURES_MAX, Health, Place, State};
+use tidegate_schemas::breaker::{Attempt, BREAKERS_BUCKET, Breaker, FAILURES_MAX, Health, Place, State};
 use tidegate_schemas::budget::ledger::Ledger;
 use tidegate_schemas::budget::{BUDGETS_BUCKET, Scope, Window};
+use tidegate_schemas::ids::TaskId;
+use uuid::Uuid;
 
 use super::cell::work::{CloudWork, name};
 use super::cell::{Answer, Cell, good, http, until};
+
+mod units;
 
 /// Work that is sent once at most.
 fn once(number: u128) -> CloudWork {
@@ -28,7 +32,10 @@ fn place() -> Place {
 fn due() -> Breaker {
     let mut breaker = Breaker::new(place());
     let long_ago = jiff::Timestamp::UNIX_EPOCH;
-    (0..FAILURES_MAX).for_each(|number| breaker.heard(&number.to_string(), Health::Down, long_ago));
+    for task in 0..u128::from(FAILURES_MAX) {
+        let attempt = Attempt { id: "t/1", task: TaskId(Uuid::from_u128(task)), is_probe: false };
+        breaker.heard(attempt, Health::Down, long_ago);
+    }
     assert!(matches!(breaker.state, State::Open { .. }));
     breaker
 }
@@ -132,6 +139,45 @@ async fn breaker_opens_after_failures_and_keeps_back_what_comes_then() {
     cell.send(&once(21)).await;
     cell.drained().await;
     assert_eq!(cell.captured().len(), sent + 1);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn breaker_opens_for_a_provider_that_accepts_and_says_nothing() {
+    let all = u128::from(FAILURES_MAX);
+    // Its time is the task's, as where both are what they are by default.
+    let hurried = |number| {
+        once(number).with(|work| {
+            let deadline = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1_500);
+            (work.hop.deadline, work.claims.deadline) = (deadline, deadline);
+        })
+    };
+    for (header_ms, opens) in [(100, true), (60_000, false)] {
+        let cell = Cell::start((0..all).map(|_| Answer::Hang).collect()).await;
+        let mut config = cell.config();
+        config.providers[0].header_ms = header_ms;
+        let worker = cell.worker_with(config).await;
+        for number in 1..=all {
+            cell.send(&hurried(number)).await;
+        }
+        cell.drained().await;
+        let state = breaker(&cell).await.map(|breaker| breaker.state);
+        // Negative control: producers that left it no time close it for nobody.
+        assert_eq!(matches!(state, Some(State::Open { .. })), opens, "{header_ms}: {state:?}");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn breaker_that_cannot_be_read_begins_anew() {
+    let cell = Cell::start((0..FAILURES_MAX).map(|_| Answer::Say(http(500, "", "{}"))).collect()).await;
+    cell.router.kv_put(BREAKERS_BUCKET, &place().key(), "{").await.unwrap();
+    let worker = cell.worker().await;
+    for number in 1..=u128::from(FAILURES_MAX) {
+        cell.send(&once(number)).await;
+    }
+    cell.drained().await;
+    assert!(matches!(breaker(&cell).await.unwrap().state, State::Open { .. }));
     worker.stop().await;
 }
 

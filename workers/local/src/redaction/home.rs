@@ -1,5 +1,7 @@
 //! Work of the pool `restore`: which tokens are to be known, and the result with values in their place.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use tidegate_schemas::attempt::{Attempt, Phase};
 use tidegate_schemas::code::{Code, Refused};
@@ -7,7 +9,7 @@ use tidegate_schemas::decision::Decision;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
-use tidegate_schemas::redact::{Restored, restore_output};
+use tidegate_schemas::redact::{Restored, Token, restore_output, tokens_in};
 use tidegate_schemas::result::{ResultError, State, TaskResult};
 use tidegate_schemas::subject::{Lane, Subject};
 use tidegate_schemas::vault::{RESTORE_POOL, Resolve, Resolved, VALUES_MAX};
@@ -25,6 +27,14 @@ pub(crate) struct Home {
     work: RestoreWork,
 }
 
+/// As many of the tokens that left as the vault is asked about, those that came back first: a text may hold any number of what only
+/// looks like one.
+pub(super) fn to_ask(left: &[Token], came_back: &str) -> Vec<Token> {
+    let came_back: BTreeSet<Token> = tokens_in(came_back).into_iter().collect();
+    let (first, others): (Vec<_>, Vec<_>) = left.iter().cloned().partition(|token| came_back.contains(token));
+    first.into_iter().chain(others).take(VALUES_MAX).collect()
+}
+
 impl Home {
     pub(crate) fn read(message: &Arrived) -> Result<Self, Refused> {
         let (tenant, hop, decision) = envelope(message, RESTORE_POOL)?;
@@ -37,8 +47,8 @@ impl Home {
 
     /// What the vault is asked: the tokens that left.
     pub(crate) fn question(&self) -> Resolve {
-        let tokens = self.work.tokens.iter().take(VALUES_MAX).cloned().collect();
-        Resolve { scope: self.work.scope.clone(), tokens }
+        let output = serde_json::to_string(&self.work.result.output).unwrap_or_default();
+        Resolve { scope: self.work.scope.clone(), tokens: to_ask(&self.work.tokens, &output) }
     }
 
     /// The result, and what became of the tokens. One that the vault does not know in this scope stays as it is.

@@ -1,9 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use tidegate_schemas::ids::Name;
 use tidegate_schemas::live::Delta;
+use tidegate_schemas::redact::Token;
 use tidegate_schemas::sensitive::Sensitive;
+use tidegate_schemas::vault::VALUES_MAX;
 
 use super::follow::Pieces;
+use super::home::to_ask;
 use super::job::Known;
 
 const TOKEN: &str = "<EMAIL_k7f3q2xa>";
@@ -45,4 +49,19 @@ fn redact_begins_anew_with_another_attempt() {
     let told = pieces.next(&delta(2, 0, "q2xa> hello"));
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].attempt, told[0].index, told[0].text.as_ref()), (2, 0, "q2xa> hello"));
+}
+
+#[test]
+fn restore_asks_first_about_the_tokens_that_came_back() {
+    let real: Token = "<EMAIL_zzzzzzzz>".parse().unwrap();
+    let entity = Name::new("email").unwrap();
+    // A text full of what only looks like a token, all of it before the real one.
+    let numbers = 0..u64::try_from(2 * VALUES_MAX).unwrap();
+    let mut left: Vec<Token> = numbers.map(|number| Token::new(&entity, number)).collect();
+    left.push(real.clone());
+    left.sort_unstable();
+    let asked = to_ask(&left, r#"{"text":"Write to <EMAIL_zzzzzzzz>."}"#);
+    assert_eq!((asked.len(), asked.first()), (VALUES_MAX, Some(&real)));
+    assert!(!to_ask(&left, "Nothing.").contains(&real), "negative control: there are too many");
+    assert_eq!(to_ask(&left[..3], ""), left[..3], "those that did not come back are asked about too");
 }

@@ -271,7 +271,7 @@ impl From<Count> for Counted {
     /// Anthropic counts what was read afresh apart from what a cache gave or took.
     fn from(count: Count) -> Self {
         Self {
-            input: count.fresh + count.cache_read + count.cache_write,
+            input: count.fresh.saturating_add(count.cache_read).saturating_add(count.cache_write),
             output: count.output,
             cache_read: count.cache_read,
             cache_write: count.cache_write,

@@ -193,3 +193,13 @@ fn keys_go_where_each_protocol_wants_them() {
     assert_eq!(anthropic, [("anthropic-version", "2023-06-01".to_owned()), ("x-api-key", "k-1".to_owned())]);
     assert!(headers(Protocol::OpenaiChat, None).is_empty());
 }
+
+#[test]
+fn counts_of_a_provider_that_errs_do_not_wrap() {
+    let body = json!({
+        "content": [], "stop_reason": "end_turn",
+        "usage": { "input_tokens": u64::MAX, "cache_read_input_tokens": 2, "cache_creation_input_tokens": 3, "output_tokens": 1 }
+    });
+    let counted = anthropic::whole(false, body.to_string().as_bytes()).unwrap().counted.unwrap();
+    assert_eq!(counted.input, u64::MAX);
+}

@@ -9,12 +9,16 @@ pub(super) const VALUES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::ne
 /// A task's message → its entries.
 pub(super) const TASKS: MultimapTableDefinition<'_, (&str, u64), &[u8]> =
     MultimapTableDefinition::new("tasks");
+/// An entry → the tasks' messages that it was in: `TASKS` the other way round, so that an entry takes its rows there with it.
+pub(super) const REFS: MultimapTableDefinition<'_, &[u8], (&str, u64)> = MultimapTableDefinition::new("refs");
 /// When entries expire, milliseconds since 1970 → the entries.
 pub(super) const EXPIRY: MultimapTableDefinition<'_, u64, &[u8]> = MultimapTableDefinition::new("expiry");
 /// Rows of the key file that were destroyed and can be used again.
 pub(super) const FREE: TableDefinition<'_, u64, ()> = TableDefinition::new("free");
 /// Numbers.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Whether each row of `TASKS` stands in `REFS` too, in `META`.
+pub(super) const REFERRED: &str = "referred";
 /// Rows of the key file, in `META`.
 pub(super) const ROWS: &str = "rows";
 

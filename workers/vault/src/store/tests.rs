@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use redb::ReadableTableMetadata as _;
 use tidegate_schemas::ids::{Name, Position, TaskId};
 use tidegate_schemas::vault::Secret;
 use uuid::Uuid;
@@ -156,4 +157,61 @@ fn vault_counts_what_it_holds() {
     assert_eq!(store.held().unwrap(), 2, "what was erased is not held");
     store.sweep(TTL_MS).unwrap();
     assert_eq!(store.held().unwrap(), 0, "nor what has expired");
+}
+
+/// Rows that say which task an entry was in, either way round.
+fn rows(store: &Store) -> (u64, u64) {
+    let reading = store.database.begin_read().unwrap();
+    let tasks = reading.open_multimap_table(TASKS).unwrap().len().unwrap();
+    (tasks, reading.open_multimap_table(REFS).unwrap().len().unwrap())
+}
+
+#[test]
+fn vault_keeps_no_trace_of_a_task_whose_values_expired_or_were_erased() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let scope = scope("acme", Some("s"), 1);
+    store.issue(&issue(&scope, 1, &[SECRET, "b@x.org"]), 0).unwrap();
+    store.issue(&issue(&scope, 2, &[SECRET]), 0).unwrap();
+    assert_eq!(rows(&store), (3, 3), "negative control: what lives is known by its tasks");
+    // The value was in two tasks; erased for one of them, nothing of it is left in the other.
+    assert_eq!(store.erase("TASKS_acme", &[(2, 2)]).unwrap(), 1);
+    assert_eq!(rows(&store), (1, 1));
+    assert_eq!(store.sweep(TTL_MS).unwrap(), 1);
+    assert_eq!(rows(&store), (0, 0));
+}
+
+#[test]
+fn vault_takes_over_a_store_that_knew_entries_by_their_tasks_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let scope = scope("acme", None, 1);
+    {
+        let mut store = store(directory.path());
+        store.issue(&issue(&scope, 1, &[SECRET, "b@x.org"]), 0).unwrap();
+        let writing = store.database.begin_write().unwrap();
+        writing.delete_multimap_table(REFS).unwrap();
+        writing.open_table(META).unwrap().remove(REFERRED).unwrap();
+        // A row that an earlier erasure left behind.
+        let mut tasks = writing.open_multimap_table(TASKS).unwrap();
+        tasks.insert(("TASKS_acme", 9), b"gone".as_slice()).unwrap();
+        drop(tasks);
+        writing.commit().unwrap();
+    }
+    let mut store = store(directory.path());
+    assert_eq!(rows(&store), (2, 2), "what is gone is forgotten, the rest found either way");
+    assert_eq!(store.erase("TASKS_acme", &[(1, 1)]).unwrap(), 2);
+    assert_eq!(rows(&store), (0, 0));
+}
+
+#[test]
+fn vault_goes_on_giving_a_value_its_new_token_when_the_old_one_is_swept() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path());
+    let scope = scope("acme", Some("s"), 1);
+    let token = |store: &mut Store, now| store.issue(&issue(&scope, 1, &[SECRET]), now).unwrap().tokens;
+    let old = token(&mut store, 0);
+    let new = token(&mut store, TTL_MS);
+    assert_ne!(old, new, "the first had expired");
+    assert_eq!(store.sweep(TTL_MS).unwrap(), 1);
+    assert_eq!(token(&mut store, TTL_MS + 1), new);
 }
