@@ -354,5 +354,5 @@ fn one_adapter_is_pinned_with_its_local_chat_model_and_released_as_it_is() {
     assert_eq!(place(&bare).chosen().adapter_sha256, None, "negative control");
     assert_ne!(place(&one).terms_hash(), place(&bare).terms_hash());
     // From its archive, as routers read it, it is the same.
-    assert_eq!(Bundle::from_archive(&one.archive()).unwrap().hash(), one.hash());
+    assert_eq!(Bundle::from_archive(one.archive()).unwrap().hash(), one.hash());
 }

@@ -59,8 +59,8 @@ fn task(id: u128, session: Option<u32>, workflow: u32) -> Task {
     let case: crate::cases::Case = serde_json::from_value(case).unwrap();
     let (mut task, _) = case.request(&tidegate_schemas::directory::Directory::empty()).unwrap();
     task.id = format!("01900000-0000-7000-8000-{id:012x}").parse().unwrap();
-    task.session = session.map(|session| Identifier::new(&format!("s-{session}")).unwrap());
-    task.workflow = Some(Identifier::new(&format!("flow-{workflow}")).unwrap());
+    task.session = session.map(|session| Identifier::new(format!("s-{session}")).unwrap());
+    task.workflow = Some(Identifier::new(format!("flow-{workflow}")).unwrap());
     task
 }
 

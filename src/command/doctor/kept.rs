@@ -21,7 +21,7 @@ pub(super) async fn look(bus: &Bus) -> Vec<Finding> {
 }
 
 fn findings(kept: &budget::Kept) -> Vec<Finding> {
-    let mut all: Vec<Finding> = kept.spent.iter().map(spent).collect();
+    let mut all: Vec<Finding> = kept.spent.iter().map(spent).chain(kept.unread.iter().map(unread)).collect();
     if all.is_empty() {
         all.push(Finding::ok("budgets", "each leaves room"));
     }
@@ -32,12 +32,26 @@ fn findings(kept: &budget::Kept) -> Vec<Finding> {
     all
 }
 
-fn spent(spent: &Spent) -> Finding {
-    let whose = match &spent.of {
+/// A scope as the commands of budgets take it.
+fn whose(scope: &Scope) -> String {
+    match scope {
         Scope::Tenant { tenant } => format!("--tenant {tenant}"),
         Scope::Agent { tenant, agent } => format!("--tenant {tenant} --agent {agent}"),
         Scope::Provider { provider } => format!("--provider {provider}"),
-    };
+    }
+}
+
+fn unread(of: &Scope) -> Finding {
+    let whose = whose(of);
+    Finding::bad(
+        "budgets",
+        format!("the ledger of {whose} cannot be read, so nothing that it counts leaves"),
+        format!("have it count anew: `tidegate budget reset {whose} --reason '…'`"),
+    )
+}
+
+fn spent(spent: &Spent) -> Finding {
+    let whose = whose(&spent.of);
     let window = spent.window.as_str();
     Finding::look(
         "budgets",
@@ -78,6 +92,7 @@ mod tests {
         let kept = budget::Kept {
             spent: vec![serde_json::from_value(spent).unwrap()],
             broken: vec![serde_json::from_value(json!({ "place": place, "until": until })).unwrap()],
+            unread: Vec::new(),
         };
         let all = findings(&kept);
         let told = |what: &str| all.iter().find(|finding| finding.what == what).unwrap();
@@ -90,6 +105,9 @@ mod tests {
         );
         assert!(told("breakers").found.contains("m at openai"));
         assert!(told("breakers").todo.clone().unwrap().contains(until));
+        let tenant = serde_json::from_value(json!({ "scope": "tenant", "tenant": "acme" })).unwrap();
+        let damaged = findings(&budget::Kept { unread: vec![tenant], ..budget::Kept::default() });
+        assert!(!damaged[0].ok && damaged[0].todo.clone().unwrap().contains("budget reset --tenant acme"));
         // Negative control: where nothing keeps work, there is nothing to look at.
         let none = findings(&budget::Kept::default());
         assert!(

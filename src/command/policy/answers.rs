@@ -101,11 +101,7 @@ fn chat_models() -> Result<impl Iterator<Item = models::Model>> {
 fn verified(model: &models::Model) -> Result<Model> {
     let file = model.files.first().context("the model has no file")?;
     model.verify(file)?;
-    Ok(Model {
-        file: model.directory().join(&file.path),
-        sha256: Some(file.sha256.clone()),
-        adapter: None,
-    })
+    Ok(Model { file: model.directory().join(&file.path), sha256: Some(file.sha256.clone()), adapter: None })
 }
 
 /// Whether weights may answer chats at a local destination of the bundle: one pins them, or one pins none.
@@ -137,8 +133,9 @@ impl Choice {
 }
 
 fn pinned(bundle: &Bundle) -> Result<Choice> {
-    let pins =
-        |model: &models::Model| model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256, None));
+    let pins = |model: &models::Model| {
+        model.files.first().is_some_and(|file| may_answer(bundle, &file.sha256, None))
+    };
     Ok(match chat_models()?.find(pins) {
         None => Choice::Missing(
             "no chat model of `tidegate model list` is one that a local destination pins; name its file with --model"

@@ -49,7 +49,7 @@ impl World<'_> {
 fn spent(since: i64, fault: &Fault) -> Option<Spent> {
     let Fault::Spent(of, lasts) = fault else { return None };
     let until = at(since + lasts);
-    Some(Spent { of: of.clone(), window: Window::Minute, unit: Unit::Requests, until })
+    Some(Spent { of: of.clone(), window: Window::Minute, unit: Unit::Requests, until, never: false })
 }
 
 fn broken(since: i64, fault: &Fault) -> Option<Broken> {

@@ -186,7 +186,7 @@ fn budget_that_is_smaller_than_a_request_says_that_no_window_has_room() {
     assert!(!Spent::last_for_ever(std::slice::from_ref(&later)) && !Spent::last_for_ever(&[]));
     // A provider's limit that is too small is none at another provider.
     let name = |text: &str| Name::new(text).unwrap();
-    let elsewhere = Spent { of: Scope::Provider { provider: name("p") }, ..spent.clone() };
+    let elsewhere = Spent { of: Scope::Provider { provider: name("p") }, ..spent };
     assert!(!Spent::last_for_ever(&[elsewhere.clone(), later.clone()]) && Spent::last_for_ever(&[elsewhere]));
     assert!(Spent::last_for_ever(&[spent, later]));
 }

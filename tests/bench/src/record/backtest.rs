@@ -87,7 +87,7 @@ fn pair(sample: &Sample, n: u64) -> Result<[Item; 2]> {
     };
     let sent = json!({ "schema_version": 1, "input": "What is a tide?" }).to_string();
     Ok([
-        entry(position.stream.clone(), format!("task.{TENANT}.{AGENT}.chat"), Vec::new(), payload),
+        entry(position.stream, format!("task.{TENANT}.{AGENT}.chat"), Vec::new(), payload),
         entry("WORK_CLOUD".to_owned(), format!("work.cloud.openai.interactive.{TENANT}"), headers, sent),
     ])
 }
