@@ -28,7 +28,9 @@ static AND: LazyLock<Regex> = LazyLock::new(|| pattern(r"^ (?i:and|&) $"));
 static BEFORE_NAME: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?i)\b(?:mr|mrs|ms|miss|dr|prof|professor|herr|frau|madame|monsieur)\.? $"));
 static BEHIND_GIVEN: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"^(?:\.? \p{Lu}\.?)?[. ] ?\p{Lu}[\p{Ll}\p{M}][\p{L}\p{M}'-]*"));
+    LazyLock::new(|| pattern(r"^(?: \p{Lu}\.?)? \p{Lu}[\p{Ll}\p{M}][\p{L}\p{M}'-]*"));
+static BEHIND_INITIAL: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^\.? \p{Lu}[\p{Ll}\p{M}][\p{L}\p{M}'-]*"));
 static BEHIND_NAME: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^,? (?:MD|DDS|DVM|PhD|MBA|Jr|Sr|II|III|IV)\b\.?"));
 static BEFORE_PART: LazyLock<Regex> = LazyLock::new(|| {
@@ -53,10 +55,8 @@ pub(super) fn joins_address(before: &str, gap: &str) -> bool {
 /// A name with its title and initials, and a given name with the surname that stands behind it.
 pub(super) fn name(text: &str, range: Range<usize>) -> Range<usize> {
     let mut end = range.end;
-    let is_given = text.get(range.clone()).is_some_and(is_given);
-    if let Some(found) = is_given.then(|| BEHIND_GIVEN.find(head(text, end))).flatten() {
-        end += found.end();
-    }
+    let surname = text.get(range.clone()).and_then(behind).and_then(|surname| surname.find(head(text, end)));
+    end += surname.map_or(0, |found| found.end());
     if let Some(found) = BEHIND_NAME.find(head(text, end)) {
         end += found.end();
     }
@@ -73,12 +73,16 @@ pub(super) fn address(text: &str, range: Range<usize>) -> Range<usize> {
     range.start - more..range.end + behind
 }
 
-/// Whether a name is one word, perhaps with an initial behind it, so that a surname may follow.
-fn is_given(name: &str) -> bool {
+/// Where a surname may follow: behind one word, perhaps with an initial behind it.
+fn behind(name: &str) -> Option<&'static Regex> {
     let mut words = name.split(' ');
-    let first = words.next().unwrap_or_default();
+    let is_given = words.next()?.starts_with(char::is_uppercase);
     let is_initial = |word: &str| word.trim_end_matches('.').chars().count() == 1;
-    first.chars().next().is_some_and(char::is_uppercase) && words.all(is_initial)
+    match (is_given, words.next(), words.next()) {
+        (true, None, None) => Some(&BEHIND_GIVEN),
+        (true, Some(word), None) if is_initial(word) => Some(&BEHIND_INITIAL),
+        _ => None,
+    }
 }
 
 fn tail(before: &str) -> &str {
