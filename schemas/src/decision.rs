@@ -225,6 +225,9 @@ pub enum Scan {
 pub struct Redaction {
     /// Tokens that stand in it, count.
     pub tokens: u32,
+    /// The model whose findings were replaced beside those of the recognisers: SHA-256 of its weights. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
     /// What is found in it still: finding → count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub findings: BTreeMap<Name, u32>,

@@ -12,6 +12,7 @@ use crate::budget::Spent;
 use crate::code::Code;
 use crate::digest::Digest;
 use crate::ids::Name;
+use crate::redact::Span;
 use crate::result::TaskResult;
 use crate::task::Input;
 
@@ -26,6 +27,16 @@ pub struct Step {
     pub destination: Name,
     /// Times it was sent or run there.
     pub attempts: u32,
+}
+
+/// What a model found in texts that it read whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelRead {
+    /// SHA-256 of its weights.
+    pub model: Digest,
+    /// Entity → count. Never the text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<Name, u32>,
 }
 
 /// Why work came back.
@@ -65,6 +76,12 @@ pub enum StepReason {
         input: Input,
         /// Tokens in it, count.
         tokens: u32,
+        /// What was replaced in each text of the input, where a model has read it too; empty: what the recognisers found.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        spans: Vec<Vec<Span>>,
+        /// What that model found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by_model: Option<ModelRead>,
     },
     /// A provider has answered a redacted task; values are to be put back. From the cloud lane only.
     Restore {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::{Code, Refused};
 use crate::header::{self, Headers};
 use crate::ids::{Identifier, Name, Position, ReplyToken, TaskId};
-use crate::redact::{Span, Token};
+use crate::redact::{ByModel, Span, Token};
 use crate::result::TaskResult;
 use crate::task::{Input, Task};
 use crate::trace::TraceParent;
@@ -40,6 +40,9 @@ pub struct RedactWork {
     pub input: Input,
     /// What the recognisers found in each of its texts.
     pub spans: Vec<Vec<Span>>,
+    /// What else is to be looked for, by a model in the process that redacts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_model: Option<ByModel>,
 }
 
 /// Work of the pool `restore`: put values back where tokens stand.

@@ -121,6 +121,38 @@ async fn story_redact_an_address_leaves_as_a_token_and_comes_back() -> Result<()
 }
 
 #[tokio::test]
+async fn story_redact_a_name_and_an_address_in_internal_text_leave_as_tokens() -> Result<()> {
+    let (cell, capture, agent) = cell().await?;
+    let asked = "Please ask Maria Fernandez at 12 Harbour Street, Dublin, whether the parcel has come.";
+    let mut task = chat(None, asked);
+    task["labels"]["sensitivity"] = json!("internal");
+
+    // Negative control: an agent without the role keeps it inside.
+    let plain = Agent::connect(&cell, "acme", "helpdesk").await?;
+    let local = plain.ask("chat", task.clone()).await?;
+    assert_eq!((local.state, lane(&local)), (State::Completed, Some(Lane::Local)), "{local:?}");
+    assert!(capture.bodies().is_empty(), "not a byte");
+
+    let result = agent.ask("chat", task).await?;
+    assert_eq!((result.state, lane(&result)), (State::Completed, Some(Lane::Cloud)), "{result:?}");
+    assert_eq!(text(&result), asked, "the values are back");
+    let left = capture.bodies().concat();
+    for value in ["Maria", "Fernandez", "Harbour", "12 "] {
+        assert!(!left.contains(value), "{value}: {left}");
+    }
+    let tokens = tokens_in(&left);
+    let of = |kind: &str| tokens.iter().filter(|token| token.as_str().starts_with(kind)).count();
+    assert_eq!((of("<PERSON_"), of("<ADDRESS_") + of("<STREET_ADDRESS_")), (1, 1), "{left}");
+
+    // A bank account beside it is restricted: nothing is replaced so that the rest could leave.
+    let mut account = chat(None, &format!("{asked} IBAN DE89 3704 0044 0532 0130 00"));
+    account["labels"]["sensitivity"] = json!("internal");
+    let kept = agent.ask("chat", account).await?;
+    assert_eq!((lane(&kept), capture.bodies().len()), (Some(Lane::Local), 1), "{kept:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn story_redact_streams_values_while_tokens_come() -> Result<()> {
     let (_cell, capture, agent) = cell().await?;
     let id = Uuid::now_v7();

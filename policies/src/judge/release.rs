@@ -5,9 +5,12 @@
 //! is never released so, whatever a bundle says.
 
 use cedar_policy::Context;
-use tidegate_schemas::decision::{Considering, Decision, Facts, Scan};
+use tidegate_schemas::decision::{Considering, Decision, Facts, Redaction, Scan};
+use tidegate_schemas::digest::Digest;
 use tidegate_schemas::directory::Tenant;
 use tidegate_schemas::labels::Sensitivity;
+use tidegate_schemas::redact::{ByModel, Span};
+use tidegate_schemas::scan::ModelScan;
 use tidegate_schemas::task::{Input, Task};
 
 use super::consider::{FLOOR, Round};
@@ -15,6 +18,7 @@ use super::draft::Draft;
 use super::{Judge, said};
 use crate::destination::DestinationSpec;
 use crate::engine::{Answers, Circumstances, Question, Seat};
+use crate::taxonomy::NO_FINDING;
 use crate::taxonomy::scan::Findings;
 
 /// Most values of a task that are replaced: the vault takes as many in one question.
@@ -53,8 +57,8 @@ impl Judge {
         if edited || draft.findings.values().map(|count| u64::from(*count)).sum::<u64>() > VALUES_MAX {
             return None;
         }
-        // Nobody says where it stands what the model found, so it cannot be replaced.
-        if self.scanned(&facts.model_scan, Findings::default()).1.total() > 0 {
+        let by_model = self.scanned(&facts.model_scan, Findings::default()).1;
+        if by_model.total() > 0 && !self.replaces(facts) {
             return None;
         }
         let found = match &facts.redaction {
@@ -63,7 +67,7 @@ impl Judge {
                 categories: redaction.categories.clone(),
                 ..Findings::default()
             },
-            None => match self.scanner.left_of(&draft.findings) {
+            None => match self.scanner.left_of(&draft.findings, &by_model.counts) {
                 Some(left) => left,
                 // Nothing to replace; whether what the session held may be left behind is asked all the same.
                 None if facts.session.is_some() && draft.findings.is_empty() => Findings::default(),
@@ -88,6 +92,32 @@ impl Judge {
             && self.scanner.left_of(&decision.findings).is_some()
     }
 
+    /// Whether what the model found is among what is replaced: who redacts finds it again by the same weights, says where, and has
+    /// replaced it once the task comes back.
+    fn replaces(&self, facts: &Facts) -> bool {
+        let ModelScan::Done { model, .. } = &facts.model_scan else { return false };
+        let is_pinned = self.pinned().is_some_and(|pinned| pinned.is_none_or(|pinned| pinned == *model));
+        let is_same = |redaction: &Redaction| redaction.model == Some(*model);
+        is_pinned && facts.redaction.as_ref().is_none_or(is_same)
+    }
+
+    /// The bundle's model, where it has one: its weights, where it pins them.
+    fn pinned(&self) -> Option<Option<Digest>> {
+        self.bundle.taxonomy().model_scan.as_ref().map(|spec| spec.sha256)
+    }
+
+    /// The model whose findings are to be replaced beside those of the recognisers, where the bundle has one, and what of them.
+    #[must_use]
+    pub fn replaced_by_model(&self, decision: &Decision) -> Option<ByModel> {
+        let entities = &self.bundle.taxonomy().model_entities;
+        let entities = entities.iter().filter(|(_, category)| category.as_str() != NO_FINDING);
+        Some(ByModel {
+            sha256: self.pinned()?,
+            entities: entities.map(|(entity, category)| (entity.clone(), category.clone())).collect(),
+            required: matches!(decision.scan, Scan::Model(_)),
+        })
+    }
+
     /// What is found in an input that would leave.
     #[must_use]
     pub fn found_in(&self, input: &Input) -> Findings {
@@ -98,7 +128,7 @@ impl Judge {
 
     /// Where in each text something was found that can be replaced.
     #[must_use]
-    pub fn spans(&self, texts: &[&str]) -> Vec<Vec<tidegate_schemas::redact::Span>> {
+    pub fn spans(&self, texts: &[&str]) -> Vec<Vec<Span>> {
         texts.iter().map(|text| self.scanner.spans(text)).collect()
     }
 }

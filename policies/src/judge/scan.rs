@@ -115,8 +115,8 @@ fn fits(task: &Task) -> bool {
     (1..=SCAN_TEXTS_MAX).contains(&texts.len()) && task.input.bytes() <= SCAN_BYTES_MAX
 }
 
-/// Whether the task leaves by it, perhaps after a person agrees.
+/// Whether the task leaves by it, perhaps after a person agrees or once what was found is replaced.
 fn leaves(decision: &Decision) -> bool {
     let cloud = decision.destination.as_ref().is_some_and(|place| place.lane == Lane::Cloud);
-    matches!(decision.outcome, Outcome::Cloud | Outcome::Hold) && cloud
+    matches!(decision.outcome, Outcome::Cloud | Outcome::Hold | Outcome::Redact) && cloud
 }

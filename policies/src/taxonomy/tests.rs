@@ -40,6 +40,9 @@ fn finds() {
         ("030/1234567", "phone_national"),
         ("my phone is 4155552671", "phone_named"),
         ("call me on 12 34 56 78", "phone_near"),
+        ("call me on 450 0840", "phone_short"),
+        ("PSC 3294, Box 9168\nAPO AA 61487", "street_address_military"),
+        ("uscgc healy, fpo ae 44941", "street_address_military"),
         ("4111111111111111", "card"),
         ("5500-0000-0000-0004", "card"),
         ("order 12 of 4111 1111 1111 1111 exp 12/29", "card"),
@@ -155,6 +158,8 @@ fn what_is_no_finding_is_left_alone() {
         ("100% of 50%20", "a broken escape"),
         ("we had a call on 2026-11-30 and one on 30.11.2026", "dates near a word of telephones"),
         ("12 34 56 78", "nothing near says that it is a telephone"),
+        ("450 0840", "nothing near says so either"),
+        ("the unit 5 box 2 of the lesson", "no address of the military"),
     ];
     let wrong: Vec<_> =
         table.iter().map(|(text, why)| (text, why, found(text))).filter(|(_, _, f)| !f.is_empty()).collect();

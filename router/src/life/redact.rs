@@ -9,8 +9,10 @@ use tidegate_schemas::decision::{Decision, Redaction};
 use tidegate_schemas::header;
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
-use tidegate_schemas::redact::{Token, is_redaction_of, tokens_in};
+use tidegate_schemas::redact::{Span, Token, are_joined, is_redaction_of, tokens_in};
 use tidegate_schemas::result::{State, TaskResult};
+use tidegate_schemas::scan::SCAN_FINDINGS_MAX;
+use tidegate_schemas::step::ModelRead;
 use tidegate_schemas::subject::Subject;
 use tidegate_schemas::task::{Input, Task};
 use tidegate_schemas::vault::{REDACT_POOL, RESTORE_POOL, Scope};
@@ -37,6 +39,7 @@ pub(super) fn work(
         scope: Scope::of(task),
         input: task.input.clone(),
         spans: judge.spans(&task.input.texts()),
+        by_model: judge.replaced_by_model(decision),
     };
     let payload = outgoing::json(&work);
     if payload.len() > MESSAGE_BYTES_MAX - HEADERS_ROOM_BYTES {
@@ -87,22 +90,48 @@ pub(super) enum Looked {
     Foreign,
 }
 
-/// Looks at what would leave, as it was sent by the local lane.
-pub(super) fn look(input: &Input, task: &Task, before: &Decision, judge: &Judge) -> Looked {
+/// Looks at what would leave, as it was sent by the local lane: `input`, what was replaced in it where a model has read the task
+/// too, and what that found.
+pub(super) fn look(
+    (input, spans, by_model): (&Input, &[Vec<Span>], Option<&ModelRead>),
+    task: &Task,
+    before: &Decision,
+    judge: &Judge,
+) -> Looked {
     let Ok(rendered) = judge.rendered(task) else { return Looked::Outdated };
     let prompt = rendered.by_prompt.as_ref().map(|by| &by.prompt);
     if judge.bundle().hash() != before.bundle || prompt != before.prompt.as_ref() {
         return Looked::Outdated;
     }
-    if !is_redaction_of(input, &rendered.input, &judge.spans(&rendered.input.texts())) {
+    let recognised = judge.spans(&rendered.input.texts());
+    let replaced = match by_model {
+        None => Some(recognised.as_slice()),
+        Some(read) => joins(judge, before, read, (spans, &recognised)).then_some(spans),
+    };
+    if !replaced.is_some_and(|spans| is_redaction_of(input, &rendered.input, spans)) {
         return Looked::Foreign;
     }
     let found = judge.found_in(input);
     let tokens = input.texts().iter().map(|text| tokens_in(text).len()).sum::<usize>();
     Looked::Redacted(Redaction {
         tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        model: by_model.map(|read| read.model),
         findings: found.counts,
         categories: found.categories,
+    })
+}
+
+/// Whether what was replaced is what the recognisers found and, beyond that, what the bundle's model may find.
+fn joins(
+    judge: &Judge,
+    before: &Decision,
+    read: &ModelRead,
+    (spans, recognised): (&[Vec<Span>], &[Vec<Span>]),
+) -> bool {
+    judge.replaced_by_model(before).is_some_and(|asked| {
+        asked.sha256.is_none_or(|pinned| pinned == read.model)
+            && read.findings.len() <= SCAN_FINDINGS_MAX
+            && are_joined(spans, recognised, &asked.entities)
     })
 }
 

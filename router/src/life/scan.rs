@@ -3,7 +3,7 @@
 use tidegate_schemas::decision::{Decision, PromptUsed};
 use tidegate_schemas::digest::Salt;
 use tidegate_schemas::scan::{self, ModelScan, SCAN_FINDINGS_MAX};
-use tidegate_schemas::step::StepReason;
+use tidegate_schemas::step::{ModelRead, StepReason};
 use tidegate_schemas::subject::Lane;
 use tidegate_schemas::task::Task;
 
@@ -49,6 +49,24 @@ pub(super) fn kept(before: &Decision, task: &Task, context: &Context<'_>) -> Mod
         }
         _ => ModelScan::Closed,
     }
+}
+
+/// What is known of a model's scan once who redacts has read the texts again: all that either found, where it is the same model.
+pub(super) fn read_again(known: ModelScan, read: Option<&ModelRead>) -> ModelScan {
+    let Some(read) = read else { return known };
+    let mut findings = read.findings.clone();
+    match known {
+        ModelScan::Done { model, findings: earlier } if model == read.model => {
+            for (entity, count) in earlier {
+                let own = findings.entry(entity).or_default();
+                *own = count.max(*own);
+            }
+        }
+        // What another one found is not among what was replaced.
+        ModelScan::Done { .. } => return known,
+        ModelScan::Closed | ModelScan::Open => {}
+    }
+    ModelScan::Done { model: read.model, findings }
 }
 
 fn prompt_of(task: &Task, context: &Context<'_>) -> Option<Option<PromptUsed>> {

@@ -168,11 +168,13 @@ fn again(returned: &Returned, stored: &Stored, message: &Stored, context: &Conte
     }
     let mut redacted = None;
     let mut approval = may_stand(returned);
-    if let StepReason::Redacted { input, .. } = &returned.step.reason {
+    if let StepReason::Redacted { input, spans, by_model, .. } = &returned.step.reason {
         // The way through the local lane narrows nothing; what comes back as something else stays there.
-        match redact::look(input, &task, &returned.decision, context.bench.of(&task)) {
+        let came = (input, spans.as_slice(), by_model.as_ref());
+        match redact::look(came, &task, &returned.decision, context.bench.of(&task)) {
             redact::Looked::Redacted(redaction) => {
                 earlier.lane_max = before.lane_max;
+                earlier.model_scan = scan::read_again(earlier.model_scan, by_model.as_ref());
                 earlier.redaction = Some(redaction);
                 approval.clone_from(&before.approval);
                 redacted = Some(input.clone());

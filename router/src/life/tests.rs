@@ -25,6 +25,7 @@ use super::*;
 use crate::recent::Recent;
 
 mod agreement;
+mod by_model;
 mod flags;
 mod gates;
 mod prompts;

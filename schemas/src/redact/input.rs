@@ -1,5 +1,6 @@
 //! Replacing spans of an input's texts, and seeing that nothing else of it was changed.
 
+use super::json::Json;
 use super::token::{Read, read};
 use super::{Span, Token};
 use crate::code::{Code, Refused};
@@ -38,26 +39,28 @@ fn replace(
     token: &mut impl FnMut(&Span, &str) -> Option<Token>,
 ) -> Option<String> {
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
-    let is_json = is_json(text);
+    let json = Json::of(text);
     for span in spans {
-        let start = begin(text, span, is_json);
+        let start = begin(text, span, json.is_some());
         if start < done || start >= span.end {
             return None;
         }
         out.push_str(text.get(done..start)?);
         let value = text.get(start..span.end)?;
         let unescaped =
-            is_json.then(|| serde_json::from_str::<String>(&format!("\"{value}\"")).ok()).flatten();
-        out.push_str(token(span, unescaped.as_deref().unwrap_or(value))?.as_str());
+            json.as_ref().and_then(|_| serde_json::from_str::<String>(&format!("\"{value}\"")).ok());
+        let token = token(span, unescaped.as_deref().unwrap_or(value))?;
+        let mark = mark(json.as_ref(), start, span);
+        out.extend([mark, token.as_str(), mark]);
         done = span.end;
     }
     out.push_str(text.get(done..)?);
     Some(out)
 }
 
-/// Whether a text is JSON as a whole: what only looks like it has no escapes.
-fn is_json(text: &str) -> bool {
-    text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+/// What a token stands between: where it takes the place of a number in JSON it becomes a string.
+fn mark(json: Option<&Json>, start: usize, span: &Span) -> &'static str {
+    if json.is_some_and(|json| json.is_bare(&(start..span.end))) { "\"" } else { "" }
 }
 
 /// Where what is replaced begins.
@@ -96,17 +99,20 @@ pub fn is_redaction_of(redacted: &Input, original: &Input, spans: &[Vec<Span>]) 
 
 /// Whether a text is the other with a token of its kind in the place of each span.
 fn keeps(redacted: &str, original: &str, spans: &[Span]) -> bool {
-    let (is_json, mut rest, mut done) = (is_json(original), redacted, 0);
+    let (json, mut rest, mut done) = (Json::of(original), redacted, 0);
     for span in spans {
-        let start = begin(original, span, is_json);
-        let Some(after) = original.get(done..start).and_then(|between| rest.strip_prefix(between)) else {
-            return false;
-        };
+        let start = begin(original, span, json.is_some());
+        let mark = mark(json.as_ref(), start, span);
+        let between = original.get(done..start).and_then(|between| rest.strip_prefix(between));
+        let Some(after) = between.and_then(|after| after.strip_prefix(mark)) else { return false };
         let Read::Token(token, length, _) = read(after.as_bytes()) else { return false };
         if !token.is_of(&span.entity) {
             return false;
         }
-        rest = after.get(length..).unwrap_or_default();
+        let Some(behind) = after.get(length..).and_then(|behind| behind.strip_prefix(mark)) else {
+            return false;
+        };
+        rest = behind;
         done = span.end;
     }
     original.get(done..) == Some(rest)

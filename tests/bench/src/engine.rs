@@ -49,10 +49,15 @@ struct Speed {
 
 /// The default chat model's file.
 pub(crate) fn model() -> Result<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
-    let path = std::env::var_os(MODELS).map_or(beside, PathBuf::from).join(MODEL);
+    let path = directory().join(MODEL);
     ensure!(path.is_file(), "there is no `{}`; run `deploy/fetch models`, or set {MODELS}", path.display());
     path.canonicalize().context("finding the model")
+}
+
+/// The directory of models.
+pub(crate) fn directory() -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models");
+    std::env::var_os(MODELS).map_or(beside, PathBuf::from)
 }
 
 pub(crate) fn run(table: &mut Table, model: &Path) -> Result<()> {

@@ -46,6 +46,9 @@ struct Options {
     /// The marked corpus of `pii`: JSON, a list of `{full_text, spans: [{entity_type, start_position, end_position}]}`.
     #[arg(long, value_name = "FILE", required_if_eq("group", "pii"))]
     data: Option<PathBuf>,
+    /// Also write the values that would leave to this file, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    misses: Option<PathBuf>,
     /// Directory for streams and records, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", default_value = "target")]
     directory: PathBuf,
@@ -78,7 +81,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     if options.group == Group::Probe {
-        return scan::probe().unwrap_or_else(engine::probe);
+        return pii::probe().or_else(scan::probe).unwrap_or_else(engine::probe);
     }
     std::fs::create_dir_all(&options.directory)
         .with_context(|| format!("making `{}`", options.directory.display()))?;
@@ -91,7 +94,7 @@ fn run(options: &Options) -> Result<()> {
     }
     let model = if wants(Group::Engine) { Some(engine::model()?) } else { None };
     if let (Group::Pii, Some(data)) = (options.group, &options.data) {
-        pii::run(&mut table, data)?;
+        pii::run(&mut table, data, options.misses.as_deref())?;
     }
     if wants(Group::Judge) {
         judge::run(&mut table)?;

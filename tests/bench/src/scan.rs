@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tidegate_engine::{
     CancelFlag, Engine, EngineConfig, Job, JobEvent, JobInput, TextScan, launch_environment,
@@ -15,7 +15,7 @@ use crate::row::{Row, Table, Target, median};
 use crate::{engine, say};
 
 /// Directory of the default classifier, in the directory of models.
-const MODEL: &str = "rampart";
+pub(crate) const MODEL: &str = "rampart";
 /// Variable that names a Python that has onnxruntime, numpy and tokenizers.
 const ONNX: &str = "TIDEGATE_BENCH_ONNX";
 /// Variable that names the model to a probe.
@@ -84,7 +84,8 @@ fn read(model: PathBuf) -> Result<()> {
     let mut times = Vec::with_capacity(TIMES);
     for _ in 0..TIMES {
         let begun = Instant::now();
-        ensure!(scanned(&engine)? > 0, "nothing was found in a text with a name");
+        let TextScan::Read(found) = scanned(&engine, SHORT)? else { bail!("a text could not be read") };
+        ensure!(!found.is_empty(), "nothing was found in a text with a name");
         times.push(1e3 * begun.elapsed().as_secs_f64());
     }
     drop(engine);
@@ -95,25 +96,24 @@ fn read(model: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// Reads the text once; how much was found in it.
-fn scanned(engine: &Engine) -> Result<usize> {
+/// Reads a text.
+pub(crate) fn scanned(engine: &Engine, text: &str) -> Result<TextScan> {
     let (sender, events) = mpsc::channel();
     engine.submit(Job {
         id: 1,
-        input: JobInput::Scan { texts: vec![SHORT.to_owned()] },
+        input: JobInput::Scan { texts: vec![text.to_owned()] },
         deadline: None,
         cancel: CancelFlag::new(),
         events: Box::new(move |event| drop(sender.send(event))),
     })?;
     match events.recv_timeout(PATIENCE).context("the engine says nothing")? {
         JobEvent::Done(output) => match output.content {
-            tidegate_engine::OutputContent::Scanned(texts) => match texts.first() {
-                Some(TextScan::Read(spans)) => Ok(spans.len()),
-                _ => Ok(0),
-            },
-            _ => Ok(0),
+            tidegate_engine::OutputContent::Scanned(texts) => {
+                texts.into_iter().next().context("the classifier read no text")
+            }
+            _ => bail!("the engine answered something else"),
         },
         JobEvent::Failed(error, _) => Err(error.into()),
-        JobEvent::Token { .. } => Ok(0),
+        JobEvent::Token { .. } => bail!("the engine answered in pieces"),
     }
 }

@@ -21,6 +21,7 @@ use spans::Part;
 
 pub use convert::{Converted, convert_classifier};
 
+mod around;
 mod convert;
 mod labels;
 mod onnx;
@@ -151,7 +152,7 @@ impl ScanModel {
                 return Err(EngineError::Model { doing: "cutting a text" });
             };
             let Some(Some(found)) = request.found.get_mut(index) else { continue };
-            match self.label(text)? {
+            match self.label(&spans::unquoted(text))? {
                 Some(labelled) => {
                     tokens += labelled.offsets.len() + 2;
                     found.extend(spans::decode(text, &labelled, &self.labels, window.start));

@@ -21,4 +21,5 @@ mod worker;
 pub use config::{LocalConfig, PoolConfig};
 pub use inference::{Inference, begin};
 pub use life::chat_request;
+pub use redaction::replaced;
 pub use run::{RunError, run};

@@ -33,6 +33,7 @@ mod tests;
 
 pub(crate) use outgoing::told;
 pub use question::chat_request;
+pub(crate) use scan::{counted, longest};
 
 /// First wait after the engine had no room, milliseconds.
 const OVERLOADED_MS: u64 = 250;

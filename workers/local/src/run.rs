@@ -100,6 +100,8 @@ pub async fn run(
     let (bus, health, desk) = (worker.bus.clone(), worker.health.clone(), Arc::clone(&worker.desk));
     let redactor = Redactor {
         bus: bus.clone(),
+        engine,
+        models: Arc::clone(&worker.models),
         desk: Arc::clone(&desk),
         health: health.clone(),
         followers: Arc::clone(&followers),

@@ -10,7 +10,7 @@ use super::*;
 const TOKEN: &str = "<EMAIL_k7f3q2xa>";
 
 /// A world in which the agent's contacts may be replaced.
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::new();
     let tenant = world.directory.tenants.get_mut(&name("acme")).unwrap();
     tenant.agents.get_mut(&name("helpdesk")).unwrap().roles.insert(name("redacted-cloud"));
@@ -29,14 +29,14 @@ fn redacted(work: &Message) -> Value {
     json!({ "reason": "redacted", "input": input, "tokens": 1 })
 }
 
-fn step_of(lane: &str, work: &Stored, reason: &Value) -> Stored {
+pub(super) fn step_of(lane: &str, work: &Stored, reason: &Value) -> Stored {
     let payload = json!({ "schema_version": 1, "destination": "openai-eu", "attempts": 1, "reason": reason });
     let headers = Headers::new().with(header::CAUSE, work.position.to_string());
     stored(&Position::new("STEPS", 1), &format!("step.{lane}.acme"), headers, &payload)
 }
 
 /// What follows from a step.
-fn after(world: &World, task: &Stored, work: &Stored, back: Stored) -> Step {
+pub(super) fn after(world: &World, task: &Stored, work: &Stored, back: Stored) -> Step {
     let (mut life, _) = world.begin(back);
     let step = world.next(&mut life, Event::Loaded(vec![Some(work.clone())]));
     if is_dead(&step) {

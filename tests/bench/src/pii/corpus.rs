@@ -62,11 +62,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Text>> {
     Ok(wire.into_iter().map(Text::from).collect())
 }
 
-/// The types of a corpus that a recogniser's values are; the first is its own.
-pub(super) fn types(recogniser: &str) -> &'static [&'static str] {
-    match recogniser {
+/// The types of a corpus that a finding's values are; the first is its own.
+pub(super) fn types(finding: &str) -> &'static [&'static str] {
+    match finding {
+        "person" => &["PERSON", "TITLE"],
+        "address" => &["STREET_ADDRESS", "ZIP_CODE", "GPE"],
+        "drivers_license" => &["US_DRIVER_LICENSE"],
+        "tax_id" | "government_id" => &["US_SSN", "US_DRIVER_LICENSE"],
+        "bank_account" | "routing_number" => &["IBAN_CODE", "CREDIT_CARD"],
         "email" | "email_spelled" => &["EMAIL_ADDRESS"],
-        "phone" | "phone_national" | "phone_bracketed" | "phone_named" | "phone_near" => &["PHONE_NUMBER"],
+        "phone" | "phone_national" | "phone_bracketed" | "phone_named" | "phone_near" | "phone_short" => {
+            &["PHONE_NUMBER"]
+        }
         "card" => &["CREDIT_CARD"],
         "iban" => &["IBAN_CODE"],
         "us_ssn" | "us_ssn_named" | "us_itin" => &["US_SSN"],
@@ -75,7 +82,7 @@ pub(super) fn types(recogniser: &str) -> &'static [&'static str] {
         "birth_date" => &["DATE_TIME"],
         "us_zip" | "uk_postcode" => &["ZIP_CODE", "STREET_ADDRESS", "GPE"],
         "post_box" => &["STREET_ADDRESS"],
-        name if name.starts_with("street_address") => &["STREET_ADDRESS"],
+        name if name.starts_with("street_address") => &["STREET_ADDRESS", "ZIP_CODE", "GPE"],
         _ => &["OTHER"],
     }
 }

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 
 use super::corpus::{CHECKSUM, CORE, Text, Value};
 
@@ -37,6 +40,9 @@ pub(super) struct Score {
     pub(super) leaks: f64,
     pub(super) checksum_leaks: f64,
     pub(super) f2: f64,
+    pub(super) core_f2: f64,
+    /// Texts that stay inside.
+    pub(super) kept: f64,
 }
 
 // === impl Found ===
@@ -75,11 +81,13 @@ impl Kind {
 // === impl Score ===
 
 impl Score {
-    pub(super) fn of(texts: &[Text], found: &[Vec<Found>]) -> Self {
+    /// A text of which nothing is said stays inside: it leaks nothing, and is no part of the other figures.
+    pub(super) fn of(texts: &[Text], found: &[Option<Vec<Found>>]) -> Self {
         let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
         let (mut core_bytes, mut core_hit, mut taken, mut taken_right) = (0, 0, 0, 0);
         let (mut leaking, mut checksums, mut checksums_leaked) = (0_u32, 0_u32, 0_u32);
-        for (text, found) in texts.iter().zip(found) {
+        for (text, found) in texts.iter().zip(found).filter_map(|(text, found)| Some((text, found.as_ref()?)))
+        {
             let all: Vec<&Found> = found.iter().collect();
             let mut leaks = false;
             for value in &text.values {
@@ -125,7 +133,9 @@ impl Score {
             precision: ratio(taken_right, taken),
             leaks: f64::from(leaking) / texts.len().max(1) as f64,
             checksum_leaks: share(checksums_leaked, checksums),
+            kept: found.iter().filter(|found| found.is_none()).count() as f64 / texts.len().max(1) as f64,
             f2: every.f2(),
+            core_f2: core.f2(),
             kinds,
         }
     }
@@ -151,6 +161,32 @@ impl Score {
         }
         text
     }
+}
+
+/// Writes down what a finder leaves of core values: for whoever looks for what is missing.
+pub(super) fn write_misses(file: &Path, texts: &[Text], found: &[Option<Vec<Found>>]) -> Result<()> {
+    let mut lines = String::new();
+    for (text, found) in texts.iter().zip(found).filter_map(|(text, found)| Some((text, found.as_ref()?))) {
+        let all: Vec<&Found> = found.iter().collect();
+        let core = text.values.iter().filter(|value| CORE.contains(&value.entity.as_str()));
+        for value in core.filter(|value| covered(&value.range, &all) * 10 < value.range.len() * 9) {
+            let missed = text.text.get(value.range.clone()).unwrap_or_default();
+            let taken = found.iter().filter_map(|place| text.text.get(place.range.clone()));
+            let line = serde_json::json!({ "entity": value.entity, "value": missed, "text": text.text,
+                                           "taken": taken.collect::<Vec<_>>() });
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+        let wrong =
+            found.iter().filter(|place| inside(&place.range, text.values.iter()) * 2 < place.range.len());
+        for place in wrong {
+            let taken = text.text.get(place.range.clone()).unwrap_or_default();
+            let line = serde_json::json!({ "wrong": place.types.first(), "value": taken, "text": text.text });
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+    }
+    std::fs::write(file, lines).with_context(|| format!("writing `{}`", file.display()))
 }
 
 impl Found {

@@ -1,11 +1,16 @@
 //! From labels of tokens to spans of a text: tokens of one label join, a span covers whole words, the parts of a name or an
 //! address are one, and what two windows saw is one.
 
+use std::borrow::Cow;
+
+use super::around;
 use super::labels::Labels;
 use super::{EntitySpan, Labelled, MASK_SCORE};
 
-/// Bytes between two parts that may still be one.
+/// Bytes between two groups of a number that may still be one.
 const GAP_BYTES_MAX: usize = 3;
+/// What may stand there.
+const BETWEEN_GROUPS: [char; 5] = ['-', '.', '/', '@', ':'];
 /// Parts of a person's name.
 const PERSON: [&str; 2] = ["given_name", "surname"];
 /// Parts of an address that say where somebody lives.
@@ -66,6 +71,12 @@ pub(crate) fn decode(window: &str, tokens: &Labelled, labels: &Labels, offset: u
 /// All parts of a text as spans, in order, without overlap.
 pub(crate) fn whole(text: &str, mut parts: Vec<Part>) -> Vec<EntitySpan> {
     parts.sort_by_key(|part| (part.start, part.end));
+    let mut joined = joined(text, parts);
+    joined.iter_mut().for_each(|part| part.with_what_belongs_to_it(text));
+    self::joined(text, joined).into_iter().map(EntitySpan::from).collect()
+}
+
+fn joined(text: &str, parts: Vec<Part>) -> Vec<Part> {
     let mut joined: Vec<Part> = Vec::new();
     for part in parts {
         match joined.last_mut() {
@@ -73,7 +84,13 @@ pub(crate) fn whole(text: &str, mut parts: Vec<Part>) -> Vec<EntitySpan> {
             _ => joined.push(part),
         }
     }
-    joined.into_iter().map(EntitySpan::from).collect()
+    joined
+}
+
+/// A window without the marks of quoted mail, which the model takes for a part of the word behind them; as long in bytes.
+pub(crate) fn unquoted(window: &str) -> Cow<'_, str> {
+    let marks = ['>', '|', '*'];
+    if window.contains(marks) { Cow::Owned(window.replace(marks, " ")) } else { Cow::Borrowed(window) }
 }
 
 fn is_blank(text: &str, from: usize, to: usize) -> bool {
@@ -95,15 +112,14 @@ impl Group {
         }
     }
 
-    /// What may stand between two parts that are one.
-    fn bridges(&self, gap: &str) -> bool {
-        let between = match self {
-            Self::Person => [' ', '-', '.', '\''].as_slice(),
-            Self::Address { .. } => [' ', ',', '-', '.', '/', '\n', '\r'].as_slice(),
+    /// Whether this may stand between two parts that are one; the first begins behind `before`.
+    fn bridges(&self, before: &str, gap: &str) -> bool {
+        match self {
+            Self::Person => around::joins_names(gap),
+            Self::Address { .. } => around::joins_address(before, gap),
             // A number that is written in groups.
-            Self::Other(_) => ['-', '.', '/', '@', ':'].as_slice(),
-        };
-        gap.len() <= GAP_BYTES_MAX && gap.chars().all(|c| between.contains(&c))
+            Self::Other(_) => gap.len() <= GAP_BYTES_MAX && gap.chars().all(|c| BETWEEN_GROUPS.contains(&c)),
+        }
     }
 }
 
@@ -124,7 +140,18 @@ impl Part {
             (Group::Address { .. }, Group::Address { .. }) => true,
             (own, other) => own == other,
         };
-        same && text.get(self.end..next.start).is_some_and(|gap| self.group.bridges(gap))
+        let around = text.get(..self.start).zip(text.get(self.end..next.start));
+        same && around.is_some_and(|(before, gap)| gap.is_empty() || self.group.bridges(before, gap))
+    }
+
+    fn with_what_belongs_to_it(&mut self, text: &str) {
+        let range = self.start..self.end;
+        let whole = match self.group {
+            Group::Person => around::name(text, range),
+            Group::Address { home: true } => around::address(text, range),
+            Group::Address { home: false } | Group::Other(_) => range,
+        };
+        (self.start, self.end) = (whole.start, whole.end);
     }
 
     /// One span of both; where they disagree the surer says what it is, and nothing of either is lost.

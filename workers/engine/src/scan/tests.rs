@@ -167,3 +167,51 @@ fn a_converted_file_that_was_changed_is_made_anew() {
         assert!(convert_classifier(copy.path(), None, u64::MAX).is_err(), "{cut}");
     }
 }
+
+/// What is made of two places in a text that the model would have found.
+fn whole(text: &str, found: &[(&str, &str)]) -> Vec<String> {
+    let labels = Labels::read(
+        br#"{"id2label":{"0":"O","1":"B-GIVEN_NAME","2":"B-STREET_NAME","3":"B-CITY","4":"B-BUILDING_NUMBER"}}"#,
+    )
+    .unwrap();
+    let label = |entity: &str| (1..5).find(|at| labels.get(*at).unwrap().entity == entity).unwrap();
+    let mut tokens = Labelled { offsets: Vec::new(), best: Vec::new(), scores: Vec::new() };
+    for (entity, value) in found {
+        let start = text.find(value).unwrap();
+        tokens.offsets.push((start, start + value.len()));
+        tokens.best.push((label(entity), 9.0));
+        tokens.scores.push(0.9);
+    }
+    let spans = spans::whole(text, spans::decode(text, &tokens, &labels, 0));
+    spans.iter().map(|span| text[span.start..span.end].to_owned()).collect()
+}
+
+#[test]
+fn what_belongs_to_a_name_or_an_address_is_one_with_it() {
+    let name = |value| ("given_name", value);
+    let rows: [(&str, &[(&str, &str)], &[&str]); 12] = [
+        ("Ask Janka M. Szász.", &[name("Janka")], &["Janka M. Szász"]),
+        ("Ask Clara R. Dickson", &[name("Clara"), name("Dickson")], &["Clara R. Dickson"]),
+        ("my friend Dr. Jennifer Holst MD", &[name("Jennifer"), name("Holst")], &["Dr. Jennifer Holst MD"]),
+        ("benjamin a seiler", &[name("benjamin"), name("seiler")], &["benjamin a seiler"]),
+        ("Enrico shouted at Gary: no", &[name("Enrico"), name("Gary")], &["Enrico", "Gary"]),
+        ("Maria. The rest", &[name("Maria")], &["Maria"]),
+        ("Jane Doe Then left", &[name("Jane"), name("Doe")], &["Jane Doe"]),
+        (
+            "in 233 Tar Way\n Suite 282\n Domo now",
+            &[("street_name", "Tar Way"), ("city", "Domo")],
+            &["233 Tar Way\n Suite 282\n Domo"],
+        ),
+        ("> 5 Tar Way\n> Apt. 805\n> x", &[("street_name", "Tar Way")], &["5 Tar Way\n> Apt. 805"]),
+        (
+            "at the corner of Tar Way and Kings, then",
+            &[("street_name", "Tar Way"), ("street_name", "Kings")],
+            &["the corner of Tar Way and Kings"],
+        ),
+        ("Tar Way and Kings", &[("street_name", "Tar Way"), ("street_name", "Kings")], &["Tar Way", "Kings"]),
+        ("in Domo. Box 5 is full", &[("city", "Domo")], &["Domo"]),
+    ];
+    for (text, found, expected) in rows {
+        assert_eq!(whole(text, found), expected, "{text}");
+    }
+}

@@ -49,7 +49,8 @@ pub(super) fn deadline(work: &Work, now: Timestamp) -> Timestamp {
     now.checked_add(longest()).unwrap_or(work.hop.deadline).min(work.hop.deadline)
 }
 
-fn longest() -> SignedDuration {
+/// How long a scan may wait, and then take.
+pub(crate) fn longest() -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(SCAN_MS_MAX).unwrap_or(i64::MAX))
 }
 
@@ -75,7 +76,7 @@ pub(super) fn failed(error: &EngineError) -> StepReason {
 }
 
 /// Findings by entity. None where a text could not be read: nobody can say that nothing is in it.
-fn counted(texts: &[TextScan]) -> Option<BTreeMap<Name, u32>> {
+pub(crate) fn counted(texts: &[TextScan]) -> Option<BTreeMap<Name, u32>> {
     let mut counts = BTreeMap::new();
     for text in texts {
         let TextScan::Read(spans) = text else { return None };

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use tidegate_engine::Output;
 use tidegate_schemas::code::{Code, Refused};
 use tidegate_schemas::decision::Decision;
 use tidegate_schemas::digest::Salt;
@@ -10,14 +12,14 @@ use tidegate_schemas::header::{self, Headers};
 use tidegate_schemas::ids::{Name, Position};
 use tidegate_schemas::json;
 use tidegate_schemas::limits::MESSAGE_BYTES_MAX;
-use tidegate_schemas::redact::{Span, Token, redact};
+use tidegate_schemas::redact::{ByModel, Token, redact};
 use tidegate_schemas::sensitive::Sensitive;
-use tidegate_schemas::step::{Step, StepReason};
+use tidegate_schemas::step::{ModelRead, Step, StepReason};
 use tidegate_schemas::subject::{Lane, Subject};
-use tidegate_schemas::task::Input;
 use tidegate_schemas::vault::{Issue, Issued, REDACT_POOL, Secret};
 use tidegate_schemas::work::{Hop, RedactWork};
 
+use super::reading::{Reading, reading};
 use crate::life::{Arrived, Message};
 
 /// Work that was read.
@@ -25,8 +27,11 @@ pub(crate) struct Job {
     pub(crate) position: Position,
     pub(crate) tenant: Name,
     pub(crate) hop: Hop,
+    pub(super) published: Timestamp,
     decision: Decision,
     work: RedactWork,
+    /// What a model has found, where one has read the texts: what is replaced is among `work.spans` then.
+    read: Option<ModelRead>,
 }
 
 /// Tokens, and what each stands for.
@@ -40,9 +45,28 @@ impl Job {
         if !judged {
             return Err(Refused::new(Code::Unattributable, "the payload is not the one that was judged"));
         }
-        let mut work: RedactWork = json::read(&message.payload, MESSAGE_BYTES_MAX)?;
-        joined(&mut work.spans, &work.input);
-        Ok(Self { position: message.position.clone(), tenant, hop, decision, work })
+        let work: RedactWork = json::read(&message.payload, MESSAGE_BYTES_MAX)?;
+        let (position, published) = (message.position.clone(), message.published);
+        Ok(Self { position, tenant, hop, published, decision, work, read: None })
+    }
+
+    /// The model that is to read the texts, too.
+    pub(super) fn by_model(&self) -> Option<&ByModel> {
+        self.work.by_model.as_ref()
+    }
+
+    /// The texts, in order.
+    pub(super) fn texts(&self) -> Vec<&str> {
+        self.work.input.texts()
+    }
+
+    /// Replaces what the model found as well.
+    pub(super) fn join(&mut self, output: &Output) -> Result<(), Code> {
+        let Some(by_model) = &self.work.by_model else { return Ok(()) };
+        let Reading { spans, read } = reading(&self.work.input.texts(), &self.work.spans, by_model, output)?;
+        self.work.spans = spans;
+        self.read = Some(read);
+        Ok(())
     }
 
     /// Whether its producer hears tokens while they come.
@@ -79,12 +103,19 @@ impl Job {
             of.map(|(_, token)| (*token).clone())
         })?;
         let known = pairs.into_iter().map(|(secret, token)| (token.clone(), secret.value.clone())).collect();
-        Ok((self.step(StepReason::Redacted { input, tokens }), known))
+        let spans = if self.read.is_some() { self.work.spans.clone() } else { Vec::new() };
+        let reason = StepReason::Redacted { input, tokens, spans, by_model: self.read.clone() };
+        Ok((self.step(reason), known))
     }
 
     /// The step back to the router where nothing could be replaced: the task stays inside.
     pub(crate) fn given_up(&self, code: Code) -> Message {
         self.step(StepReason::Fallback { code })
+    }
+
+    /// The same where no model could read its texts; none where what was decided rests on the recognisers alone.
+    pub(super) fn unread(&self, code: Code) -> Option<Message> {
+        self.by_model().filter(|by_model| by_model.required).map(|_| self.given_up(code))
     }
 
     fn step(&self, reason: StepReason) -> Message {
@@ -103,9 +134,6 @@ impl Job {
         }
     }
 }
-
-/// Where spans that a model found join those of the recognisers, in order and without overlaps. No model looks here yet.
-fn joined(_spans: &mut [Vec<Span>], _input: &Input) {}
 
 /// Whose work a message of this pool is, and what was decided of it.
 pub(super) fn envelope(message: &Arrived, of: &str) -> Result<(Name, Hop, Decision), Refused> {

@@ -109,7 +109,7 @@ impl Given {
             .with(header::DECISION, serde_json::to_string(&decision).unwrap())
     }
 
-    fn decision(&self, content: Digest) -> Decision {
+    pub(crate) fn decision(&self, content: Digest) -> Decision {
         let destination = Destination {
             name: name(match self.pool {
                 "embed" => "local-embed",
