@@ -4,6 +4,8 @@
 //! is left, judged as any other text. Before the redaction what is left is foreseen; after it, it was looked at. Restricted data
 //! is never released so, whatever a bundle says.
 
+use std::collections::BTreeMap;
+
 use cedar_policy::Context;
 use tidegate_schemas::decision::{Considering, Decision, Facts, Redaction, Scan};
 use tidegate_schemas::digest::Digest;
@@ -89,7 +91,7 @@ impl Judge {
     pub(crate) fn could_be_redacted(&self, decision: &Decision) -> bool {
         self.engine.knows_redaction()
             && decision.labels.sensitivity != Sensitivity::Restricted
-            && self.scanner.left_of(&decision.findings).is_some()
+            && self.scanner.left_of(&decision.findings, &BTreeMap::new()).is_some()
     }
 
     /// Whether what the model found is among what is replaced: who redacts finds it again by the same weights, says where, and has

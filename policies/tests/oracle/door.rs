@@ -151,7 +151,12 @@ pub(crate) fn facts(terms: &Terms, scene: &Scene, directory: Digest) -> Facts {
 
 fn redaction(found: &Set) -> Redaction {
     let found: BTreeSet<Name> = found.iter().map(|category| name(category)).collect();
-    Redaction { tokens: 1, findings: found.iter().map(|_| (name("email"), 1)).collect(), categories: found }
+    Redaction {
+        tokens: 1,
+        model: None,
+        findings: found.iter().map(|_| (name("email"), 1)).collect(),
+        categories: found,
+    }
 }
 
 fn lane(lane: Lane) -> subject::Lane {

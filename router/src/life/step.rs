@@ -25,7 +25,7 @@ use super::{Action, Disposition, Event, Place, Sent, Step, Stored, Telling, outg
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    Work(StepWire, Lane, Name),
+    Work(Box<StepWire>, Lane, Name),
     Task(Box<Returned>),
     Sent(Vec<Telling>),
     Over,
@@ -48,7 +48,7 @@ pub(super) fn begin(message: &Stored, lane: Lane, tenant: Name) -> (Stage, Step)
     let cause: Option<Position> = message.headers.get(header::CAUSE).and_then(|text| text.parse().ok());
     match (json::read::<StepWire>(&message.payload, MESSAGE_BYTES_MAX), cause) {
         (Ok(step), Some(cause)) => {
-            (Stage::Work(step, lane, tenant), Step::new(Action::Load(vec![Place::At(cause)])))
+            (Stage::Work(Box::new(step), lane, tenant), Step::new(Action::Load(vec![Place::At(cause)])))
         }
         (Err(refused), _) => (Stage::Over, Step::dead(refused.code, "the step is malformed")),
         (_, None) => (Stage::Over, Step::dead(Code::Unattributable, "the step names no cause")),
@@ -58,7 +58,7 @@ pub(super) fn begin(message: &Stored, lane: Lane, tenant: Name) -> (Stage, Step)
 pub(super) fn next(stage: &mut Stage, message: &Stored, event: Event, context: &Context<'_>) -> Step {
     let (then, step) = match (std::mem::replace(stage, Stage::Over), event) {
         (Stage::Work(step, lane, tenant), Event::Loaded(found)) => {
-            match found.into_iter().next().flatten().and_then(|work| returned(step, &work, lane, &tenant)) {
+            match found.into_iter().next().flatten().and_then(|work| returned(*step, &work, lane, &tenant)) {
                 Some(returned) => {
                     let load = Action::Load(vec![Place::At(returned.hop.task.clone())]);
                     (Stage::Task(Box::new(returned)), Step::new(load))

@@ -17,7 +17,7 @@ pub fn joined(text: &str, recognised: &[Span], by_model: &[Span]) -> Vec<Span> {
     let json = Json::of(text);
     let mut kept = recognised.to_vec();
     for found in by_model {
-        let whole = [found.start..found.end].to_vec();
+        let whole: Vec<Range<usize>> = std::iter::once(found.start..found.end).collect();
         let others = recognised.iter().filter(|own| own.category != found.category);
         let parts = others.fold(whole, |parts, own| without(parts, &(own.start..own.end)));
         let parts = match &json {

@@ -29,7 +29,7 @@ impl Json {
         let part = |value: &Value| {
             let Range { start, end } = value.range;
             let touched = start.max(range.start)..end.min(range.end);
-            (touched.start < touched.end).then(|| if value.is_bare { start..end } else { touched })
+            (touched.start < touched.end).then_some(if value.is_bare { start..end } else { touched })
         };
         self.near(range.start)
             .iter()

@@ -18,6 +18,10 @@ mod send;
 mod watch;
 mod worker;
 
+#[cfg(test)]
+#[path = "../tests/cell/work.rs"]
+mod local_work;
+
 pub use config::{LocalConfig, PoolConfig};
 pub use inference::{Inference, begin};
 pub use life::chat_request;

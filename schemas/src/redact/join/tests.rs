@@ -22,9 +22,10 @@ fn told(text: &str, spans: &[Span]) -> Vec<(String, String)> {
 }
 
 type Found<'a> = &'a [(&'a str, &'a str, &'a str)];
+type Row<'a> = (&'a str, Found<'a>, Found<'a>, &'a [(&'a str, &'a str)]);
 
 /// Text, what recognisers find, what the model finds, what is replaced.
-const TABLE: [(&str, Found<'_>, Found<'_>, &[(&str, &str)]); 8] = [
+const TABLE: [Row<'_>; 8] = [
     ("Ask Jane Doe.", &[], &[("Jane Doe", "person", "personal")], &[("person", "Jane Doe")]),
     (
         "12 Main Street, Springfield, IL 62704!",

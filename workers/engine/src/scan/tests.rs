@@ -189,7 +189,9 @@ fn whole(text: &str, found: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn what_belongs_to_a_name_or_an_address_is_one_with_it() {
     let name = |value| ("given_name", value);
-    let rows: [(&str, &[(&str, &str)], &[&str]); 12] = [
+    /// Text, what the model found, what is one with it.
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let rows: [Row<'_>; 12] = [
         ("Ask Janka M. Szász.", &[name("Janka")], &["Janka M. Szász"]),
         ("Ask Clara R. Dickson", &[name("Clara"), name("Dickson")], &["Clara R. Dickson"]),
         ("my friend Dr. Jennifer Holst MD", &[name("Jennifer"), name("Holst")], &["Dr. Jennifer Holst MD"]),

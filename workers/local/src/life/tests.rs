@@ -15,10 +15,8 @@ use tidegate_schemas::subject::Lane;
 use tidegate_schemas::trace::TraceParent;
 
 use super::*;
-use local_work::{Given, OWNERS, chat, classify, embed, extract, name};
+use crate::local_work::{Given, OWNERS, chat, classify, embed, extract, name};
 
-#[path = "../../tests/cell/work.rs"]
-mod local_work;
 mod scan;
 
 /// Span of a delivery.

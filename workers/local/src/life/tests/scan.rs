@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 use tidegate_engine::{EntitySpan, TextScan};
 use tidegate_schemas::scan::SCAN_MS_MAX;
 
-use super::local_work::{Given, given};
 use super::*;
+use crate::local_work::{Given, given};
 
 /// Texts to scan.
 fn scan(texts: &[&str]) -> Given {

@@ -12,12 +12,8 @@ use tidegate_schemas::work::RedactWork;
 
 use super::*;
 use crate::life::Arrived;
+use crate::local_work::{given, name};
 use crate::redaction::job::Job;
-use local_work::{given, name};
-
-#[path = "../../../tests/cell/work.rs"]
-#[expect(dead_code, reason = "only a part of it is wanted here")]
-mod local_work;
 
 fn found(start: usize, end: usize, entity: &str, score: f32) -> EntitySpan {
     EntitySpan { start, end, entity: entity.to_owned(), score }
@@ -120,6 +116,7 @@ fn output(scans: Vec<TextScan>) -> Output {
         context_tokens: 512,
         threads: 1,
         kernels: text("avx2"),
+        adapter_sha256: None,
     };
     let (usage, zero) = (Usage { input_tokens: 10, output_tokens: 0 }, std::time::Duration::ZERO);
     let timings = Timings { queued: zero, prompt: zero, decode: zero };
