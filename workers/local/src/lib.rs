@@ -20,6 +20,7 @@ mod worker;
 
 #[cfg(test)]
 #[path = "../tests/cell/work.rs"]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod local_work;
 
 pub use config::{LocalConfig, PoolConfig};
