@@ -225,7 +225,7 @@ fn a_counterexample_is_a_task_that_the_judge_really_lets_out() {
 
 #[test]
 fn a_counterexample_that_needs_a_finding_has_a_text_in_which_it_is_found() {
-    let promise = "\n[[property]]\nid = \"found-stays\"\ntitle = \"t\"\nowner = \"o\"\naction = \"RouteCloud\"\nnever = 'context.findings > 0 && context.scan != Scan::\"model\"'\n";
+    let promise = "\n[[property]]\nid = \"found-stays\"\ntitle = \"t\"\nowner = \"o\"\naction = \"RouteCloud\"\nnever = 'context.findings > 0 && context.scan != Scan::\"model\" && context.categories == [Category::\"personal\"] && context.sensitivity == Sensitivity::\"confidential\"'\n";
     let keeps = || Variant::new().leaking().append("properties.toml", promise);
     assert!(matches!(asked(&keeps(), "found-stays").verdict, Verdict::Proven), "negative control");
     // Only the plainest example is sure to be a task; on a busy machine that takes its time.

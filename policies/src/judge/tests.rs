@@ -403,7 +403,12 @@ fn reasons_are_sorted_and_sentences_name_them() {
         }
         assert!(decision.considered.is_sorted_by_key(|c| c.destination.clone()));
         let named = decision.determining.iter().any(|id| decision.sentence.contains(id));
-        let plain = [Some(Code::UnknownPrincipal), Some(Code::Overloaded), Some(Code::ProviderUnavailable)];
+        let plain = [
+            Some(Code::UnknownPrincipal),
+            Some(Code::Overloaded),
+            Some(Code::ProviderUnavailable),
+            Some(Code::BudgetSpent),
+        ];
         assert!(named || plain.contains(&decision.code), "{}: {}", ran.name, decision.sentence);
     }
 }

@@ -190,7 +190,7 @@ fn oracle_and_judge_agree_about_places_of_other_regions_and_certifications() {
     let more = mutants::bundle(&[mutants::MORE_PLACES, no_embedding]);
     assert_eq!(more.destinations().len(), shipped + 4);
     let tally = compared(more, Looked::Recognisers, 2, TASKS / 2);
-    for (outcome, least) in [("cloud", 1_000), ("no_capable_destination", 100)] {
+    for (outcome, least) in [("cloud", 900), ("no_capable_destination", 100)] {
         assert!(tally.outcomes.get(outcome).is_some_and(|count| *count >= least), "{outcome}: {tally:#?}");
     }
     // Only here is a place in an adequate region that has no agreement.

@@ -110,13 +110,16 @@ fn place_view(case: &Case<'_>, rest: &Case<'_>, place: &Place) -> View {
     if place.lane == Lane::Local || !asked {
         return as_it_is;
     }
-    // A restricted task is never replaced anything in. Nobody says where it stands what a model found.
+    // A restricted task is never replaced anything in. What a model found is replaced with the rest, by whoever reads it again; what
+    // comes back here says of no model that it was.
     let (scene, restricted) = (case.scene, case.labels.level == Level::Restricted);
+    let by_model = !scene.scanned().is_empty();
     let something = match back {
-        Some(_) => true,
-        None => case.found && scene.has_values() || !case.found && scene.known.session.is_some(),
+        Some(_) => !by_model,
+        None if case.found => by_model || scene.has_values(),
+        None => scene.known.session.is_some(),
     };
-    let can = !restricted && scene.scanned().is_empty() && something;
+    let can = !restricted && something;
     if back.is_some_and(|still| !can || !still.is_empty()) {
         return View { because: Set::from(["floor-redaction"]), ..View::plain(Verdict::Forbidden) };
     }
