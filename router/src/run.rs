@@ -28,8 +28,6 @@ use crate::{gates, room, wait};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest such look.
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// Most messages that wait here for their turn, a stream.
-const AHEAD_MAX: usize = 1_024;
 
 /// How a router runs.
 #[derive(Debug, Clone)]
@@ -111,7 +109,7 @@ pub async fn run(
     };
     let mut loops = JoinSet::new();
     let options = |consumer: ConsumerSpec| {
-        PullOptions::new(consumer).with_in_flight(config.in_flight_max, config.in_flight_max.min(AHEAD_MAX))
+        PullOptions::new(consumer).with_in_flight(config.in_flight_max, config.in_flight_max)
     };
     for consumer in fixed {
         loops.spawn(serve(bus.clone(), options(consumer), shell.clone(), shutdown.clone(), health.clone()));

@@ -25,9 +25,8 @@ pub(super) use local::run as local;
 pub(super) use recorder::run as recorder;
 pub(super) use vault::run as vault;
 
-/// Messages that a router works on at once a stream. Two atomic batches of a thousand may be on their way and a third fills: with
-/// fewer it would wait for the disk and decide nothing meanwhile.
-const ROUTER_IN_FLIGHT_MAX: usize = 3_072;
+/// Messages that a router works on at once a stream.
+const ROUTER_IN_FLIGHT_MAX: usize = 1_024;
 
 pub(super) async fn router(global: &Global, args: &RoleArgs) -> Result<ExitCode> {
     let cell = Cell::open(&global.cell)?;

@@ -17,7 +17,7 @@ use super::Drain;
 use super::cell::{Cell, tasks_stream};
 
 /// Messages worked on at once, as in the router.
-const IN_FLIGHT: usize = 3_072;
+const IN_FLIGHT: usize = 1_024;
 
 /// Publishes what it gets elsewhere.
 struct Forward {
@@ -72,7 +72,7 @@ async fn forward(
     let (bus, done) = (cell.bus(role).await?, CancellationToken::new());
     let left = Arc::new(AtomicU64::new(count));
     let handler = Forward { bus: bus.clone(), to, id: id.to_owned(), left, done: done.clone() };
-    let options = PullOptions::new(consumer).with_in_flight(IN_FLIGHT, IN_FLIGHT / 3);
+    let options = PullOptions::new(consumer).with_in_flight(IN_FLIGHT, IN_FLIGHT);
     let (meter, begun) = (cell.meter(), Instant::now());
     let running = tokio::spawn(serve(bus, options, handler, done.clone(), Health::new(role)));
     done.cancelled().await;

@@ -17,7 +17,7 @@ use super::cell::{Cell, tasks_stream};
 use crate::task;
 
 /// Messages that a router works on at once a stream, as in `tidegate router`.
-const IN_FLIGHT_MAX: usize = 3_072;
+const IN_FLIGHT_MAX: usize = 1_024;
 /// How often the drain is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest wait for one message more.
